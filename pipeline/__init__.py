@@ -1,0 +1,1 @@
+"""The domain: sources, images, encoder, store, blobs, ledger, and messages between processes."""

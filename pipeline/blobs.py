@@ -1,0 +1,76 @@
+"""Bytes that are not vectors: uploads, previews, and what is asked and answered.
+
+One class over fsspec, so that a folder and an object store (`s3://…`, with s3fs installed) behave
+alike. A blob appears whole or not at all.
+"""
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import UUID, uuid4
+
+import fsspec
+
+
+class Blobs:
+    """`url` is a folder or an fsspec URL. Names are relative POSIX paths that we make ourselves."""
+
+    def __init__(self, url: str) -> None:
+        self._fs: Any
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._local = "file" in self._fs.protocol
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        if self._local:
+            _write_whole(Path(path), data)
+        else:
+            self._fs.pipe_file(path, data)
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError for a blob that is not there."""
+        data: bytes = self._fs.cat_file(self._path(name))
+        return data
+
+    def exists(self, name: str) -> bool:
+        return bool(self._fs.exists(self._path(name)))
+
+    def delete(self, name: str) -> None:
+        """Removes a blob or everything under a prefix; what is not there is no error."""
+        try:
+            self._fs.rm(self._path(name), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def _path(self, name: str) -> str:
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"not a blob name: {name!r}")
+        return f"{self._root}/{name}"
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Readers see the old file or the new one, also when the process dies in between."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        try:
+            part.write_bytes(data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+        os.replace(part, path)  # noqa: PTH105
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def preview_name(point: UUID) -> str:
+    """Spread over 256 folders, since file systems slow down with millions of files in one."""
+    return f"previews/{point.hex[:2]}/{point}.jpg"
+
+
+def ask_folder(ask: str) -> str:
+    return f"asks/{ask}"
+
+
+def upload_folder(job: str) -> str:
+    return f"uploads/{job}"

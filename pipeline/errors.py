@@ -1,0 +1,91 @@
+"""Everything that stops work on purpose.
+
+KindredError
+├── BadRequest            400  the call makes no sense as it stands
+│   └── InvalidQuery      422  understood, but not possible: a filter, an id list, a text search
+├── NotHeld               404  no such job, search or image
+├── Conflict              409  not in this state
+├── SourceError           422  a data set, split or column that cannot be read
+├── EncoderError               the model cannot be used as it is
+│   └── EncoderMismatch        the collection was filled by another encoder
+├── StoreLocked                another worker owns the embedded folder
+└── Unavailable           503  a service is away; trying again can help
+    ├── LedgerUnavailable      Redis
+    └── StoreUnavailable       Qdrant
+
+What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
+Messages name ids, fields and files of the operator's, never a patient's metadata.
+"""
+
+from typing import ClassVar
+
+
+class KindredError(Exception):
+    """Base of all. `title` is constant; `str(error)` says what to do about this one."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    @property
+    def slug(self) -> str:
+        """The problem type, as in `/problems/invalid-query`."""
+        name = type(self).__name__
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+
+class BadRequest(KindredError):
+    status = 400
+    title = "Bad request"
+
+
+class InvalidQuery(BadRequest):
+    """`place` is the path to the fault inside the query, as in ("filter", "must", 0, "range")."""
+
+    status = 422
+    title = "Invalid query"
+
+    def __init__(self, detail: str, place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(detail)
+        self.place = place
+
+
+class NotHeld(KindredError):
+    status = 404
+    title = "Not found"
+
+
+class Conflict(KindredError):
+    status = 409
+    title = "Not possible in this state"
+
+
+class SourceError(KindredError):
+    status = 422
+    title = "The source cannot be read"
+
+
+class EncoderError(KindredError):
+    title = "The encoder cannot be used"
+
+
+class EncoderMismatch(EncoderError):
+    title = "The collection was filled by another encoder"
+
+
+class StoreLocked(KindredError):
+    title = "The embedded store is in use"
+
+
+class Unavailable(KindredError):
+    status = 503
+    title = "A service is away"
+    retryable = True
+
+
+class LedgerUnavailable(Unavailable):
+    title = "Redis is away"
+
+
+class StoreUnavailable(Unavailable):
+    title = "Qdrant is away"

@@ -1,0 +1,1 @@
+"""Unit tests need no service; story tests start the real processes."""
