@@ -1,0 +1,114 @@
+"""The store's interface: vectors with payloads, by point id. One collection, read by its alias.
+
+Both homes (`edge.py` in the process, `server.py` over the network) pass one conformance suite,
+`tests/unit/test_store.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.filters import Filter
+from pipeline.messages import EncoderInfo, Payload
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Points:
+    """`vectors` is float32 of shape (n, dimensions); `ids` and `payloads` run beside its rows."""
+
+    ids: Sequence[UUID]
+    vectors: Vectors
+    payloads: Sequence[Payload]
+
+
+@dataclass(frozen=True)
+class Query:
+    """`vector` is float32 of shape (dimensions,). `include` and `exclude` name payload fields."""
+
+    vector: Vectors
+    limit: int
+    filter: Filter | None = None
+    offset: int = 0
+    score_threshold: float | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class ScoredPoint:
+    id: UUID
+    score: float
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Record:
+    """`vector` is there when it was asked for, scaled to length 1 (the engine keeps cosine so)."""
+
+    id: UUID
+    payload: Payload
+    vector: Vectors | None = None
+
+
+class Store(Protocol):
+    """Safe to call from several threads.
+
+    Every method raises StoreUnavailable when Qdrant cannot be reached, and InvalidQuery, with the
+    place of the fault, when it will not take a query.
+    """
+
+    @property
+    def encoder(self) -> EncoderInfo:
+        """What filled this collection."""
+        ...
+
+    def upsert(self, points: Points) -> None:
+        """Returns when the points are held: a repeat changes nothing, a kill loses nothing."""
+        ...
+
+    def set_payloads(self, payloads: Mapping[UUID, Payload]) -> None:
+        """Replaces whole payloads of points that are held; their vectors stay."""
+        ...
+
+    def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
+        """Nearest by cosine, best first, one list a query."""
+        ...
+
+    def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
+        """Those of the points that are held."""
+        ...
+
+    def scroll(
+        self,
+        limit: int,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - Qdrant's own word
+        cursor: UUID | None = None,
+        vectors: bool = False,
+    ) -> tuple[list[Record], UUID | None]:
+        """A page in the order of point ids, and the cursor of the next one (None: the last)."""
+        ...
+
+    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+        """Exact."""
+        ...
+
+    def facet(self, field: str, limit: int = 100) -> list[tuple[str | int | bool, int]]:
+        """Values of an indexed keyword, integer or bool field with exact counts, most first."""
+        ...
+
+    def delete(self, ids: Sequence[UUID]) -> None:
+        """What is not held is no error."""
+        ...
+
+    def flush(self) -> None:
+        """Returns when everything upserted so far would survive a power cut."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,89 @@
+"""What both homes of the store share: names, and the checks that make their answers alike."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline.errors import EncoderMismatch, InvalidQuery, KindredError
+from pipeline.messages import EncoderInfo
+from pipeline.store.base import Points, Query
+
+# Points a write: large enough to amortise it, small enough that a search beside it waits a few
+# milliseconds (the embedded engine holds Python's lock while it writes).
+BATCH = 256
+
+INDEX_TYPES = frozenset({"keyword", "integer", "float", "bool", "datetime"})
+FACET_TYPES = frozenset({"keyword", "integer", "bool"})
+
+
+def fingerprint(encoder: EncoderInfo) -> str:
+    """12 hex digits that are the same for equal encoders, on every machine and in every process."""
+    canonical = json.dumps(encoder.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def data_name(collection: str, encoder: EncoderInfo) -> str:
+    """Where the vectors of this encoder lie; the alias `collection` says whose are read."""
+    return f"{collection}-{fingerprint(encoder)}"
+
+
+def mismatch(place: str, filled_by: EncoderInfo | None, ours: EncoderInfo) -> EncoderMismatch:
+    """`place` is the collection as the operator knows it; None: nothing is recorded there."""
+    held = _describe(filled_by) if filled_by else "an encoder that is not recorded"
+    return EncoderMismatch(
+        f"{place} was filled by {held}; this worker has {_describe(ours)}. Start it with the "
+        "encoder that filled the collection, or give the other one a collection of its own "
+        "(KINDRED_COLLECTION)."
+    )
+
+
+def _describe(encoder: EncoderInfo) -> str:
+    return (
+        f"{encoder.model} (revision {encoder.revision or 'not pinned'}, "
+        f"weights {encoder.weights_sha256[:12]}, pooling {encoder.pooling}, "
+        f"preprocessing {encoder.preprocessing}, {encoder.dimensions} dimensions)"
+    )
+
+
+def check_indexes(indexes: Mapping[str, str]) -> None:
+    """Raises KindredError for a type of payload index that there is not."""
+    for field, kind in indexes.items():
+        if kind not in INDEX_TYPES:
+            raise KindredError(
+                f"KINDRED_INDEXED_FIELDS gives {field!r} the type {kind!r}; "
+                f"there are {', '.join(sorted(INDEX_TYPES))}"
+            )
+
+
+def check_points(points: Points, dimensions: int) -> None:
+    """Raises ValueError: an encoder that yields NaN must not fill a collection with it."""
+    count = len(points.ids)
+    if points.vectors.shape != (count, dimensions) or len(points.payloads) != count:
+        raise ValueError(
+            f"expected {count} payloads and vectors of shape ({count}, {dimensions}), "
+            f"got {len(points.payloads)} and {points.vectors.shape}"
+        )
+    if not np.isfinite(points.vectors).all():
+        raise ValueError("a vector holds NaN or infinity")
+
+
+def check_queries(queries: Sequence[Query], dimensions: int) -> None:
+    """Raises InvalidQuery. The engine answers NaN with no results, which would read as "none"."""
+    for query in queries:
+        if query.vector.shape != (dimensions,):
+            raise InvalidQuery(
+                f"expected a vector of {dimensions} numbers, got {query.vector.size}", ("vector",)
+            )
+        if not np.isfinite(query.vector).all():
+            raise InvalidQuery("the vector holds NaN or infinity", ("vector",))
+
+
+def check_facet(field: str, indexes: Mapping[str, str]) -> None:
+    """Raises InvalidQuery: without an index the engine would count by reading every payload."""
+    if indexes.get(field) not in FACET_TYPES:
+        raise InvalidQuery(
+            "facets need a field that KINDRED_INDEXED_FIELDS lists as keyword, integer or bool",
+            ("field",),
+        )
