@@ -1,0 +1,389 @@
+-- The ledger: every change of state, each one atomic. Called as EVALSHA … COMMAND ARG…
+--
+-- kindred:jobs                    zset   job id -> created at
+-- kindred:job:ID                  hash   source state total embedded unchanged rejected shard_size
+--                                        units next done rate created_at started_at finished_at …
+-- kindred:job:ID:returned         list   units to hand out again
+-- kindred:job:ID:rejections       hash   row -> JSON
+-- kindred:active                  list   jobs with units to hand out, the next one first
+-- kindred:unit:ID:N               hash   token owner cursor hand careful crashes counts
+-- kindred:leases                  zset   ID:N -> deadline
+-- kindred:waiting                 zset   ID:N -> not before (released, because a service was away)
+-- kindred:workers                 zset   worker -> last heartbeat;  kindred:workers:lanes  hash
+-- kindred:ask:ID                  hash   kind state owner attempts created_at error
+-- kindred:asks                    zset   open asks -> when to look again
+-- kindred:asks:expiry             zset   ask -> when its blobs go
+--
+-- Unit 0 of a job is its plan; unit N is rows [(N-1) * shard_size, N * shard_size).
+-- `cursor` is the next row; rows [cursor, hand) are in the worker's hand; rows below `careful` are
+-- tried one by one, because a worker died with them in hand.
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+local function job_key(job) return 'kindred:job:' .. job end
+local function unit_key(job, unit) return 'kindred:unit:' .. job .. ':' .. unit end
+local function get(key, field) return redis.call('HGET', key, field) end
+local function number(key, field) return tonumber(get(key, field) or 0) end
+
+local FINAL = { succeeded = true, completed_with_rejections = true, failed = true, cancelled = true }
+local WORKING = { planning = true, running = true }
+
+local function activate(job)
+  if not redis.call('LPOS', 'kindred:active', job) then
+    redis.call('RPUSH', 'kindred:active', job)
+  end
+end
+
+local function put_back(job, unit)
+  redis.call('ZREM', 'kindred:leases', job .. ':' .. unit)
+  redis.call('HDEL', unit_key(job, unit), 'token', 'owner')
+  local state = get(job_key(job), 'state')
+  if not state or FINAL[state] then
+    redis.call('DEL', unit_key(job, unit))
+    return
+  end
+  redis.call('RPUSH', job_key(job) .. ':returned', unit)
+  if WORKING[state] then activate(job) end
+end
+
+local function settle(job)
+  local key = job_key(job)
+  if FINAL[get(key, 'state')] or number(key, 'done') < number(key, 'units') then return end
+  local state = number(key, 'rejected') > 0 and 'completed_with_rejections' or 'succeeded'
+  redis.call('HSET', key, 'state', state, 'finished_at', now)
+  redis.call('HDEL', key, 'notice')
+end
+
+local function complete(job, unit)
+  redis.call('ZREM', 'kindred:leases', job .. ':' .. unit)
+  redis.call('DEL', unit_key(job, unit))
+  redis.call('HINCRBY', job_key(job), 'done', 1)
+  settle(job)
+end
+
+local function end_job(job, state, error)
+  local key = job_key(job)
+  redis.call('HSET', key, 'state', state, 'finished_at', now)
+  redis.call('HDEL', key, 'notice')
+  if error then redis.call('HSET', key, 'error', error) end
+  redis.call('LREM', 'kindred:active', 0, job)
+  redis.call('DEL', key .. ':returned')
+end
+
+local function holds(job, unit, token)
+  return get(unit_key(job, unit), 'token') == token
+end
+
+-- An exponentially weighted mean over about ten seconds, whoever reports.
+local function measure(key, images)
+  local last = number(key, 'measured_at')
+  redis.call('HSET', key, 'measured_at', now)
+  if last == 0 or now <= last then return end
+  local weight = 1 - math.exp((last - now) / 10)
+  local rate = number(key, 'rate')
+  local seen = number(key, 'weight')
+  redis.call('HSET', key, 'rate', rate * (1 - weight) + weight * images / (now - last),
+    'weight', seen * (1 - weight) + weight)
+end
+
+local function next_unit(job)
+  local key = job_key(job)
+  local unit = redis.call('LPOP', key .. ':returned')
+  if unit then return unit end
+  local position = number(key, 'next')
+  if position >= number(key, 'units') then return nil end
+  redis.call('HSET', key, 'next', position + 1)
+  return tostring(position)
+end
+
+local commands = {}
+
+function commands.create_job(job, source)
+  if redis.call('EXISTS', job_key(job)) == 1 then return 0 end
+  redis.call('HSET', job_key(job), 'source', source, 'state', 'planning', 'units', 1, 'next', 0,
+    'done', 0, 'embedded', 0, 'unchanged', 0, 'rejected', 0, 'created_at', now)
+  redis.call('ZADD', 'kindred:jobs', now, job)
+  activate(job)
+  return 1
+end
+
+-- Leases units in turn from all active jobs, while fewer are out than the workers have lanes.
+function commands.dispatch(lease, alive, lanes)
+  local workers = redis.call('ZRANGEBYSCORE', 'kindred:workers', now - alive, '+inf')
+  local capacity = 0
+  for _, worker in ipairs(workers) do
+    capacity = capacity + number('kindred:workers:lanes', worker)
+  end
+  if capacity == 0 then capacity = tonumber(lanes) end
+  local leased = {}
+  while redis.call('ZCARD', 'kindred:leases') < capacity do
+    local job = redis.call('LPOP', 'kindred:active')
+    if not job then break end
+    local unit = WORKING[get(job_key(job), 'state')] and next_unit(job)
+    if unit then
+      redis.call('RPUSH', 'kindred:active', job)
+      local token = tostring(redis.call('INCR', 'kindred:tokens'))
+      redis.call('HSET', unit_key(job, unit), 'token', token)
+      redis.call('ZADD', 'kindred:leases', now + lease, job .. ':' .. unit)
+      leased[#leased + 1] = { job, unit, token }
+    end
+  end
+  return leased
+end
+
+-- What a worker needs to go on with a unit; nothing, if the message is stale or the job stands still.
+function commands.begin(job, unit, token, owner, lease)
+  if not holds(job, unit, token) or get(unit_key(job, unit), 'owner') then return nil end
+  local key = job_key(job)
+  if not WORKING[get(key, 'state')] then
+    put_back(job, unit)
+    return nil
+  end
+  local unit_hash = unit_key(job, unit)
+  redis.call('HSET', unit_hash, 'owner', owner)
+  redis.call('ZADD', 'kindred:leases', now + lease, job .. ':' .. unit)
+  return { get(key, 'source'), get(key, 'total') or '0', get(key, 'shard_size') or '0',
+    get(unit_hash, 'cursor') or '-1', get(unit_hash, 'careful') or '0',
+    get(unit_hash, 'crashes') or '0', get(unit_hash, 'embedded') or '0',
+    get(unit_hash, 'unchanged') or '0', get(unit_hash, 'rejected') or '0' }
+end
+
+-- The whole of what the shard has come to. Returns the job's state, or 'lost'.
+function commands.checkpoint(job, unit, token, lease, cursor, hand, embedded, unchanged, rejected,
+                             ...)
+  if not holds(job, unit, token) then return 'lost' end
+  local key, unit_hash = job_key(job), unit_key(job, unit)
+  local images = 0
+  for name, count in pairs({ embedded = embedded, unchanged = unchanged, rejected = rejected }) do
+    local more = tonumber(count) - number(unit_hash, name)
+    images = images + more
+    if more ~= 0 then redis.call('HINCRBY', key, name, more) end
+  end
+  if tonumber(cursor) > tonumber(get(unit_hash, 'cursor') or -1) then
+    redis.call('HSET', unit_hash, 'crashes', 0)
+  end
+  redis.call('HSET', unit_hash, 'cursor', cursor, 'hand', hand, 'embedded', embedded,
+    'unchanged', unchanged, 'rejected', rejected)
+  local rejections = { ... }
+  for i = 1, #rejections, 2 do
+    redis.call('HSET', key .. ':rejections', rejections[i], rejections[i + 1])
+  end
+  redis.call('ZADD', 'kindred:leases', now + lease, job .. ':' .. unit)
+  redis.call('HDEL', key, 'notice')
+  measure(key, images)
+  return get(key, 'state')
+end
+
+function commands.finish(job, unit, token)
+  if not holds(job, unit, token) then return 'lost' end
+  complete(job, unit)
+  return get(job_key(job), 'state')
+end
+
+function commands.planned(job, token, total, shard_size)
+  if not holds(job, '0', token) then return 'lost' end
+  local key = job_key(job)
+  redis.call('HSET', key, 'total', total, 'shard_size', shard_size, 'started_at', now,
+    'measured_at', now, 'units', 1 + math.ceil(tonumber(total) / tonumber(shard_size)))
+  if get(key, 'state') == 'planning' then redis.call('HSET', key, 'state', 'running') end
+  complete(job, '0')
+  if WORKING[get(key, 'state')] then activate(job) end
+  return get(key, 'state')
+end
+
+-- Gives a unit back unfinished. `crashed`: work on it failed, as if the worker had died.
+local function give_back(job, unit, crashed)
+  local unit_hash = unit_key(job, unit)
+  local hand = number(unit_hash, 'hand')
+  if crashed and hand > number(unit_hash, 'cursor') then
+    redis.call('HINCRBY', unit_hash, 'crashes', 1)
+    if hand > number(unit_hash, 'careful') then redis.call('HSET', unit_hash, 'careful', hand) end
+  end
+  put_back(job, unit)
+end
+
+function commands.release(job, unit, token, crashed)
+  if not holds(job, unit, token) then return 0 end
+  give_back(job, unit, crashed == '1')
+  return 1
+end
+
+-- A service was away: nobody's fault, try again in `delay` seconds.
+function commands.postpone(job, unit, token, delay, notice)
+  if not holds(job, unit, token) then return 0 end
+  if FINAL[get(job_key(job), 'state')] then
+    put_back(job, unit)
+    return 1
+  end
+  redis.call('HDEL', unit_key(job, unit), 'token', 'owner')
+  redis.call('ZREM', 'kindred:leases', job .. ':' .. unit)
+  redis.call('ZADD', 'kindred:waiting', now + delay, job .. ':' .. unit)
+  redis.call('HSET', job_key(job), 'notice', notice)
+  return 1
+end
+
+function commands.fail_job(job, error)
+  if FINAL[get(job_key(job), 'state')] then return 0 end
+  end_job(job, 'failed', error)
+  return 1
+end
+
+local function forget_units(job)
+  for _, set in ipairs({ 'kindred:leases', 'kindred:waiting' }) do
+    for _, member in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+      if string.match(member, '^(.*):%d+$') == job then
+        redis.call('ZREM', set, member)
+        redis.call('DEL', 'kindred:unit:' .. member)
+      end
+    end
+  end
+end
+
+-- Returns the new state, or nothing when the job is unknown, or '!STATE' when it cannot be done.
+function commands.steer(job, action)
+  local key = job_key(job)
+  local state = get(key, 'state')
+  if not state then return nil end
+  if action == 'cancel' and not FINAL[state] then
+    end_job(job, 'cancelled')
+  elseif action == 'pause' and WORKING[state] then
+    redis.call('HSET', key, 'state', 'paused')
+    redis.call('LREM', 'kindred:active', 0, job)
+  elseif action == 'resume' and state == 'paused' then
+    redis.call('HSET', key, 'state', get(key, 'total') and 'running' or 'planning',
+      'measured_at', now)
+    activate(job)
+  elseif action == 'retry' and FINAL[state] and state ~= 'succeeded' then
+    forget_units(job)
+    redis.call('DEL', key .. ':rejections', key .. ':returned')
+    redis.call('HDEL', key, 'error', 'total', 'finished_at', 'rate', 'weight', 'notice')
+    redis.call('HSET', key, 'state', 'planning', 'units', 1, 'next', 0, 'done', 0,
+      'embedded', 0, 'unchanged', 0, 'rejected', 0)
+    activate(job)
+  else
+    return '!' .. state
+  end
+  return get(key, 'state')
+end
+
+-- Takes back every lease whose time is up or whose worker is gone, and what has waited long enough.
+-- `alone`: the calling worker owns the store, so whatever another worker holds is lost.
+function commands.reclaim(alive, alone)
+  local reclaimed = 0
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kindred:waiting', '-inf', now)) do
+    redis.call('ZREM', 'kindred:waiting', member)
+    local job, unit = string.match(member, '^(.*):(%d+)$')
+    put_back(job, unit)
+    reclaimed = reclaimed + 1
+  end
+  local leases = redis.call('ZRANGE', 'kindred:leases', 0, -1, 'WITHSCORES')
+  for i = 1, #leases, 2 do
+    local job, unit = string.match(leases[i], '^(.*):(%d+)$')
+    local owner = get(unit_key(job, unit), 'owner')
+    local beat = owner and tonumber(redis.call('ZSCORE', 'kindred:workers', owner) or 0)
+    local gone = owner and (beat < now - alive or (alone ~= '' and owner ~= alone))
+    if gone or tonumber(leases[i + 1]) < now then
+      give_back(job, unit, owner)
+      reclaimed = reclaimed + 1
+    end
+  end
+  return reclaimed
+end
+
+function commands.heartbeat(worker, lanes, info, alive)
+  redis.call('ZADD', 'kindred:workers', now, worker)
+  redis.call('HSET', 'kindred:workers:lanes', worker, lanes)
+  redis.call('HSET', 'kindred:workers:info', worker, info)
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', 'kindred:workers', '-inf', now - 20 * alive)) do
+    commands.leave(gone)
+  end
+end
+
+function commands.leave(worker)
+  redis.call('ZREM', 'kindred:workers', worker)
+  redis.call('HDEL', 'kindred:workers:lanes', worker)
+  redis.call('HDEL', 'kindred:workers:info', worker)
+end
+
+function commands.live_workers(alive)
+  local infos = {}
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', 'kindred:workers', now - alive, '+inf')) do
+    infos[#infos + 1] = get('kindred:workers:info', worker)
+  end
+  return infos
+end
+
+function commands.create_ask(ask, kind, keep, look_again)
+  local key = 'kindred:ask:' .. ask
+  redis.call('HSET', key, 'kind', kind, 'state', 'queued', 'created_at', now, 'attempts', 0)
+  redis.call('EXPIRE', key, keep)
+  redis.call('ZADD', 'kindred:asks', now + look_again, ask)
+  redis.call('ZADD', 'kindred:asks:expiry', now + keep, ask)
+end
+
+-- Returns the kind, or nothing when the ask is answered, gone, or in another living worker's hands.
+function commands.take_ask(ask, owner, lease)
+  local key = 'kindred:ask:' .. ask
+  local state = get(key, 'state')
+  if state ~= 'queued' then return nil end
+  redis.call('HSET', key, 'state', 'running', 'owner', owner)
+  redis.call('HINCRBY', key, 'attempts', 1)
+  redis.call('ZADD', 'kindred:asks', now + lease, ask)
+  return get(key, 'kind')
+end
+
+function commands.settle_ask(ask, state, error)
+  local key = 'kindred:ask:' .. ask
+  local before = get(key, 'state')
+  if before ~= 'queued' and before ~= 'running' then return 0 end
+  redis.call('HSET', key, 'state', state, 'finished_at', now)
+  if error ~= '' then redis.call('HSET', key, 'error', error) end
+  redis.call('ZREM', 'kindred:asks', ask)
+  redis.call('PUBLISH', key, state)
+  return 1
+end
+
+-- Puts a taken ask back, because a service was away; the reconciler sends it again.
+function commands.requeue_ask(ask, delay)
+  local key = 'kindred:ask:' .. ask
+  if get(key, 'state') ~= 'running' then return 0 end
+  redis.call('HSET', key, 'state', 'queued')
+  redis.call('HINCRBY', key, 'attempts', -1)
+  redis.call('ZADD', 'kindred:asks', now + delay, ask)
+  return 1
+end
+
+-- Asks to send again (id, kind, …). What is too old, or has ended three workers, fails.
+function commands.reclaim_asks(alive, alone, ttl, look_again, too_old, poison)
+  local again = {}
+  for _, ask in ipairs(redis.call('ZRANGE', 'kindred:asks', 0, -1)) do
+    local key = 'kindred:ask:' .. ask
+    local state, owner = get(key, 'state'), get(key, 'owner')
+    local due = tonumber(redis.call('ZSCORE', 'kindred:asks', ask)) < now
+    local beat = owner and tonumber(redis.call('ZSCORE', 'kindred:workers', owner) or 0)
+    local gone = state == 'running'
+      and (beat < now - alive or (alone ~= '' and owner ~= alone) or due)
+    if not state then
+      redis.call('ZREM', 'kindred:asks', ask)
+    elseif number(key, 'created_at') + ttl < now then
+      commands.settle_ask(ask, 'failed', too_old)
+    elseif gone and number(key, 'attempts') >= 3 then
+      commands.settle_ask(ask, 'failed', poison)
+    elseif gone or due then
+      redis.call('HSET', key, 'state', 'queued')
+      redis.call('ZADD', 'kindred:asks', now + look_again, ask)
+      again[#again + 1] = ask
+      again[#again + 1] = get(key, 'kind')
+    end
+  end
+  return again
+end
+
+function commands.expire_asks()
+  local gone = redis.call('ZRANGEBYSCORE', 'kindred:asks:expiry', '-inf', now, 'LIMIT', 0, 200)
+  if #gone > 0 then redis.call('ZREM', 'kindred:asks:expiry', unpack(gone)) end
+  return gone
+end
+
+return commands[ARGV[1]](unpack(ARGV, 2))
