@@ -1,0 +1,224 @@
+"""One shard from rows to points: read, recognise what is held, decode, embed, upsert, checkpoint.
+
+While one batch is embedded, the next is decoded by the pool. Points are upserted before they are
+checkpointed, so a crash in between costs only the recognition of what is held.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.blobs import Blobs, preview_name
+from pipeline.encoder import Encoder
+from pipeline.identity import point_id, sha256
+from pipeline.images import Unusable, decode, preview
+from pipeline.ledger import JobLedger, Progress, Unit
+from pipeline.messages import Payload, Rejection
+from pipeline.settings import Settings
+from pipeline.sources import RESERVED, Reader, Row, same_metadata
+from pipeline.store import Points, Store
+
+logger = logging.getLogger("kindred.ingest")
+
+# How often a row may end its worker before it is set aside.
+TRIES = 3
+POISON = "Three workers ended while they worked on this image; it was set aside."
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, and its own size."""
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that is to be embedded; `prepared` is being decoded."""
+
+    row: Row
+    key: str
+    digest: str
+    prepared: Future[Prepared | Unusable]
+
+    @property
+    def id(self) -> UUID:
+        return point_id(self.key)
+
+
+@dataclass
+class Batch:
+    """Rows [start, stop) on their way. Counts are of rows that need no embedding."""
+
+    start: int
+    stop: int
+    candidates: list[Candidate] = field(default_factory=list)
+    embedded: int = 0
+    unchanged: int = 0
+    payloads: dict[UUID, Payload] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What every shard of a worker shares. `stopping` says that the worker is to shut down."""
+
+    encoder: Encoder
+    store: Store
+    blobs: Blobs
+    jobs: JobLedger
+    pool: Executor
+    settings: Settings
+    stopping: Callable[[], bool]
+
+    def run(self, unit: Unit, reader: Reader) -> bool:
+        """Works a shard to its end; False when it was stopped before, with all so far recorded."""
+        progress = self._set_poison_aside(unit, reader)
+        if not self._record(unit, progress):
+            return False
+        batch = self._start(unit, reader, progress.cursor)
+        while batch is not None:
+            careful = batch.start < unit.careful
+            following = None if careful else self._start(unit, reader, batch.stop)
+            progress, rejections = self._commit(unit, batch, progress)
+            if not self._record(unit, progress, rejections):
+                return False
+            batch = following or self._start(unit, reader, batch.stop)
+        self.store.flush()
+        self.jobs.finish(unit.lease)
+        logger.info(
+            "shard finished",
+            extra={"job": unit.lease.job, "unit": unit.lease.unit, "rows": unit.stop - unit.start},
+        )
+        return True
+
+    def _record(self, unit: Unit, progress: Progress, rejections: Sequence[Rejection] = ()) -> bool:
+        """Whether to go on. Up to two batches are in hand: one decodes while one is embedded."""
+        hand = self._end(unit, progress.cursor)
+        if progress.cursor >= unit.careful:
+            hand = self._end(unit, hand)
+        going = self.jobs.checkpoint(unit.lease, replace(progress, hand=hand), rejections)
+        return going and not self.stopping()
+
+    def _end(self, unit: Unit, start: int) -> int:
+        """Where the batch that begins at `start` ends."""
+        size = 1 if start < unit.careful else self.encoder.plan.batch_size
+        return min(unit.stop, start + size)
+
+    def _set_poison_aside(self, unit: Unit, reader: Reader) -> Progress:
+        """Rejects the row at the cursor when it has ended too many workers."""
+        progress = unit.progress
+        if unit.crashes < TRIES or progress.cursor >= unit.stop:
+            return progress
+        row = progress.cursor
+        rejection = Rejection(key=self._key_of(reader, row), row=row, reason=POISON)
+        progress = replace(progress, cursor=row + 1, rejected=progress.rejected + 1)
+        self.jobs.checkpoint(unit.lease, progress, [rejection])
+        logger.warning("row set aside", extra={"job": unit.lease.job, "row": row})
+        return progress
+
+    def _key_of(self, reader: Reader, row: int) -> str:
+        found = next(iter(reader.read(row, row + 1)))
+        return found.key or reader.name(row)
+
+    def _start(self, unit: Unit, reader: Reader, start: int) -> Batch | None:
+        """Reads the next batch, drops what is held, and sets the pool to decoding the rest."""
+        if start >= unit.stop:
+            return None
+        stop = self._end(unit, start)
+        batch = Batch(start, stop)
+        rows = [(row, sha256(row.data)) for row in reader.read(start, stop)]
+        keyed = [(row, row.key or digest, digest) for row, digest in rows]
+        held = self.store.retrieve([point_id(key) for _, key, _ in keyed])
+        for row, key, digest in keyed:
+            known = held.get(point_id(key))
+            if known is not None and known.payload.get(RESERVED, {}).get("sha256") == digest:
+                _recognise(batch, unit, row, key, known.payload)
+            else:
+                prepared = self.pool.submit(self._prepare, row.data, point_id(key))
+                batch.candidates.append(Candidate(row, key, digest, prepared))
+        return batch
+
+    def _prepare(self, data: bytes, point: UUID) -> Prepared | Unusable:
+        """Decoded, resized, and with its preview kept. Runs in the pool."""
+        picture = decode(data, self.settings.max_pixels)
+        if isinstance(picture, Unusable):
+            return picture
+        self.blobs.write(preview_name(point), preview(picture, self.settings.preview_pixels))
+        return Prepared(self.encoder.preprocess(picture), picture.width, picture.height)
+
+    def _commit(
+        self, unit: Unit, batch: Batch, progress: Progress
+    ) -> tuple[Progress, list[Rejection]]:
+        """Embeds and upserts. What is returned may be acknowledged."""
+        results = [(c, c.prepared.result()) for c in batch.candidates]
+        usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
+        rejections = [
+            Rejection(key=c.key, row=c.row.number, reason=p.reason)
+            for c, p in results
+            if isinstance(p, Unusable)
+        ]
+        if usable:
+            vectors = self.encoder.embed(np.stack([p.pixels for _, p in usable]), bulk=True)
+            self.store.upsert(_points(usable, vectors, unit))
+        if batch.payloads:
+            self.store.set_payloads(batch.payloads)
+        progress = replace(
+            progress,
+            cursor=batch.stop,
+            embedded=progress.embedded + len(usable) + batch.embedded,
+            unchanged=progress.unchanged + batch.unchanged,
+            rejected=progress.rejected + len(rejections),
+        )
+        return progress, rejections
+
+
+def _recognise(batch: Batch, unit: Unit, row: Row, key: str, stored: Payload) -> None:
+    """Counts a row that is held, and keeps its metadata up to date."""
+    source = stored[RESERVED]
+    if source.get("job") == unit.lease.job and source.get("row") == row.number:
+        batch.embedded += 1  # by this very job, before it was interrupted
+    else:
+        batch.unchanged += 1
+    if not same_metadata(stored, row.metadata):
+        batch.payloads[point_id(key)] = {**row.metadata, "image_id": key, RESERVED: source}
+
+
+def _points(usable: Sequence[tuple[Candidate, Prepared]], vectors: Any, unit: Unit) -> Points:
+    """One point an id: where a batch holds a key twice, its later row stands."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    last = {candidate.id: position for position, (candidate, _) in enumerate(usable)}
+    chosen = sorted(last.values())
+    return Points(
+        ids=[usable[i][0].id for i in chosen],
+        vectors=vectors[chosen],
+        payloads=[_payload(*usable[i], unit, now) for i in chosen],
+    )
+
+
+def _payload(candidate: Candidate, prepared: Prepared, unit: Unit, now: str) -> Payload:
+    source = {
+        **_origin(unit),
+        "row": candidate.row.number,
+        "job": unit.lease.job,
+        **({"blob": candidate.row.blob} if candidate.row.blob else {}),
+        "sha256": candidate.digest,
+        "width": prepared.width,
+        "height": prepared.height,
+        "time": now,
+    }
+    return {**candidate.row.metadata, "image_id": candidate.key, RESERVED: source}
+
+
+def _origin(unit: Unit) -> Payload:
+    return unit.source.model_dump(
+        include={"kind", "dataset", "split", "revision"}, exclude_none=True
+    )

@@ -1,0 +1,258 @@
+"""Where images come from: data sets (hub, parquet, folders of images) and uploads.
+
+A reader counts its rows and hands out runs of them, as bytes with metadata. It decodes nothing, so
+a broken image is only one row's fault.
+"""
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import datasets
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+
+from pipeline.blobs import Blobs
+from pipeline.errors import SourceError
+from pipeline.identity import ID_COLUMNS, row_key
+from pipeline.messages import DatasetSource, Manifest, Payload, Source, UploadSource
+
+RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
+
+datasets.disable_progress_bars()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image as it came; no bytes where there is nothing to decode.
+
+    `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies.
+    """
+
+    number: int
+    key: str | None
+    data: bytes
+    metadata: Payload
+    blob: str | None = None
+
+
+class Reader(Protocol):
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Iterator[Row]: ...
+
+    def name(self, number: int) -> str:
+        """What to call a row whose image could not even be read."""
+        ...
+
+
+def open_source(source: Source, blobs: Blobs, cache: Path) -> Reader:
+    """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
+    if isinstance(source, UploadSource):
+        return _UploadReader(source, blobs)
+    return _DatasetReader(source, cache)
+
+
+class SourceCache:
+    """Keeps the last readers open: the shards of a job share one. Safe to share between threads."""
+
+    def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
+        self._open, self._size = opener, size
+        self._readers: OrderedDict[str, Reader] = OrderedDict()
+        self._lock = threading.Lock()  # one thread prepares a data set, the others wait for it
+
+    def get(self, source: Source, *, fresh: bool = False) -> Reader:
+        """`fresh` opens it anew, as a new job must: the folder may have changed since."""
+        key = source.model_dump_json()
+        with self._lock:
+            if fresh or key not in self._readers:
+                self._readers[key] = self._open(source)
+            self._readers.move_to_end(key)
+            while len(self._readers) > self._size:
+                self._readers.popitem(last=False)
+            return self._readers[key]
+
+
+class _DatasetReader:
+    def __init__(self, source: DatasetSource, cache: Path) -> None:
+        self._name, table = _load(source, cache)
+        self._image = _image_column(table, source.image_column)
+        self._id = _id_column(table, source.id_column)
+        # In a folder of images a row's number changes with every file added; its bytes do not.
+        self._numbered = table.info.builder_name != "imagefolder"
+        self._labels = {
+            name: feature
+            for name, feature in table.features.items()
+            if isinstance(feature, datasets.ClassLabel)
+        }
+        table = table.cast_column(self._image, datasets.Image(decode=False))
+        self._table = table.select(range(min(len(table), source.limit or len(table))))
+        self._split = source.split
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def name(self, number: int) -> str:
+        return row_key(self._name, self._split, number)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        columns = self._table[start:stop]
+        for offset in range(stop - start):
+            values = {name: column[offset] for name, column in columns.items()}
+            data = _bytes(values.pop(self._image))
+            yield Row(start + offset, self._key(start + offset, values), data, self._clean(values))
+
+    def _key(self, number: int, values: Payload) -> str | None:
+        own = values.get(self._id) if self._id else None
+        if own is not None and str(own):
+            return str(own)
+        return self.name(number) if self._numbered else None
+
+    def _clean(self, values: Payload) -> Payload:
+        for name, label in self._labels.items():
+            if values.get(name) is not None:
+                values[name] = label.int2str(values[name])
+        return clean(values)
+
+
+class _UploadReader:
+    def __init__(self, source: UploadSource, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._files = Manifest.model_validate_json(blobs.read(source.manifest)).files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def name(self, number: int) -> str:
+        return self._files[number].sha256
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for number in range(start, stop):
+            file = self._files[number]
+            own = next((file.metadata[c] for c in ID_COLUMNS if file.metadata.get(c)), None)
+            key = None if own is None else str(own)
+            yield Row(number, key, self._data(file.blob), clean(dict(file.metadata)), file.blob)
+
+    def _data(self, blob: str) -> bytes:
+        try:
+            return self._blobs.read(blob)
+        except FileNotFoundError:  # deleted with its image, and now the job is run again
+            return b""
+
+
+def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
+    """The data set's name in keys, and its table."""
+    path = Path(source.dataset).expanduser()
+    local = path.exists()
+    name = str(path.resolve()) if local else source.dataset
+    try:
+        if not local:
+            return name, datasets.load_dataset(name, split=source.split, revision=source.revision)
+        where = {"cache_dir": str(cache), "split": source.split}
+        if path.is_file():
+            return name, datasets.load_dataset(_format(path), data_files=name, **where)
+        return name, datasets.load_dataset(name, **where)
+    except DatasetGenerationError as error:
+        raise SourceError(f"{name}: its files cannot be read as a data set.") from error
+    except (DatasetNotFoundError, FileNotFoundError) as error:
+        raise SourceError(
+            f"There is no data set {name}: not a folder that the workers see, nor on the hub."
+        ) from error
+    except ConnectionError as error:
+        raise SourceError(
+            f"{name} is no folder that the workers see, and the hub cannot be reached."
+        ) from error
+    except ValueError as error:
+        raise SourceError(f"{name}: {_first_line(error)}") from error
+
+
+def _format(path: Path) -> str:
+    if path.suffix != ".parquet":
+        raise SourceError(f"{path}: a single file must be .parquet; for images, name their folder.")
+    return "parquet"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]
+
+
+def _image_column(table: Any, wanted: str | None) -> str:
+    images = [n for n, f in table.features.items() if isinstance(f, datasets.Image)]
+    if wanted is None and images:
+        return str(images[0])
+    if wanted is not None and wanted in images:
+        return wanted
+    which = "no column of images" if wanted is None else f"no column of images named {wanted}"
+    raise SourceError(f"The data set has {which}; its columns are {', '.join(table.column_names)}.")
+
+
+def _id_column(table: Any, wanted: str | None) -> str | None:
+    if wanted is not None and wanted not in table.column_names:
+        columns = ", ".join(table.column_names)
+        raise SourceError(f"The data set has no column {wanted}; its columns are {columns}.")
+    return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
+
+
+def _bytes(image: Any) -> bytes:
+    """An undecoded image cell; empty where there is nothing to decode."""
+    if image is None:
+        return b""
+    if image.get("bytes") is not None:
+        return bytes(image["bytes"])
+    try:
+        return Path(image["path"]).read_bytes()
+    except (OSError, TypeError, ValueError):
+        return b""
+
+
+@dataclass
+class _Cleaner:
+    """JSON as Qdrant takes it: what is missing is absent, numbers are finite, text is bounded."""
+
+    depth: int = 8
+    text: int = field(default=65_536)
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            return value[: self.text].encode("utf-8", "replace").decode()
+        if value is None or isinstance(value, (bytes, bytearray)) or depth > self.depth:
+            return None
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return value if -(2**63) <= value < 2**63 else float(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, (datetime, date)):
+            return value.isoformat()
+        if isinstance(value, dict):
+            return self.mapping(value, depth + 1)
+        if isinstance(value, (list, tuple)):
+            return [kept for v in value if (kept := self.value(v, depth + 1)) is not None]
+        if hasattr(value, "item"):  # a numpy scalar
+            return self.value(value.item(), depth)
+        return str(value)
+
+    def mapping(self, values: dict[Any, Any], depth: int = 0) -> Payload:
+        found = ((str(name), self.value(value, depth)) for name, value in values.items())
+        return {name: value for name, value in found if value is not None and value != ""}
+
+
+def clean(values: Payload) -> Payload:
+    """Metadata as it is stored: under its own names, absent where it is missing."""
+    cleaned = _Cleaner().mapping(values)
+    if RESERVED in cleaned:
+        cleaned[f"{RESERVED}_"] = cleaned.pop(RESERVED)
+    return cleaned
+
+
+def same_metadata(stored: Payload, metadata: Payload) -> bool:
+    """Whether a stored payload already says what the source says now."""
+    ours = {name: value for name, value in stored.items() if name not in (RESERVED, "image_id")}
+    theirs = {name: value for name, value in metadata.items() if name != "image_id"}
+    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

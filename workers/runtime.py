@@ -1,0 +1,171 @@
+"""What a worker process is made of: one model, one store, and what it does with a message."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from pipeline.encoder import Encoder
+
+from pipeline.answers import Answers
+from pipeline.blobs import Blobs, ask_folder
+from pipeline.errors import KindredError, LedgerUnavailable, Unavailable
+from pipeline.ingest import TRIES, Ingest
+from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
+from pipeline.ledger.jobs import PLAN
+from pipeline.logs import where
+from pipeline.messages import Problem, problem
+from pipeline.settings import Settings
+from pipeline.sources import SourceCache, open_source
+from pipeline.store import Store, open_store
+
+logger = logging.getLogger("kindred.worker")
+
+# Until work that met an absent service is tried again.
+SERVICE_DELAY = 2.0
+
+_BROKEN = Problem(
+    type="internal-error",
+    title="Internal error",
+    status=500,
+    detail="This failed for a reason that is not its own. The worker's log says where.",
+)
+_PLAN_POISON = Problem(
+    type="source-error",
+    title="The source cannot be read",
+    status=422,
+    detail="Three workers ended while they opened this source; it was given up.",
+)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything is opened once per process and shared by its threads."""
+
+    settings: Settings
+    name: str
+    ledger: Ledger
+    encoder: Encoder
+    store: Store
+    blobs: Blobs
+    sources: SourceCache
+    pool: ThreadPoolExecutor
+    answers: Answers
+    ingest: Ingest
+    publish: Callable[[Lease], None]
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def open(cls, settings: Settings, publish: Callable[[Lease], None]) -> "Runtime":
+        """Loads and warms up the model, then opens what it fills.
+
+        Raises EncoderError, EncoderMismatch, StoreLocked, StoreUnavailable or LedgerUnavailable.
+        """
+        ledger = Ledger(settings, patience=settings.lease_seconds / 2)
+        ledger.ping()
+        encoder = Encoder.load(settings)
+        encoder.warm_up()
+        store = open_store(settings, encoder.info)
+        blobs = Blobs(settings.blobs)
+        pool = ThreadPoolExecutor(os.cpu_count(), "decode")
+        stopping = threading.Event()
+        cache = settings.data.absolute() / "datasets"
+        return cls(
+            settings=settings,
+            name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
+            ledger=ledger,
+            encoder=encoder,
+            store=store,
+            blobs=blobs,
+            sources=SourceCache(lambda source: open_source(source, blobs, cache)),
+            pool=pool,
+            answers=Answers(encoder, store, blobs, settings),
+            ingest=Ingest(encoder, store, blobs, ledger.jobs, pool, settings, stopping.is_set),
+            publish=publish,
+            stopping=stopping,
+        )
+
+    @property
+    def alone(self) -> str:
+        """Our name where we own the store: then no other worker's lease can be good."""
+        return "" if self.settings.qdrant_url else self.name
+
+    @property
+    def info(self) -> WorkerInfo:
+        return WorkerInfo(
+            name=self.name,
+            ready=True,
+            lanes=self.encoder.plan.lanes,
+            device=str(self.encoder.device),
+            dtype=str(self.encoder.dtype).removeprefix("torch."),
+            encoder=self.encoder.info,
+        )
+
+    def work(self, lease: Lease) -> None:
+        """One unit of a job: its plan or a shard."""
+        unit = self.ledger.jobs.begin(lease, self.name)
+        if unit is None:
+            return
+        try:
+            self._work(unit)
+        except LedgerUnavailable:
+            logger.warning("ledger away, unit left to its lease", extra={"job": lease.job})
+            return
+        except Unavailable as error:
+            self.ledger.jobs.postpone(lease, SERVICE_DELAY, error.title)
+        except KindredError as error:
+            self.ledger.jobs.fail(lease.job, problem(error))
+            self.ledger.jobs.release(lease)
+        except Exception as error:  # noqa: BLE001 - whatever a row can raise must not end the lane
+            logger.error("unit failed", extra={**vars(lease), "error": where(error)})
+            self.ledger.jobs.release(lease, crashed=True)
+        self.hand_out()
+
+    def hand_out(self) -> None:
+        """Publishes what can be worked on now."""
+        for lease in self.ledger.jobs.dispatch(self.encoder.plan.lanes):
+            self.publish(lease)
+
+    def answer(self, ask: str) -> None:
+        """One search, or whatever else was asked."""
+        asks = self.ledger.asks
+        if asks.take(ask, self.name) is None:
+            return
+        try:
+            question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
+            self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
+            asks.succeed(ask)
+        except Unavailable:
+            asks.requeue(ask, SERVICE_DELAY)
+        except KindredError as error:
+            asks.fail(ask, problem(error))
+        except Exception as error:  # noqa: BLE001 - one ask must not end the thread of others
+            logger.error("ask failed", extra={"ask": ask, "error": where(error)})
+            asks.fail(ask, _BROKEN)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        self.store.close()
+        self.ledger.close()
+
+    def _work(self, unit: Unit) -> None:
+        if unit.lease.unit == PLAN:
+            self._plan(unit)
+            return
+        reader = self.sources.get(unit.source)
+        if not self.ingest.run(unit, reader):
+            self.ledger.jobs.release(unit.lease)
+
+    def _plan(self, unit: Unit) -> None:
+        jobs = self.ledger.jobs
+        if unit.crashes >= TRIES:
+            jobs.fail(unit.lease.job, _PLAN_POISON)
+            jobs.release(unit.lease)
+            return
+        jobs.checkpoint(unit.lease, Progress(cursor=0, hand=1))
+        total = len(self.sources.get(unit.source, fresh=True))
+        jobs.planned(unit.lease, total, self.encoder.plan.shard_size)
