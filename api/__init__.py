@@ -1,0 +1,1 @@
+"""The HTTP front: accepts, publishes, reports. It holds no model and never opens the store."""

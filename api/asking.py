@@ -1,0 +1,53 @@
+"""Asks, from the call to its answer."""
+
+import re
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from api.services import Services
+from pipeline.blobs import ask_folder
+from pipeline.errors import KindredError, Unavailable
+from pipeline.ledger import AskRecord
+from pipeline.messages import Ask, Problem
+
+# In seconds: how long a plain GET waits for a worker, and the most that `Prefer: wait` gets.
+PATIENCE = 10.0
+LONGEST_WAIT = 60.0
+
+_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
+
+
+class AnsweredWithProblem(KindredError):
+    """A worker's refusal, passed on as it was said."""
+
+    def __init__(self, said: Problem) -> None:
+        super().__init__(said.detail)
+        self.said = said
+
+
+def preferred_wait(request: Request) -> float:
+    """Seconds, from `Prefer: wait=N` (RFC 7240); 0 without it."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return min(float(found[1]), LONGEST_WAIT) if found else 0.0
+
+
+async def ask_and_wait(services: Services, ask: Ask) -> bytes:
+    """The answer's JSON. Raises what the worker said, or Unavailable when none answers in time."""
+    identifier = await run_in_threadpool(services.submit, ask)
+    record = await services.waiting.settled(identifier, PATIENCE)
+    if record.error is not None:
+        raise AnsweredWithProblem(record.error)
+    if record.state != "succeeded":
+        raise Unavailable("No worker has answered yet. Is one running? Try again in a moment.")
+    return await run_in_threadpool(answer, services, record)
+
+
+def answer(services: Services, record: AskRecord) -> bytes:
+    return services.blobs.read(f"{ask_folder(record.id)}/answer.json")
+
+
+def documented(model: str) -> dict[str, Any]:
+    """An OpenAPI reference to one of our message schemas."""
+    return {"$ref": f"#/components/schemas/{model}"}

@@ -1,0 +1,113 @@
+"""Errors as application/problem+json (RFC 9457). They quote nothing of what was sent."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.asking import AnsweredWithProblem
+from pipeline.errors import InvalidQuery, KindredError
+from pipeline.logs import where
+from pipeline.messages import Problem, problem
+
+logger = logging.getLogger("kindred.api")
+
+# Until a caller should try again, in seconds, when a service is away.
+RETRY_AFTER = 2
+
+
+def install(app: FastAPI) -> None:
+    """Every error that leaves the api passes through one of these."""
+    app.add_exception_handler(KindredError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def response(found: Problem, **more: Any) -> JSONResponse:
+    body = {**found.model_dump(), "type": f"urn:kindred:problem:{found.type}", **more}
+    headers = {"Retry-After": str(RETRY_AFTER)} if found.status == 503 else None
+    return JSONResponse(body, found.status, headers, "application/problem+json")
+
+
+def _ours(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, KindredError)  # noqa: S101 - the signature is Starlette's
+    if isinstance(error, AnsweredWithProblem):
+        return response(error.said)
+    if isinstance(error, InvalidQuery) and error.place:
+        return response(problem(error), errors=[_fault(error.place, str(error))])
+    return response(problem(error))
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    faults = [_fault(e["loc"], e["msg"]) for e in error.errors()]
+    first = faults[0] if faults else {"place": "request", "message": "is not valid"}
+    detail = f"{first['place']}: {first['message']}"
+    found = Problem(type="invalid-query", title="Invalid request", status=422, detail=detail)
+    return response(found, errors=faults)
+
+
+def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    title = _TITLES.get(error.status_code, "Request refused")
+    found = Problem(
+        type="http", title=title, status=error.status_code, detail=str(error.detail or title)
+    )
+    answer = response(found)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _unexpected(_: Request, error: Exception) -> JSONResponse:
+    logger.error("unexpected", extra={"error": where(error)})
+    detail = "This is a fault of ours. The api's log says where it happened."
+    return response(
+        Problem(type="internal-error", title="Internal error", status=500, detail=detail)
+    )
+
+
+def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
+    return {"place": ".".join(str(part) for part in place if part != "body"), "message": message}
+
+
+class TooLargeAsProblem:
+    """Starlette refuses a large body in plain text, outside all handlers; this says it our way."""
+
+    def __init__(self, app: ASGIApp, max_upload_mb: int) -> None:
+        self._app = app
+        self._refusal = response(
+            Problem(
+                type="too-large",
+                title=_TITLES[413],
+                status=413,
+                detail=f"At most {max_upload_mb} MB can be sent at once. Send fewer or smaller files.",
+            )
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def translate(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                refused = True
+                await self._refusal(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await self._app(scope, receive, translate)
+
+
+_TITLES = {
+    401: "A key is needed",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Too large",
+    429: "Too many requests",
+}

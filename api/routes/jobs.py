@@ -1,0 +1,95 @@
+"""Jobs: data sets by name, their progress, and what can be done to them."""
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from api.services import ServicesDep, new_id
+from api.views import JobsView, JobView, RejectionsView
+from pipeline.ledger.jobs import Action
+from pipeline.messages import DatasetSource
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+# Between two looks at a job that is watched, in seconds.
+EVENT_INTERVAL = 0.5
+
+
+@router.post("", status_code=202)
+def create(source: DatasetSource, services: ServicesDep, response: Response) -> JobView:
+    """Ingests a hub data set, or a folder that the workers can see."""
+    job = new_id()
+    services.start_job(job, source)
+    response.headers["Location"] = f"/v1/jobs/{job}"
+    return JobView.of(services.ledger.jobs.get(job))
+
+
+@router.get("")
+def recent(services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobsView:
+    """The newest first."""
+    return JobsView(jobs=[JobView.of(job) for job in services.ledger.jobs.recent(limit)])
+
+
+@router.get("/{job}")
+def one(job: str, services: ServicesDep) -> JobView:
+    return JobView.of(services.ledger.jobs.get(job))
+
+
+@router.get("/{job}/rejections")
+def rejections(
+    job: str,
+    services: ServicesDep,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> RejectionsView:
+    """Pages of about `limit` rejected rows, until `cursor` is null."""
+    page, following = services.ledger.jobs.rejections(job, cursor, limit)
+    return RejectionsView(rejections=page, cursor=following)
+
+
+@router.get("/{job}/events", response_class=EventSourceResponse)
+async def events(job: str, services: ServicesDep) -> AsyncIterable[ServerSentEvent]:
+    """The job whenever it has changed, until it is final."""
+    sent: JobView | None = None
+    while True:
+        record = await run_in_threadpool(services.ledger.jobs.get, job)
+        view = JobView.of(record)
+        if view != sent:
+            yield ServerSentEvent(data=view, event="job")
+            sent = view
+        if record.final:
+            return
+        await asyncio.sleep(EVENT_INTERVAL)
+
+
+@router.post("/{job}/cancel")
+def cancel(job: str, services: ServicesDep) -> JobView:
+    """Takes hold between batches; what is embedded stays."""
+    return _steer(job, "cancel", services)
+
+
+@router.post("/{job}/pause")
+def pause(job: str, services: ServicesDep) -> JobView:
+    """Takes hold between batches."""
+    return _steer(job, "pause", services)
+
+
+@router.post("/{job}/resume")
+def resume(job: str, services: ServicesDep) -> JobView:
+    return _steer(job, "resume", services)
+
+
+@router.post("/{job}/retry")
+def retry(job: str, services: ServicesDep) -> JobView:
+    """Runs an ended job again; what it holds already is recognised, only the rest is embedded."""
+    return _steer(job, "retry", services)
+
+
+def _steer(job: str, action: Action, services: ServicesDep) -> JobView:
+    record = services.ledger.jobs.steer(job, action)
+    services.hand_out()
+    return JobView.of(record)
