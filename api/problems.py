@@ -86,7 +86,7 @@ class TooLargeAsProblem:
                 type="too-large",
                 title=_TITLES[413],
                 status=413,
-                detail=f"At most {max_upload_mb} MB can be sent at once. Send fewer or smaller files.",
+                detail=f"At most {max_upload_mb} MB fit into a call. Send fewer or smaller files.",
             )
         )
 

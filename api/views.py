@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline.ledger import JobRecord, JobState
 from pipeline.messages import (
@@ -95,6 +95,7 @@ class ImageView(BaseModel):
     image_id: str
     point_id: str
     payload: Payload
+    vector: tuple[float, ...] | None = Field(None, exclude_if=lambda vector: vector is None)
     preview_url: str
 
     @classmethod

@@ -148,7 +148,7 @@ def _photograph(look: Look, patient: "np.random.Generator", view: "np.random.Gen
     from PIL import Image
 
     width, height = _SIZES[view.choice(len(_SIZES), p=[0.6, 0.1, 0.1, 0.1, 0.1])]
-    drawn = _draw(look, patient, view, width // _REDUCED, height // _REDUCED)
+    drawn = _draw(look, patient, view, (width // _REDUCED, height // _REDUCED))
     out = io.BytesIO()
     photograph = drawn.resize((width, height), Image.Resampling.BICUBIC)
     photograph.save(out, "JPEG", quality=int(view.integers(75, 96)))
@@ -156,15 +156,12 @@ def _photograph(look: Look, patient: "np.random.Generator", view: "np.random.Gen
 
 
 def _draw(
-    look: Look,
-    patient: "np.random.Generator",
-    view: "np.random.Generator",
-    width: int,
-    height: int,
+    look: Look, patient: "np.random.Generator", view: "np.random.Generator", size: tuple[int, int]
 ) -> "Image.Image":
     import numpy as np
     from PIL import Image, ImageDraw
 
+    width, height = size
     skin = np.array(_SKINS[patient.integers(len(_SKINS))]) + patient.normal(0, 8, 3)
     rim, core = (np.array(colour) + patient.normal(0, 10, 3) for colour in (look.rim, look.core))
     radius = look.radius * patient.uniform(0.75, 1.25) * view.uniform(0.9, 1.1)
@@ -189,7 +186,7 @@ def _draw(
     pen = ImageDraw.Draw(image)
     for _ in range(patient.poisson(4)):  # hairs
         start, end = view.uniform(0, 1, 2), view.uniform(0, 1, 2)
-        line = [tuple((point * (width, height)).tolist()) for point in (start, end)]
+        line = [tuple((point * size).tolist()) for point in (start, end)]
         pen.line(line, fill=(52, 38, 32), width=1)
     return image
 

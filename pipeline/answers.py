@@ -79,7 +79,9 @@ class Answers:
 
     def images(self, ask: ImagesAsk) -> ImagesAnswer:
         cursor = None if ask.cursor is None else _cursor(ask.cursor)
-        records, following = self.store.scroll(ask.limit, filter=ask.filter, cursor=cursor)
+        records, following = self.store.scroll(
+            ask.limit, filter=ask.filter, cursor=cursor, vectors=ask.vectors
+        )
         images = tuple(_held(record) for record in records)
         return ImagesAnswer(images=images, cursor=None if following is None else str(following))
 
@@ -216,5 +218,9 @@ def _hit(point: ScoredPoint, search: SearchQuery) -> Hit:
 
 
 def _held(record: Record) -> HeldImage:
-    payload = record.payload
-    return HeldImage(image_id=payload["image_id"], point_id=str(record.id), payload=payload)
+    return HeldImage(
+        image_id=record.payload["image_id"],
+        point_id=str(record.id),
+        payload=record.payload,
+        vector=None if record.vector is None else tuple(record.vector.tolist()),
+    )

@@ -120,12 +120,13 @@ class BatchAsk(Message):
 
 
 class ImagesAsk(Message):
-    """A page of what is held."""
+    """A page of what is held, with its vectors if they are wanted."""
 
     kind: Literal["images"] = "images"
     filter: Filter | None = None
     limit: int = Field(50, ge=1, le=MAX_LIMIT)
     cursor: str | None = None
+    vectors: bool = False
 
 
 class ImageAsk(Message):
@@ -179,9 +180,12 @@ class BatchAnswer(Message):
 
 
 class HeldImage(Message):
+    """`vector` has length 1, and is there when it was asked for."""
+
     image_id: str
     point_id: str
     payload: Payload
+    vector: tuple[float, ...] | None = None
 
 
 class ImagesAnswer(Message):

@@ -64,9 +64,10 @@ async def held(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     filter: Annotated[str | None, Query(description="Qdrant's filter JSON")] = None,  # noqa: A002
+    vectors: Annotated[bool, Query(description="With the vectors")] = False,
 ) -> ImagesView:
     """A page of what is held, in the order of point ids."""
-    ask = ImagesAsk(filter=_filter(filter), limit=limit, cursor=cursor)
+    ask = ImagesAsk(filter=_filter(filter), limit=limit, cursor=cursor, vectors=vectors)
     found = ImagesAnswer.model_validate_json(await ask_and_wait(services, ask))
     return ImagesView(images=[ImageView.of(i) for i in found.images], cursor=found.cursor)
 

@@ -156,7 +156,7 @@ class JobLedger:
         if state is None:
             raise _unknown(job)
         if state.startswith("!"):
-            raise Conflict(f"Job {job} is {state[1:]}; {action} is not possible.")
+            raise Conflict(f"Job {job} is in state {state[1:]}; it takes no {action}.")
         return self.get(job)
 
     def get(self, job: str) -> JobRecord:

@@ -1,0 +1,218 @@
+"""The api, as methods. Every failure becomes a CommandError, one line that says what to do."""
+
+import ipaddress
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+from urllib.parse import quote
+
+import httpx
+
+from cli.documents import (
+    Action,
+    Document,
+    HeldImage,
+    ImagePage,
+    Job,
+    Rejection,
+    Search,
+    problem_line,
+)
+from cli.failure import CommandError, TooLarge, Unreachable
+
+REJECTIONS_PAGE = 1000
+SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
+# An answer can take as long as the server may wait for a worker, and an upload as long as the line.
+TIMEOUT = httpx.Timeout(60, connect=5)
+_AWAY = frozenset({502, 503, 504})
+
+Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or bytes, media type))
+EXPORT_PAGE = 500  # images a request: at 384 dimensions about 4 MB
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. Names other than localhost could be anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Client:
+    """One api. `key` is sent as a bearer token."""
+
+    def __init__(
+        self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.host = _host(self.url)
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=TIMEOUT,
+            transport=transport,
+            # A hospital's proxy would answer for 127.0.0.1, and not as this machine does.
+            trust_env=not is_loopback(self.host),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    # --- jobs ------------------------------------------------------------------------------------
+
+    def submit(self, source: Document) -> Job:
+        return cast(Job, self._document("POST", "/v1/jobs", json=source))
+
+    def upload(self, parts: Sequence[Part], metadata: Sequence[Document]) -> Job:
+        """One job for several files; `metadata` has one object a file."""
+        data = {"metadata": json.dumps(list(metadata))}
+        return cast(Job, self._document("POST", "/v1/images", files=list(parts), data=data))
+
+    def jobs(self) -> list[Job]:
+        return cast(list[Job], self._document("GET", "/v1/jobs")["jobs"])
+
+    def job(self, job_id: str) -> Job:
+        return cast(Job, self._document("GET", _job_path(job_id)))
+
+    def act(self, job_id: str, action: Action) -> Job:
+        return cast(Job, self._document("POST", f"{_job_path(job_id)}/{action}"))
+
+    def rejections(self, job_id: str) -> Iterator[Rejection]:
+        """All of them, a page at a time."""
+        given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
+        while True:
+            page = self._document("GET", f"{_job_path(job_id)}/rejections", params=given)
+            yield from page["rejections"]
+            if page.get("cursor") is None:
+                return
+            given["cursor"] = page["cursor"]
+
+    # --- images ----------------------------------------------------------------------------------
+
+    def images(
+        self,
+        filter_: Document | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        vectors: bool = False,
+    ) -> ImagePage:
+        params: dict[str, str | int] = {"limit": limit}
+        if vectors:
+            params["vectors"] = "true"
+        if filter_ is not None:
+            params["filter"] = json.dumps(filter_)
+        if cursor:
+            params["cursor"] = cursor
+        return cast(ImagePage, self._document("GET", "/v1/images", params=params))
+
+    def all_images(self, filter_: Document | None = None) -> Iterator[HeldImage]:
+        """Every one with its vector, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.images(filter_, EXPORT_PAGE, cursor, vectors=True)
+            yield from page["images"]
+            cursor = page["cursor"]
+            if cursor is None:
+                return
+
+    def preview(self, image_id: str) -> bytes:
+        return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
+
+    def search(self, query: Document, image: Path | None = None) -> Search:
+        """The finished search. One that failed is a CommandError."""
+        if image is None:
+            body: dict[str, Any] = {"json": query}
+        else:
+            # A file's name can hold a patient's, and is of no use to the server.
+            file = (f"image{image.suffix.lower()}", _read(image), "application/octet-stream")
+            body = {"files": {"image": file}, "data": {"query": json.dumps(query)}}
+        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
+        response = self._call("POST", "/v1/searches", headers=headers, **body)
+        return self._finished(response)
+
+    def _finished(self, response: httpx.Response) -> Search:
+        search = cast(Search, _object(response))
+        while search["state"] in ("queued", "running"):
+            time.sleep(_retry_after(response))
+            response = self._call("GET", f"/v1/searches/{quote(search['id'], safe='')}")
+            search = cast(Search, _object(response))
+        if search["state"] != "succeeded":
+            raise CommandError(problem_line(search.get("error"), "the search has failed"))
+        return search
+
+    # --- HTTP ------------------------------------------------------------------------------------
+
+    def _document(self, method: str, path: str, **given: Any) -> Document:
+        return _object(self._call(method, path, **given))
+
+    def _call(self, method: str, path: str, **given: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **given)
+        except httpx.ConnectError as error:
+            hint = "; start one with `kindred up`" if is_loopback(self.host) else f" ({error})"
+            raise Unreachable(f"no Kindred answers at {self.url}{hint}") from error
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{self.url} did not answer in time") from error
+        except httpx.TransportError as error:
+            raise Unreachable(f"the connection to {self.url} broke: {error}") from error
+        if response.is_success:
+            return response
+        raise self._refusal(response)
+
+    def _refusal(self, response: httpx.Response) -> CommandError:
+        fallback = f"{self.url} answered {response.status_code} {response.reason_phrase}"
+        try:
+            line = problem_line(response.json(), fallback)
+        except (ValueError, AttributeError, TypeError):  # not a problem+json: a proxy's page
+            line = fallback
+        if response.status_code in _AWAY:
+            return Unreachable(line)
+        return TooLarge(line) if response.status_code == 413 else CommandError(line)
+
+
+def _host(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise CommandError(f"{url} is not a URL: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise CommandError(f"{url} is not the URL of an api, as in http://127.0.0.1:8000")
+    return parsed.host
+
+
+def _job_path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _object(response: httpx.Response) -> Document:
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise CommandError(f"what answers at {response.url} is not Kindred")
+    return document
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds to wait, as the server asks, within reason."""
+    try:
+        asked = float(response.headers.get("Retry-After", "0.5"))
+    except ValueError:
+        asked = 0.5
+    return min(max(asked, 0.2), 5)
+
+
+def _read(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{image} cannot be read: {error.strerror}") from error

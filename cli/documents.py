@@ -1,0 +1,71 @@
+"""The api's JSON documents, as the command line reads them."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+Document = dict[str, Any]
+Action = Literal["cancel", "pause", "resume", "retry"]
+
+FINAL = frozenset({"succeeded", "completed_with_rejections", "failed", "cancelled"})
+LOST = frozenset({"failed", "cancelled"})
+
+
+class Problem(TypedDict):
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Job(TypedDict):
+    """`total` is None until the source has been counted."""
+
+    id: str
+    state: str
+    total: int | None
+    embedded: int
+    unchanged: int
+    rejected: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    created_at: str
+    finished_at: str | None
+    error: Problem | None
+    notice: str | None
+
+
+class Rejection(TypedDict):
+    key: str
+    row: int
+    reason: str
+
+
+class HeldImage(TypedDict):
+    image_id: str
+    point_id: str
+    payload: Document
+    preview_url: str | None
+    vector: NotRequired[list[float]]
+
+
+class Hit(HeldImage):
+    score: float
+
+
+class Search(TypedDict):
+    id: str
+    state: str
+    results: list[Hit] | None
+    error: Problem | None
+
+
+class ImagePage(TypedDict):
+    images: list[HeldImage]
+    cursor: str | None
+
+
+def problem_line(problem: Problem | None, fallback: str) -> str:
+    """`title: detail`, or what there is of it."""
+    parts = (
+        [str(problem[key]) for key in ("title", "detail") if problem.get(key)] if problem else []
+    )
+    return ": ".join(parts) or fallback

@@ -1,0 +1,196 @@
+"""`kindred up`: the stand-alone system, in one folder and on one machine."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import typer
+from pydantic import ValidationError
+
+from cli.failure import CommandError, printable
+from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
+from cli.processes import Child, Program, module_command, module_environment
+from cli.redis_server import RedisServer, find_redis_server
+from cli.supervisor import Stop, Supervisor
+from pipeline.settings import Settings
+
+QUIET_SECONDS = 3.0  # of waiting, before we say what for
+SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
+FLOWER_USER = "kindred"
+FLOWER_SAVES = 30_000  # milliseconds between two saves of what Flower has seen
+
+
+@dataclass(frozen=True)
+class System:
+    """What is to run, settled: the folder absolute, the ports found."""
+
+    settings: Settings
+    host: str
+    port: int
+    flower_port: int
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached from this machine."""
+        wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+        host = wildcard.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def password_file(self) -> Path:
+        return self.settings.data / "flower.password"
+
+    def log(self, name: str) -> Path:
+        return self.settings.data / "logs" / f"{name}.log"
+
+
+def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
+    """Returns when it was asked to stop, and all has stopped."""
+    settings = load_settings(data)
+    refuse_open_door(host, has_keys=bool(settings.api_keys))
+    with locked(settings.data, say) as lock, Stop() as stop:
+        ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
+        (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
+        supervisor = Supervisor(stop, say)
+        with private_folder() as private:
+            try:
+                _run(supervisor, System(settings, host, *ports), private, lock)
+            finally:
+                supervisor.stop_all()
+    say("stopped")
+
+
+def load_settings(data: Path | None) -> Settings:
+    """From the environment, with the folder absolute: children keep our folder, others may not."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]).upper()  # what follows is the alternative that was tried
+        raise CommandError(f"KINDRED_{name}: {first['msg']}") from error
+    folder = (data or settings.data).expanduser().absolute()
+    return settings.model_copy(update={"data": folder})
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """For the socket of Redis: its path must be short, and only this user may pass."""
+    parent = tempfile.gettempdir()
+    if len(parent) > SOCKET_PATH_LIMIT - len("/kindred-12345678/redis.sock"):
+        parent = "/tmp"  # noqa: S108 - mkdtemp makes a folder of its own in it
+    with tempfile.TemporaryDirectory(
+        prefix="kindred-", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def say(line: str) -> None:
+    """A closed pipe is no reason to leave children behind."""
+    try:
+        typer.echo(printable(line))
+    except OSError:
+        return
+
+
+# --- starting ------------------------------------------------------------------------------------
+
+
+def _run(supervisor: Supervisor, system: System, private: Path, lock: int) -> None:
+    if "redis_url" not in system.settings.model_fields_set:
+        redis = RedisServer(
+            find_redis_server(), system.settings.data / "redis", private / "redis.sock"
+        )
+        if not _start_redis(supervisor, system, redis, lock):
+            return
+        settings = system.settings.model_copy(update={"redis_url": redis.url})
+        system = System(settings, system.host, system.port, system.flower_port)
+    for program in programs(system):
+        supervisor.add(Child(program, keeps_open=[lock]))
+    say(f"flower: http://127.0.0.1:{system.flower_port} as {FLOWER_USER},"
+        f" with the password in {system.password_file}")  # fmt: skip
+    if supervisor.keep_up_until(Wait(lambda: missing_from(system))):
+        say(f"ready: {system.url}")
+        supervisor.keep_up_until(lambda: False)
+    say("stopping")
+
+
+def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, lock: int) -> bool:
+    redis.folder.mkdir(mode=0o700, exist_ok=True)
+    program = Program("redis", redis.command, os.environ, system.log("redis"))
+    supervisor.add(Child(program, keeps_open=[lock]), foundation=True)
+    missing = "Redis reads what it kept"
+    return supervisor.keep_up_until(Wait(lambda: "" if redis.answers() else missing))
+
+
+def programs(system: System) -> list[Program]:
+    """Worker, api and Flower. Secrets travel in their environments, never in their arguments."""
+    environment = module_environment(
+        {**_plain(system.settings.environment()), "PYTHONUNBUFFERED": "1"}
+    )
+    listen = ("--host", system.host, "--port", str(system.port))
+    return [
+        Program("worker", module_command("workers"), environment, system.log("worker")),
+        Program("api", module_command("api", *listen), environment, system.log("api")),
+        Program(
+            "flower",
+            module_command("celery", "flower"),
+            flower_environment(system),
+            system.log("flower"),
+        ),
+    ]
+
+
+def flower_environment(system: System) -> dict[str, str]:
+    """Flower takes each of its options as FLOWER_…; it needs the broker, and none of our keys."""
+    others = {k: v for k, v in _plain(os.environ).items() if not k.startswith("KINDRED_")}
+    return {
+        **others,
+        "CELERY_BROKER_URL": system.settings.broker_url,
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_PORT": str(system.flower_port),
+        "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{kept_password(system.password_file)}",
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": str(system.settings.data / "flower.db"),
+        "FLOWER_STATE_SAVE_INTERVAL": str(FLOWER_SAVES),
+        "FLOWER_CONF": os.devnull,  # else it runs a flowerconfig.py of the folder we stand in
+    }
+
+
+def _plain(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what sets Celery and Flower up behind our back: CELERY_BROKER_URL beats settings."""
+    return {k: v for k, v in environment.items() if not k.startswith(("CELERY_", "FLOWER_"))}
+
+
+class Wait:
+    """A condition that says what is missing, aloud once that takes long."""
+
+    def __init__(self, missing: Callable[[], str]) -> None:
+        self._missing = missing
+        self._quiet_until = time.monotonic() + QUIET_SECONDS
+        self._said = ""
+
+    def __call__(self) -> bool:
+        missing = self._missing()
+        if missing and missing != self._said and time.monotonic() >= self._quiet_until:
+            self._said = missing
+            say(f"waiting: {missing}")
+        return not missing
+
+
+def missing_from(system: System) -> str:
+    """Why it is not ready; nothing if it is."""
+    try:
+        response = httpx.get(f"{system.url}/readyz", timeout=2, trust_env=False)
+    except httpx.HTTPError:
+        return "the api does not answer yet"
+    if response.status_code == 200:
+        return ""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"/readyz answers {response.status_code}"
