@@ -1,0 +1,194 @@
+"""The real system, as processes that a test can stop, kill and start again."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import redis
+
+from cli.processes import Child, Program, module_command
+from cli.redis_server import RedisServer, find_redis_server
+
+# Nothing waits as long as this unless it is broken; a test never asserts on time.
+PATIENCE = 90.0
+
+JobView = dict[str, Any]
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """The first true value of `condition`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"never came: {what}")
+
+
+class System:
+    """Redis, one worker and the api on one data folder. Use as a context manager."""
+
+    def __init__(self, folder: Path, encoder: Path, **settings: str) -> None:
+        self.folder = folder
+        # A socket's path is limited to about 100 characters, and pytest's folders are long.
+        self._sockets = Path(tempfile.mkdtemp(prefix="kindred-test-"))
+        (folder / "redis").mkdir(parents=True, exist_ok=True)
+        self._redis = RedisServer(
+            find_redis_server(), folder / "redis", self._sockets / "redis.sock"
+        )
+        self.port = _free_port()
+        quick = {
+            "DATA": str(folder),
+            "MODEL": str(encoder),
+            "REDIS_URL": self._redis.url,
+            "HEARTBEAT_SECONDS": "0.3",
+            "RECONCILE_SECONDS": "0.3",
+            "LOG_LEVEL": "DEBUG",
+            **settings,
+        }
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("KINDRED_")},
+            **{f"KINDRED_{name}": value for name, value in quick.items()},
+        }
+        self.redis_process = self._child("redis", self._redis.command)
+        self.worker = self._child("worker", module_command("workers"))
+        self.api = self._child("api", module_command("api", "--port", str(self.port)))
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start_redis()
+            self.worker.start()
+            self.api.start()
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.http.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def start_redis(self) -> None:
+        self.redis_process.start()
+        until(self._redis.answers, "an answer of Redis")
+
+    def wait_ready(self) -> None:
+        until(self._ready, f"readiness; the worker said: {self.worker.last_words(5)}")
+
+    def stop(self) -> None:
+        """As a supervisor would: politely, Redis last."""
+        for child in (self.api, self.worker, self.redis_process):
+            end(child)
+
+    def restart_worker(self) -> None:
+        self.worker.start()
+        self.wait_ready()
+
+    def client(self) -> "redis.Redis[str]":
+        return redis.Redis(unix_socket_path=str(self._redis.socket), decode_responses=True)
+
+    def logs(self) -> str:
+        return "".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
+
+    # --- what a user does ---------------------------------------------------------------------
+
+    def ingest(self, dataset: Path | str, **options: Any) -> JobView:
+        """Starts a job and follows it to its end."""
+        return self.finished(self.submit(dataset, **options)["id"])
+
+    def submit(self, dataset: Path | str, **options: Any) -> JobView:
+        answer = self.http.post("/v1/jobs", json={"dataset": str(dataset), **options})
+        assert answer.status_code == 202, answer.text
+        view: JobView = answer.json()
+        return view
+
+    def job(self, job: str) -> JobView:
+        view: JobView = self.http.get(f"/v1/jobs/{job}").raise_for_status().json()
+        return view
+
+    def finished(self, job: str) -> JobView:
+        final = ("succeeded", "completed_with_rejections", "failed", "cancelled")
+
+        def settled() -> JobView | None:
+            view = self.job(job)
+            return view if view["state"] in final else None
+
+        view: JobView = until(settled, f"the end of job {job}")
+        return view
+
+    def search(self, image: bytes | None = None, **query: Any) -> Any:
+        """The settled search, with its results or its error."""
+        wait = {"Prefer": "wait=30"}
+        if image is None:
+            answer = self.http.post("/v1/searches", json=query, headers=wait)
+        else:
+            answer = self.http.post(
+                "/v1/searches",
+                files={"image": image},
+                data={"query": _json(query)},
+                headers=wait,
+            )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def count(self) -> int:
+        return int(self.http.get("/v1/collection").raise_for_status().json()["count"])
+
+    def held(self) -> list[dict[str, Any]]:
+        """All images, page by page."""
+        images: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            more: Mapping[str, str] = {} if cursor is None else {"cursor": cursor}
+            page = self.http.get("/v1/images", params={"limit": "50", **more}).json()
+            images += page["images"]
+            cursor = page["cursor"]
+            if cursor is None:
+                return images
+
+    def _ready(self) -> bool:
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        return Child(Program(name, command, self.environment, self.folder / f"{name}.log"))
+
+
+def kill(child: Child) -> None:
+    """SIGKILL, and gone."""
+    child.send(signal.SIGKILL)
+    until(lambda: not child.running, f"the end of {child.program.name}")
+
+
+def end(child: Child) -> None:
+    """SIGTERM, and gone; SIGKILL if it will not go."""
+    child.send(signal.SIGTERM)
+    try:
+        until(lambda: not child.running, f"the end of {child.program.name}", 20)
+    except AssertionError:
+        kill(child)
+        raise
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
