@@ -108,9 +108,9 @@ class Encoder:
     def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
         """uint8 (n, 3, H, W) to float32 (n, dimensions), in the model's own scale.
 
-        `bulk` computes in the calling thread alone, so that lanes fill the cores; a search computes
-        on all of them. A batch that the device has no memory for is halved; if one image alone is
-        too many, torch.OutOfMemoryError is raised.
+        Bulk work computes on its lane's share of the cores, which is one unless there are fewer
+        lanes than cores; a search computes on all of them. A batch that the device has no memory
+        for is halved; if one image alone is too much, torch.OutOfMemoryError is raised.
         """
         if len(pixels) == 0:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
@@ -138,7 +138,7 @@ class Encoder:
                 "set KINDRED_DTYPE=float32"
             )
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        if float((vectors @ vectors[0]).min()) < _LEAST_AGREEMENT:
+        if not float((vectors @ vectors[0]).min()) >= _LEAST_AGREEMENT:  # a NaN is no agreement
             raise EncoderError(f"{self.info.model} gives one picture different vectors: not usable")
 
     def _embed_halving(self, batch: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,8 @@ Image.MAX_IMAGE_PIXELS = None
 # A file cut short must be refused, not filled up with grey.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 # At DEBUG, Pillow logs the values of EXIF and TIFF tags: patients' names, places, serial numbers.
-logging.getLogger("PIL").setLevel(logging.INFO)
+# What it logs at ERROR is told by the reason that is returned.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # Pillow warns of odd metadata, which is not looked at here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 

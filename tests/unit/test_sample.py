@@ -78,7 +78,7 @@ def test_lesions_of_one_diagnosis_look_alike() -> None:
 
     def drawn(dx: str, lesion: int) -> np.ndarray:
         patient, view = np.random.default_rng(lesion), np.random.default_rng(lesion + 1000)
-        image = sample._draw(looks[dx], patient, view, 75, 56)
+        image = sample._draw(looks[dx], patient, view, (75, 56))
         centre = np.asarray(image)[20:36, 28:46].reshape(-1, 3)
         return centre.mean(axis=0)
 

@@ -1,0 +1,102 @@
+"""What the benchmarks compute from what they measure; the measuring itself is not tested."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import data
+from benchmarks.compute import Shape
+from benchmarks.fidelity import compare
+from benchmarks.kindred import KindredRun
+from benchmarks.report import Goal, Spread, number, ratios, table
+from benchmarks.results import Ingests
+from benchmarks.seed import SeedRun
+
+
+def test_a_spread_is_the_median_with_its_extremes():
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread(median=2.0, low=1.0, high=3.0, count=3)
+    assert str(Spread.of([10.04, 12.0])) == "11.0 (10.0 .. 12.0)"
+    with pytest.raises(ValueError, match="nothing was measured"):
+        Spread.of([])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0123, "0.012"), (1.678, "1.68"), (14.66, "14.7"), (12345.6, "12,346")],
+)
+def test_numbers_have_about_three_digits(value, text):
+    assert number(value) == text
+
+
+def test_goals_are_judged_by_what_was_measured():
+    assert Goal("speed", 1.6, 1.6, more=True).met
+    assert not Goal("delay", 1.51, 1.5, more=False).met
+    assert str(Goal("speed", 1.2, 1.6, more=True)) == "MISSED: speed 1.20, wanted >= 1.6"
+
+
+def test_a_table_is_markdown_with_aligned_columns():
+    assert table(["what", "ms"], [["decode", "1.9"], ["sum", "100"]]).split("\n") == [
+        "| what   |  ms |",
+        "| ------ | --: |",
+        "| decode | 1.9 |",
+        "| sum    | 100 |",
+    ]
+
+
+def test_ratios_are_within_a_slice_and_the_total_weighs_by_time():
+    seed = [SeedRun(seconds, 0, {}, Path("vectors.npy")) for seconds in (10, 30)]
+    first = [KindredRun(seconds, None, 64, 0) for seconds in (5, 30)]
+    again = [KindredRun(seconds, None, 0, 64) for seconds in (0.5, 0.5)]
+
+    ingests = Ingests(64, seed, first, again, None)
+
+    assert ingests.by_slice == [2, 1]
+    assert ingests.total == pytest.approx(40 / 35)
+    assert ingests.again_by_slice == [10, 60]
+    assert ratios([1], [2]) == [0.5]
+
+
+def test_slices_are_alike_and_hold_no_image_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "hub_in_reach", lambda: False)
+    monkeypatch.setattr(data, "write_encoder", lambda folder: None)
+    sample = data.prepare(tmp_path, tmp_path / "missing", rows=10, slices=3, queries=2)
+
+    ids = [image_id for part in sample.slices for image_id in part.ids]
+    assert [part.rows for part in sample.slices] == [3, 3, 3]
+    assert len(set(ids)) == 9
+    assert len(sample.queries) == 2
+    assert sample.queries[0].startswith(b"\xff\xd8")
+    assert "drawn" in sample.images_are
+
+
+def test_a_slice_holds_something():
+    assert data.slice_size(available=100, wanted=1000, slices=3) == 33
+    with pytest.raises(ValueError, match="too few"):
+        data.slice_size(available=100, wanted=2, slices=3)
+
+
+def test_the_work_of_vit_s16_is_known(tmp_path):
+    config = {
+        "image_size": 224, "patch_size": 16, "hidden_size": 384,
+        "num_attention_heads": 6, "intermediate_size": 1536, "num_hidden_layers": 12,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    shape = Shape.read(tmp_path)
+
+    assert shape.tokens == 197
+    assert shape.flop == pytest.approx(9.2e9, rel=0.01)
+
+
+def test_fidelity_looks_at_directions_and_neighbours():
+    vectors = np.random.default_rng(0).normal(size=(20, 8))
+
+    same = compare(vectors * 3, vectors)
+    other = compare(vectors, vectors[::-1])
+
+    assert same.lowest_cosine == pytest.approx(1)
+    assert same.overlap == 1
+    assert other.lowest_cosine < 0.9
+    assert other.overlap < 1
