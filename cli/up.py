@@ -129,13 +129,19 @@ def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, loc
 
 def programs(system: System) -> list[Program]:
     """Worker, api and Flower. Secrets travel in their environments, never in their arguments."""
-    environment = module_environment(
-        {**_plain(system.settings.environment()), "PYTHONUNBUFFERED": "1"}
-    )
+    # The api never opens the store, so it is not told where that is.
+    without_store = {"qdrant_url": None, "qdrant_api_key": None}
     listen = ("--host", system.host, "--port", str(system.port))
     return [
-        Program("worker", module_command("workers"), environment, system.log("worker")),
-        Program("api", module_command("api", *listen), environment, system.log("api")),
+        Program(
+            "worker", module_command("workers"), _environment(system.settings), system.log("worker")
+        ),
+        Program(
+            "api",
+            module_command("api", *listen),
+            _environment(system.settings.model_copy(update=without_store)),
+            system.log("api"),
+        ),
         Program(
             "flower",
             module_command("celery", "flower"),
@@ -143,6 +149,10 @@ def programs(system: System) -> list[Program]:
             system.log("flower"),
         ),
     ]
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return module_environment({**_plain(settings.environment()), "PYTHONUNBUFFERED": "1"})
 
 
 def flower_environment(system: System) -> dict[str, str]:

@@ -41,13 +41,17 @@ class Script:
         self._script = self.redis.register_script(source)
         self._patience = patience
 
+    def once(self, command: str, *args: str | float) -> Any:
+        """Raises LedgerUnavailable at once when Redis is away."""
+        with reachable():
+            return self._script(args=[command, *args])
+
     def __call__(self, command: str, *args: str | float) -> Any:
-        """Raises LedgerUnavailable when Redis is away."""
+        """Raises LedgerUnavailable when Redis stays away."""
         give_up = time.monotonic() + self._patience
         while True:
             try:
-                with reachable():
-                    return self._script(args=[command, *args])
+                return self.once(command, *args)
             except LedgerUnavailable:
                 if time.monotonic() + PAUSE > give_up:
                     raise

@@ -1,7 +1,10 @@
 """Heartbeats: which workers live, what they embed with, and how much they take at once."""
 
+import contextlib
+
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.errors import LedgerUnavailable
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 
@@ -33,7 +36,9 @@ class WorkerLedger:
         self._script("heartbeat", info.name, info.lanes, info.model_dump_json(), self.alive_for)
 
     def leave(self, name: str) -> None:
-        self._script("leave", name)
+        """A courtesy: a worker that cannot say that it leaves is missed soon enough."""
+        with contextlib.suppress(LedgerUnavailable):
+            self._script.once("leave", name)
 
     def alive(self) -> list[WorkerInfo]:
         found = self._script("live_workers", self.alive_for)
