@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from pipeline.encoder import Encoder
-
 from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
+from pipeline.encoder import Encoder
 from pipeline.errors import KindredError, LedgerUnavailable, Unavailable
 from pipeline.ingest import TRIES, Ingest
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo

@@ -4,7 +4,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pipeline.images import Unusable, inspect
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -14,6 +13,7 @@ from api.services import Services, ServicesDep, new_id
 from api.views import HitView, SearchView
 from pipeline.blobs import ask_folder
 from pipeline.errors import BadRequest, InvalidQuery
+from pipeline.images import Unusable, inspect
 from pipeline.ledger import AskRecord
 from pipeline.messages import (
     MAX_BATCH,
