@@ -167,4 +167,4 @@ class Runtime:
             return
         jobs.checkpoint(unit.lease, Progress(cursor=0, hand=1))
         total = len(self.sources.get(unit.source, fresh=True))
-        jobs.planned(unit.lease, total, self.encoder.plan.shard_size)
+        jobs.planned(unit.lease, total, self.encoder.plan.shard_size_for(total))

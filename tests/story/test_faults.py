@@ -33,7 +33,7 @@ def jpeg(shade: int, size: tuple[int, int] = (64, 48)) -> bytes:
 
 def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System, drawn: Path) -> None:
     job = system.submit(drawn)["id"]
-    for _ in range(3):
+    for _ in range(2):
         before = system.job(job)["embedded"]
         view = until(
             lambda seen=before: (v := system.job(job))["embedded"] > seen and v, "more progress"

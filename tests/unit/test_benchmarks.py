@@ -50,7 +50,7 @@ def test_ratios_are_within_a_slice_and_the_total_weighs_by_time():
     first = [KindredRun(seconds, None, 64, 0) for seconds in (5, 30)]
     again = [KindredRun(seconds, None, 0, 64) for seconds in (0.5, 0.5)]
 
-    ingests = Ingests(64, seed, first, again, None)
+    ingests = Ingests(64, seed, first, again)
 
     assert ingests.by_slice == [2, 1]
     assert ingests.total == pytest.approx(40 / 35)

@@ -523,3 +523,10 @@ def test_a_gpu_gives_the_processors_vectors(tiny: Path, encoder: Encoder) -> Non
     on_gpu = fast.embed(shown, bulk=True)
     assert cosines(on_gpu, encoder.embed(shown, bulk=True)).min() > 0.9999
     assert cosines(on_gpu, fast.embed(shown, bulk=False)).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("total", "size"), [(0, 8), (3, 8), (24, 8), (297, 40), (1487, 64), (1_000_000, 64)]
+)
+def test_every_lane_gets_some_of_a_small_job(total: int, size: int) -> None:
+    assert Plan(batch_size=8, lanes=2, shard_size=64).shard_size_for(total) == size
