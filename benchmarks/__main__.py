@@ -1,0 +1,156 @@
+"""`python -m benchmarks`: measures, prints tables, and writes the numbers as JSON."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from benchmarks import compute, fidelity, kindred, machine, searches, seed, stages
+from benchmarks.data import SHARED, Sample, prepare
+from benchmarks.results import Ingests, Results
+from pipeline.encoder import Encoder
+from pipeline.settings import Settings
+
+# Settings of an installation must not be measured by accident; these are, and are reported.
+KEPT_SETTINGS = ("DEVICE", "DTYPE", "BATCH_SIZE", "LANES", "SHARD_SIZE", "PREVIEW_PIXELS")
+_FALSE = {"", "0", "false", "no"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured. A slice gives each lane of two whole shards of the default size: in
+    smaller ones a lane ends before the other, which is another thing to measure (--rows)."""
+
+    rows: int
+    slices: int
+    searches: int  # by image
+    ids: int  # searches by id
+    images: int  # in the table of stages
+    rounds: int  # of a computation
+    batches: tuple[int, ...]  # of the plain model
+
+
+FULL = Effort(rows=1280, slices=5, searches=30, ids=100, images=128, rounds=5,
+              batches=(1, 4, 8, 16, 32))  # fmt: skip
+QUICK = Effort(rows=256, slices=2, searches=10, ids=30, images=32, rounds=2, batches=(8, 16))
+
+
+def main() -> int:
+    arguments = _arguments()
+    effort = QUICK if arguments.quick else FULL
+    rows = arguments.rows or effort.rows
+    kept = _forget_settings()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix="kindred-bench-", ignore_cleanup_errors=True
+        ) as folder:
+            results = _measure(Path(folder), effort, rows, arguments, kept)
+    except KeyboardInterrupt:
+        print("interrupted: all is stopped", file=sys.stderr)
+        return 130
+    print(results)
+    results.write(arguments.out)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    quick = os.environ.get("QUICK", "").lower() not in _FALSE
+    parser.add_argument("--quick", action="store_true", default=quick, help="or QUICK=1")
+    parser.add_argument("--rows", type=int, help="images, of all slices together")
+    parser.add_argument("--images", type=Path, default=SHARED, help="a folder of parquet files")
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    return parser.parse_args()
+
+
+def _forget_settings() -> dict[str, str]:
+    """Takes KINDRED_… out of the environment, of which all that is started here is made."""
+    kept = {f"KINDRED_{name}" for name in KEPT_SETTINGS}
+    for name in [n for n in os.environ if n.upper().startswith("KINDRED_") and n not in kept]:
+        del os.environ[name]
+    return {name: os.environ[name] for name in sorted(kept) if name in os.environ}
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {line}", file=sys.stderr, flush=True)
+
+
+def _measure(
+    folder: Path, effort: Effort, rows: int, arguments: argparse.Namespace, kept: dict[str, str]
+) -> Results:
+    described = machine.describe()  # before there is any load of ours
+    _say("preparing images and weights")
+    sample = prepare(folder, arguments.images, rows, effort.slices, effort.searches)
+    data = folder / "kindred" / "data"
+    settings = Settings(model=str(sample.model), data=data)
+
+    _say("starting the notebook's process and Kindred")
+    with kindred.running(folder / "kindred", sample.model) as system:
+        with seed.running(sample, folder / "seed.log") as notebook:
+            watch = machine.Others()
+            ingests = _ingest(sample, notebook, system, folder)
+            others = {"ingests": watch.share()}
+        encoder = Encoder.load(settings)
+        _say("searching")
+        watch = machine.Others()
+        by_image = searches.by_image(system, encoder, sample.queries, folder)
+        held = [image_id for part in sample.slices for image_id in part.ids]
+        by_id = searches.by_id(system, (held * effort.ids)[: effort.ids])
+        others["searches"] = watch.share()
+
+    _say("comparing vectors")
+    theirs = fidelity.seed_vectors([run.vectors for run in ingests.seed])
+    compared = fidelity.compare(fidelity.stored_vectors(settings, encoder, sample.slices), theirs)
+    _say("measuring stage by stage")
+    own = settings.model_copy(update={"data": folder / "stages"})
+    table = stages.measure(encoder, own, sample.slices[0], effort.images)
+    _say("measuring what the machine computes")
+    shape = compute.Shape.read(sample.model)
+    dtypes = list(dict.fromkeys([torch.float32, encoder.dtype]))
+    plan = encoder.plan
+    limits = compute.limits(shape, dtypes, plan.lanes, plan.batch_size, effort.rounds)
+    size = int((shape.tokens - 1) ** 0.5 * (shape.patch / 3) ** 0.5)
+    plain = compute.plain_model(sample.model, size, dtypes, list(effort.batches), effort.rounds)
+    setup = {
+        "images": f"{ingests.rows * len(sample.slices)}, {sample.images_are}",
+        "weights": sample.weights_are,
+        "Kindred computes": f"on {encoder.device} in {str(encoder.dtype).removeprefix('torch.')}, "
+        f"{plan.lanes} lanes, batches of {plan.batch_size}, shards of {plan.shard_size}",
+        **kept,
+    }
+    return Results(
+        arguments.quick, described, setup, others, ingests, by_image, by_id,
+        table, shape, limits, plain, compared,
+    )  # fmt: skip
+
+
+def _ingest(sample: Sample, notebook: seed.Seed, system: kindred.System, folder: Path) -> Ingests:
+    """Each slice by one, then by the other; then all of them again by Kindred."""
+    theirs, ours = [], []
+    for number, part in enumerate(sample.slices, 1):
+        _say(f"slice {number} of {len(sample.slices)}: the notebook's loop")
+        theirs.append(notebook.ingest(part, folder / f"notebook-{number}"))
+        _say(f"slice {number} of {len(sample.slices)}: Kindred")
+        ours.append(system.ingest(part))
+    _say("the same again")
+    again = [system.ingest(part) for part in sample.slices]
+    size = sample.slices[0].rows
+    if any(run.embedded != size for run in ours) or any(run.unchanged != size for run in again):
+        raise RuntimeError("not every image was embedded once, and recognised the second time")
+    return Ingests(size, theirs, ours, again)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

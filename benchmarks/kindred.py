@@ -1,0 +1,109 @@
+"""The stand-alone system, run as a person runs it, and used over HTTP."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.data import Slice
+from benchmarks.machine import cpu_seconds
+from cli.client import Client
+from cli.documents import Document, Job
+from cli.processes import Child, Program, module_command, module_environment, tail
+
+START_SECONDS = 300.0
+STOP_SECONDS = 60.0
+SHORTEST_PAUSE = 0.02  # seconds between two looks at a job; each look costs the api milliseconds
+LONGEST_PAUSE = 0.2
+
+_FINAL = {"succeeded", "completed_with_rejections", "failed", "cancelled"}
+
+
+@dataclass(frozen=True)
+class KindredRun:
+    """From the job's submission until its last image is found by a search."""
+
+    seconds: float
+    cpu_seconds: float | None  # of all processes of the system
+    embedded: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class System:
+    client: Client
+    pid: int
+
+    def ingest(self, part: Slice) -> KindredRun:
+        """Raises RuntimeError unless every row is accounted for and the last one is found."""
+        cpu, start = cpu_seconds(self.pid), time.perf_counter()
+        job = self._finished(self.client.submit({"dataset": str(part.folder), "split": "train"}))
+        self._find(part.ids[-1])
+        seconds = time.perf_counter() - start
+        if job["state"] != "succeeded" or job["total"] != part.rows:
+            raise RuntimeError(f"a job of {part.rows} rows ended as {job}")
+        spent = None if cpu is None else (cpu_seconds(self.pid) or 0.0) - cpu
+        return KindredRun(seconds, spent, job["embedded"], job["unchanged"])
+
+    def search(self, query: Document, image: Path | None = None) -> float:
+        """Seconds until the answer is here."""
+        start = time.perf_counter()
+        found = self.client.search(query, image)
+        seconds = time.perf_counter() - start
+        if not found["results"]:
+            raise RuntimeError("a search found nothing")
+        return seconds
+
+    def _finished(self, job: Job) -> Job:
+        pause = SHORTEST_PAUSE
+        while job["state"] not in _FINAL:
+            time.sleep(pause)
+            pause = min(pause * 1.3, LONGEST_PAUSE)
+            job = self.client.job(job["id"])
+        return job
+
+    def _find(self, image_id: str) -> None:
+        results = self.client.search({"image_id": image_id, "limit": 1})["results"] or []
+        if [hit["image_id"] for hit in results] != [image_id]:
+            raise RuntimeError("the job's last image is not found")
+
+
+@contextmanager
+def running(folder: Path, model: Path) -> Iterator[System]:
+    """`kindred up` on free ports, ready, with its data in `folder`."""
+    folder.mkdir()
+    arguments = ("up", "--data", str(folder / "data"), "--port", "0", "--flower-port", "0")
+    environment = module_environment({**os.environ, "KINDRED_MODEL": str(model)})
+    log = folder / "up.log"
+    child = Child(Program("kindred up", module_command("cli", *arguments), environment, log))
+    child.start()
+    try:
+        with Client(_address(child)) as client:
+            assert child.pid is not None
+            yield System(client, child.pid)
+    finally:
+        _stop(child)
+
+
+def _address(child: Child) -> str:
+    """What it prints once a search would be answered."""
+    end = time.monotonic() + START_SECONDS
+    while child.running and time.monotonic() < end:
+        for line in child.program.log.read_text("utf-8").split("\n")[:-1]:
+            if line.startswith("ready: "):
+                return line.removeprefix("ready: ")
+        time.sleep(0.2)
+    worker = child.program.log.parent / "data" / "logs" / "worker.log"
+    words = "\n".join([*tail(child.program.log, 10), *tail(worker, 10)])
+    raise RuntimeError(f"kindred up did not get ready:\n{words}")
+
+
+def _stop(child: Child) -> None:
+    child.send(signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while child.running and time.monotonic() < end:
+        time.sleep(0.1)
+    child.send(signal.SIGKILL)  # its own children are told by the kernel; nothing if it has ended

@@ -1,0 +1,100 @@
+"""The machine, in words that say nothing of where it stands, and how busy it is."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+_TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> dict[str, str]:
+    """No host names, no paths."""
+    able = torch.cpu.get_capabilities()
+    found = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)]
+    bf16 = any(name.endswith("bf16") for name in found)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "cpu": _cpu(),
+        "cores": str(cores()),
+        "memory": f"{_memory_gib():.0f} GiB",
+        "gpu": gpu,
+        "instructions": ", ".join(found) or "unknown",
+        "bf16 instructions": "yes" if bf16 else "no",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads by default",
+        "load before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def busy_seconds() -> float | None:
+    """Processor time that the whole machine has spent, so far, what a hypervisor took included.
+
+    None where that cannot be known, or where we were given only some of its cores.
+    """
+    stat = Path("/proc/stat")
+    if not stat.exists() or os.cpu_count() != cores():
+        return None
+    user, nice, system, _idle, _wait, irq, soft, steal = map(
+        int, stat.read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + soft + steal) / _TICK
+
+
+class Others:
+    """How much of the cores goes to what is not ours, from its making on."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._busy, self._ours = busy_seconds(), cpu_seconds(os.getpid())
+
+    def share(self) -> float | None:
+        """0 to 1, of all cores; what we have started must still be running."""
+        busy, ours = busy_seconds(), cpu_seconds(os.getpid())
+        if busy is None or ours is None or self._busy is None or self._ours is None:
+            return None
+        spent = (busy - self._busy) - (ours - self._ours)
+        return max(0.0, spent / (time.perf_counter() - self._start) / cores())
+
+
+def cpu_seconds(root: int) -> float | None:
+    """Processor time of a process and all below it, so far; None where there is no /proc."""
+    if not Path("/proc/self/stat").exists():
+        return None
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        pid = int(stat.parent.name)
+        children.setdefault(int(fields[1]), []).append(pid)
+        spent[pid] = (int(fields[11]) + int(fields[12])) / _TICK
+    total, pending = 0.0, [root]
+    while pending:
+        pid = pending.pop()
+        total += spent.get(pid, 0.0)
+        pending += children.get(pid, [])
+    return total

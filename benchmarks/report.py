@@ -1,0 +1,74 @@
+"""Numbers in few words: medians with their spread, goals, and tables that a README can hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Raises ValueError for none."""
+        if not values:
+            raise ValueError("nothing was measured")
+        return cls(median(values), min(values), max(values), len(values))
+
+    def __str__(self) -> str:
+        """As in 14.7 (13.9 .. 15.2)."""
+        return f"{number(self.median)} ({number(self.low)} .. {number(self.high)})"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is promised; `more` says that a larger number is a better one."""
+
+    what: str
+    measured: float
+    wanted: float
+    more: bool
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.wanted if self.more else self.measured <= self.wanted
+
+    def __str__(self) -> str:
+        sign = ">=" if self.more else "<="
+        verdict = "met" if self.met else "MISSED"
+        return f"{verdict}: {self.what} {self.measured:.2f}, wanted {sign} {self.wanted:g}"
+
+
+def ratios(slower: Sequence[float], faster: Sequence[float]) -> list[float]:
+    """How many times as fast the second is, pair by pair; both are times."""
+    return [a / b for a, b in zip(slower, faster, strict=True)]
+
+
+def number(value: float | None) -> str:
+    """About three digits, no exponents; a dash for what could not be measured."""
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, its columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(aligned)} |"
+
+    rule = [("-" * (width - 1) + ":") if i else "-" * width for i, width in enumerate(widths)]
+    return "\n".join([line(header), line(rule), *map(line, rows)])

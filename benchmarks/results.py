@@ -1,0 +1,211 @@
+"""All that a run has measured, and how it is told."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compute import Limit, Plain, Shape
+from benchmarks.fidelity import Fidelity
+from benchmarks.kindred import KindredRun
+from benchmarks.report import Goal, Spread, number, ratios, table
+from benchmarks.searches import ById, ByImage
+from benchmarks.seed import SeedRun
+from benchmarks.stages import FORWARD, Stages
+
+FASTER_THAN_SEED = 1.6
+FASTER_AGAIN = 20.0
+SEARCH_OVER_FORWARD = 1.5
+
+# Part of the cores that others may take before a run is said to have been disturbed.
+QUIET = 0.1
+
+# Threads of one OpenMP computation spin for each other, and stall when one has no core; where a
+# process has more of them than cores, as a worker does, libgomp lets them sleep instead.
+DISTURBED = (
+    "DISTURBED: other processes took {:.0%} of the cores during the {}. That slows the "
+    "notebook and the bare model more than Kindred: do not quote these ratios."
+)
+
+
+@dataclass(frozen=True)
+class Ingests:
+    """Slice by slice, in the order in which they were measured."""
+
+    rows: int  # of a slice
+    seed: list[SeedRun]
+    kindred: list[KindredRun]
+    again: list[KindredRun]
+
+    @property
+    def by_slice(self) -> list[float]:
+        return ratios([run.seconds for run in self.seed], [run.seconds for run in self.kindred])
+
+    @property
+    def total(self) -> float:
+        return sum(run.seconds for run in self.seed) / sum(run.seconds for run in self.kindred)
+
+    @property
+    def again_by_slice(self) -> list[float]:
+        return ratios([run.seconds for run in self.kindred], [run.seconds for run in self.again])
+
+
+@dataclass(frozen=True)
+class Results:
+    quick: bool
+    machine: dict[str, str]
+    setup: dict[str, str]
+    others: dict[str, float | None]  # part of the cores that other processes took during each
+    ingests: Ingests
+    by_image: ByImage
+    by_id: ById
+    stages: Stages
+    shape: Shape
+    limits: list[Limit]
+    plain: list[Plain]
+    fidelity: Fidelity
+
+    @property
+    def goals(self) -> list[Goal]:
+        ingests = self.ingests
+        faster, again = Spread.of(ingests.by_slice), Spread.of(ingests.again_by_slice)
+        return [
+            Goal("ingest, times the notebook's speed", faster.median, FASTER_THAN_SEED, True),
+            Goal("ingest again, times the first", again.median, FASTER_AGAIN, True),
+            Goal(
+                "search by image, over the bare model",
+                self.by_image.ratio,
+                SEARCH_OVER_FORWARD,
+                False,
+            ),
+        ]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        goals = [{**dataclasses.asdict(goal), "met": goal.met} for goal in self.goals]
+        document = {**dataclasses.asdict(self), "goals": goals}
+        document["ingests"]["ratios"] = self.ingests.by_slice
+        document["ingests"]["total_ratio"] = self.ingests.total
+        document["ingests"]["again_ratios"] = self.ingests.again_by_slice
+        path.write_text(json.dumps(document, indent=2, default=_plain) + "\n")
+
+    def __str__(self) -> str:
+        parts = [
+            table(["measured on", ""], [[k, v] for k, v in {**self.machine, **self.setup}.items()]),
+            "\n".join(f"- {goal}" for goal in self.goals),
+            _ingests(self.ingests, int(self.machine["cores"])),
+            _by_image(self.by_image, self.by_id),
+            _stages(self),
+            _limits(self),
+            f"Vectors against the notebook's: lowest cosine {self.fidelity.lowest_cosine:.6f}, "
+            f"{self.fidelity.overlap:.1%} of each image's {self.fidelity.neighbours} nearest are "
+            f"the same ({self.fidelity.images} images).",
+        ]
+        for what, share in self.others.items():
+            if (share or 0) > QUIET:
+                parts.insert(0, DISTURBED.format(share, what))
+        if self.quick:
+            parts.insert(0, "A quick run: few images, so the spread is wide.")
+        return "\n\n".join(parts)
+
+
+def _plain(value: Any) -> str:
+    """Paths are the run's own, and of no use after it."""
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def _ingests(ingests: Ingests, cores: int) -> str:
+    def line(name: str, runs: list[Any]) -> list[str]:
+        speeds = Spread.of([ingests.rows / run.seconds for run in runs])
+        spent = [run.cpu_seconds for run in runs]
+        busy = None
+        if None not in spent:
+            busy = 100 * sum(spent) / sum(run.seconds for run in runs) / cores
+        return [name, str(speeds), "-" if busy is None else f"{busy:.0f} %"]
+
+    rows = [
+        line("the notebook's loop", ingests.seed),
+        line("Kindred, until searchable", ingests.kindred),
+        line("Kindred, the same again", ingests.again),
+    ]
+    phases = {
+        name: sum(run.phases[name] for run in ingests.seed) / len(ingests.seed)
+        for name in ingests.seed[0].phases
+    }
+    shares = ", ".join(f"{name} {number(seconds)} s" for name, seconds in phases.items())
+    by_slice = " ".join(number(ratio) for ratio in ingests.by_slice)
+    return "\n".join(
+        [
+            table(["ingest", "images/s", "cores busy"], rows),
+            "",
+            f"{len(ingests.seed)} slices of {ingests.rows} images, taking turns. Kindred over the "
+            f"notebook: {by_slice}, median {Spread.of(ingests.by_slice)}, in all "
+            f"{number(ingests.total)}. A slice of the notebook's: {shares}. "
+            f"The same again, over the first: {Spread.of(ingests.again_by_slice)}.",
+        ]
+    )
+
+
+def _by_image(found: ByImage, ids: ById) -> str:
+    rows = [
+        ["bare model: decode, preprocess, one forward", str(found.bare)],
+        ["- decode", str(found.decode)],
+        ["- preprocess", str(found.preprocess)],
+        ["- forward, all cores", str(found.forward)],
+        ["search by image, over HTTP", str(found.search)],
+        ["- beyond the bare model", number(found.search.median - found.bare.median)],
+        ["search by id, over HTTP", f"{ids.plain}, p95 {number(ids.plain_p95)}"],
+        ["search by id, filtered", f"{ids.filtered}, p95 {number(ids.filtered_p95)}"],
+    ]
+    return "\n".join(
+        [
+            table(["idle, ms", "median (min .. max)"], rows),
+            "",
+            f"Search by image over the bare model: {number(found.ratio)} "
+            f"(n = {found.search.count} each, taking turns; by id n = {ids.plain.count}).",
+        ]
+    )
+
+
+def _stages(results: Results) -> str:
+    stages = results.stages
+    rows = []
+    for stage in stages.stages:
+        share = "" if stage.part_of else f"{100 * stage.ms.median / stages.total_ms:.1f} %"
+        rows.append([f"{'- ' if stage.part_of else ''}{stage.name}", str(stage.ms), share])
+    cores = int(results.machine["cores"])
+    rows.append(["sum", number(stages.total_ms), "100 %"])
+    ingests = results.ingests
+    measured = Spread.of([1000 * cores * run.seconds / ingests.rows for run in ingests.kindred])
+    rows.append(["measured: time until searchable, on all cores", str(measured), ""])
+    return "\n".join(
+        [
+            table(["ingest, ms of one core an image", "median (min .. max)", "share"], rows),
+            "",
+            f"`{FORWARD}` is {number(stages.embed_images_per_second)} images/s.",
+        ]
+    )
+
+
+def _limits(results: Results) -> str:
+    rows = [
+        [
+            f"matrix products alone: {limit.how}",
+            number(limit.gflops),
+            number(limit.images_per_second),
+        ]
+        for limit in results.limits
+    ]
+    gflop = results.shape.flop / 1e9
+    for plain in results.plain:
+        speed = plain.images_per_second
+        name = f"plain model: {plain.dtype}, default threads, batch {plain.batch}"
+        rows.append([name, number(speed.median * gflop), str(speed)])
+    return "\n".join(
+        [
+            table(["what the machine computes", "GFLOP/s", "images/s"], rows),
+            "",
+            f"{gflop:.1f} GFLOP an image. The products are those of the model, best round.",
+        ]
+    )

@@ -1,0 +1,95 @@
+"""How long an idle system takes to answer, beside the bare model in a process of its own."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.kindred import System
+from benchmarks.report import Spread
+from pipeline.encoder import Encoder
+from pipeline.images import Unusable, decode
+
+# Threads of a computation spin for some milliseconds before they sleep. The rivals take turns on
+# the same cores, and one must not pay for the other's.
+SETTLE = 0.05  # seconds
+LIMIT = 10
+MAX_PIXELS = 100_000_000
+FILTER = {
+    "must": [{"key": "sex", "match": {"value": "female"}}, {"key": "age", "range": {"gte": 40}}]
+}
+
+
+@dataclass(frozen=True)
+class ByImage:
+    """Milliseconds. `bare` is decode, preprocess and one forward pass, and nothing else."""
+
+    bare: Spread
+    search: Spread
+    decode: Spread
+    preprocess: Spread
+    forward: Spread
+
+    @property
+    def ratio(self) -> float:
+        return self.search.median / self.bare.median
+
+
+@dataclass(frozen=True)
+class ById:
+    """Milliseconds: what a search takes without the model."""
+
+    plain: Spread
+    plain_p95: float
+    filtered: Spread
+    filtered_p95: float
+
+
+def by_image(system: System, encoder: Encoder, images: Sequence[bytes], folder: Path) -> ByImage:
+    """The same files, alternating. `encoder` is in this process, which does nothing else."""
+    encoder.warm_up()
+    stages, searches = [], []
+    for number, data in enumerate(images):
+        file = folder / f"query-{number}.jpg"
+        file.write_bytes(data)
+        if number == 0:
+            system.search({"limit": LIMIT}, file)  # the first one opens the connection
+        time.sleep(SETTLE)
+        stages.append(_bare(encoder, data))
+        time.sleep(SETTLE)
+        searches.append(1000 * system.search({"limit": LIMIT}, file))
+    return ByImage(
+        Spread.of([sum(stage) for stage in stages]),
+        Spread.of(searches),
+        *(Spread.of(column) for column in zip(*stages, strict=True)),
+    )
+
+
+def _bare(encoder: Encoder, data: bytes) -> tuple[float, float, float]:
+    """Milliseconds of decode, preprocess and forward."""
+    times = [time.perf_counter()]
+    picture = decode(data, MAX_PIXELS)
+    times.append(time.perf_counter())
+    assert not isinstance(picture, Unusable)
+    pixels = encoder.preprocess(picture)[None]
+    times.append(time.perf_counter())
+    encoder.embed(pixels, bulk=False)
+    times.append(time.perf_counter())
+    decoding, preprocessing, forward = (1000 * np.diff(times)).tolist()
+    return decoding, preprocessing, forward
+
+
+def by_id(system: System, ids: Sequence[str]) -> ById:
+    plain, filtered = [], []
+    for image_id in ids:
+        query = {"image_id": image_id, "limit": LIMIT}
+        plain.append(1000 * system.search(query))
+        filtered.append(1000 * system.search({**query, "filter": FILTER}))
+    return ById(
+        Spread.of(plain),
+        float(np.percentile(plain, 95)),
+        Spread.of(filtered),
+        float(np.percentile(filtered, 95)),
+    )

@@ -1,0 +1,263 @@
+"""Where the time of an ingested image goes: the pipeline's own steps, one at a time.
+
+Each is the worker's code on the worker's kind of thread, alone on the machine; only `forward` is
+measured in all lanes at once too, as it runs in a worker.
+"""
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.compute import Shape, in_lanes
+from benchmarks.data import Slice
+from benchmarks.machine import cores
+from benchmarks.report import Spread
+from cli.processes import Child, Program
+from cli.redis_server import RedisServer, find_redis_server
+from pipeline.blobs import Blobs, preview_name
+from pipeline.encoder import Encoder, pool
+from pipeline.identity import point_id, sha256
+from pipeline.images import Picture, decode, preview
+from pipeline.ledger import Ledger, Progress, WorkerInfo
+from pipeline.messages import DatasetSource
+from pipeline.preprocessing import Preprocessing
+from pipeline.settings import Settings
+from pipeline.sources import Row, open_source
+from pipeline.store import Points, open_store
+
+REDIS_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Milliseconds of one core an image. `part_of` names the stage that contains this one."""
+
+    name: str
+    ms: Spread
+    part_of: str = ""
+
+
+@dataclass(frozen=True)
+class Stages:
+    stages: list[Stage]
+    embed_images_per_second: float  # all lanes at once
+
+    @property
+    def total_ms(self) -> float:
+        return sum(stage.ms.median for stage in self.stages if not stage.part_of)
+
+
+def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> Stages:
+    """`settings.data` is a folder of its own. The first `images` rows of `part` are worked."""
+    batch = encoder.plan.batch_size
+    blobs = Blobs(settings.blobs)
+    source = DatasetSource(dataset=str(part.folder))
+    reader = open_source(source, blobs, settings.data / "datasets")
+    starts = range(0, max(batch, min(images, len(reader)) // batch * batch), batch)
+    ends = [min(start + batch, len(reader)) for start in starts]
+
+    rows: list[Row] = []
+    read = [
+        _each(end - start, lambda a=start, b=end: rows.extend(reader.read(a, b)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    hashed = [_each(1, lambda r=row: sha256(r.data)) for row in rows]
+    pictures: list[Picture] = []
+    decoded = [_each(1, lambda r=row: pictures.append(_decoded(r, settings))) for row in rows]
+    pixels: list[np.ndarray] = []
+    resized = [_each(1, lambda p=p: pixels.append(encoder.preprocess(p))) for p in pictures]
+    previews: list[bytes] = []
+    drawn = [
+        _each(1, lambda p=p: previews.append(preview(p, settings.preview_pixels))) for p in pictures
+    ]
+    kept = [
+        _each(1, lambda r=row, d=data: blobs.write(preview_name(point_id(_key(r))), d))
+        for row, data in zip(rows, previews, strict=True)
+    ]
+    stacks = [np.stack(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
+    together, speed = _lanes(encoder, stacks)
+    return Stages(
+        [
+            Stage("read the rows", Spread.of(read)),
+            Stage("SHA-256", Spread.of(hashed)),
+            Stage("look up what is held", Spread.of(_lookups(encoder, settings, rows, batch))),
+            Stage("decode", Spread.of(decoded)),
+            Stage("preprocess (resize)", Spread.of(resized)),
+            Stage("draw the preview", Spread.of(drawn)),
+            Stage("keep the preview", Spread.of(kept)),
+            Stage(FORWARD, Spread.of(together)),
+            Stage("the same, one lane alone", Spread.of(_alone(encoder, stacks)), FORWARD),
+            *_parts_of_embed(encoder, settings, stacks),
+            *_written(encoder, settings, rows, batch),
+            Stage("checkpoint", Spread.of(_checkpoints(encoder, settings, source, part, batch))),
+        ],
+        speed,
+    )
+
+
+FORWARD = "forward, all lanes at once"
+
+
+def _each(images: int, action: Callable[[], object]) -> float:
+    """Milliseconds an image."""
+    start = time.perf_counter()
+    action()
+    return 1000 * (time.perf_counter() - start) / images
+
+
+def _decoded(row: Row, settings: Settings) -> Picture:
+    picture = decode(row.data, settings.max_pixels)
+    assert isinstance(picture, Picture)
+    return picture
+
+
+def _key(row: Row) -> str:
+    return row.key or sha256(row.data)
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+def _alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> list[float]:
+    encoder.embed(stacks[0], bulk=True)
+    return [_each(len(s), lambda s=s: encoder.embed(s, bulk=True)) for s in stacks]
+
+
+def _lanes(encoder: Encoder, stacks: Sequence[np.ndarray]) -> tuple[list[float], float]:
+    """Milliseconds of a core an image, round by round, and images a second."""
+    lanes, threads = encoder.plan.lanes, max(1, cores() // encoder.plan.lanes)
+    seconds, images = [], 0
+    for _ in range(3):
+        work = [lambda: [encoder.embed(s, bulk=True) for s in stacks]] * lanes
+        seconds.append(in_lanes(work, threads))
+        images = lanes * sum(len(s) for s in stacks)
+    return [1000 * cores() * s / images for s in seconds], images / float(np.median(seconds))
+
+
+def _parts_of_embed(
+    encoder: Encoder, settings: Settings, stacks: Sequence[np.ndarray]
+) -> list[Stage]:
+    """What is done before and after the transformer, on one thread."""
+    preprocessing, shape = Preprocessing.load(settings.model), Shape.read(Path(settings.model))
+    batches = [torch.from_numpy(s).to(encoder.device) for s in stacks]
+    tokens = torch.randn(len(stacks[0]), shape.tokens, shape.hidden).to(
+        encoder.device, encoder.dtype
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // encoder.plan.lanes))
+    try:
+        with torch.inference_mode():
+            normalised = [
+                _each(len(b), lambda b=b: preprocessing.normalize(b).to(encoder.dtype))
+                for b in batches
+            ]
+            pooled = [
+                _each(len(tokens), lambda: pool(tokens, settings.pooling).cpu().numpy())
+                for _ in batches
+            ]
+    finally:
+        torch.set_num_threads(before)
+    return [
+        Stage("normalise", Spread.of(normalised), FORWARD),
+        Stage("pool and copy", Spread.of(pooled), FORWARD),
+    ]
+
+
+# --- store and ledger ----------------------------------------------------------------------------
+
+
+def _lookups(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: int) -> list[float]:
+    """None of them is held, as on the way in."""
+    store = open_store(settings, encoder.info)
+    try:
+        groups = _groups([point_id(_key(row)) for row in rows], batch)
+        return [_each(len(g), lambda g=g: store.retrieve(g)) for g in groups]
+    finally:
+        store.close()
+
+
+def _written(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: int) -> list[Stage]:
+    noise = np.random.default_rng(0)
+    store = open_store(settings, encoder.info)
+    times, flushed = [], []
+    try:
+        for _ in range(3):
+            for group in _groups(list(rows), batch):
+                vectors = noise.normal(size=(len(group), encoder.info.dimensions))
+                payloads = [{**r.metadata, "source": {"sha256": sha256(r.data)}} for r in group]
+                ids = [point_id(_key(r)) for r in group]
+                points = Points(ids, vectors.astype(np.float32), payloads)
+                times.append(_each(len(group), lambda p=points: store.upsert(p)))
+            flushed.append(_each(encoder.plan.shard_size, store.flush))
+    finally:
+        store.close()
+    return [Stage("upsert", Spread.of(times)), Stage("flush, a shard", Spread.of(flushed))]
+
+
+def _groups(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _checkpoints(
+    encoder: Encoder, settings: Settings, source: DatasetSource, part: Slice, batch: int
+) -> list[float]:
+    """One for each batch, by a worker that holds the lease of a shard."""
+    with _redis(settings) as ledger:
+        ledger.workers.beat(
+            WorkerInfo(
+                name="bench",
+                ready=True,
+                lanes=1,
+                device=str(encoder.device),
+                dtype=str(encoder.dtype),
+                encoder=encoder.info,
+            )
+        )
+        jobs = ledger.jobs
+        jobs.create("bench", source)
+        (plan,) = jobs.dispatch(1)
+        jobs.begin(plan, "bench")
+        jobs.planned(plan, part.rows, encoder.plan.shard_size)
+        (lease,) = jobs.dispatch(1)
+        unit = jobs.begin(lease, "bench")
+        assert unit is not None
+        progress = Progress(cursor=unit.start, hand=unit.stop)
+        times = []
+        for cursor in range(unit.start, unit.stop, batch):
+            now = replace(progress, cursor=cursor, embedded=cursor)
+            times.append(_each(batch, lambda p=now: jobs.checkpoint(lease, p)))
+        return times
+
+
+@contextmanager
+def _redis(settings: Settings) -> Iterator[Ledger]:
+    """A Redis of the kind that `kindred up` starts, with the ledger on it."""
+    with tempfile.TemporaryDirectory(prefix="kindred-") as folder:  # a socket's path must be short
+        server = RedisServer(find_redis_server(), Path(folder), Path(folder) / "redis.sock")
+        child = Child(Program("redis", server.command, {}, Path(folder) / "redis.log"))
+        child.start()
+        try:
+            end = time.monotonic() + REDIS_SECONDS
+            while not server.answers():
+                if time.monotonic() > end:
+                    raise RuntimeError(f"Redis does not answer: {child.last_words(5)}")
+                time.sleep(0.05)
+            ledger = Ledger(settings.model_copy(update={"redis_url": server.url}))
+            try:
+                yield ledger
+            finally:
+                ledger.close()
+        finally:
+            child.send(signal.SIGTERM)
+            end = time.monotonic() + REDIS_SECONDS
+            while child.running and time.monotonic() < end:
+                time.sleep(0.05)
+            child.send(signal.SIGKILL)
