@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import fsspec
 
+from pipeline.errors import BlobsUnavailable
+
 
 class Blobs:
     """`url` is a folder or an fsspec URL. Names are relative POSIX paths that we make ourselves."""
@@ -21,11 +23,16 @@ class Blobs:
         self._local = "file" in self._fs.protocol
 
     def write(self, name: str, data: bytes) -> None:
+        """Raises BlobsUnavailable when the disk is full or the bucket away: never a row's fault."""
         path = self._path(name)
-        if self._local:
-            _write_whole(Path(path), data)
-        else:
-            self._fs.pipe_file(path, data)
+        try:
+            if self._local:
+                _write_whole(Path(path), data)
+            else:
+                self._fs.pipe_file(path, data)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise BlobsUnavailable(f"Nothing can be kept just now: {why}.") from error
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError for a blob that is not there."""

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -79,6 +80,9 @@ class Encoder:
         self._preprocessing = preprocessing
         self._cores = _cores()
         self._streams = threading.local()
+        # Every thread that computes on several cores has a team of OpenMP threads of its own, and
+        # the teams get in each other's way: on a CPU all searches are computed in one thread.
+        self._searcher = ThreadPoolExecutor(1, "search")
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -127,6 +131,12 @@ class Encoder:
         """
         if len(pixels) == 0:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
+        if bulk or self.device.type == "cuda":
+            return self._embed_here(pixels, bulk=bulk)
+        return self._searcher.submit(self._embed_here, pixels, bulk=False).result()
+
+    def _embed_here(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
+        """As `embed`, in the calling thread."""
         self._take_threads(bulk)
         writable = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
         with torch.inference_mode(), self._stream(bulk):

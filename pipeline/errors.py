@@ -11,7 +11,8 @@ KindredError
 ├── StoreLocked                another worker owns the embedded folder
 └── Unavailable           503  a service is away; trying again can help
     ├── LedgerUnavailable      Redis
-    └── StoreUnavailable       Qdrant
+    ├── StoreUnavailable       Qdrant
+    └── BlobsUnavailable       the blobs' disk or bucket: gone, or full
 
 What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
 Messages name ids, fields and files of the operator's, never a patient's metadata.
@@ -89,3 +90,7 @@ class LedgerUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     title = "Qdrant is away"
+
+
+class BlobsUnavailable(Unavailable):
+    title = "The blobs cannot be written"
