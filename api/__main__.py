@@ -1,13 +1,13 @@
 """`python -m api`: serves until it is told to stop."""
 
 import argparse
-import ipaddress
 import sys
 
 import uvicorn
 
 from api.app import create_app
 from pipeline import logs
+from pipeline.addresses import is_loopback
 from pipeline.settings import Settings
 
 EXIT_CONFIGURATION = 78
@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     settings = Settings()
-    if not settings.api_keys and not _loopback(options.host):
+    if not settings.api_keys and not is_loopback(options.host):
         print(
             f"kindred api: {options.host} is open to others; set KINDRED_API_KEYS first.",
             file=sys.stderr,
@@ -36,15 +36,6 @@ def main() -> int:
         timeout_graceful_shutdown=5,
     )
     return 0
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Asks, from the call to its answer."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.services import Services
@@ -17,6 +19,9 @@ PATIENCE = 10.0
 LONGEST_WAIT = 60.0
 
 _WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class AnsweredWithProblem(KindredError):
@@ -51,3 +56,12 @@ def answer(services: Services, record: AskRecord) -> bytes:
 def documented(model: str) -> dict[str, Any]:
     """An OpenAPI reference to one of our message schemas."""
     return {"$ref": f"#/components/schemas/{model}"}
+
+
+def parse(model: type[Model], body: bytes, place: tuple[str, ...] = ()) -> Model:
+    """From JSON that FastAPI does not read for us. Faults are named under `place`, inputs never."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise RequestValidationError([{**f, "loc": (*place, *f["loc"])} for f in faults]) from None

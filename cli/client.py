@@ -1,6 +1,5 @@
 """The api, as methods. Every failure becomes a CommandError, one line that says what to do."""
 
-import ipaddress
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from cli.documents import (
     problem_line,
 )
 from cli.failure import CommandError, TooLarge, Unreachable
+from pipeline.addresses import is_loopback
 
 REJECTIONS_PAGE = 1000
 SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
@@ -30,16 +30,6 @@ _AWAY = frozenset({502, 503, 504})
 
 Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or bytes, media type))
 EXPORT_PAGE = 500  # images a request: at 384 dimensions about 4 MB
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. Names other than localhost could be anything."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Client:

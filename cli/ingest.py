@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from cli.account import account_of, failure_of
-from cli.client import Client, is_loopback
+from cli.client import Client
 from cli.documents import Document, Job, Rejection
 from cli.failure import CommandError, Interrupted
 from cli.follow import display, follow
 from cli.render import account_line, print_json, print_rejections
 from cli.source import resolve_source
 from cli.upload import Upload, local_images
+from pipeline.addresses import is_loopback
 
 
 @dataclass(frozen=True)

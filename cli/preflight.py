@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cli.client import is_loopback
 from cli.failure import CommandError
+from pipeline.addresses import is_loopback
 
 LEFTOVER_SECONDS = 90  # that what a killed `kindred up` left gets for stopping; a worker takes 60
 

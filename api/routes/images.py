@@ -4,11 +4,10 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
-from api.asking import ask_and_wait
+from api.asking import ask_and_wait, parse
 from api.services import Services, ServicesDep, new_id
 from api.views import CollectionView, ImagesView, ImageView, JobView
 from pipeline.blobs import preview_name, upload_folder
@@ -67,7 +66,8 @@ async def held(
     vectors: Annotated[bool, Query(description="With the vectors")] = False,
 ) -> ImagesView:
     """A page of what is held, in the order of point ids."""
-    ask = ImagesAsk(filter=_filter(filter), limit=limit, cursor=cursor, vectors=vectors)
+    condition = None if filter is None else parse(Filter, filter.encode(), ("filter",))
+    ask = ImagesAsk(filter=condition, limit=limit, cursor=cursor, vectors=vectors)
     found = ImagesAnswer.model_validate_json(await ask_and_wait(services, ask))
     return ImagesView(images=[ImageView.of(i) for i in found.images], cursor=found.cursor)
 
@@ -125,15 +125,3 @@ def _described(metadata: str | None, files: int) -> list[dict[str, Any]]:
         detail = f"metadata describes {len(described)} files, but {files} were sent."
         raise InvalidQuery(detail, ("metadata",))
     return described
-
-
-def _filter(text: str | None) -> Filter | None:
-    if text is None:
-        return None
-    try:
-        return Filter.model_validate_json(text)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise RequestValidationError(
-            [{**fault, "loc": ("filter", *fault["loc"])} for fault in faults]
-        ) from None

@@ -1,14 +1,13 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from api.asking import answer, documented, preferred_wait
+from api.asking import answer, documented, parse, preferred_wait
 from api.services import Services, ServicesDep, new_id
 from api.views import HitView, SearchView
 from pipeline.blobs import ask_folder
@@ -28,8 +27,6 @@ from pipeline.messages import (
 router = APIRouter(prefix="/v1/searches", tags=["searches"])
 
 ASK_KINDS = ("search", "batch")
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class BatchRequest(Message):
@@ -63,7 +60,7 @@ async def search(request: Request, services: ServicesDep, response: Response) ->
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         ask = await _upload(request, services, identifier)
     else:
-        ask = SearchAsk(query=_parse(SearchQuery, await request.body()))
+        ask = SearchAsk(query=parse(SearchQuery, await request.body()))
         if ask.query.targets != 1:
             raise InvalidQuery("Name exactly one of image_id, text and vector.", ("query",))
     return await _accept(ask, identifier, request, services, response)
@@ -118,7 +115,7 @@ async def _upload(request: Request, services: Services, identifier: str) -> Sear
             raise InvalidQuery("Send the picture as the form's file 'image'.", ("image",))
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
-        query = _parse(SearchQuery, text.encode(), ("query",))
+        query = parse(SearchQuery, text.encode(), ("query",))
         if query.targets:
             raise InvalidQuery("The image is the target; name no other.", ("query",))
         data = await image.read()
@@ -133,14 +130,6 @@ def _keep(services: Services, identifier: str, data: bytes, query: SearchQuery) 
     blob = f"{ask_folder(identifier)}/image"
     services.blobs.write(blob, data)
     return SearchAsk(query=query, image=blob)
-
-
-def _parse(model: type[Model], body: bytes, place: tuple[str, ...] = ()) -> Model:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise RequestValidationError([{**f, "loc": (*place, *f["loc"])} for f in faults]) from None
 
 
 def _view(services: Services, record: AskRecord) -> SearchView:
