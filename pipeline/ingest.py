@@ -81,8 +81,8 @@ class Ingest:
 
     def run(self, unit: Unit, reader: Reader) -> bool:
         """Works a shard to its end; False when it was stopped before, with all so far recorded."""
-        progress = self._set_poison_aside(unit, reader)
-        if not self._record(unit, progress):
+        progress, rejections = _set_poison_aside(unit, reader)
+        if not self._record(unit, progress, rejections):
             return False
         batch = self._start(unit, reader, progress.cursor)
         while batch is not None:
@@ -112,22 +112,6 @@ class Ingest:
         """Where the batch that begins at `start` ends."""
         size = 1 if start < unit.careful else self.encoder.plan.batch_size
         return min(unit.stop, start + size)
-
-    def _set_poison_aside(self, unit: Unit, reader: Reader) -> Progress:
-        """Rejects the row at the cursor when it has ended too many workers."""
-        progress = unit.progress
-        if unit.crashes < TRIES or progress.cursor >= unit.stop:
-            return progress
-        row = progress.cursor
-        rejection = Rejection(key=self._key_of(reader, row), row=row, reason=POISON)
-        progress = replace(progress, cursor=row + 1, rejected=progress.rejected + 1)
-        self.jobs.checkpoint(unit.lease, progress, [rejection])
-        logger.warning("row set aside", extra={"job": unit.lease.job, "row": row})
-        return progress
-
-    def _key_of(self, reader: Reader, row: int) -> str:
-        found = next(iter(reader.read(row, row + 1)))
-        return found.key or reader.name(row)
 
     def _start(self, unit: Unit, reader: Reader, start: int) -> Batch | None:
         """Reads the next batch, drops what is held, and sets the pool to decoding the rest."""
@@ -179,6 +163,17 @@ class Ingest:
             rejected=progress.rejected + len(rejections),
         )
         return progress, rejections
+
+
+def _set_poison_aside(unit: Unit, reader: Reader) -> tuple[Progress, list[Rejection]]:
+    """Where to go on: behind the row at the cursor, rejected, if it has ended too many workers."""
+    progress = unit.progress
+    if unit.crashes < TRIES or progress.cursor >= unit.stop:
+        return progress, []
+    [row] = reader.read(progress.cursor, progress.cursor + 1)
+    logger.warning("row set aside", extra={"job": unit.lease.job, "row": row.number})
+    rejection = Rejection(key=row.key or sha256(row.data), row=row.number, reason=POISON)
+    return replace(progress, cursor=row.number + 1, rejected=progress.rejected + 1), [rejection]
 
 
 def _recognise(batch: Batch, unit: Unit, row: Row, key: str, stored: Payload) -> None:

@@ -46,10 +46,6 @@ class Reader(Protocol):
 
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
 
-    def name(self, number: int) -> str:
-        """What to call a row whose image could not even be read."""
-        ...
-
 
 def open_source(source: Source, blobs: Blobs, cache: Path) -> Reader:
     """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
@@ -97,9 +93,6 @@ class _DatasetReader:
     def __len__(self) -> int:
         return len(self._table)
 
-    def name(self, number: int) -> str:
-        return row_key(self._name, self._split, number)
-
     def read(self, start: int, stop: int) -> Iterator[Row]:
         columns = self._table[start:stop]
         for offset in range(stop - start):
@@ -111,7 +104,7 @@ class _DatasetReader:
         own = values.get(self._id) if self._id else None
         if own is not None and str(own):
             return str(own)
-        return self.name(number) if self._numbered else None
+        return row_key(self._name, self._split, number) if self._numbered else None
 
     def _clean(self, values: Payload) -> Payload:
         for name, label in self._labels.items():
@@ -127,9 +120,6 @@ class _UploadReader:
 
     def __len__(self) -> int:
         return len(self._files)
-
-    def name(self, number: int) -> str:
-        return self._files[number].sha256
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):

@@ -28,7 +28,8 @@ class Repeating:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=self._interval + 5)
+        if self._thread.is_alive():  # a worker can be stopped before it was ready
+            self._thread.join(timeout=self._interval + 5)
 
     def _loop(self) -> None:
         while not self._stop.is_set():

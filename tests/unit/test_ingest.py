@@ -1,0 +1,113 @@
+"""A shard's run with the ledger, the store and the model played: which rows it takes and blames."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.blobs import Blobs
+from pipeline.encoder import Plan
+from pipeline.ingest import POISON, Ingest
+from pipeline.ledger import Lease, Progress, Unit
+from pipeline.messages import DatasetSource, Rejection
+from pipeline.settings import Settings
+from pipeline.sources import Row
+
+
+class Jobs:
+    """Keeps what is checkpointed."""
+
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self.rejections: list[Rejection] = []
+        self.finished = False
+
+    def checkpoint(
+        self, lease: Lease, progress: Progress, rejections: Sequence[Rejection] = ()
+    ) -> bool:
+        self.progress.append(progress)
+        self.rejections += rejections
+        return True
+
+    def finish(self, lease: Lease) -> None:
+        self.finished = True
+
+
+class Store:
+    def __init__(self) -> None:
+        self.held: dict[UUID, Mapping[str, Any]] = {}
+
+    def retrieve(self, ids: Sequence[UUID]) -> dict[UUID, Any]:
+        return {i: SimpleNamespace(payload=self.held[i]) for i in ids if i in self.held}
+
+    def upsert(self, points: Any) -> None:
+        self.held.update(zip(points.ids, points.payloads, strict=True))
+
+    def flush(self) -> None: ...
+
+
+class Rows:
+    """Ten small pictures."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for number in range(start, stop):
+            buffer = io.BytesIO()
+            Image.new("RGB", (4, 4), (number * 20, 0, 0)).save(buffer, "PNG")
+            yield Row(number, f"row {number}", buffer.getvalue(), {})
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs()
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, jobs: Jobs) -> Iterator[Ingest]:
+    encoder = SimpleNamespace(
+        plan=Plan(batch_size=4, lanes=1, shard_size=64),
+        preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
+        embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        parts: Any = (encoder, Store(), Blobs(str(tmp_path)), jobs, pool, Settings())
+        yield Ingest(*parts, stopping=lambda: False)
+
+
+def unit(cursor: int = 0, careful: int = 0, crashes: int = 0) -> Unit:
+    source = DatasetSource(dataset="any")
+    lease = Lease("job", 1, "token")
+    return Unit(lease, source, 0, 10, Progress(cursor, 0, cursor), careful, crashes)
+
+
+def test_every_row_is_in_hand_before_it_is_touched(ingest: Ingest, jobs: Jobs) -> None:
+    assert ingest.run(unit(), Rows())
+
+    assert [(p.cursor, p.hand) for p in jobs.progress] == [(0, 8), (4, 10), (8, 10), (10, 10)]
+    assert (jobs.progress[-1].embedded, jobs.finished) == (10, True)
+
+
+def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
+    ingest: Ingest, jobs: Jobs
+) -> None:
+    assert ingest.run(unit(cursor=2, careful=5, crashes=1), Rows())
+
+    assert [(p.cursor, p.hand) for p in jobs.progress][:4] == [(2, 3), (3, 4), (4, 5), (5, 10)]
+    assert jobs.progress[-1].embedded == 10
+
+
+def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
+    assert ingest.run(unit(cursor=3, careful=5, crashes=3), Rows())
+
+    assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
+    last = jobs.progress[-1]
+    assert (last.cursor, last.embedded, last.rejected) == (10, 9, 1)
