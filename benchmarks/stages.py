@@ -160,7 +160,7 @@ def _parts_of_embed(
                 for b in batches
             ]
             pooled = [
-                _each(len(tokens), lambda: pool(tokens, settings.pooling).cpu().numpy())
+                _each(len(tokens), lambda: pool(tokens, encoder.info.pooling).cpu().numpy())
                 for _ in batches
             ]
     finally:

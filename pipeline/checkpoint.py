@@ -1,4 +1,4 @@
-"""A model's files: found or fetched, loaded, and refused if they are not all that the model needs.
+"""A model's files: found or fetched, loaded, and refused if they are not all that is needed.
 
 Weights that a checkpoint lacks would be filled with random numbers by transformers, which only logs
 it. Whatever is embedded then is noise, and nobody notices, so here it is an error with the names.
@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import EncoderError
@@ -30,6 +30,24 @@ from pipeline.errors import EncoderError
 _CONFIGURATION = ["config.json", "preprocessor_config.json", "processor_config.json"]
 _SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
+
+# What is fetched as well of a model that reads text; one of the vocabularies will do.
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
+_VOCABULARIES = (
+    {"tokenizer.json"},
+    {"vocab.json", "merges.txt"},
+    {"spiece.model"},
+    {"tokenizer.model"},
+)
+_TOKENIZER = ["special_tokens_map.json", "added_tokens.json", *set().union(*_VOCABULARIES)]
+
+# Model types whose joint space is read here. SigLIP 2 in its fixed sizes is of type siglip; type
+# siglip2 takes pictures of any shape, which the preprocessing refuses.
+_JOINT = {"clip", "siglip"}
+
+# Parts that no vector depends on: ViT's pooler, and what makes probabilities of the cosines of CLIP
+# and SigLIP.
+_UNUSED = frozenset({"pooler", "logit_scale", "logit_bias"})
 
 
 def hush() -> None:
@@ -67,16 +85,60 @@ def folder_of(model: str, revision: str | None) -> Path:
         raise EncoderError(_why_not_fetched(model, revision, error)) from error
 
 
-def load(folder: Path, name: str) -> torch.nn.Module:
-    """The vision model in a folder, in float32, on the CPU, in evaluation mode.
+def add_tokenizer(folder: Path, model: str) -> None:
+    """What reads text, fetched into a hub model's folder if it is not there yet.
 
-    Raises EncoderError if it cannot be loaded, or not with every weight but the pooler's; `name` is
+    Raises EncoderError if it cannot be fetched, or the model has none.
+    """
+    if not (folder / _TOKENIZER_SETTINGS).is_file() and not Path(model).expanduser().is_dir():
+        try:
+            # A snapshot's folder is named by its commit. The settings come last: where they lie,
+            # no download was cut off.
+            for files in (_TOKENIZER, [_TOKENIZER_SETTINGS]):
+                snapshot_download(model, revision=folder.name, allow_patterns=files)
+        except Exception as error:
+            raise EncoderError(
+                f"The tokenizer of {model} is not on this machine, and cannot be fetched "
+                f"({type(error).__name__}). Connect, or set KINDRED_POOLING=mean: "
+                "without it there is no search by text"
+            ) from error
+    there = {file.name for file in folder.iterdir()}
+    if _TOKENIZER_SETTINGS not in there or not any(files <= there for files in _VOCABULARIES):
+        raise EncoderError(
+            f"{model} comes without a tokenizer, so it cannot read text. Put its tokenizer's files "
+            "beside its weights, or set KINDRED_POOLING=mean to use its vision tower alone"
+        )
+
+
+def configuration(folder: Path, name: str) -> PretrainedConfig:
+    """What kind of model lies in a folder. Raises EncoderError, which calls it `name`."""
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise EncoderError(f"{name} cannot be loaded: {error}") from error
+    return config
+
+
+def has_joint_space(config: PretrainedConfig) -> bool:
+    """Whether images and texts have vectors that can be compared, in a way that is known here."""
+    return config.model_type in _JOINT
+
+
+def vision(config: PretrainedConfig) -> PretrainedConfig:
+    """The tower that sees of a model of two towers; of any other model, the model."""
+    tower: PretrainedConfig = getattr(config, "vision_config", None) or config
+    return tower
+
+
+def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
+    """The model, or the tower, that `config` describes, with the weights that lie in a folder.
+
+    In float32, on the CPU, in evaluation mode. Weights of another tower stay on the disk.
+
+    Raises EncoderError if it cannot be loaded, or not with every weight that is used; `name` is
     what the message calls it.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        # CLIP and SigLIP are two towers; this is the one that sees.
-        config = getattr(config, "vision_config", None) or config
         model, report = AutoModel.from_pretrained(
             folder,
             config=config,
@@ -88,7 +150,7 @@ def load(folder: Path, name: str) -> torch.nn.Module:
     except Exception as error:  # OSError, ValueError, ImportError, RuntimeError, SafetensorError …
         raise EncoderError(f"{name} cannot be loaded: {error}") from error
     faults = {
-        "missing": sorted(key for key in report["missing_keys"] if not _is_poolers(key)),
+        "missing": sorted(key for key in report["missing_keys"] if _is_used(key)),
         "of another shape": sorted(key for key, *_ in report["mismatched_keys"]),
     }
     if any(faults.values()):
@@ -99,14 +161,14 @@ def load(folder: Path, name: str) -> torch.nn.Module:
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """Hex digest of all weights but the pooler's, which are not used and may have been drawn.
+    """Hex digest of all weights that are used.
 
     Each tensor is hashed with its shape, as float32, and the digests are sorted: what a tensor is
     called does not matter, since transformers 5 renamed those of ViT and may rename more.
     """
     digests = []
     for name, weight in model.state_dict().items():
-        if not _is_poolers(name):
+        if _is_used(name):
             values = weight.to("cpu", torch.float32).contiguous()
             digest = hashlib.sha256(repr(tuple(values.shape)).encode())
             digest.update(values.numpy().data)
@@ -114,8 +176,9 @@ def weights_sha256(model: torch.nn.Module) -> str:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def _is_poolers(key: str) -> bool:
-    return "pooler" in key.split(".")
+def _is_used(key: str) -> bool:
+    """Other weights may be missing, and then transformers has drawn them."""
+    return _UNUSED.isdisjoint(key.split("."))
 
 
 def _snapshot(model: str, revision: str | None, *, local_files_only: bool) -> Path:

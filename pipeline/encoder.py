@@ -1,7 +1,8 @@
-"""A vision transformer as a function from images to vectors.
+"""A model as a function from images to vectors, and from texts if it was trained on both.
 
     encoder = Encoder.load(settings)
     vectors = encoder.embed(np.stack([encoder.preprocess(picture)]), bulk=False)
+    query = encoder.embed_text(["a dark mole"])  # if encoder.reads_text
 
 `embed` may be called from many threads at once and takes no lock: a model in inference mode is only
 read, and the device shares itself out.
@@ -9,55 +10,35 @@ read, and the device shares itself out.
 
 import contextlib
 import logging
-import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
+from transformers import PretrainedConfig
 
 from pipeline import checkpoint
-from pipeline.errors import EncoderError
+from pipeline.device import Plan, cores, device_of, dtype_of, plan_of
+from pipeline.errors import EncoderError, InvalidQuery
 from pipeline.images import Picture
 from pipeline.messages import EncoderInfo
 from pipeline.preprocessing import Preprocessing
 from pipeline.settings import Settings
+from pipeline.text import Tokenizer
 
 log = logging.getLogger("kindred.encoder")
-
-# Instructions in which a CPU computes bfloat16. Without them it is emulated, slower than float32.
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 # Names that models give to the parameter of a class token.
 _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
 
+# Different in their words and in their number.
+_TEXTS = ("a picture", "an ultrasound scan of a healthy heart")
+
 # Least cosine between embeddings of one picture in different batches. bfloat16 keeps 0.9999; a
 # model that drops patches at random, as masked autoencoders do, does not.
 _LEAST_AGREEMENT = 0.999
-
-
-# At the end of a job a lane is idle for half a shard on average: an eighth of what it did.
-SHARDS_A_LANE = 4
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a worker spreads bulk work over this device."""
-
-    batch_size: int  # images a forward pass
-    lanes: int  # threads that embed shards at once
-    shard_size: int  # rows a shard, at most
-
-    def shard_size_for(self, total: int) -> int:
-        """Rows a shard of a job of `total` rows: whole batches, and some shards for every lane.
-
-        Else a small job would run in one lane, and any job's last shards would leave lanes idle.
-        """
-        fair = -(-total // (SHARDS_A_LANE * self.lanes))
-        batches = -(-fair // self.batch_size)
-        return min(self.shard_size, max(1, batches) * self.batch_size)
 
 
 class Encoder:
@@ -69,16 +50,21 @@ class Encoder:
         preprocessing: Preprocessing,
         info: EncoderInfo,
         plan: Plan,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
-        """`model` is on its device, in its precision and in evaluation mode."""
+        """`model` is on its device, in its precision and in evaluation mode.
+
+        With a tokenizer, it is a model of images and text.
+        """
         parameter = next(model.parameters())
         self.info = info
         self.plan = plan
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
-        self._model = model
+        self._model: Any = model
         self._preprocessing = preprocessing
-        self._cores = _cores()
+        self._tokenizer = tokenizer
+        self._cores = cores()
         self._streams = threading.local()
         # Every thread that computes on several cores has a team of OpenMP threads of its own, and
         # the teams get in each other's way: on a CPU all searches are computed in one thread.
@@ -89,15 +75,24 @@ class Encoder:
         """The model that `settings` names, on its device.
 
         Raises EncoderError if it cannot be found or reached, if weights are missing or of the wrong
-        shape, or if it is no model that turns images into tokens.
+        shape, if it is no model that turns images into tokens, or if it has not what the pooling
+        asks for.
         """
-        device = _device(settings)
-        dtype = _dtype(settings, device)
+        device = device_of(settings)
+        dtype = dtype_of(settings, device)
         checkpoint.hush()
         folder = checkpoint.folder_of(settings.model, settings.revision)
         preprocessing = Preprocessing.load(folder)
-        model = checkpoint.load(folder, settings.model)
-        _check_pooling(model, settings)
+        config = checkpoint.configuration(folder, settings.model)
+        pooling = _resolved(settings, config)
+        tokenizer = None
+        if pooling == "projection":
+            checkpoint.add_tokenizer(folder, settings.model)
+            tokenizer = Tokenizer.load(folder, config, settings.model)
+        else:
+            config = checkpoint.vision(config)
+        model = checkpoint.load(folder, config, settings.model)
+        _check_class_token(model, pooling, settings.model)
         # Hashed as stored, before the cast: workers of different precision share a collection.
         weights = checkpoint.weights_sha256(model)
         model.to(device=device, dtype=dtype)
@@ -107,11 +102,11 @@ class Encoder:
             model=settings.model,
             revision=settings.revision,
             weights_sha256=weights,
-            pooling=settings.pooling,
+            pooling=pooling,
             preprocessing=preprocessing.spec,
-            dimensions=_dimensions(model, preprocessing, settings.model),
+            dimensions=_dimensions(model, preprocessing, pooling, settings.model),
         )
-        encoder = cls(model, preprocessing, info, _plan(settings, device))
+        encoder = cls(model, preprocessing, info, plan_of(settings, device), tokenizer)
         log.info(
             "encoder loaded",
             extra={"action": "encoder_loaded", "device": str(device), "dtype": str(dtype)},
@@ -145,24 +140,66 @@ class Encoder:
         result: np.ndarray = vectors.numpy()
         return result
 
-    def warm_up(self) -> None:
-        """Embeds a test picture in each shape that will be used, and looks at the result.
+    @property
+    def reads_text(self) -> bool:
+        """Whether texts can be embedded, into the same space as images."""
+        return self._tokenizer is not None
 
-        Raises EncoderError if it is not finite, or depends on what else is in the batch.
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts to float32 (n, dimensions), in the model's own scale.
+
+        They are compared with images by their cosine. The model reads the first few dozen words of
+        a text, 64 or 77 tokens as a rule, and nothing after them. Computed as a search is.
+
+        Raises InvalidQuery if the model reads images only.
+        """
+        if self._tokenizer is None:
+            raise InvalidQuery(
+                f"The encoder {self.info.model} reads images only; it cannot search by text.",
+                ("text",),
+            )
+        if len(texts) == 0:
+            return np.empty((0, self.info.dimensions), dtype=np.float32)
+        if self.device.type == "cuda":
+            return self._embed_text_here(self._tokenizer, texts)
+        return self._searcher.submit(self._embed_text_here, self._tokenizer, texts).result()
+
+    def _embed_text_here(self, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+        """As `embed_text`, in the calling thread."""
+        self._take_threads(bulk=False)
+        size, vectors = self.plan.batch_size, []
+        with torch.inference_mode(), self._stream(bulk=False):
+            for start in range(0, len(texts), size):
+                tokens = tokenizer(texts[start : start + size])
+                on_device = {name: values.to(self.device) for name, values in tokens.items()}
+                vectors.append(self._model.get_text_features(**on_device).pooler_output)
+            result: np.ndarray = torch.cat(vectors).float().cpu().numpy()
+        return result
+
+    def warm_up(self) -> None:
+        """Embeds a test picture in each shape that will be used, and texts if the model reads them.
+
+        Raises EncoderError if a vector is not finite, if one picture's depends on what else is in
+        the batch, or if different texts have the same.
         """
         height, width = self._preprocessing.size
         noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
         alone = self.embed(noise, bulk=False)
         batch = self.embed(noise.repeat(self.plan.batch_size, axis=0), bulk=True)
-        vectors = np.concatenate((alone, batch)).astype(np.float64)
-        if not np.isfinite(vectors).all():
+        texts = self.embed_text(_TEXTS) if self.reads_text else np.empty_like(alone[:0])
+        if not all(np.isfinite(vectors).all() for vectors in (alone, batch, texts)):
             raise EncoderError(
                 f"{self.info.model} does not give finite numbers on {self.device} in {self.dtype}: "
                 "set KINDRED_DTYPE=float32"
             )
+        vectors = np.concatenate((alone, batch)).astype(np.float64)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         if not float((vectors @ vectors[0]).min()) >= _LEAST_AGREEMENT:  # a NaN is no agreement
             raise EncoderError(f"{self.info.model} gives one picture different vectors: not usable")
+        if self.reads_text and np.array_equal(*texts):
+            raise EncoderError(
+                f"{self.info.model} gives different texts one vector: its tokenizer does not fit"
+            )
 
     def _embed_halving(self, batch: torch.Tensor) -> torch.Tensor:
         """As `_embed`, in halves if it does not fit."""
@@ -180,8 +217,7 @@ class Encoder:
         if self.device.type == "cuda":
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         values = self._preprocessing.normalize(batch).to(self.dtype)
-        tokens = self._model(pixel_values=values).last_hidden_state
-        return pool(tokens, self.info.pooling).cpu()
+        return vectors_of(self._model, values, self.info.pooling).cpu()
 
     def _take_threads(self, bulk: bool) -> None:
         """Set how many threads torch computes on in this one.
@@ -210,12 +246,25 @@ class Encoder:
         return torch.cuda.stream(stream)
 
 
+def vectors_of(model: Any, values: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Normalised pixels (n, 3, H, W) to float32 (n, d), both on the model's device.
+
+    `projection` is where CLIP and SigLIP were trained to have an image beside its caption.
+    """
+    if pooling == "projection":
+        features: torch.Tensor = model.get_image_features(pixel_values=values).pooler_output
+        return features.float()
+    return pool(model(pixel_values=values).last_hidden_state, pooling)
+
+
 def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(n, tokens, d) of any precision to float32 (n, d).
+    """(n, tokens, d) of any precision to float32 (n, d), by `mean` or `cls`.
 
     `mean` is over all tokens, the class token among them, as in the notebook that this system
     started from (`last_hidden_state.mean(dim=1)`).
     """
+    if tokens.ndim != 3:
+        raise ValueError(f"it gives {tokens.ndim} axes")
     if pooling == "mean":
         return tokens.mean(dim=1, dtype=torch.float32)
     return tokens[:, 0].float()
@@ -224,67 +273,33 @@ def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
 # --- what a loaded model must be able to do ---------------------------------------------------
 
 
-def _check_pooling(model: torch.nn.Module, settings: Settings) -> None:
+def _resolved(settings: Settings, config: PretrainedConfig) -> str:
+    """The pooling, with `auto` resolved."""
+    joint = checkpoint.has_joint_space(config)
+    if settings.pooling == "auto":
+        return "projection" if joint else "mean"
+    if settings.pooling == "projection" and not joint:
+        raise EncoderError(
+            f"{settings.model} has no space that it shares with text, as CLIP and SigLIP have: "
+            "set KINDRED_POOLING=mean"
+        )
+    return settings.pooling
+
+
+def _check_class_token(model: torch.nn.Module, pooling: str, name: str) -> None:
     names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
-    if settings.pooling == "cls" and not names & _CLASS_TOKENS:
-        raise EncoderError(f"{settings.model} has no class token: set KINDRED_POOLING=mean")
+    if pooling == "cls" and not names & _CLASS_TOKENS:
+        raise EncoderError(f"{name} has no class token: set KINDRED_POOLING=mean")
 
 
-def _dimensions(model: torch.nn.Module, preprocessing: Preprocessing, name: str) -> int:
-    """Length of a token, from a forward pass, since configurations tell it in many ways."""
+def _dimensions(
+    model: torch.nn.Module, preprocessing: Preprocessing, pooling: str, name: str
+) -> int:
+    """Length of a vector, from a forward pass, since configurations tell it in many ways."""
     weight = next(model.parameters())
     black = torch.zeros((1, 3, *preprocessing.size), dtype=weight.dtype, device=weight.device)
     try:
         with torch.inference_mode():
-            tokens = model(pixel_values=black).last_hidden_state
+            return int(vectors_of(model, black, pooling).shape[1])
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise EncoderError(f"{name} does not turn images into tokens: {error}") from error
-    if tokens.ndim != 3:
-        raise EncoderError(f"{name} does not turn images into tokens: it gives {tokens.ndim} axes")
-    return int(tokens.shape[2])
-
-
-# --- what `auto` means on this machine -----------------------------------------------------------
-
-
-def _device(settings: Settings) -> torch.device:
-    if settings.device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    if settings.device == "cuda":
-        raise EncoderError("KINDRED_DEVICE=cuda, but torch sees no GPU here: set it to cpu or auto")
-    return torch.device("cpu")
-
-
-def _dtype(settings: Settings, device: torch.device) -> torch.dtype:
-    if settings.dtype == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
-    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return any(able.get(instructions, False) for instructions in _BF16_INSTRUCTIONS)
-
-
-def _plan(settings: Settings, device: torch.device) -> Plan:
-    gpu = device.type == "cuda"
-
-    def resolved(value: int | str, on_cpu: int, on_gpu: int) -> int:
-        return value if isinstance(value, int) else on_gpu if gpu else on_cpu
-
-    return Plan(
-        batch_size=resolved(settings.batch_size, 8, 256),
-        lanes=resolved(settings.lanes, _cores(), 2),
-        shard_size=resolved(settings.shard_size, 64, 1024),
-    )
-
-
-def _cores() -> int:
-    """Cores that this process may run on; a container may have been given fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        raise EncoderError(f"{name} does not turn images into vectors: {error}") from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["auto", "mean", "cls", "projection"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
@@ -57,7 +57,11 @@ class Settings(BaseSettings):
 
     model: str = Field("facebook/dino-vits16", description="Encoder: a hub name or a folder")
     revision: str | None = Field(None, description="Revision of the encoder on the hub")
-    pooling: Pooling = Field("mean", description="How tokens become one vector")
+    pooling: Pooling = Field(
+        "auto",
+        description="mean or cls: of the image's tokens; projection: into the space that CLIP and "
+        "SigLIP share with text; auto: projection where there is one, else mean",
+    )
     device: Device = Field("auto", description="Where the encoder runs")
     dtype: Dtype = Field(
         "auto", description="auto takes bfloat16 where the hardware computes in it"
