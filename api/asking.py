@@ -3,7 +3,7 @@
 import re
 from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +17,8 @@ from pipeline.messages import Ask, Problem
 # In seconds: how long a plain GET waits for a worker, and the most that `Prefer: wait` gets.
 PATIENCE = 10.0
 LONGEST_WAIT = 60.0
+
+JSON = "application/json"
 
 _WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
@@ -36,6 +38,11 @@ def preferred_wait(request: Request) -> float:
     """Seconds, from `Prefer: wait=N` (RFC 7240); 0 without it."""
     found = _WAIT.search(request.headers.get("Prefer", ""))
     return min(float(found[1]), LONGEST_WAIT) if found else 0.0
+
+
+async def passed_on(services: Services, ask: Ask) -> Response:
+    """What the worker wrote, unread. Raises as `ask_and_wait`."""
+    return Response(await ask_and_wait(services, ask), media_type=JSON)
 
 
 async def ask_and_wait(services: Services, ask: Ask) -> bytes:

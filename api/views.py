@@ -2,21 +2,11 @@
 
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from pipeline.ledger import JobRecord, JobState
-from pipeline.messages import (
-    DatasetSource,
-    EncoderInfo,
-    FacetValue,
-    HeldImage,
-    Hit,
-    Payload,
-    Problem,
-    Rejection,
-)
+from pipeline.messages import DatasetSource, Hit, Problem, Rejection
 
 
 class JobView(BaseModel):
@@ -70,52 +60,13 @@ class RejectionsView(BaseModel):
     cursor: int | None
 
 
-class HitView(BaseModel):
-    image_id: str
-    point_id: str
-    score: float
-    payload: Payload
-    preview_url: str
-
-    @classmethod
-    def of(cls, hit: Hit) -> "HitView":
-        return cls(**dict(hit), preview_url=preview_url(hit.image_id))
-
-
 class SearchView(BaseModel):
     """`results` is there when the search has succeeded: a list, or for a batch a list of lists."""
 
     id: str
     state: Literal["queued", "running", "succeeded", "failed"]
-    results: list[HitView] | list[list[HitView]] | None = None
+    results: list[Hit] | list[list[Hit]] | None = None
     error: Problem | None = None
-
-
-class ImageView(BaseModel):
-    image_id: str
-    point_id: str
-    payload: Payload
-    vector: tuple[float, ...] | None = Field(None, exclude_if=lambda vector: vector is None)
-    preview_url: str
-
-    @classmethod
-    def of(cls, image: HeldImage) -> "ImageView":
-        return cls(**dict(image), preview_url=preview_url(image.image_id))
-
-
-class ImagesView(BaseModel):
-    images: list[ImageView]
-    cursor: str | None
-
-
-class CollectionView(BaseModel):
-    count: int
-    encoder: EncoderInfo
-    facets: dict[str, list[FacetValue]]
-
-
-def preview_url(image_id: str) -> str:
-    return f"/v1/images/{quote(image_id, safe='')}/preview"
 
 
 def _time(seconds: float) -> datetime:

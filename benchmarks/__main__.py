@@ -12,7 +12,7 @@ from types import FrameType
 
 import torch
 
-from benchmarks import compute, fidelity, kindred, machine, searches, seed, stages
+from benchmarks import compute, fidelity, held, kindred, machine, searches, seed, stages
 from benchmarks.data import SHARED, Sample, prepare
 from benchmarks.results import Ingests, Results
 from pipeline.encoder import Encoder
@@ -106,9 +106,11 @@ def _measure(
         _say("searching")
         watch = machine.Others()
         by_image = searches.by_image(system, encoder, sample.queries, folder)
-        held = [image_id for part in sample.slices for image_id in part.ids]
-        by_id = searches.by_id(system, (held * effort.ids)[: effort.ids])
         others["searches"] = watch.share()
+    _say("searching among ten thousand images")
+    watch = machine.Others()
+    many = held.measure(folder / "held", effort.ids)
+    others["searches by id"] = watch.share()
 
     _say("comparing vectors")
     theirs = fidelity.seed_vectors([run.vectors for run in ingests.seed])
@@ -131,7 +133,7 @@ def _measure(
         **kept,
     }
     return Results(
-        arguments.quick, described, setup, others, ingests, by_image, by_id,
+        arguments.quick, described, setup, others, ingests, by_image, many,
         table, shape, limits, plain, compared,
     )  # fmt: skip
 

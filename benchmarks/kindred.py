@@ -51,7 +51,7 @@ class System:
     def search(self, query: Document, image: Path | None = None) -> float:
         """Seconds until the answer is here."""
         start = time.perf_counter()
-        found = self.client.search(query, image)
+        found = self.client.search(query, [] if image is None else [image])
         seconds = time.perf_counter() - start
         if not found["results"]:
             raise RuntimeError("a search found nothing")

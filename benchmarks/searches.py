@@ -17,9 +17,6 @@ from pipeline.images import Unusable, decode
 SETTLE = 0.05  # seconds
 LIMIT = 10
 MAX_PIXELS = 100_000_000
-FILTER = {
-    "must": [{"key": "sex", "match": {"value": "female"}}, {"key": "age", "range": {"gte": 40}}]
-}
 
 
 @dataclass(frozen=True)
@@ -35,16 +32,6 @@ class ByImage:
     @property
     def ratio(self) -> float:
         return self.search.median / self.bare.median
-
-
-@dataclass(frozen=True)
-class ById:
-    """Milliseconds: what a search takes without the model."""
-
-    plain: Spread
-    plain_p95: float
-    filtered: Spread
-    filtered_p95: float
 
 
 def by_image(system: System, encoder: Encoder, images: Sequence[bytes], folder: Path) -> ByImage:
@@ -79,17 +66,3 @@ def _bare(encoder: Encoder, data: bytes) -> tuple[float, float, float]:
     times.append(time.perf_counter())
     decoding, preprocessing, forward = (1000 * np.diff(times)).tolist()
     return decoding, preprocessing, forward
-
-
-def by_id(system: System, ids: Sequence[str]) -> ById:
-    plain, filtered = [], []
-    for image_id in ids:
-        query = {"image_id": image_id, "limit": LIMIT}
-        plain.append(1000 * system.search(query))
-        filtered.append(1000 * system.search({**query, "filter": FILTER}))
-    return ById(
-        Spread.of(plain),
-        float(np.percentile(plain, 95)),
-        Spread.of(filtered),
-        float(np.percentile(filtered, 95)),
-    )

@@ -116,19 +116,29 @@ class Client:
     def preview(self, image_id: str) -> bytes:
         return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
 
-    def search(self, query: Document, image: Path | None = None) -> Search:
-        """The finished search. One that failed is a CommandError."""
-        if image is None:
-            body: dict[str, Any] = {"json": query}
-        else:
-            # A file's name can hold a patient's, and is of no use to the server.
-            file = (f"image{image.suffix.lower()}", _read(image), "application/octet-stream")
-            body = {"files": {"image": file}, "data": {"query": json.dumps(query)}}
-        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
-        response = self._call("POST", "/v1/searches", headers=headers, **body)
-        return self._finished(response)
+    def facets(self, filter_: Document | None = None) -> Document:
+        """How many images fit, and the values they have."""
+        params = {} if filter_ is None else {"filter": json.dumps(filter_)}
+        return self._document("GET", "/v1/facets", params=params)
 
-    def _finished(self, response: httpx.Response) -> Search:
+    def search(self, query: Document, images: Sequence[Path] = ()) -> Search:
+        """The finished search. One that failed is a CommandError."""
+        if not images:
+            return self._searched("/v1/searches", json=query)
+        # A file's name can hold a patient's, and is of no use to the server.
+        files = [
+            ("image", (f"image{image.suffix.lower()}", _read(image), "application/octet-stream"))
+            for image in images
+        ]
+        return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
+
+    def batch(self, searches: Sequence[Document]) -> Search:
+        """Several at once; `results` has a list for each."""
+        return self._searched("/v1/searches/batch", json={"searches": list(searches)})
+
+    def _searched(self, path: str, **body: Any) -> Search:
+        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
+        response = self._call("POST", path, headers=headers, **body)
         search = cast(Search, _object(response))
         while search["state"] in ("queued", "running"):
             time.sleep(_retry_after(response))

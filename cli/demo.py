@@ -183,5 +183,5 @@ def _show(client: Client, sample: Sample, folder: Path) -> None:
     picture = folder / "picture.jpg"
     picture.write_bytes(client.preview(image_id))
     typer.echo("\nmost similar to an uploaded picture, that same image as a file:")
-    found = client.search({"limit": NEIGHBOURS}, picture)
+    found = client.search({"limit": NEIGHBOURS}, [picture])
     print_images(console, found["results"] or [])

@@ -49,12 +49,16 @@ class HeldImage(TypedDict):
 
 class Hit(HeldImage):
     score: float
+    others: NotRequired[list["Hit"]]
+    hash_distance: NotRequired[int]
 
 
 class Search(TypedDict):
+    """`results` of a batch are lists of hits."""
+
     id: str
     state: str
-    results: list[Hit] | None
+    results: list[Any] | None
     error: Problem | None
 
 

@@ -19,7 +19,7 @@ from cli.failure import CommandError, printable
 from cli.ingest import Report, follow_job, ingest_dataset, ingest_upload
 from cli.jobs import list_jobs, list_rejections, only_action, show_job
 from cli.processes import module_command, module_environment
-from cli.render import make_console, print_images, print_json
+from cli.render import make_console, print_facets, print_images, print_json
 
 LOCAL_URL = "http://127.0.0.1:8000"
 
@@ -126,34 +126,90 @@ def ingest(
 
 @app.command()
 def search(
-    image: Annotated[Path | None, typer.Argument(help="An image file.")] = None,
+    image: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
     image_id: Annotated[str | None, typer.Option("--id", help="Id of an image held.")] = None,
     text: Annotated[str | None, typer.Option(help="Words, if the encoder reads text.")] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Like this image held; repeat it.")] = None,
+    unlike: Annotated[list[str] | None, typer.Option(help="Unlike this one; repeat it.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Of examples: average_vector or best_score.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Only this part: LEFT,TOP,WIDTH,HEIGHT, each 0 to 1.")
+    ] = None,
     filter_: Filter = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this id; repeat it.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Not this id; repeat it.")] = None,
+    not_same: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Not its own, as in lesion_id.")
+    ] = None,
+    duplicates: Annotated[
+        int | None,
+        typer.Option(metavar="BITS", help="Near-duplicates: hashes differ by at most so many."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Least score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Images with one value count as one.")
+    ] = None,
+    group_size: Annotated[int | None, typer.Option(min=1, help="Shown of each group.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
-    threshold: Annotated[float | None, typer.Option(help="Least score.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only this field; repeat it.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Not this field; repeat it.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the pictures found there.")
+    ] = None,
     url: Url = LOCAL_URL,
     as_json: Json = False,
 ) -> None:
-    """Find the images most similar to one, or to words."""
-    if sum(target is not None for target in (image, image_id, text)) != 1:
-        raise CommandError("search for one of: an image file, --id, --text")
-    query = {
-        "image_id": image_id,
-        "text": text,
-        "filter": _filter(filter_),
-        "limit": limit,
-        "offset": offset or None,
-        "score_threshold": threshold,
-    }
+    """Find the images most similar to one, to several, or to words."""
+    from cli.search import make_query, parse_crop, print_hits, save_pictures
+
+    options = {
+        "image_id": image_id, "text": text, "positive": like, "negative": unlike,
+        "strategy": strategy, "crop": parse_crop(crop), "filter": _filter(filter_),
+        "ids": only, "not_ids": without, "not_same": not_same, "max_hash_distance": duplicates,
+        "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
+        "limit": limit, "offset": offset or None, "include": include, "exclude": exclude,
+    }  # fmt: skip
+    query = make_query(options, image or ())
     with _client(url) as client:
-        given = {name: value for name, value in query.items() if value is not None}
-        found = client.search(given, image)
+        found = client.search(query, image or ())
+        if save is not None:
+            save_pictures(client, found["results"] or [], save)
     if as_json:
         print_json(found)
     else:
-        print_images(make_console(), found["results"] or [])
+        print_hits(make_console(), found["results"] or [])
+
+
+@app.command()
+def batch(
+    file: Annotated[Path, typer.Argument(help="A JSON list of searches; - reads standard input.")],
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Answer several searches at once, each with its own filter, fields and limit."""
+    from cli.search import print_hits, read_batch
+
+    with _client(url) as client:
+        found = client.batch(read_batch(file))
+    if as_json:
+        print_json(found)
+        return
+    for hits in found["results"] or []:
+        print_hits(make_console(), hits)
+
+
+@app.command()
+def facets(filter_: Filter = None, url: Url = LOCAL_URL, as_json: Json = False) -> None:
+    """Count the images that fit a filter, and the values that they have."""
+    with _client(url) as client:
+        found = client.facets(_filter(filter_))
+    if as_json:
+        print_json(found)
+    else:
+        print_facets(make_console(), found)
 
 
 @app.command()
@@ -195,12 +251,19 @@ def images(
     filter_: Filter = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pages from there.")] = False,
     url: Url = LOCAL_URL,
     as_json: Json = False,
 ) -> None:
     """List the images held."""
     with _client(url) as client:
         page = client.images(_filter(filter_), limit, cursor)
+        while every and page["cursor"]:
+            following = client.images(_filter(filter_), limit, page["cursor"])
+            page = {
+                "images": [*page["images"], *following["images"]],
+                "cursor": following["cursor"],
+            }
     if as_json:
         print_json(page)
         return

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.account import Account
-from cli.documents import HeldImage, Job, Rejection
+from cli.documents import Document, HeldImage, Job, Rejection
 from cli.failure import printable
 
 PIPE_WIDTH = 200  # characters; a pipe has no width of its own, and ids must not be folded in it
@@ -117,6 +117,22 @@ def _image_cells(image: HeldImage) -> Cells:
     if isinstance(score, int | float):
         cells["score"] = f"{score:.4f}"
     return {**cells, "image id": image["image_id"]}
+
+
+def print_facets(console: Console, found: Document) -> None:
+    """How many images, and the values of each field with how many have it."""
+    console.print(f"{found['count']:,} images")
+    fields = {name: _range(span) for name, span in found["ranges"].items()}
+    fields |= {
+        name: ", ".join(f"{_value(v['value'])} {v['count']:,}" for v in values)
+        for name, values in found["facets"].items()
+    }
+    for name, line in fields.items():
+        console.print(Text(printable(f"{name}: {line}"), overflow="fold"))
+
+
+def _range(span: Document) -> str:
+    return f"{_value(span['min'])} to {_value(span['max'])}"
 
 
 # --- cells ---------------------------------------------------------------------------------------

@@ -1,19 +1,19 @@
 """What is asked of the store or the model, answered: searches, pages, facets, deletions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.blobs import Blobs, preview_name
 from pipeline.encoder import Encoder
 from pipeline.errors import InvalidQuery, NotHeld
-from pipeline.filters import Filter, HasIdCondition
+from pipeline.fields import FACETED, NUMBERS, Fields, is_identifier
+from pipeline.filters import Filter
 from pipeline.identity import point_id
-from pipeline.images import Unusable, decode
 from pipeline.messages import (
     Ask,
     BatchAnswer,
@@ -22,25 +22,27 @@ from pipeline.messages import (
     CollectionAsk,
     DeleteAnswer,
     DeleteAsk,
+    Facets,
+    FacetsAnswer,
+    FacetsAsk,
     FacetValue,
     HeldImage,
-    Hit,
     ImageAsk,
     ImagesAnswer,
     ImagesAsk,
     Message,
     SearchAnswer,
     SearchAsk,
-    SearchQuery,
+    ValueRange,
+    preview_path,
 )
+from pipeline.origins import Origins
+from pipeline.search import Search
 from pipeline.settings import Settings
 from pipeline.sources import RESERVED
-from pipeline.store import Query, Record, ScoredPoint, Store, Vectors
+from pipeline.store import Record, Store
 
 _ask: TypeAdapter[Ask] = TypeAdapter(Ask)
-
-# Types of payload indexes whose values can be counted.
-FACETED = ("keyword", "integer", "bool")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ class Answers:
     blobs: Blobs
     settings: Settings
 
+    @cached_property
+    def _fields(self) -> Fields:
+        return Fields(self.store, self.settings.index_schema)
+
+    @cached_property
+    def _search(self) -> Search:
+        origins = Origins(self.encoder, self.store, self.blobs, self.settings)
+        return Search(self.store, origins, self._fields)
+
     def answer(self, ask: bytes) -> bytes:
         """From an ask's JSON to its answer's."""
         question = _ask.validate_json(ask)
@@ -62,22 +73,20 @@ class Answers:
             "image": self.image,
             "delete": self.delete,
             "collection": self.collection,
+            "facets": self.facets,
         }
         return answers[question.kind](question).model_dump_json().encode()
 
     def search(self, ask: SearchAsk) -> SearchAnswer:
-        """The nearest by cosine to an image sent along, or to the query's own target."""
-        if ask.image is not None:
-            vector = self._embed_upload(ask.image)
-        else:
-            vector = self._targets([ask.query])[0]
-        return SearchAnswer(results=self._nearest([ask.query], [vector])[0])
+        return SearchAnswer(results=self._search.run([ask.query], [ask.images])[0])
 
     def batch(self, ask: BatchAsk) -> BatchAnswer:
         """Different searches in one call to the store, answered in their order."""
-        return BatchAnswer(results=tuple(self._nearest(ask.searches, self._targets(ask.searches))))
+        found = self._search.run(ask.searches, [()] * len(ask.searches))
+        return BatchAnswer(results=tuple(found))
 
     def images(self, ask: ImagesAsk) -> ImagesAnswer:
+        self._fields.check_filter(ask.filter)
         cursor = None if ask.cursor is None else _cursor(ask.cursor)
         records, following = self.store.scroll(
             ask.limit, filter=ask.filter, cursor=cursor, vectors=ask.vectors
@@ -85,8 +94,8 @@ class Answers:
         images = tuple(_held(record) for record in records)
         return ImagesAnswer(images=images, cursor=None if following is None else str(following))
 
-    def image(self, ask: ImageAsk) -> ImagesAnswer:
-        return ImagesAnswer(images=(_held(self._record(ask.image_id)),))
+    def image(self, ask: ImageAsk) -> HeldImage:
+        return _held(self._record(ask.image_id))
 
     def delete(self, ask: DeleteAsk) -> DeleteAnswer:
         """From the store first: a preview without its point is litter, the reverse is a hole."""
@@ -100,74 +109,40 @@ class Answers:
         return DeleteAnswer(image_id=ask.image_id, deleted=True)
 
     def collection(self, ask: CollectionAsk) -> CollectionAnswer:
-        faceted = [name for name, kind in self.settings.index_schema.items() if kind in FACETED]
-        facets = {
-            name: tuple(FacetValue(value=v, count=n) for v, n in self.store.facet(name))
-            for name in faceted
-            if name not in ("image_id", "lesion_id")  # ids: as many values as images
-        }
-        return CollectionAnswer(count=self.store.count(), encoder=self.encoder.info, facets=facets)
-
-    def _nearest(
-        self, searches: Sequence[SearchQuery], vectors: Sequence[Vectors]
-    ) -> list[tuple[Hit, ...]]:
-        queries = [_query(s, v) for s, v in zip(searches, vectors, strict=True)]
-        found = self.store.query(queries)
-        return [
-            tuple(_hit(point, search) for point in points)
-            for points, search in zip(found, searches, strict=True)
-        ]
-
-    def _embed_upload(self, blob: str) -> Vectors:
-        picture = decode(self.blobs.read(blob), self.settings.max_pixels)
-        if isinstance(picture, Unusable):
-            raise InvalidQuery(picture.reason, ("image",))
-        vectors = self.encoder.embed(self.encoder.preprocess(picture)[None], bulk=False)
-        vector: Vectors = vectors[0]
-        return vector
-
-    def _targets(self, searches: Sequence[SearchQuery]) -> list[Vectors]:
-        """The vectors that the searches start from; those of held images in one retrieval."""
-        wanted = {s.image_id: point_id(s.image_id) for s in searches if s.image_id is not None}
-        held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
-        return [self._target(search, wanted, held) for search in searches]
-
-    def _target(
-        self, search: SearchQuery, wanted: dict[str, UUID], held: dict[UUID, Record]
-    ) -> Vectors:
-        if search.image_id is not None:
-            record = held.get(wanted[search.image_id])
-            if record is None or record.vector is None:
-                raise _not_held(search.image_id)
-            return record.vector
-        if search.vector is not None:
-            return self._given_vector(search.vector)
-        raise InvalidQuery(
-            f"The encoder {self.encoder.info.model} reads images only; it cannot search by text.",
-            ("text",),
+        return CollectionAnswer(
+            count=self.store.count(),
+            encoder=self.encoder.info,
+            searches_text=self.encoder.reads_text,
+            group_fields=self._fields.grouping,
+            facets=self._facets(None),
         )
 
-    def _given_vector(self, values: Sequence[float]) -> Vectors:
-        vector = np.asarray(values, dtype=np.float32)
-        dimensions = self.encoder.info.dimensions
-        if vector.shape != (dimensions,):
-            raise InvalidQuery(
-                f"The vector has {vector.size} dimensions; the encoder's have {dimensions}.",
-                ("vector",),
+    def facets(self, ask: FacetsAsk) -> FacetsAnswer:
+        self._fields.check_filter(ask.filter)
+        bounds = {
+            name: self.store.bounds(name, ask.filter) for name in self._fields.of_type(*NUMBERS)
+        }
+        return FacetsAnswer(
+            count=self.store.count(ask.filter),
+            facets=self._facets(ask.filter),
+            ranges={n: ValueRange(min=b[0], max=b[1]) for n, b in bounds.items() if b is not None},
+        )
+
+    def _facets(self, among: Filter | None) -> Facets:
+        names = [n for n in self._fields.of_type(*FACETED) if not is_identifier(n)]
+        return {
+            name: tuple(
+                FacetValue(value=value, count=count)
+                for value, count in self.store.facet(name, filter=among)
             )
-        if not np.isfinite(vector).all() or not vector.any():
-            raise InvalidQuery("The vector must be finite and not all zero.", ("vector",))
-        return vector
+            for name in names
+        }
 
     def _record(self, image_id: str) -> Record:
         record = self.store.retrieve([point_id(image_id)]).get(point_id(image_id))
         if record is None:
-            raise _not_held(image_id)
+            raise NotHeld(f"No image {image_id} is held.")
         return record
-
-
-def _not_held(image_id: str) -> NotHeld:
-    return NotHeld(f"No image {image_id} is held.")
 
 
 def _cursor(text: str) -> UUID:
@@ -177,50 +152,12 @@ def _cursor(text: str) -> UUID:
         raise InvalidQuery("This is no cursor of ours.", ("cursor",)) from error
 
 
-def _query(search: SearchQuery, vector: Vectors) -> Query:
-    """image_id is always fetched, since a hit is named by it; `_hit` takes it out again."""
-    include = None if search.include is None else [*search.include, "image_id"]
-    exclude = None if search.exclude is None else [f for f in search.exclude if f != "image_id"]
-    return Query(
-        vector=vector,
-        limit=search.limit,
-        filter=_filter(search),
-        offset=search.offset,
-        score_threshold=search.score_threshold,
-        include=include,
-        exclude=exclude or None,
-    )
-
-
-def _filter(search: SearchQuery) -> Filter | None:
-    """The filter with the shorthands for image ids worked in."""
-    must: list[Any] = [] if search.filter is None else [search.filter]
-    if search.ids is not None:
-        must.append(_has_ids(search.ids))
-    must_not = [_has_ids(search.not_ids)] if search.not_ids else []
-    if not must and not must_not:
-        return None
-    return Filter(must=tuple(must) or None, must_not=tuple(must_not) or None)
-
-
-def _has_ids(image_ids: Sequence[str]) -> HasIdCondition:
-    return HasIdCondition(has_id=tuple(str(point_id(i)) for i in image_ids))
-
-
-def _hit(point: ScoredPoint, search: SearchQuery) -> Hit:
-    payload = dict(point.payload)
-    image_id = payload["image_id"]
-    if search.include is not None and "image_id" not in search.include:
-        del payload["image_id"]
-    if search.exclude is not None and "image_id" in search.exclude:
-        del payload["image_id"]
-    return Hit(image_id=image_id, point_id=str(point.id), score=point.score, payload=payload)
-
-
 def _held(record: Record) -> HeldImage:
-    return HeldImage(
-        image_id=record.payload["image_id"],
+    image_id = record.payload["image_id"]
+    return HeldImage.model_construct(
+        image_id=image_id,
         point_id=str(record.id),
         payload=record.payload,
+        preview_url=preview_path(image_id),
         vector=None if record.vector is None else tuple(record.vector.tolist()),
     )

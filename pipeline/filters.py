@@ -84,6 +84,10 @@ def _bound(value: Any) -> float | str:
     raise _fault("expected a finite number, or a date or time in ISO 8601")
 
 
+def _comparable(bound: float | str) -> Any:
+    return datetime.fromisoformat(bound) if isinstance(bound, str) else bound
+
+
 def _point_id(value: Any) -> int | str:
     if isinstance(value, UUID):
         return str(value)
@@ -153,7 +157,20 @@ class _Bounds(_Part):
             raise _fault("expected at least one of gt, gte, lt, lte")
         if len({isinstance(bound, str) for bound in given}) > 1:
             raise _fault("expected numbers or times, not both in one range")
+        if self._is_empty():
+            raise _fault("nothing can lie in this range: its least is above its greatest")
         return self
+
+    def _is_empty(self) -> bool:
+        """Whether no value at all satisfies every bound."""
+        bounds = {name: _comparable(bound) for name, bound in self.given().items()}
+        lows = [bounds[name] for name in ("gt", "gte") if name in bounds]
+        highs = [bounds[name] for name in ("lt", "lte") if name in bounds]
+        if not lows or not highs:
+            return False
+        low, high = max(lows), min(highs)
+        open_end = bounds.get("gt") == low or bounds.get("lt") == high
+        return bool(low > high or (low == high and open_end))
 
 
 class Range(_Bounds):
@@ -327,9 +344,63 @@ class Filter(_Part):
                 raise _fault(f"more than {MAX_OBJECTS} conditions or {MAX_VALUES} values")
         return value
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Filter":
+        refused: dict[str, set[Any]] = {}
+        for key, values in _matched(self.must_not):
+            refused.setdefault(key, set()).update(values)
+        for key, values in _matched(self.must):
+            if values and values <= refused.get(key, set()):
+                raise _fault("no image can fit: must_not excludes what must asks for")
+        return self
+
+    def fields(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Every payload field that is named, at its top level, with its place in the filter."""
+        for name in ("must", "should", "must_not"):
+            yield from _fields(getattr(self, name), (name,))
+        if self.min_should is not None:
+            yield from _fields(self.min_should.conditions, ("min_should", "conditions"))
+
     def to_qdrant(self) -> dict[str, Any]:
         """The JSON that Qdrant takes."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def top_level(path: str) -> str:
+    """The first name of a path: `source` of source.job, `body part` of "body part"[].name."""
+    if path.startswith('"'):
+        return path[1 : path.index('"', 1)]
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
+
+
+def _matched(conditions: tuple[AnyCondition, ...] | None) -> Iterator[tuple[str, set[Any]]]:
+    """The values that conditions ask for by equality, typed, since True == 1."""
+    for condition in conditions or ():
+        if isinstance(condition, FieldCondition) and condition.match is not None:
+            match = condition.match
+            values = match.any or (() if match.value is None else (match.value,))
+            yield condition.key, {(type(value), value) for value in values}
+
+
+def _fields(
+    conditions: tuple[AnyCondition, ...] | None, place: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for number, condition in enumerate(conditions or ()):
+        here = (*place, number)
+        match condition:
+            case FieldCondition():
+                yield (*here, "key"), top_level(condition.key)
+            case IsEmptyCondition():
+                yield (*here, "is_empty", "key"), top_level(condition.is_empty.key)
+            case IsNullCondition():
+                yield (*here, "is_null", "key"), top_level(condition.is_null.key)
+            case NestedCondition():
+                yield (*here, "nested", "key"), top_level(condition.nested.key)
+            case Filter():
+                for inner, field in condition.fields():
+                    yield (*here, *inner), field
+            case HasIdCondition():
+                pass
 
 
 def _walk(value: Any) -> Iterator[tuple[Any, int]]:

@@ -53,6 +53,10 @@ TOO_LONG = Unusable(f"a side is longer than {MAX_SIDE:,} pixels")
 BROKEN = Unusable("the image is truncated or damaged")
 NO_MEMORY = Unusable("the image takes more memory than there is")
 
+# Pixels. Less than this of a picture, made larger, shows nothing that could be compared.
+LEAST_SIDE = 8
+TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
+
 # What people send and Pillow does not read: (offset, magic bytes, what to say).
 _SIGNATURES = (
     (128, b"DICM", DICOM),
@@ -109,6 +113,21 @@ def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
         return BROKEN
     rgb.info.clear()  # comments and profiles would travel into whatever is saved from it
     return Picture(rgb)
+
+
+def cut(
+    picture: Picture, left: float, top: float, width: float, height: float
+) -> Picture | Unusable:
+    """The rectangle, given in fractions of the picture's width and height, as a picture."""
+    box = (
+        round(left * picture.width),
+        round(top * picture.height),
+        min(picture.width, round((left + width) * picture.width)),
+        min(picture.height, round((top + height) * picture.height)),
+    )
+    if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
+        return TOO_SMALL
+    return Picture(picture.image.crop(box))
 
 
 def preview(picture: Picture, longest: int) -> bytes:

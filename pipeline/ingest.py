@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.blobs import Blobs, preview_name
+from pipeline.duplicates import difference_hash
 from pipeline.encoder import Encoder
 from pipeline.identity import point_id, sha256
 from pipeline.images import Unusable, decode, preview
@@ -34,11 +35,12 @@ POISON = "Three workers ended while they worked on this image; it was set aside.
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, and its own size."""
+    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash."""
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    dhash: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Ingest:
         if isinstance(picture, Unusable):
             return picture
         self.blobs.write(preview_name(point), preview(picture, self.settings.preview_pixels))
-        return Prepared(self.encoder.preprocess(picture), picture.width, picture.height)
+        pixels = self.encoder.preprocess(picture)
+        return Prepared(pixels, picture.width, picture.height, difference_hash(picture))
 
     def _commit(
         self, unit: Unit, batch: Batch, progress: Progress
@@ -208,6 +211,7 @@ def _payload(candidate: Candidate, prepared: Prepared, unit: Unit, now: str) -> 
         "sha256": candidate.digest,
         "width": prepared.width,
         "height": prepared.height,
+        "dhash": prepared.dhash,
         "time": now,
     }
     return {**candidate.row.metadata, "image_id": candidate.key, RESERVED: source}

@@ -1,12 +1,13 @@
 """The real system, as processes that a test can stop, kill and start again."""
 
+import json
 import os
 import shutil
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,20 +127,26 @@ class System:
         view: JobView = until(settled, f"the end of job {job}")
         return view
 
-    def search(self, image: bytes | None = None, **query: Any) -> Any:
+    def search(self, images: Sequence[bytes] = (), **query: Any) -> Any:
         """The settled search, with its results or its error."""
-        wait = {"Prefer": "wait=30"}
-        if image is None:
-            answer = self.http.post("/v1/searches", json=query, headers=wait)
-        else:
-            answer = self.http.post(
-                "/v1/searches",
-                files={"image": image},
-                data={"query": _json(query)},
-                headers=wait,
-            )
+        if images:
+            files = [("image", image) for image in images]
+            return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
+        return self._searched("/v1/searches", json=query)
+
+    def batch(self, searches: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """A list of hits for each search."""
+        settled = self._searched("/v1/searches/batch", json={"searches": searches})
+        results: list[Any] = settled["results"]
+        return results
+
+    def _searched(self, path: str, **body: Any) -> Any:
+        answer = self.http.post(path, headers={"Prefer": "wait=30"}, **body)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def facets(self, condition: Mapping[str, Any]) -> Any:
+        return self.http.get("/v1/facets", params={"filter": json.dumps(condition)}).json()
 
     def count(self) -> int:
         return int(self.http.get("/v1/collection").raise_for_status().json()["count"])
@@ -180,12 +187,6 @@ def end(child: Child) -> None:
     except AssertionError:
         kill(child)
         raise
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def _free_port() -> int:

@@ -3,13 +3,12 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Query, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from pydantic import TypeAdapter
-from starlette.concurrency import run_in_threadpool
 
-from api.asking import ask_and_wait, parse
+from api.asking import parse, passed_on
 from api.services import Services, ServicesDep, new_id
-from api.views import CollectionView, ImagesView, ImageView, JobView
+from api.views import JobView
 from pipeline.blobs import preview_name, upload_folder
 from pipeline.errors import InvalidQuery, NotHeld
 from pipeline.filters import Filter
@@ -20,6 +19,9 @@ from pipeline.messages import (
     CollectionAsk,
     DeleteAnswer,
     DeleteAsk,
+    FacetsAnswer,
+    FacetsAsk,
+    HeldImage,
     ImageAsk,
     ImagesAnswer,
     ImagesAsk,
@@ -32,6 +34,8 @@ router = APIRouter(prefix="/v1", tags=["images"])
 
 MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
+
+FilterText = Annotated[str | None, Query(description="Qdrant's filter JSON")]
 
 _metadata: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
 
@@ -57,56 +61,66 @@ def upload(
     return JobView.of(services.ledger.jobs.get(job))
 
 
-@router.get("/images")
+@router.get("/images", response_model=ImagesAnswer)
 async def held(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
-    filter: Annotated[str | None, Query(description="Qdrant's filter JSON")] = None,  # noqa: A002
+    filter: FilterText = None,  # noqa: A002
     vectors: Annotated[bool, Query(description="With the vectors")] = False,
-) -> ImagesView:
+) -> Response:
     """A page of what is held, in the order of point ids."""
-    condition = None if filter is None else parse(Filter, filter.encode(), ("filter",))
-    ask = ImagesAsk(filter=condition, limit=limit, cursor=cursor, vectors=vectors)
-    found = ImagesAnswer.model_validate_json(await ask_and_wait(services, ask))
-    return ImagesView(images=[ImageView.of(i) for i in found.images], cursor=found.cursor)
+    ask = ImagesAsk(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
+    return await passed_on(services, ask)
 
 
 # Ids can hold slashes, so the longer path is tried first.
 @router.get(
     "/images/{image_id:path}/preview",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}},
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not changed"}},
 )
-def preview(image_id: str, services: ServicesDep) -> Response:
+def preview(image_id: str, request: Request, services: ServicesDep) -> Response:
     """A JPEG of the whole picture, made smaller."""
     try:
         data = services.blobs.read(preview_name(point_id(image_id)))
     except FileNotFoundError:
         raise NotHeld("There is no preview of this image.") from None
-    headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}"}
+    tag = f'"{sha256(data)[:32]}"'
+    headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
+    if tag in request.headers.get("If-None-Match", ""):
+        return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/images/{image_id:path}")
-async def one(image_id: str, services: ServicesDep) -> ImageView:
-    answer = await ask_and_wait(services, ImageAsk(image_id=image_id))
-    return ImageView.of(ImagesAnswer.model_validate_json(answer).images[0])
+@router.get("/images/{image_id:path}", response_model=HeldImage)
+async def one(image_id: str, services: ServicesDep) -> Response:
+    return await passed_on(services, ImageAsk(image_id=image_id))
 
 
-@router.delete("/images/{image_id:path}")
-async def delete(image_id: str, services: ServicesDep) -> DeleteAnswer:
+@router.delete("/images/{image_id:path}", response_model=DeleteAnswer)
+async def delete(image_id: str, services: ServicesDep) -> Response:
     """Gone from the store and the blobs. A later ingest of the same source brings it back."""
-    answer = await ask_and_wait(services, DeleteAsk(image_id=image_id))
-    return DeleteAnswer.model_validate_json(answer)
+    return await passed_on(services, DeleteAsk(image_id=image_id))
 
 
-@router.get("/collection")
-async def collection(services: ServicesDep) -> CollectionView:
+@router.get("/collection", response_model=CollectionAnswer)
+async def collection(services: ServicesDep) -> Response:
     """How many images are held, what embedded them, and the values of the main fields."""
-    answer = await ask_and_wait(services, CollectionAsk())
-    found = CollectionAnswer.model_validate_json(answer)
-    return await run_in_threadpool(CollectionView.model_validate, found.model_dump())
+    return await passed_on(services, CollectionAsk())
+
+
+@router.get("/facets", response_model=FacetsAnswer)
+async def facets(
+    services: ServicesDep,
+    filter: FilterText = None,  # noqa: A002
+) -> Response:
+    """How many images fit a filter, and the values that they have: what else to filter by."""
+    return await passed_on(services, FacetsAsk(filter=_condition(filter)))
+
+
+def _condition(text: str | None) -> Filter | None:
+    return None if text is None else parse(Filter, text.encode(), ("filter",))
 
 
 def _keep(services: Services, blob: str, data: bytes, metadata: dict[str, Any]) -> UploadedFile:

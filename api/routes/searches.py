@@ -1,5 +1,6 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -7,19 +8,18 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from api.asking import answer, documented, parse, preferred_wait
+from api.asking import JSON, answer, documented, parse, preferred_wait
 from api.services import Services, ServicesDep, new_id
-from api.views import HitView, SearchView
+from api.views import SearchView
 from pipeline.blobs import ask_folder
 from pipeline.errors import BadRequest, InvalidQuery
 from pipeline.images import Unusable, inspect
 from pipeline.ledger import AskRecord
 from pipeline.messages import (
     MAX_BATCH,
-    BatchAnswer,
+    MAX_PICTURES,
     BatchAsk,
     Message,
-    SearchAnswer,
     SearchAsk,
     SearchQuery,
 )
@@ -43,7 +43,11 @@ _BODY: dict[str, Any] = {
                     "type": "object",
                     "required": ["image"],
                     "properties": {
-                        "image": {"type": "string", "format": "binary"},
+                        "image": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "maxItems": MAX_PICTURES,
+                        },
                         "query": {"type": "string", "description": "SearchQuery as JSON"},
                     },
                 }
@@ -53,93 +57,91 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=202, openapi_extra=_BODY)
-async def search(request: Request, services: ServicesDep, response: Response) -> SearchView:
-    """By an image sent along (multipart), or by what the query names (JSON)."""
+@router.post("", status_code=202, response_model=SearchView, openapi_extra=_BODY)
+async def search(request: Request, services: ServicesDep) -> Response:
+    """By pictures sent along (multipart), or by what the query names (JSON)."""
     identifier = new_id()
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         ask = await _upload(request, services, identifier)
     else:
         ask = SearchAsk(query=parse(SearchQuery, await request.body()))
-        if ask.query.targets != 1:
-            raise InvalidQuery("Name exactly one of image_id, text and vector.", ("query",))
-    return await _accept(ask, identifier, request, services, response)
+        ask.query.check_target(pictures=0)
+    return await _accept(ask, identifier, request, services)
 
 
-@router.post("/batch", status_code=202)
-async def batch(
-    body: BatchRequest, request: Request, services: ServicesDep, response: Response
-) -> SearchView:
+@router.post("/batch", status_code=202, response_model=SearchView)
+async def batch(body: BatchRequest, request: Request, services: ServicesDep) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
     for number, query in enumerate(body.searches):
-        if query.targets != 1:
-            place = ("searches", number)
-            raise InvalidQuery("Name exactly one of image_id, text and vector.", place)
+        try:
+            query.check_target(pictures=0)
+        except InvalidQuery as error:
+            raise InvalidQuery(str(error), ("searches", number, *error.place)) from None
     ask = BatchAsk(searches=body.searches)
-    return await _accept(ask, new_id(), request, services, response)
+    return await _accept(ask, new_id(), request, services)
 
 
-@router.get("/{identifier}")
-async def one(identifier: str, request: Request, services: ServicesDep) -> SearchView:
+@router.get("/{identifier}", response_model=SearchView)
+async def one(identifier: str, request: Request, services: ServicesDep) -> Response:
     """The search as it stands; with `Prefer: wait=N`, as soon as it is settled."""
     record = await services.waiting.settled(identifier, preferred_wait(request))
-    return await run_in_threadpool(_view, services, record)
+    return await run_in_threadpool(_settled, services, record)
 
 
 async def _accept(
-    ask: SearchAsk | BatchAsk,
-    identifier: str,
-    request: Request,
-    services: Services,
-    response: Response,
-) -> SearchView:
+    ask: SearchAsk | BatchAsk, identifier: str, request: Request, services: Services
+) -> Response:
     await run_in_threadpool(services.submit, ask, identifier)
-    response.headers["Location"] = f"/v1/searches/{identifier}"
     wait = preferred_wait(request)
     record = await services.waiting.settled(identifier, wait)
+    response = await run_in_threadpool(_settled, services, record)
+    response.headers["Location"] = f"/v1/searches/{identifier}"
     if record.final and wait:
-        response.status_code = 200
         response.headers["Preference-Applied"] = f"wait={wait:.0f}"
     else:
+        response.status_code = 202
         response.headers["Retry-After"] = "1"
-    return await run_in_threadpool(_view, services, record)
+    return response
 
 
 async def _upload(request: Request, services: Services, identifier: str) -> SearchAsk:
-    async with request.form(max_files=1, max_fields=1) as form:
+    async with request.form(max_files=MAX_PICTURES, max_fields=1) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
             raise BadRequest("The form takes the fields image and query only.")
-        image, text = form.get("image"), form.get("query", "{}")
-        if not isinstance(image, UploadFile):
-            raise InvalidQuery("Send the picture as the form's file 'image'.", ("image",))
+        images, text = form.getlist("image"), form.get("query", "{}")
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
         query = parse(SearchQuery, text.encode(), ("query",))
-        if query.targets:
-            raise InvalidQuery("The image is the target; name no other.", ("query",))
-        data = await image.read()
-    return await run_in_threadpool(_keep, services, identifier, data, query)
+        query.check_target(len(images))
+        files = [await _bytes(image) for image in images]
+    return await run_in_threadpool(_keep, services, identifier, files, query)
 
 
-def _keep(services: Services, identifier: str, data: bytes, query: SearchQuery) -> SearchAsk:
-    """Looks at the header only: a broken picture must not cost the api a decoding."""
-    found = inspect(data, services.settings.max_pixels)
-    if isinstance(found, Unusable):
-        raise InvalidQuery(found.reason, ("image",))
-    blob = f"{ask_folder(identifier)}/image"
-    services.blobs.write(blob, data)
-    return SearchAsk(query=query, image=blob)
+async def _bytes(image: UploadFile | str) -> bytes:
+    if isinstance(image, str):
+        raise InvalidQuery("Send the picture as the form's file 'image'.", ("image",))
+    return await image.read()
 
 
-def _view(services: Services, record: AskRecord) -> SearchView:
+def _keep(
+    services: Services, identifier: str, files: Sequence[bytes], query: SearchQuery
+) -> SearchAsk:
+    """Looks at the headers only: a broken picture must not cost the api a decoding."""
+    blobs = []
+    for number, data in enumerate(files):
+        found = inspect(data, services.settings.max_pixels)
+        if isinstance(found, Unusable):
+            raise InvalidQuery(found.reason, ("image",))
+        blobs.append(f"{ask_folder(identifier)}/image-{number}")
+        services.blobs.write(blobs[-1], data)
+    return SearchAsk(query=query, images=tuple(blobs))
+
+
+def _settled(services: Services, record: AskRecord) -> Response:
+    """The search as it stands. What the worker wrote is passed on unread."""
+    view = SearchView(id=record.id, state=record.state, error=record.error)
     if record.state != "succeeded" or record.kind not in ASK_KINDS:
-        return SearchView(id=record.id, state=record.state, error=record.error)
-    body = answer(services, record)
-    results: list[HitView] | list[list[HitView]]
-    if record.kind == "batch":
-        found = BatchAnswer.model_validate_json(body).results
-        results = [[HitView.of(hit) for hit in hits] for hits in found]
-    else:
-        results = [HitView.of(hit) for hit in SearchAnswer.model_validate_json(body).results]
-    return SearchView(id=record.id, state=record.state, results=results)
+        return Response(view.model_dump_json(), media_type=JSON)
+    head = view.model_dump_json(exclude={"results"}).encode()
+    return Response(head[:-1] + b"," + answer(services, record)[1:], media_type=JSON)

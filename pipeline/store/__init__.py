@@ -2,10 +2,11 @@
 
 from pipeline.messages import EncoderInfo
 from pipeline.settings import Settings
-from pipeline.store.base import Points, Query, Record, ScoredPoint, Store, Vectors
+from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Store, Vectors
 from pipeline.store.common import fingerprint
 
 __all__ = [
+    "Examples",
     "Points",
     "Query",
     "Record",

@@ -28,10 +28,25 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Query:
-    """`vector` is float32 of shape (dimensions,). `include` and `exclude` name payload fields."""
+class Examples:
+    """Like these and unlike those: float32 of shapes (n, dimensions), n > 0, and (m, dimensions).
 
-    vector: Vectors
+    Scored by Qdrant's best_score: of a point's highest cosines p to a positive and n to a negative
+    example, s(p) if p > n, else -s(n), with s(x) = (x / (1 + |x|) + 1) / 2.
+    """
+
+    positive: Vectors
+    negative: Vectors
+
+
+@dataclass(frozen=True)
+class Query:
+    """`target` is a vector, float32 of shape (dimensions,), scored by cosine; or examples.
+
+    `include` and `exclude` name payload fields.
+    """
+
+    target: Vectors | Examples
     limit: int
     filter: Filter | None = None
     offset: int = 0
@@ -77,7 +92,7 @@ class Store(Protocol):
         ...
 
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
-        """Nearest by cosine, best first, one list a query."""
+        """The best first, one list a query."""
         ...
 
     def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
@@ -99,8 +114,21 @@ class Store(Protocol):
         """Exact."""
         ...
 
-    def facet(self, field: str, limit: int = 100) -> list[tuple[str | int | bool, int]]:
+    def facet(
+        self,
+        field: str,
+        limit: int = 100,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> list[tuple[str | int | bool, int]]:
         """Values of an indexed keyword, integer or bool field with exact counts, most first."""
+        ...
+
+    def bounds(
+        self,
+        field: str,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> tuple[float, float] | None:
+        """Least and greatest value of an indexed integer or float field; None if it has none."""
         ...
 
     def delete(self, ids: Sequence[UUID]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import EncoderMismatch, InvalidQuery, KindredError
 from pipeline.messages import EncoderInfo
-from pipeline.store.base import Points, Query
+from pipeline.store.base import Examples, Points, Query, Vectors
 
 # Points a write: large enough to amortise it, small enough that a search beside it waits a few
 # milliseconds (the embedded engine holds Python's lock while it writes).
@@ -16,6 +16,7 @@ BATCH = 256
 
 INDEX_TYPES = frozenset({"keyword", "integer", "float", "bool", "datetime"})
 FACET_TYPES = frozenset({"keyword", "integer", "bool"})
+NUMBER_TYPES = frozenset({"integer", "float"})
 
 
 def fingerprint(encoder: EncoderInfo) -> str:
@@ -72,18 +73,37 @@ def check_points(points: Points, dimensions: int) -> None:
 def check_queries(queries: Sequence[Query], dimensions: int) -> None:
     """Raises InvalidQuery. The engine answers NaN with no results, which would read as "none"."""
     for query in queries:
-        if query.vector.shape != (dimensions,):
-            raise InvalidQuery(
-                f"expected a vector of {dimensions} numbers, got {query.vector.size}", ("vector",)
-            )
-        if not np.isfinite(query.vector).all():
-            raise InvalidQuery("the vector holds NaN or infinity", ("vector",))
+        for vectors in _targets(query):
+            if vectors.shape[1:] != (dimensions,):
+                given = vectors.shape[-1]
+                raise InvalidQuery(
+                    f"expected a vector of {dimensions} numbers, got {given}", ("vector",)
+                )
+            if not np.isfinite(vectors).all():
+                raise InvalidQuery("the vector holds NaN or infinity", ("vector",))
+
+
+def _targets(query: Query) -> list[Vectors]:
+    """All vectors of a query, as arrays of shape (n, dimensions)."""
+    target = query.target
+    if isinstance(target, Examples):
+        return [target.positive, target.negative] if len(target.negative) else [target.positive]
+    return [target[None]]
 
 
 def check_facet(field: str, indexes: Mapping[str, str]) -> None:
     """Raises InvalidQuery: without an index the engine would count by reading every payload."""
-    if indexes.get(field) not in FACET_TYPES:
+    _check_index(field, indexes, FACET_TYPES, "facets need")
+
+
+def check_bounds(field: str, indexes: Mapping[str, str]) -> None:
+    """Raises InvalidQuery: without an index the engine cannot order by the field."""
+    _check_index(field, indexes, NUMBER_TYPES, "least and greatest values need")
+
+
+def _check_index(field: str, indexes: Mapping[str, str], kinds: frozenset[str], what: str) -> None:
+    if indexes.get(field) not in kinds:
+        listed = ", ".join(sorted(kinds))
         raise InvalidQuery(
-            "facets need a field that KINDRED_INDEXED_FIELDS lists as keyword, integer or bool",
-            ("field",),
+            f"{what} a field that KINDRED_INDEXED_FIELDS lists, as one of {listed}", ("field",)
         )

@@ -30,7 +30,7 @@ from pipeline.errors import InvalidQuery, KindredError, StoreLocked, StoreUnavai
 from pipeline.filters import Filter, json_path
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.store import common
-from pipeline.store.base import Points, Query, Record, ScoredPoint
+from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 from pipeline.store.edge_filters import to_edge
 
 # Queries a call: 100 at once keep all other threads waiting for half a second at 50,000 points.
@@ -119,12 +119,39 @@ class EdgeStore:
         with self._reading():
             return self._shard.count(edge.CountRequest(exact=True, filter=_filter(filter)))
 
-    def facet(self, field: str, limit: int = 100) -> list[tuple[str | int | bool, int]]:
+    def facet(
+        self,
+        field: str,
+        limit: int = 100,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> list[tuple[str | int | bool, int]]:
         common.check_facet(field, self._indexes)
+        request = edge.FacetRequest(json_path(field), limit, exact=True, filter=_filter(filter))
         with self._reading():
-            answer = self._shard.facet(edge.FacetRequest(json_path(field), limit=limit, exact=True))
+            answer = self._shard.facet(request)
         # The engine's index remembers values that no point has any more, with a count of 0.
         return [(hit.value, hit.count) for hit in answer.hits if hit.count]
+
+    def bounds(
+        self,
+        field: str,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> tuple[float, float] | None:
+        common.check_bounds(field, self._indexes)
+        least = self._first(field, edge.Direction.Asc, filter)
+        greatest = self._first(field, edge.Direction.Desc, filter)
+        return None if least is None or greatest is None else (least, greatest)
+
+    def _first(self, field: str, direction: edge.Direction, wanted: Filter | None) -> float | None:
+        request = edge.ScrollRequest(
+            limit=1,
+            order_by=edge.OrderBy(json_path(field), direction),
+            filter=_filter(wanted),
+            with_payload=False,
+        )
+        with self._reading():
+            records, _ = self._shard.scroll(request)
+        return records[0].order_value if records else None
 
     def delete(self, ids: Sequence[UUID]) -> None:
         self._update(edge.UpdateOperation.delete_points([*ids]))
@@ -289,13 +316,20 @@ def _filter(wanted: Filter | None) -> edge.Filter | None:
 
 def _request(query: Query) -> edge.QueryRequest:
     return edge.QueryRequest(
-        query=edge.Query.Nearest(query.vector.tolist()),
+        query=_target(query.target),
         limit=query.limit,
         offset=query.offset,
         filter=_filter(query.filter),
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
     )
+
+
+def _target(target: Vectors | Examples) -> edge.Query:
+    if isinstance(target, Examples):
+        examples = edge.RecommendQuery(target.positive.tolist(), target.negative.tolist())
+        return edge.Query.RecommendBestScore(examples)
+    return edge.Query.Nearest(target.tolist())
 
 
 def _selection(query: Query) -> bool | edge.PayloadSelector:

@@ -19,7 +19,7 @@ from pipeline.errors import Conflict, InvalidQuery, StoreUnavailable
 from pipeline.filters import Filter, json_path
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.store import common
-from pipeline.store.base import Points, Query, Record, ScoredPoint
+from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 
 _TIMEOUT = 30  # seconds a request; the client's own 5 are short for a write to a busy cluster
 
@@ -135,11 +135,46 @@ class ServerStore:
             answer = self._client.count(self._name, count_filter=_filter(filter), exact=True)
         return answer.count
 
-    def facet(self, field: str, limit: int = 100) -> list[tuple[str | int | bool, int]]:
+    def facet(
+        self,
+        field: str,
+        limit: int = 100,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> list[tuple[str | int | bool, int]]:
         common.check_facet(field, self._indexes)
         with _errors(("field",)):
-            answer = self._client.facet(self._name, key=json_path(field), limit=limit, exact=True)
+            answer = self._client.facet(
+                self._name,
+                key=json_path(field),
+                facet_filter=_filter(filter),
+                limit=limit,
+                exact=True,
+            )
         return [(hit.value, hit.count) for hit in answer.hits if hit.count]
+
+    def bounds(
+        self,
+        field: str,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> tuple[float, float] | None:
+        common.check_bounds(field, self._indexes)
+        least = self._first(field, models.Direction.ASC, filter)
+        greatest = self._first(field, models.Direction.DESC, filter)
+        return None if least is None or greatest is None else (least, greatest)
+
+    def _first(
+        self, field: str, direction: models.Direction, wanted: Filter | None
+    ) -> float | None:
+        with _errors(("filter",)):
+            records, _ = self._client.scroll(
+                self._name,
+                scroll_filter=_filter(wanted),
+                limit=1,
+                order_by=models.OrderBy(key=json_path(field), direction=direction),
+                with_payload=False,
+            )
+        value = records[0].order_value if records else None
+        return None if value is None else float(value)
 
     def delete(self, ids: Sequence[UUID]) -> None:
         if not ids:
@@ -247,13 +282,25 @@ def _filter(wanted: Filter | None) -> models.Filter | None:
 
 def _request(query: Query) -> models.QueryRequest:
     return models.QueryRequest(
-        query=query.vector.tolist(),
+        query=_target(query.target),
         limit=query.limit,
         offset=query.offset,
         filter=_filter(query.filter),
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
     )
+
+
+def _target(target: Vectors | Examples) -> list[float] | models.RecommendQuery:
+    if isinstance(target, Examples):
+        examples = models.RecommendInput(
+            positive=target.positive.tolist(),
+            negative=target.negative.tolist(),
+            strategy=models.RecommendStrategy.BEST_SCORE,
+        )
+        return models.RecommendQuery(recommend=examples)
+    vector: list[float] = target.tolist()
+    return vector
 
 
 def _selection(query: Query) -> bool | models.PayloadSelector:

@@ -163,7 +163,7 @@ def test_an_upload_that_cannot_be_searched_is_refused(
 
 
 def test_a_truncated_upload_fails_its_search_and_says_why(system: System) -> None:
-    search = system.search(jpeg(9, (400, 300))[:-500])
+    search = system.search([jpeg(9, (400, 300))[:-500]])
 
     assert search["state"] == "failed"
     assert search["error"]["status"] == 422
@@ -241,7 +241,7 @@ def test_no_patient_data_in_redis_or_logs(system: System, tmp_path: Path) -> Non
         {"image": b"broken", "image_id": "P2", "dx": MARK},
     ]
     system.ingest(_parquet(tmp_path, rows))
-    found = system.search(jpeg(31), filter={"must": [{"key": "dx", "match": {"value": MARK}}]})
+    found = system.search([jpeg(31)], filter={"must": [{"key": "dx", "match": {"value": MARK}}]})
     assert [hit["payload"]["dx"] for hit in found["results"]] == [MARK]
     system.http.get("/v1/images", params={"filter": f'{{"must": [{{"key": "{MARK}"}}]}}'})
 

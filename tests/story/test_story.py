@@ -78,7 +78,7 @@ def test_a_search_by_upload_with_a_filter_agrees_with_brute_force(
         "must": [{"key": "sex", "match": {"value": "female"}}],
         "must_not": [{"key": "age", "range": {"lt": 50}}],
     }
-    found = system.search(rows[3]["image"]["bytes"], filter=condition, limit=20)["results"]
+    found = system.search([rows[3]["image"]["bytes"]], filter=condition, limit=20)["results"]
 
     allowed = np.array(
         [r["sex"] == "female" and not (r["age"] is not None and r["age"] < 50) for r in rows]

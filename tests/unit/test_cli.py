@@ -366,7 +366,7 @@ def test_all_rejections_are_listed_page_by_page(api, kindred):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("search",), "search for one of: an image file, --id, --text"),
+        (("search",), "search for one of: image files or --like, --id, --text"),
         (("search", "a.png", "--id", "x"), "search for one of"),
         (("search", "/no/such.png"), "/no/such.png cannot be read: No such file"),
         (("search", "--id", "x", "--filter", "{"), "--filter is not JSON"),

@@ -106,6 +106,10 @@ WRONG: list[tuple[Any, tuple[str | int, ...]]] = [
     ({"key": "age", "range": {"gte": 1, "less": 2}}, ("range", "less")),
     ({"key": "age", "range": {"gte": 1, "lt": "2024-05-01"}}, ("range",)),
     ({"key": "age", "range": {}}, ("range",)),
+    ({"key": "age", "range": {"gte": 60, "lt": 40}}, ("range",)),
+    ({"key": "age", "range": {"gt": 40, "lte": 40}}, ("range",)),
+    ({"key": "age", "range": {"gt": "2024-05-02", "lt": "2024-05-01T23:00:00Z"}}, ("range",)),
+    ({"key": "age", "values_count": {"gte": 3, "lte": 2}}, ("values_count",)),
     ({"key": "age", "range": {"gte": None}}, ("range",)),
     ({"key": "age", "values_count": {}}, ("values_count",)),
     ({"key": "age", "values_count": {"gt": -1}}, ("values_count", "gt")),
@@ -210,3 +214,36 @@ def test_a_hostile_filter_is_refused_before_it_is_walked():
 def test_field_names_become_paths():
     assert json_path("source.job") == "source.job"
     assert json_path("body part") == '"body part"'
+
+
+def test_what_must_not_excludes_all_that_must_asks_for_is_refused():
+    mel, either = ({"key": "dx", "match": m} for m in ({"value": "mel"}, {"any": ["mel", "nv"]}))
+    assert faults({"must": [mel], "must_not": [either]})[0][0] == ()
+    assert faults({"should": [{"must": either, "must_not": either}]})[0][0] == ("should", 0)
+    other_type = {"must": [{"key": "x", "match": {"value": 1}}]}
+    other_type["must_not"] = [{"key": "x", "match": {"value": True}}]
+    for possible in ({"must": [either], "must_not": [mel]}, other_type, {"must_not": [mel]}):
+        Filter.model_validate(possible)
+
+
+def test_a_range_of_one_value_is_possible():
+    Filter.model_validate({"must": {"key": "age", "range": {"gte": 40, "lte": 40}}})
+
+
+def test_every_field_is_named_with_its_place():
+    match = {"match": {"value": 1}}
+    parsed = Filter.model_validate(
+        {
+            "must": [{"key": '"body part"[].side', **match}, {"is_null": {"key": "a.b"}}],
+            "should": [{"must_not": [{"key": "c[0]", **match}]}, {"has_id": [1]}],
+            "must_not": [{"nested": {"key": "d", "filter": {"must": {"key": "inner", **match}}}}],
+            "min_should": {"conditions": [{"is_empty": {"key": "e"}}], "min_count": 1},
+        }
+    )
+    assert dict(parsed.fields()) == {
+        ("must", 0, "key"): "body part",
+        ("must", 1, "is_null", "key"): "a",
+        ("should", 0, "must_not", 0, "key"): "c",
+        ("must_not", 0, "nested", "key"): "d",
+        ("min_should", "conditions", 0, "is_empty", "key"): "e",
+    }

@@ -86,3 +86,13 @@ def test_files_that_are_not_code_are_packaged():
     data = {name for name in texts() if name.startswith(roots) and not name.endswith(".py")}
 
     assert {name for name in data if not any(fnmatch(name, glob) for glob in globs)} == set()
+
+
+def test_every_row_of_the_parity_table_names_tests_that_are_there():
+    defined = "".join(text for name, text in texts().items() if name.startswith("tests/"))
+    rows = [line for line in (ROOT / "docs/parity.md").read_text().splitlines() if "| `" in line]
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row) + re.findall(r"`(tests/[\w/.]+)`", row)
+        assert named, row
+        for name in named:
+            assert f"def {name}(" in defined or name in texts(), row

@@ -36,7 +36,7 @@ from pipeline.filters import Filter
 from pipeline.identity import point_id
 from pipeline.messages import EncoderInfo
 from pipeline.settings import Settings
-from pipeline.store import Points, Query, Store, fingerprint, open_store
+from pipeline.store import Examples, Points, Query, Store, fingerprint, open_store
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 
@@ -305,7 +305,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Kept]] = {
         {"should": [{"must": [MEL, field("grade", match={"value": 3})]}, {"must_not": [MEL]}]},
         lambda p: p["dx"] != "mel" or p["grade"] == 3,
     ),
-    "a contradiction": ({"must": [MEL], "must_not": [MEL]}, lambda p: False),
+    "a contradiction": ({"must": [MEL, field("dx", match={"value": "nv"})]}, lambda p: False),
     "prefix": ({"must": [field("dx", match={"prefix": "m"})]}, lambda p: p["dx"][0] == "m"),
     "substring": ({"must": [field("dx", match={"substring": "v"})]}, lambda p: "v" in p["dx"]),
     "words": (
@@ -375,6 +375,21 @@ def test_threshold_and_offset(filled: Store):
     assert [hit.id for hit in page] == [point for point, _ in expected[18:21]]
     (beyond,) = filled.query([Query(VECTOR, limit=5, offset=100_000)])
     assert beyond == []
+
+
+def test_examples_are_scored_by_their_best(filled: Store):
+    likes, unlikes = HELD.points.vectors[:2], HELD.points.vectors[5:8]
+    best, worst = (HELD.unit @ HELD.unit[:2].T).max(1), (HELD.unit @ HELD.unit[5:8].T).max(1)
+    squashed = {sign: (x / (1 + abs(x)) + 1) / 2 for sign, x in ((1, best), (-1, worst))}
+    for unlike, expected in (
+        (unlikes, np.where(best > worst, squashed[1], -squashed[-1])),
+        (unlikes[:0], squashed[1]),
+    ):
+        (found,) = filled.query([Query(Examples(likes, unlike), limit=1000)])
+        assert len(found) == len(HELD.unit)
+        assert [hit.score for hit in found] == pytest.approx(sorted(expected)[::-1], abs=1e-5)
+        for hit in found:
+            assert hit.score == pytest.approx(expected[HELD.points.ids.index(hit.id)], abs=1e-5)
 
 
 def test_include_and_exclude_choose_payload_fields(filled: Store):
@@ -447,6 +462,19 @@ def test_facets_count_exactly_most_first(filled: Store):
     for name in ("age", "taken", "no such field"):
         with pytest.raises(InvalidQuery):
             filled.facet(name)
+
+
+def test_facets_and_bounds_under_a_filter(filled: Store):
+    wanted = Filter.model_validate({"must": [MEL, field("age", range={"lt": 50})]})
+    fitting = [p for p in PAYLOADS if p["dx"] == "mel" and p.get("age", 99) < 50]
+    assert dict(filled.facet("grade", filter=wanted)) == Counter(p["grade"] for p in fitting)
+    ages = [p["age"] for p in fitting]
+    assert filled.bounds("age", wanted) == (min(ages), max(ages))
+    assert filled.bounds("grade") == (1, 4)
+    nothing = Filter.model_validate({"must": [field("dx", match={"value": "nothing"})]})
+    assert filled.bounds("age", nothing) is None
+    with pytest.raises(InvalidQuery):
+        filled.bounds("dx")
 
 
 def test_retrieve_gives_payloads_and_unit_vectors_of_what_is_held(filled: Store):

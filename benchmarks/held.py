@@ -1,0 +1,109 @@
+"""Searches by id among ten thousand images: everything but the model, which they do not run.
+
+So the images are embedded by a ViT of one layer with as many dimensions as the real one. The real
+one would take half an hour, and the vectors, the payloads and the previews are of the same size.
+"""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.data import SHARED, Slice
+from benchmarks.kindred import System, running
+from benchmarks.report import Spread
+from cli.sample import write_dataset, write_encoder
+
+FULL = SHARED.with_name("skin_cancer_full")
+DRAWN = 2000  # rows, where the real images are not
+LIMIT = 10
+BATCH = 50
+FILTER = {
+    "must": [{"key": "sex", "match": {"value": "female"}}, {"key": "age", "range": {"gte": 40}}]
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """Milliseconds over HTTP, as a client waits: `Prefer: wait`, one connection."""
+
+    images: int
+    images_are: str
+    plain: Spread
+    plain_p95: float
+    filtered: Spread
+    filtered_p95: float
+    batch: Spread  # of BATCH filtered searches in one call
+    preview: Spread  # of the best hit, asked for once the answer is there
+
+    @property
+    def batch_over_one(self) -> float:
+        return self.batch.median / self.filtered.median
+
+
+def measure(folder: Path, searches: int) -> Held:
+    """Fills a system of its own and searches `searches` times in each way, in turn."""
+    folder.mkdir()
+    source, images_are = _source(folder)
+    model = folder / "model"
+    write_encoder(model, layers=1, intermediate=384, patch=56)
+    with running(folder / "kindred", model) as system:
+        system.ingest(source)
+        chosen = np.random.default_rng(0).permutation(source.rows)
+        ids = [source.ids[row] for row in chosen]
+        return _searches(system, ids, searches, source.rows, images_are)
+
+
+def _source(folder: Path) -> tuple[Slice, str]:
+    where, images_are = FULL, "HAM10000, as in shared/data/skin_cancer_full"
+    if not where.is_dir():
+        where, images_are = folder / "drawn", "drawn here, since there is no folder of real ones"
+        write_dataset(where, DRAWN)
+    ids = pq.read_table(where, columns=["image_id"])["image_id"].to_pylist()
+    return Slice(where, len(ids), tuple(ids)), images_are
+
+
+def _searches(
+    system: System, ids: Sequence[str], searches: int, images: int, images_are: str
+) -> Held:
+    plain, filtered, batches, previews = [], [], [], []
+    following = itertools.cycle(ids)
+    for number in range(searches):
+        query = {"image_id": next(following), "limit": LIMIT}
+        plain.append(1000 * system.search(query))
+        filtered.append(1000 * system.search({**query, "filter": FILTER}))
+        previews.append(1000 * _preview(system, next(following)))
+        if number % 5 == 0:
+            batches.append(1000 * _batch(system, [next(following) for _ in range(BATCH)]))
+    return Held(
+        images,
+        images_are,
+        Spread.of(plain),
+        float(np.percentile(plain, 95)),
+        Spread.of(filtered),
+        float(np.percentile(filtered, 95)),
+        Spread.of(batches),
+        Spread.of(previews),
+    )
+
+
+def _batch(system: System, ids: Sequence[str]) -> float:
+    """Seconds."""
+    queries = [{"image_id": image_id, "limit": LIMIT, "filter": FILTER} for image_id in ids]
+    start = time.perf_counter()
+    found = system.client.batch(queries)["results"] or []
+    seconds = time.perf_counter() - start
+    if [len(hits) for hits in found] != [LIMIT] * len(ids):
+        raise RuntimeError("a batch did not answer every search")
+    return seconds
+
+
+def _preview(system: System, image_id: str) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    system.client.preview(image_id)
+    return time.perf_counter() - start

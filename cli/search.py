@@ -1,0 +1,70 @@
+"""`kindred search`: the query that the options make, and what is done with the answer."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+
+from cli.client import Client
+from cli.documents import Document, Hit
+from cli.failure import CommandError
+from cli.render import print_images
+
+# Near-duplicates are looked for among images at least this similar, unless --threshold says else.
+DUPLICATES_THRESHOLD = 0.9
+
+
+def make_query(options: Document, images: Sequence[Path]) -> Document:
+    """The JSON of a search: what was given, and a sensible threshold for near-duplicates."""
+    query = {name: value for name, value in options.items() if value not in (None, [])}
+    targets = [name for name in ("image_id", "text") if name in query]
+    if len(targets) + bool(images or query.get("positive")) != 1:
+        raise CommandError("search for one of: image files or --like, --id, --text")
+    if "max_hash_distance" in query:
+        query.setdefault("score_threshold", DUPLICATES_THRESHOLD)
+    return query
+
+
+def parse_crop(text: str | None) -> Document | None:
+    """LEFT,TOP,WIDTH,HEIGHT in fractions."""
+    if text is None:
+        return None
+    names = ("left", "top", "width", "height")
+    try:
+        return dict(zip(names, map(float, text.split(",")), strict=True))
+    except ValueError as error:
+        raise CommandError(
+            "--crop takes LEFT,TOP,WIDTH,HEIGHT as parts of the picture, as in 0.25,0.25,0.5,0.5"
+        ) from error
+
+
+def read_batch(file: Path) -> list[Document]:
+    """A JSON list of searches, from a file or from standard input (-)."""
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        searches = json.loads(text)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandError(f"{file} is not JSON: {error}") from error
+    if not isinstance(searches, list):
+        raise CommandError(f'{file} must hold a JSON list, as in [{{"image_id": …}}, …]')
+    return searches
+
+
+def print_hits(console: Console, hits: Sequence[Hit]) -> None:
+    """Each with the others of its group below it."""
+    flat: list[Any] = [image for hit in hits for image in (hit, *(hit.get("others") or ()))]
+    print_images(console, flat)
+
+
+def save_pictures(client: Client, hits: Sequence[Hit], folder: Path) -> None:
+    """The previews, named by rank and image id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for rank, hit in enumerate(hits, 1):
+        name = f"{rank:03}-{quote(hit['image_id'], safe='')[:200]}.jpg"
+        (folder / name).write_bytes(client.preview(hit["image_id"]))

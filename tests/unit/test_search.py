@@ -1,0 +1,290 @@
+"""Searches on the real engine, with vectors in place of pictures: groups, examples, conditions."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from pipeline.answers import Answers
+from pipeline.blobs import Blobs
+from pipeline.duplicates import difference_hash, hash_distance
+from pipeline.encoder import Encoder
+from pipeline.errors import InvalidQuery, NotHeld
+from pipeline.identity import point_id
+from pipeline.images import TOO_SMALL, Picture, cut
+from pipeline.messages import (
+    BatchAsk,
+    EncoderInfo,
+    FacetsAsk,
+    Hit,
+    ImagesAsk,
+    SearchAsk,
+    SearchQuery,
+)
+from pipeline.settings import Settings
+from pipeline.store import Points
+from pipeline.store.edge import EdgeStore
+
+DIMENSIONS = 8
+ENCODER = EncoderInfo(
+    model="acme/vit",
+    revision=None,
+    weights_sha256="ab" * 32,
+    pooling="mean",
+    preprocessing="none",
+    dimensions=DIMENSIONS,
+)
+INDEXES = "image_id=keyword,lesion_id=keyword,dx=keyword,age=float,visit=integer"
+
+
+class NoModel:
+    """What a search by ids and vectors needs of an encoder."""
+
+    info = ENCODER
+    reads_text = False
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Iterator[Answers]:
+    settings = Settings(data=tmp_path, indexed_fields=INDEXES)
+    store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.index_schema)
+    encoder = cast(Encoder, NoModel())
+    yield Answers(encoder, store, Blobs(str(tmp_path / "blobs")), settings)
+    store.close()
+
+
+def hold(answers: Answers, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Images that turn away from image 0, each a little further: float32 (n, DIMENSIONS)."""
+    angles = np.linspace(0, np.pi / 2, len(payloads))
+    vectors = np.zeros((len(payloads), DIMENSIONS), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    named = [{"image_id": str(n), **payload} for n, payload in enumerate(payloads)]
+    ids = [point_id(payload["image_id"]) for payload in named]
+    answers.store.upsert(Points(ids, vectors, named))
+    return vectors
+
+
+def found(answers: Answers, **query: Any) -> tuple[Hit, ...]:
+    search = SearchQuery.model_validate({"image_id": "0", **query})
+    return answers.search(SearchAsk(query=search)).results
+
+
+def names(hits: Sequence[Hit]) -> list[str]:
+    return [hit.image_id for hit in hits]
+
+
+# --- groups ------------------------------------------------------------------------------------
+
+
+def test_a_lesion_of_more_images_than_are_fetched_at_once_hides_nothing(answers: Answers) -> None:
+    hold(answers, [{"lesion_id": "L"}] * 200 + [{"lesion_id": str(n % 3)} for n in range(50)])
+    hits = found(answers, group_by="lesion_id", limit=10)
+    assert names(hits) == ["0", "200", "201", "202"]
+    assert [hit.others for hit in hits] == [()] * 4
+
+
+def test_images_without_the_value_are_groups_of_their_own(answers: Answers) -> None:
+    hold(answers, [{}, {"lesion_id": "L"}, {}, {"lesion_id": "L"}, {"lesion_id": ["a", "b"]}, {}])
+    hits = found(answers, group_by="lesion_id", group_size=2)
+    assert names(hits) == ["0", "1", "2", "4", "5"]
+    assert [names(hit.others or ()) for hit in hits] == [[], ["3"], [], [], []]
+
+
+def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Answers) -> None:
+    hold(answers, [{"visit": n % 4, "dx": "ab"[n % 2]} for n in range(40)])
+    only_a = {"must": [{"key": "dx", "match": {"value": "a"}}]}
+    hits = found(answers, group_by="visit", group_size=3, filter=only_a)
+    assert names(hits) == ["0", "2"]
+    assert [names(hit.others or ()) for hit in hits] == [["4", "8"], ["6", "10"]]
+
+
+def test_pages_of_groups_and_the_threshold(answers: Answers) -> None:
+    vectors = hold(answers, [{"lesion_id": str(n // 2)} for n in range(300)])
+    everything = found(answers, group_by="lesion_id", limit=150)
+    assert names(everything) == [str(n) for n in range(0, 300, 2)]
+    assert found(answers, group_by="lesion_id", limit=7, offset=90) == everything[90:97]
+    least = float(vectors[0] @ vectors[100]) - 1e-6
+    near = found(answers, group_by="lesion_id", limit=150, score_threshold=least)
+    assert near == everything[:51]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, {"image_id", "lesion_id", "dx"}),
+        ({"include": ["dx"]}, {"dx"}),
+        ({"exclude": ["image_id", "lesion_id"]}, {"dx"}),
+        ({"include": ["lesion_id"]}, {"lesion_id"}),
+    ],
+)
+def test_grouping_shows_no_field_that_was_not_asked_for(
+    answers: Answers, fields: dict[str, Any], shown: set[str]
+) -> None:
+    hold(answers, [{"lesion_id": "L", "dx": "a"}] * 3)
+    [hit] = found(answers, group_by="lesion_id", group_size=2, **fields)
+    assert set(hit.payload) == shown
+    assert [set(other.payload) for other in hit.others or ()] == [shown]
+
+
+# --- what is left out --------------------------------------------------------------------------
+
+
+def test_an_image_without_a_lesion_leaves_out_itself_alone(answers: Answers) -> None:
+    hold(answers, [{}, {"lesion_id": "L"}, {}])
+    assert names(found(answers, not_same="lesion_id")) == ["1", "2"]
+
+
+def test_the_lesions_of_what_shall_be_alike_are_left_out_not_those_of_the_others(
+    answers: Answers,
+) -> None:
+    hold(answers, [{"lesion_id": "abc"[n % 3]} for n in range(9)])
+    query = {"image_id": None, "positive": ["0", "1"], "negative": ["2"], "not_same": "lesion_id"}
+    assert set(names(found(answers, **query))) == {"5", "8"}
+
+
+def test_examples_that_cancel_each_other_out_are_refused(answers: Answers) -> None:
+    vector = np.eye(DIMENSIONS, dtype=np.float32)[:1]
+    ids, payloads = [point_id("0"), point_id("1")], [{"image_id": "0"}, {"image_id": "1"}]
+    answers.store.upsert(Points(ids, np.concatenate((vector, -vector)), payloads))
+    with pytest.raises(InvalidQuery, match="cancel each other out"):
+        found(answers, image_id=None, positive=["0", "1"])
+
+
+def test_an_id_that_is_not_held_is_named(answers: Answers) -> None:
+    hold(answers, [{}])
+    with pytest.raises(NotHeld, match="No image 7 is held"):
+        found(answers, image_id=None, positive=["0"], negative=["7"])
+
+
+# --- fields ------------------------------------------------------------------------------------
+
+
+def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Answers) -> None:
+    hold(answers, [{}] * 50 + [{"body part": {"side": "left"}}])
+    rare = {"must": [{"key": '"body part".side', "match": {"value": "left"}}]}
+    assert names(found(answers, filter=rare)) == ["50"]
+    wrong = {"should": [{"must_not": [{"is_null": {"key": "bodypart.side"}}]}]}
+    place = ("filter", "should", 0, "must_not", 0, "is_null", "key")
+    for ask in (
+        lambda: found(answers, filter=wrong),
+        lambda: answers.images(ImagesAsk.model_validate({"filter": wrong})),
+        lambda: answers.facets(FacetsAsk.model_validate({"filter": wrong})),
+    ):
+        with pytest.raises(InvalidQuery) as refusal:
+            ask()
+        assert refusal.value.place == place
+
+
+def test_in_an_empty_collection_no_field_is_wrong(answers: Answers) -> None:
+    wanted = {"must": [{"key": "anything", "match": {"value": 1}}]}
+    assert answers.images(ImagesAsk.model_validate({"filter": wanted})).images == ()
+
+
+def test_ids_are_no_facets_and_numbers_have_ranges(answers: Answers) -> None:
+    hold(answers, [{"lesion_id": "L", "dx": "a", "age": 40.0, "visit": 3}, {"dx": "b"}])
+    facets = answers.facets(FacetsAsk())
+    assert {name: [v.value for v in values] for name, values in facets.facets.items()} == {
+        "dx": ["a", "b"],
+        "visit": [3],
+    }
+    assert {name: (r.min, r.max) for name, r in facets.ranges.items()} == {
+        "age": (40, 40),
+        "visit": (3, 3),
+    }
+
+
+# --- batches -----------------------------------------------------------------------------------
+
+
+def test_a_batch_mixes_plain_and_grouped_searches(answers: Answers) -> None:
+    hold(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
+    plain = SearchQuery(image_id="0", limit=3)
+    grouped = SearchQuery(image_id="0", limit=3, group_by="lesion_id")
+    results = answers.batch(BatchAsk(searches=(grouped, plain, grouped))).results
+    assert [names(hits) for hits in results] == [["0", "2", "4"], ["0", "1", "2"], ["0", "2", "4"]]
+
+
+# --- what a query may say ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "pictures", "place"),
+    [
+        ({}, 0, "image_id"),
+        ({"image_id": "a", "text": "b"}, 0, "image_id"),
+        ({"image_id": "a"}, 1, "image_id"),
+        ({"image_id": "a", "positive": ["b"]}, 0, "image_id"),
+        ({"image_id": "a", "negative": ["b"]}, 0, "negative"),
+        ({"text": "a", "strategy": "best_score"}, 0, "negative"),
+        ({"crop": {"left": 0, "top": 0, "width": 1, "height": 1}}, 2, "crop"),
+        ({"crop": {"left": 0, "top": 0, "width": 1, "height": 1}, "text": "a"}, 0, "crop"),
+        ({"max_hash_distance": 3, "positive": ["a"]}, 1, "max_hash_distance"),
+        ({"not_same": "lesion_id"}, 1, "not_same"),
+    ],
+)
+def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, place: str) -> None:
+    with pytest.raises(InvalidQuery) as refusal:
+        SearchQuery.model_validate(query).check_target(pictures)
+    assert refusal.value.place == (place,)
+
+
+@pytest.mark.parametrize(
+    ("query", "pictures"),
+    [
+        ({"positive": ["a"], "negative": ["b"], "not_same": "lesion_id"}, 3),
+        ({"negative": ["b"], "strategy": "best_score"}, 1),
+        ({"crop": {"left": 0.1, "top": 0, "width": 0.9, "height": 1}}, 1),
+        ({"max_hash_distance": 3, "image_id": "a", "not_same": "lesion_id"}, 0),
+    ],
+)
+def test_what_can_be_combined(query: dict[str, Any], pictures: int) -> None:
+    SearchQuery.model_validate(query).check_target(pictures)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"group_size": 2},
+        {"group_by": "dx", "max_hash_distance": 3},
+        {"positive": ["a"], "negative": ["a"]},
+        {"include": [], "exclude": []},
+        {"strategy": "sum_scores"},
+    ],
+)
+def test_what_contradicts_itself_is_refused(query: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SearchQuery.model_validate(query)
+
+
+# --- rectangles and hashes -----------------------------------------------------------------------
+
+
+def test_a_rectangle_is_cut_to_the_pixel() -> None:
+    pixels = np.arange(40 * 100 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 100, 3)
+    part = cut(Picture(Image.fromarray(pixels)), 0.1, 0.5, 0.9, 0.25)
+    assert isinstance(part, Picture)
+    assert np.array_equal(np.asarray(part.image), pixels[20:30, 10:100])
+
+
+def test_a_rectangle_of_a_few_pixels_is_refused() -> None:
+    picture = Picture(Image.new("RGB", (100, 40)))
+    assert cut(picture, 0, 0, 0.5, 0.1) == TOO_SMALL
+
+
+def test_a_hash_survives_scaling_and_light_and_tells_pictures_apart() -> None:
+    rng = np.random.default_rng(3)
+
+    def blobs() -> Image.Image:
+        coarse = rng.integers(0, 200, (6, 6, 3)).astype(np.uint8)
+        return Image.fromarray(coarse).resize((480, 360), Image.Resampling.BICUBIC)
+
+    one, other = blobs(), blobs()
+    copy = one.resize((211, 158)).point(lambda value: value + 30)
+    hashes = [difference_hash(Picture(image)) for image in (one, copy, other)]
+    assert [len(value) for value in hashes] == [16] * 3
+    assert hash_distance(hashes[0], hashes[1]) <= 4
+    assert hash_distance(hashes[0], hashes[2]) > 12
