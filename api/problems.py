@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457). They quote nothing of what was sent."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from api.asking import AnsweredWithProblem
 from pipeline.errors import InvalidQuery, KindredError
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
+
+# What a name of an option can look like.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 logger = logging.getLogger("kindred.api")
 
@@ -73,7 +77,12 @@ def _unexpected(_: Request, error: Exception) -> JSONResponse:
 
 
 def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
-    return {"place": ".".join(str(part) for part in place if part != "body"), "message": message}
+    return {"place": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
+
+
+def _named(part: str | int) -> str:
+    """A misspelt option's name helps; anything else that stands in its place is not repeated."""
+    return str(part) if _NAME.fullmatch(str(part)) else "(a name that is not known)"
 
 
 class TooLargeAsProblem:

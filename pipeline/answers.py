@@ -141,7 +141,7 @@ class Answers:
     def _record(self, image_id: str) -> Record:
         record = self.store.retrieve([point_id(image_id)]).get(point_id(image_id))
         if record is None:
-            raise NotHeld(f"No image {image_id} is held.")
+            raise NotHeld("This image is not held.")
         return record
 
 

@@ -43,7 +43,7 @@ def one(job: str, services: ServicesDep) -> JobView:
 def rejections(
     job: str,
     services: ServicesDep,
-    cursor: Annotated[int, Query(ge=0)] = 0,
+    cursor: Annotated[int, Query(ge=0, lt=2**64)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""

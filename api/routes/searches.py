@@ -1,12 +1,13 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from api.asking import JSON, answer, documented, parse, preferred_wait
 from api.services import Services, ServicesDep, new_id
@@ -105,17 +106,30 @@ async def _accept(
 
 
 async def _upload(request: Request, services: Services, identifier: str) -> SearchAsk:
-    async with request.form(max_files=MAX_PICTURES, max_fields=1) as form:
+    async with _form(request) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
             raise BadRequest("The form takes the fields image and query only.")
         images, text = form.getlist("image"), form.get("query", "{}")
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
-        query = parse(SearchQuery, text.encode(), ("query",))
+        query = parse(SearchQuery, text.encode(errors="replace"), ("query",))
         query.check_target(len(images))
         files = [await _bytes(image) for image in images]
     return await run_in_threadpool(_keep, services, identifier, files, query)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """Raises BadRequest for one in an encoding that its parser stumbles over."""
+    try:
+        form = await request.form(max_files=MAX_PICTURES, max_fields=1)
+    except UnicodeError:
+        raise BadRequest("The form is in no encoding that can be read.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _bytes(image: UploadFile | str) -> bytes:

@@ -152,18 +152,18 @@ class JobLedger:
 
     def steer(self, job: str, action: Action) -> JobRecord:
         """Raises NotHeld for an unknown job and Conflict where its state does not allow that."""
-        state = self._script("steer", job, action)
+        state = self._script("steer", _checked(job), action)
         if state is None:
-            raise _unknown(job)
+            raise _unknown()
         if state.startswith("!"):
             raise Conflict(f"Job {job} is in state {state[1:]}; it takes no {action}.")
         return self.get(job)
 
     def get(self, job: str) -> JobRecord:
         with reachable():
-            fields: dict[str, str] = self._script.redis.hgetall(f"kindred:job:{job}")
+            fields: dict[str, str] = self._script.redis.hgetall(f"kindred:job:{_checked(job)}")
         if not fields:
-            raise _unknown(job)
+            raise _unknown()
         return _record(job, fields)
 
     def recent(self, limit: int = 100) -> list[JobRecord]:
@@ -191,8 +191,15 @@ def _args(lease: Lease) -> tuple[str, int, str]:
     return lease.job, lease.unit, lease.token
 
 
-def _unknown(job: str) -> NotHeld:
-    return NotHeld(f"There is no job {job}.")
+def _checked(job: str) -> str:
+    """Ours have no colon, and with one the key would be that of something else of a job's."""
+    if ":" in job:
+        raise _unknown()
+    return job
+
+
+def _unknown() -> NotHeld:
+    return NotHeld("There is no such job.")
 
 
 def _unit(lease: Lease, found: list[str]) -> Unit:
