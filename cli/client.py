@@ -132,6 +132,21 @@ class Client:
         ]
         return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
 
+    def delete(self, wanted: Document) -> Document:
+        """The receipt, once all is gone."""
+        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
+        response = self._call("POST", "/v1/deletions", headers=headers, json=wanted)
+        deletion = _object(response)
+        while deletion["state"] in ("queued", "running"):
+            time.sleep(_retry_after(response))
+            deletion = self._document("GET", f"/v1/deletions/{quote(deletion['id'], safe='')}")
+        if deletion["state"] != "succeeded":
+            raise CommandError(problem_line(deletion.get("error"), "the deletion has failed"))
+        return deletion
+
+    def lift(self, deletion: str) -> Document:
+        return self._document("POST", f"/v1/deletions/{quote(deletion, safe='')}/lift")
+
     def batch(self, searches: Sequence[Document]) -> Search:
         """Several at once; `results` has a list for each."""
         return self._searched("/v1/searches/batch", json={"searches": list(searches)})

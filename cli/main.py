@@ -291,6 +291,41 @@ def export(
         typer.echo(f"{rows:,} vectors in {folder / 'vectors.npy'}")
 
 
+@app.command()
+def delete(
+    image_ids: Annotated[list[str] | None, typer.Argument(help="Ids of images held.")] = None,
+    same: Annotated[
+        str | None, typer.Option(metavar="FIELD=VALUE", help="A lesion or patient, by its id.")
+    ] = None,
+    filter_: Filter = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    receipt: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the list of what went there.")
+    ] = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Delete images for good: no ingest brings them back until that is undone."""
+    from cli import deletions
+
+    wanted = deletions.make_deletion(image_ids or (), same, _filter(filter_))
+    with _client(url) as client:
+        if not yes:
+            deletions.confirm(client, wanted)
+        deletions.delete(client, wanted, receipt, as_json=as_json)
+
+
+@app.command()
+def undelete(
+    deletion: Annotated[str, typer.Argument(help="As `kindred delete` named it.")],
+    url: Url = LOCAL_URL,
+) -> None:
+    """Let what a deletion took be ingested again."""
+    with _client(url) as client:
+        lifted = client.lift(deletion)
+    typer.echo(f"{lifted['count']:,} images may be ingested again")
+
+
 def _client(url: str) -> Client:
     return Client(url, os.environ.get("KINDRED_API_KEY"))
 

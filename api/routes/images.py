@@ -17,8 +17,8 @@ from pipeline.messages import (
     MAX_LIMIT,
     CollectionAnswer,
     CollectionAsk,
-    DeleteAnswer,
     DeleteAsk,
+    Deletion,
     FacetsAnswer,
     FacetsAsk,
     HeldImage,
@@ -26,6 +26,7 @@ from pipeline.messages import (
     ImagesAnswer,
     ImagesAsk,
     Manifest,
+    Receipt,
     UploadedFile,
     UploadSource,
 )
@@ -98,10 +99,11 @@ async def one(image_id: str, services: ServicesDep) -> Response:
     return await passed_on(services, ImageAsk(image_id=image_id))
 
 
-@router.delete("/images/{image_id:path}", response_model=DeleteAnswer)
+@router.delete("/images/{image_id:path}", response_model=Receipt)
 async def delete(image_id: str, services: ServicesDep) -> Response:
-    """Gone from the store and the blobs. A later ingest of the same source brings it back."""
-    return await passed_on(services, DeleteAsk(image_id=image_id))
+    """Gone for good, as by `POST /v1/deletions`; 404 if it is not held."""
+    wanted = Deletion(image_ids=(image_id,))
+    return await passed_on(services, DeleteAsk(id=new_id(), wanted=wanted, held=True))
 
 
 @router.get("/collection", response_model=CollectionAnswer)
