@@ -116,6 +116,18 @@ class Client:
     def preview(self, image_id: str) -> bytes:
         return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
 
+    def collection(self) -> Document:
+        """How many images are held, and what embedded them."""
+        return self._document("GET", "/v1/collection")
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """A long answer, part by part."""
+        with self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                raise self._refusal(response)
+            yield from response.iter_bytes()
+
     def facets(self, filter_: Document | None = None) -> Document:
         """How many images fit, and the values they have."""
         params = {} if filter_ is None else {"filter": json.dumps(filter_)}

@@ -292,6 +292,40 @@ def export(
 
 
 @app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")],
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Copy everything out of a running system: images, vectors, jobs, tombstones."""
+    from cli.backup import backup as copy_out
+
+    with _client(url) as client:
+        manifest = copy_out(client, folder)
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images and {manifest['blobs']:,} blobs in {folder}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `kindred backup` wrote.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup onto an empty machine, on which nothing runs yet."""
+    from cli.backup import restore as bring_back
+    from cli.up import load_settings
+
+    manifest = bring_back(folder, load_settings(data))
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images are back; start it with `kindred up`")
+
+
+@app.command()
 def delete(
     image_ids: Annotated[list[str] | None, typer.Argument(help="Ids of images held.")] = None,
     same: Annotated[
