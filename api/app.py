@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
-from api.routes import health, images, jobs, searches
+from api.routes import backup, deletions, health, images, jobs, searches
 from api.services import Services, require_key
 from pipeline.settings import Settings
 
@@ -32,6 +32,6 @@ def create_app(settings: Settings) -> ASGIApp:
     app.state.services = services
     problems.install(app)
     app.include_router(health.router)
-    for resource in (jobs, searches, images):
+    for resource in (jobs, searches, deletions, images, backup):
         app.include_router(resource.router, dependencies=[Depends(require_key)])
     return problems.TooLargeAsProblem(app, settings.max_upload_mb)

@@ -69,6 +69,16 @@ class SearchView(BaseModel):
     error: Problem | None = None
 
 
+class DeletionView(BaseModel):
+    """`count` and `image_ids` are there when it has succeeded."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed"]
+    count: int | None = None
+    image_ids: tuple[str, ...] | None = None
+    error: Problem | None = None
+
+
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 

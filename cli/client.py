@@ -116,6 +116,18 @@ class Client:
     def preview(self, image_id: str) -> bytes:
         return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
 
+    def collection(self) -> Document:
+        """How many images are held, and what embedded them."""
+        return self._document("GET", "/v1/collection")
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """A long answer, part by part."""
+        with self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                raise self._refusal(response)
+            yield from response.iter_bytes()
+
     def facets(self, filter_: Document | None = None) -> Document:
         """How many images fit, and the values they have."""
         params = {} if filter_ is None else {"filter": json.dumps(filter_)}
@@ -131,6 +143,21 @@ class Client:
             for image in images
         ]
         return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
+
+    def delete(self, wanted: Document) -> Document:
+        """The receipt, once all is gone."""
+        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
+        response = self._call("POST", "/v1/deletions", headers=headers, json=wanted)
+        deletion = _object(response)
+        while deletion["state"] in ("queued", "running"):
+            time.sleep(_retry_after(response))
+            deletion = self._document("GET", f"/v1/deletions/{quote(deletion['id'], safe='')}")
+        if deletion["state"] != "succeeded":
+            raise CommandError(problem_line(deletion.get("error"), "the deletion has failed"))
+        return deletion
+
+    def lift(self, deletion: str) -> Document:
+        return self._document("POST", f"/v1/deletions/{quote(deletion, safe='')}/lift")
 
     def batch(self, searches: Sequence[Document]) -> Search:
         """Several at once; `results` has a list for each."""

@@ -291,6 +291,75 @@ def export(
         typer.echo(f"{rows:,} vectors in {folder / 'vectors.npy'}")
 
 
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")],
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Copy everything out of a running system: images, vectors, jobs, tombstones."""
+    from cli.backup import backup as copy_out
+
+    with _client(url) as client:
+        manifest = copy_out(client, folder)
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images and {manifest['blobs']:,} blobs in {folder}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `kindred backup` wrote.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup onto an empty machine, on which nothing runs yet."""
+    from cli.backup import restore as bring_back
+    from cli.up import load_settings
+
+    manifest = bring_back(folder, load_settings(data))
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images are back; start it with `kindred up`")
+
+
+@app.command()
+def delete(
+    image_ids: Annotated[list[str] | None, typer.Argument(help="Ids of images held.")] = None,
+    same: Annotated[
+        str | None, typer.Option(metavar="FIELD=VALUE", help="A lesion or patient, by its id.")
+    ] = None,
+    filter_: Filter = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    receipt: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the list of what went there.")
+    ] = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Delete images for good: no ingest brings them back until that is undone."""
+    from cli import deletions
+
+    wanted = deletions.make_deletion(image_ids or (), same, _filter(filter_))
+    with _client(url) as client:
+        if not yes:
+            deletions.confirm(client, wanted)
+        deletions.delete(client, wanted, receipt, as_json=as_json)
+
+
+@app.command()
+def undelete(
+    deletion: Annotated[str, typer.Argument(help="As `kindred delete` named it.")],
+    url: Url = LOCAL_URL,
+) -> None:
+    """Let what a deletion took be ingested again."""
+    with _client(url) as client:
+        lifted = client.lift(deletion)
+    typer.echo(f"{lifted['count']:,} images may be ingested again")
+
+
 def _client(url: str) -> Client:
     return Client(url, os.environ.get("KINDRED_API_KEY"))
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from pipeline.blobs import Blobs, preview_name
+from pipeline.blobs import Blobs
+from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
 from pipeline.errors import InvalidQuery, NotHeld
 from pipeline.fields import FACETED, NUMBERS, Fields, is_identifier
@@ -20,7 +21,6 @@ from pipeline.messages import (
     BatchAsk,
     CollectionAnswer,
     CollectionAsk,
-    DeleteAnswer,
     DeleteAsk,
     Facets,
     FacetsAnswer,
@@ -30,7 +30,10 @@ from pipeline.messages import (
     ImageAsk,
     ImagesAnswer,
     ImagesAsk,
+    LiftAsk,
     Message,
+    Receipt,
+    ReceiptAsk,
     SearchAnswer,
     SearchAsk,
     ValueRange,
@@ -39,7 +42,6 @@ from pipeline.messages import (
 from pipeline.origins import Origins
 from pipeline.search import Search
 from pipeline.settings import Settings
-from pipeline.sources import RESERVED
 from pipeline.store import Record, Store
 
 _ask: TypeAdapter[Ask] = TypeAdapter(Ask)
@@ -53,15 +55,13 @@ class Answers:
     store: Store
     blobs: Blobs
     settings: Settings
-
-    @cached_property
-    def _fields(self) -> Fields:
-        return Fields(self.store, self.settings.index_schema)
+    fields: Fields
+    deletions: Deletions
 
     @cached_property
     def _search(self) -> Search:
         origins = Origins(self.encoder, self.store, self.blobs, self.settings)
-        return Search(self.store, origins, self._fields)
+        return Search(self.store, origins, self.fields)
 
     def answer(self, ask: bytes) -> bytes:
         """From an ask's JSON to its answer's."""
@@ -72,6 +72,8 @@ class Answers:
             "images": self.images,
             "image": self.image,
             "delete": self.delete,
+            "lift": self.lift,
+            "receipt": self.receipt,
             "collection": self.collection,
             "facets": self.facets,
         }
@@ -86,7 +88,7 @@ class Answers:
         return BatchAnswer(results=tuple(found))
 
     def images(self, ask: ImagesAsk) -> ImagesAnswer:
-        self._fields.check_filter(ask.filter)
+        self.fields.check_filter(ask.filter)
         cursor = None if ask.cursor is None else _cursor(ask.cursor)
         records, following = self.store.scroll(
             ask.limit, filter=ask.filter, cursor=cursor, vectors=ask.vectors
@@ -97,30 +99,31 @@ class Answers:
     def image(self, ask: ImageAsk) -> HeldImage:
         return _held(self._record(ask.image_id))
 
-    def delete(self, ask: DeleteAsk) -> DeleteAnswer:
-        """From the store first: a preview without its point is litter, the reverse is a hole."""
-        record = self._record(ask.image_id)
-        self.store.delete([record.id])
-        self.store.flush()
-        self.blobs.delete(preview_name(record.id))
-        upload = record.payload.get(RESERVED, {}).get("blob")
-        if upload is not None:
-            self.blobs.delete(upload)
-        return DeleteAnswer(image_id=ask.image_id, deleted=True)
+    def delete(self, ask: DeleteAsk) -> Receipt:
+        if ask.held:
+            for image_id in ask.wanted.image_ids or ():
+                self._record(image_id)
+        return self.deletions.delete(ask.id, ask.wanted)
+
+    def lift(self, ask: LiftAsk) -> Receipt:
+        return self.deletions.lift(ask.id)
+
+    def receipt(self, ask: ReceiptAsk) -> Receipt:
+        return self.deletions.receipt(ask.id)
 
     def collection(self, ask: CollectionAsk) -> CollectionAnswer:
         return CollectionAnswer(
             count=self.store.count(),
             encoder=self.encoder.info,
             searches_text=self.encoder.reads_text,
-            group_fields=self._fields.grouping,
+            group_fields=self.fields.grouping,
             facets=self._facets(None),
         )
 
     def facets(self, ask: FacetsAsk) -> FacetsAnswer:
-        self._fields.check_filter(ask.filter)
+        self.fields.check_filter(ask.filter)
         bounds = {
-            name: self.store.bounds(name, ask.filter) for name in self._fields.of_type(*NUMBERS)
+            name: self.store.bounds(name, ask.filter) for name in self.fields.of_type(*NUMBERS)
         }
         return FacetsAnswer(
             count=self.store.count(ask.filter),
@@ -129,7 +132,7 @@ class Answers:
         )
 
     def _facets(self, among: Filter | None) -> Facets:
-        names = [n for n in self._fields.of_type(*FACETED) if not is_identifier(n)]
+        names = [n for n in self.fields.of_type(*FACETED) if not is_identifier(n)]
         return {
             name: tuple(
                 FacetValue(value=value, count=count)
@@ -141,7 +144,7 @@ class Answers:
     def _record(self, image_id: str) -> Record:
         record = self.store.retrieve([point_id(image_id)]).get(point_id(image_id))
         if record is None:
-            raise NotHeld("This image is not held.")
+            raise NotHeld(f"No image {image_id} is held.")
         return record
 
 

@@ -5,6 +5,7 @@ alike. A blob appears whole or not at all.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
@@ -42,6 +43,19 @@ class Blobs:
     def exists(self, name: str) -> bool:
         return bool(self._fs.exists(self._path(name)))
 
+    def names(self, folder: str) -> list[str]:
+        """The blobs in a folder, as names to read them by; none where there is no folder."""
+        try:
+            found = self._fs.ls(self._path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(f"{folder}/{PurePosixPath(path).name}" for path in found)
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """All blobs below a folder, in no special order."""
+        for path in self._fs.find(self._path(folder)):
+            yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
+
     def delete(self, name: str) -> None:
         """Removes a blob or everything under a prefix; what is not there is no error."""
         try:
@@ -77,6 +91,10 @@ def preview_name(point: UUID) -> str:
 
 def ask_folder(ask: str) -> str:
     return f"asks/{ask}"
+
+
+def deletion_folder(deletion: str) -> str:
+    return f"deletions/{deletion}"
 
 
 def upload_folder(job: str) -> str:

@@ -17,8 +17,8 @@ Place = tuple[str | int, ...]
 
 
 def is_identifier(name: str) -> bool:
-    """Whether a field has nearly as many values as there are images, by the custom of its name."""
-    return name in ID_COLUMNS or name.endswith("_id")
+    """Whether a field says which one (image, lesion, patient, study), by the custom of its name."""
+    return name.endswith(("_id", "ID", "_uid", "UID"))
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,16 @@ class Fields:
         """Raises InvalidQuery for a field that results cannot be grouped by."""
         if name not in self.grouping:
             raise InvalidQuery(f"This must be one of {', '.join(self.grouping)}.", place)
+
+    def check_identifier(self, name: str, place: Place) -> None:
+        """Raises InvalidQuery for a field by whose value images cannot be deleted for good."""
+        if not is_identifier(name):
+            raise InvalidQuery(
+                "This must be an identifier, as lesion_id or PatientID are; for others, delete by "
+                "a filter.",
+                place,
+            )
+        self.check(name, place)
 
     def check_filter(self, wanted: Filter | None) -> None:
         """Raises InvalidQuery when the filter names a field that no image has."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.blobs import Blobs, preview_name
+from pipeline.deletions import Deletions, marks_of
 from pipeline.duplicates import difference_hash
 from pipeline.encoder import Encoder
 from pipeline.identity import point_id, sha256
@@ -30,6 +31,7 @@ logger = logging.getLogger("kindred.ingest")
 
 # How often a row may end its worker before it is set aside.
 TRIES = 3
+DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
 POISON = "Three workers ended while they worked on this image; it was set aside."
 
 
@@ -50,6 +52,7 @@ class Candidate:
     row: Row
     key: str
     digest: str
+    marks: list[str]
     prepared: Future[Prepared | Unusable]
 
     @property
@@ -59,7 +62,7 @@ class Candidate:
 
 @dataclass
 class Batch:
-    """Rows [start, stop) on their way. Counts are of rows that need no embedding."""
+    """Rows [start, stop) on their way. Counts and rejections are of rows that are not embedded."""
 
     start: int
     stop: int
@@ -67,6 +70,7 @@ class Batch:
     embedded: int = 0
     unchanged: int = 0
     payloads: dict[UUID, Payload] = field(default_factory=dict)
+    rejections: list[Rejection] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Ingest:
     store: Store
     blobs: Blobs
     jobs: JobLedger
+    deletions: Deletions
     pool: Executor
     settings: Settings
     stopping: Callable[[], bool]
@@ -124,14 +129,21 @@ class Ingest:
         rows = [(row, sha256(row.data)) for row in reader.read(start, stop)]
         keyed = [(row, row.key or digest, digest) for row, digest in rows]
         held = self.store.retrieve([point_id(key) for _, key, _ in keyed])
-        for row, key, digest in keyed:
+        marks = [marks_of(key, row.metadata) for row, key, _ in keyed]
+        buried = self.deletions.buried(marks)
+        for (row, key, digest), row_marks, was_deleted in zip(keyed, marks, buried, strict=True):
+            if was_deleted:
+                # It can be there: of a batch that a worker died in before it looked for tombstones.
+                self.deletions.discard({point_id(key): row.blob})
+                batch.rejections.append(Rejection(key=key, row=row.number, reason=DELETED))
+                continue
             known = held.get(point_id(key))
             same = known is not None and known.payload.get(RESERVED, {}).get("sha256") == digest
             if known is not None and same and row.fault is None:
                 _recognise(batch, unit, row, key, known.payload)
             else:
                 prepared = self.pool.submit(self._prepare, row, point_id(key))
-                batch.candidates.append(Candidate(row, key, digest, prepared))
+                batch.candidates.append(Candidate(row, key, digest, row_marks, prepared))
         return batch
 
     def _prepare(self, row: Row, point: UUID) -> Prepared | Unusable:
@@ -149,20 +161,24 @@ class Ingest:
         """Embeds and upserts. What is returned may be acknowledged."""
         results = [(c, c.prepared.result()) for c in batch.candidates]
         usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
-        rejections = [
-            Rejection(key=c.key, row=c.row.number, reason=p.reason)
-            for c, p in results
-            if isinstance(p, Unusable)
-        ]
+        refused = [(c, p.reason) for c, p in results if isinstance(p, Unusable)]
+        gone: set[UUID] = set()
         if usable:
             vectors = self.encoder.embed(np.stack([p.pixels for _, p in usable]), bulk=True)
             self.store.upsert(_points(usable, vectors, unit))
+            gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in usable})
+            self.deletions.discard({c.id: c.row.blob for c, _ in usable if c.id in gone})
+        refused += [(c, DELETED) for c, _ in usable if c.id in gone]
+        rejections = batch.rejections + [
+            Rejection(key=c.key, row=c.row.number, reason=reason) for c, reason in refused
+        ]
+        embedded = sum(c.id not in gone for c, _ in usable)
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
         progress = replace(
             progress,
             cursor=batch.stop,
-            embedded=progress.embedded + len(usable) + batch.embedded,
+            embedded=progress.embedded + embedded + batch.embedded,
             unchanged=progress.unchanged + batch.unchanged,
             rejected=progress.rejected + len(rejections),
         )

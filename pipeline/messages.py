@@ -236,9 +236,52 @@ class ImageAsk(Message):
     image_id: ImageId
 
 
+class Deletion(Message):
+    """What is to be deleted, in one of three ways.
+
+    Images by their ids; all images that share an identifier (a lesion, a patient), also those that
+    would come later; or whatever is held now and fits a filter.
+    """
+
+    image_ids: tuple[ImageId, ...] | None = Field(None, min_length=1, max_length=MAX_IDS)
+    field: FieldName | None = Field(None, description="An identifier, as lesion_id")
+    value: str | int | None = Field(None, description="Its value")
+    filter: Filter | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Deletion":
+        if (self.field is None) != (self.value is None):
+            raise PydanticCustomError("deletion", "field and value belong together")
+        if sum(way is not None for way in (self.image_ids, self.field, self.filter)) != 1:
+            raise PydanticCustomError(
+                "deletion", "expected one of image_ids, field with value, and filter"
+            )
+        if self.filter is not None and not self.filter.given():
+            raise PydanticCustomError("deletion", "an empty filter would delete everything")
+        return self
+
+
 class DeleteAsk(Message):
+    """`id` names the deletion, so that one that is repeated goes on with its receipt."""
+
     kind: Literal["delete"] = "delete"
-    image_id: ImageId
+    id: str
+    wanted: Deletion
+    held: bool = Field(False, description="Whether an image that is not held is an error")
+
+
+class LiftAsk(Message):
+    """Lets what a deletion took be ingested again."""
+
+    kind: Literal["lift"] = "lift"
+    id: str
+
+
+class ReceiptAsk(Message):
+    """What a deletion has taken so far."""
+
+    kind: Literal["receipt"] = "receipt"
+    id: str
 
 
 class CollectionAsk(Message):
@@ -253,7 +296,15 @@ class FacetsAsk(Message):
 
 
 Ask = Annotated[
-    SearchAsk | BatchAsk | ImagesAsk | ImageAsk | DeleteAsk | CollectionAsk | FacetsAsk,
+    SearchAsk
+    | BatchAsk
+    | ImagesAsk
+    | ImageAsk
+    | DeleteAsk
+    | LiftAsk
+    | ReceiptAsk
+    | CollectionAsk
+    | FacetsAsk,
     Field(discriminator="kind"),
 ]
 
@@ -265,6 +316,8 @@ ASK_TASKS: dict[str, str] = {
     "images": "kindred.images",
     "image": "kindred.images",
     "delete": "kindred.delete",
+    "lift": "kindred.delete",
+    "receipt": "kindred.delete",
     "collection": "kindred.collection",
     "facets": "kindred.collection",
 }
@@ -355,9 +408,12 @@ class FacetsAnswer(Message):
     ranges: dict[str, ValueRange]
 
 
-class DeleteAnswer(Message):
-    image_id: str
-    deleted: bool
+class Receipt(Message):
+    """What a deletion took, by image id, in order."""
+
+    id: str
+    count: int
+    image_ids: tuple[str, ...]
 
 
 class Problem(Message):

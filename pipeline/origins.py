@@ -1,6 +1,6 @@
 """What a search starts from, as a vector or as examples: pictures, held images, words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,11 @@ class Origins:
 
     def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
         """The held images that are named, by image id. Raises NotHeld for one that is not held."""
-        wanted = {image_id: point_id(image_id) for s in searches for _, image_id in _named(s)}
+        wanted = {image_id: point_id(image_id) for s in searches for image_id in _named(s)}
         held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
-        for place, image_id in (named for search in searches for named in _named(search)):
-            if wanted[image_id] not in held:
-                raise NotHeld(f"{place}: this image is not held.")
+        for image_id, point in wanted.items():
+            if point not in held:
+                raise NotHeld(f"No image {image_id} is held.")
         return {image_id: held[point] for image_id, point in wanted.items()}
 
     def _origin(
@@ -134,13 +134,10 @@ class Origins:
         return vector
 
 
-def _named(search: SearchQuery) -> Iterator[tuple[str, str]]:
-    """The image ids that a search starts from, each behind its place in the query."""
-    if search.image_id is not None:
-        yield "image_id", search.image_id
-    for examples in ("positive", "negative"):
-        for number, image_id in enumerate(getattr(search, examples)):
-            yield f"{examples}.{number}", image_id
+def _named(search: SearchQuery) -> tuple[str, ...]:
+    """The image ids that a search starts from."""
+    own = () if search.image_id is None else (search.image_id,)
+    return (*own, *search.positive, *search.negative)
 
 
 def _vector(record: Record) -> Vectors:

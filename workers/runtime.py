@@ -11,8 +11,10 @@ from uuid import uuid4
 
 from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
+from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
 from pipeline.errors import KindredError, LedgerUnavailable, Unavailable
+from pipeline.fields import Fields
 from pipeline.ingest import TRIES, Ingest
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
 from pipeline.ledger.jobs import PLAN
@@ -73,6 +75,8 @@ class Runtime:
         pool = ThreadPoolExecutor(os.cpu_count(), "decode")
         stopping = threading.Event()
         cache = settings.data.absolute() / "datasets"
+        fields = Fields(store, settings.index_schema)
+        deletions = Deletions(store, blobs, ledger.tombstones, fields)
         return cls(
             settings=settings,
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
@@ -82,8 +86,10 @@ class Runtime:
             blobs=blobs,
             sources=SourceCache(lambda source: open_source(source, blobs, cache)),
             pool=pool,
-            answers=Answers(encoder, store, blobs, settings),
-            ingest=Ingest(encoder, store, blobs, ledger.jobs, pool, settings, stopping.is_set),
+            answers=Answers(encoder, store, blobs, settings, fields, deletions),
+            ingest=Ingest(
+                encoder, store, blobs, ledger.jobs, deletions, pool, settings, stopping.is_set
+            ),
             publish=publish,
             stopping=stopping,
         )

@@ -19,8 +19,8 @@ from pipeline.messages import (
     MAX_LIMIT,
     CollectionAnswer,
     CollectionAsk,
-    DeleteAnswer,
     DeleteAsk,
+    Deletion,
     FacetsAnswer,
     FacetsAsk,
     HeldImage,
@@ -28,6 +28,7 @@ from pipeline.messages import (
     ImagesAnswer,
     ImagesAsk,
     Manifest,
+    Receipt,
     UploadedFile,
     UploadSource,
 )
@@ -104,6 +105,8 @@ async def held(
 async def preview(image_id: ImageIdPath, request: Request, services: ServicesDep) -> Response:
     """A JPEG of the whole picture, made smaller."""
     if not request.scope["raw_path"].endswith(b"/preview"):
+        if len(image_id) > MAX_ID - len("/preview"):
+            raise NotHeld("This image is not held.")
         return await one(f"{image_id}/preview", services)  # an id that ends so, written with %2F
     return await run_in_threadpool(_preview, image_id, request, services)
 
@@ -125,10 +128,11 @@ async def one(image_id: ImageIdPath, services: ServicesDep) -> Response:
     return await passed_on(services, ImageAsk(image_id=image_id))
 
 
-@router.delete("/images/{image_id:any}", response_model=DeleteAnswer)
+@router.delete("/images/{image_id:any}", response_model=Receipt)
 async def delete(image_id: ImageIdPath, services: ServicesDep) -> Response:
-    """Gone from the store and the blobs. A later ingest of the same source brings it back."""
-    return await passed_on(services, DeleteAsk(image_id=image_id))
+    """Gone for good, as by `POST /v1/deletions`; 404 if it is not held."""
+    wanted = Deletion(image_ids=(image_id,))
+    return await passed_on(services, DeleteAsk(id=new_id(), wanted=wanted, held=True))
 
 
 @router.get("/collection", response_model=CollectionAnswer)

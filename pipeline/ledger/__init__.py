@@ -3,6 +3,7 @@
 from pipeline.ledger.asks import AskLedger, AskRecord
 from pipeline.ledger.jobs import JobLedger, JobRecord, JobState, Lease, Progress, Unit
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Lease",
     "Ledger",
     "Progress",
+    "Tombstones",
     "Unit",
     "WorkerInfo",
     "WorkerLedger",

@@ -86,6 +86,6 @@ class AskLedger:
         with reachable():
             fields: dict[str, str] = self._script.redis.hgetall(f"kindred:ask:{ask}")
         if not fields:
-            raise NotHeld("There is no such search, or its results have expired.")
+            raise NotHeld(f"There is no search {ask}, or its results have expired.")
         error = Problem.model_validate_json(fields["error"]) if "error" in fields else None
         return AskRecord(ask, fields["kind"], fields["state"], error)  # type: ignore[arg-type]

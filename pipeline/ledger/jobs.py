@@ -154,7 +154,7 @@ class JobLedger:
         """Raises NotHeld for an unknown job and Conflict where its state does not allow that."""
         state = self._script("steer", _checked(job), action)
         if state is None:
-            raise _unknown()
+            raise _unknown(job)
         if state.startswith("!"):
             raise Conflict(f"Job {job} is in state {state[1:]}; it takes no {action}.")
         return self.get(job)
@@ -163,7 +163,7 @@ class JobLedger:
         with reachable():
             fields: dict[str, str] = self._script.redis.hgetall(f"kindred:job:{_checked(job)}")
         if not fields:
-            raise _unknown()
+            raise _unknown(job)
         return _record(job, fields)
 
     def recent(self, limit: int = 100) -> list[JobRecord]:
@@ -194,12 +194,12 @@ def _args(lease: Lease) -> tuple[str, int, str]:
 def _checked(job: str) -> str:
     """Ours have no colon, and with one the key would be that of something else of a job's."""
     if ":" in job:
-        raise _unknown()
+        raise _unknown(job)
     return job
 
 
-def _unknown() -> NotHeld:
-    return NotHeld("There is no such job.")
+def _unknown(job: str) -> NotHeld:
+    return NotHeld(f"There is no job {job}.")
 
 
 def _unit(lease: Lease, found: list[str]) -> Unit:

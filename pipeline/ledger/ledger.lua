@@ -13,6 +13,8 @@
 -- kindred:ask:ID                  hash   kind state owner attempts created_at error
 -- kindred:asks                    zset   open asks -> when to look again
 -- kindred:asks:expiry             zset   ask -> when its blobs go
+-- kindred:tombstones              set    marks of what was deleted
+-- kindred:job:ID:watching         set    deletions that were asked for while the job ran
 --
 -- Unit 0 of a job is its plan; unit N is rows [(N-1) * shard_size, N * shard_size).
 -- `cursor` is the next row; rows [cursor, hand) are in the worker's hand; rows below `careful` are
@@ -385,5 +387,32 @@ function commands.expire_asks()
   if #gone > 0 then redis.call('ZREM', 'kindred:asks:expiry', unpack(gone)) end
   return gone
 end
+
+-- Deletions ------------------------------------------------------------------------------------
+
+function commands.bury(...) redis.call('SADD', 'kindred:tombstones', ...) end
+function commands.lift(...) redis.call('SREM', 'kindred:tombstones', ...) end
+
+function commands.buried(...)
+  local found = {}
+  for _, mark in ipairs({ ... }) do
+    if redis.call('SISMEMBER', 'kindred:tombstones', mark) == 1 then found[#found + 1] = mark end
+  end
+  return found
+end
+
+-- A job that has ended can have a batch on its way, so leases count as well.
+function commands.watch(deletion)
+  local jobs = {}
+  for _, job in ipairs(redis.call('ZRANGE', 'kindred:jobs', 0, -1)) do
+    if not FINAL[get(job_key(job), 'state')] then jobs[job] = true end
+  end
+  for _, lease in ipairs(redis.call('ZRANGE', 'kindred:leases', 0, -1)) do
+    jobs[string.match(lease, '^(.*):')] = true
+  end
+  for job in pairs(jobs) do redis.call('SADD', job_key(job) .. ':watching', deletion) end
+end
+
+function commands.watching(job) return redis.call('SMEMBERS', job_key(job) .. ':watching') end
 
 return commands[ARGV[1]](unpack(ARGV, 2))

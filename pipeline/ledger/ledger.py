@@ -3,6 +3,7 @@
 from pipeline.ledger.asks import AskLedger
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.script import Script, reachable
+from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.settings import Settings
 
@@ -17,6 +18,7 @@ class Ledger:
         self._script = Script(settings.redis_url, patience)
         self.workers = WorkerLedger(self._script, settings.heartbeat_seconds)
         self.jobs = JobLedger(self._script, self.workers, settings.lease_seconds)
+        self.tombstones = Tombstones(self._script)
         self.asks = AskLedger(
             self._script,
             self.workers,

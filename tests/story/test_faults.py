@@ -133,7 +133,7 @@ def test_uploads_become_a_job_and_can_be_deleted(system: System) -> None:
     assert system.http.get("/v1/images/UP1").json()["payload"]["sex"] == "female"
     assert system.http.get("/v1/images/UP1/preview").status_code == 200
 
-    assert system.http.delete("/v1/images/UP1").json() == {"image_id": "UP1", "deleted": True}
+    assert system.http.delete("/v1/images/UP1").json()["image_ids"] == ["UP1"]
     assert system.http.get("/v1/images/UP1").status_code == 404
     assert system.http.get("/v1/images/UP1/preview").status_code == 404
 

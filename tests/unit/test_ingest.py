@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from pipeline.blobs import Blobs
+from pipeline.deletions import mark
 from pipeline.encoder import Plan
-from pipeline.ingest import POISON, Ingest
+from pipeline.identity import point_id
+from pipeline.ingest import DELETED, POISON, Ingest
 from pipeline.ledger import Lease, Progress, Unit
 from pipeline.messages import DatasetSource, Rejection
 from pipeline.settings import Settings
@@ -53,6 +55,25 @@ class Store:
     def flush(self) -> None: ...
 
 
+class Deletions:
+    """Nothing was deleted, but for `before` and `meanwhile`."""
+
+    def __init__(self) -> None:
+        self.before: set[int] = set()
+        self.meanwhile: set[UUID] = set()
+        self.discarded: list[UUID] = []
+
+    def buried(self, rows: Sequence[Sequence[str]]) -> list[bool]:
+        marks = {mark("image_id", f"row {row}") for row in self.before}
+        return [not marks.isdisjoint(row) for row in rows]
+
+    def meant(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
+        return self.meanwhile & batch.keys()
+
+    def discard(self, points: Mapping[UUID, str | None]) -> None:
+        self.discarded += points
+
+
 class Rows:
     """Ten small pictures."""
 
@@ -72,14 +93,20 @@ def jobs() -> Jobs:
 
 
 @pytest.fixture
-def ingest(tmp_path: Path, jobs: Jobs) -> Iterator[Ingest]:
+def deletions() -> Deletions:
+    return Deletions()
+
+
+@pytest.fixture
+def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]:
     encoder = SimpleNamespace(
         plan=Plan(batch_size=4, lanes=1, shard_size=64),
         preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
         embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),
     )
     with ThreadPoolExecutor(1) as pool:
-        parts: Any = (encoder, Store(), Blobs(str(tmp_path)), jobs, pool, Settings())
+        blobs = Blobs(str(tmp_path))
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, pool, Settings())
         yield Ingest(*parts, stopping=lambda: False)
 
 
@@ -111,3 +138,15 @@ def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs
     assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
     assert (last.cursor, last.embedded, last.rejected) == (10, 9, 1)
+
+
+def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
+    ingest: Ingest, jobs: Jobs, deletions: Deletions
+) -> None:
+    deletions.before, deletions.meanwhile = {2}, {point_id("row 5")}
+
+    assert ingest.run(unit(), Rows())
+
+    assert [(r.row, r.reason) for r in jobs.rejections] == [(2, DELETED), (5, DELETED)]
+    assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (8, 2)
+    assert set(deletions.discarded) == {point_id("row 2"), point_id("row 5")}

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from pipeline.answers import Answers
 from pipeline.blobs import Blobs
+from pipeline.deletions import Deletions
 from pipeline.duplicates import difference_hash, hash_distance
 from pipeline.encoder import Encoder
 from pipeline.errors import InvalidQuery, NotHeld
+from pipeline.fields import Fields
 from pipeline.identity import point_id
 from pipeline.images import TOO_SMALL, Picture, cut
 from pipeline.messages import (
@@ -53,7 +55,9 @@ def answers(tmp_path: Path) -> Iterator[Answers]:
     settings = Settings(data=tmp_path, indexed_fields=INDEXES)
     store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.index_schema)
     encoder = cast(Encoder, NoModel())
-    yield Answers(encoder, store, Blobs(str(tmp_path / "blobs")), settings)
+    fields = Fields(store, settings.index_schema)
+    blobs = Blobs(str(tmp_path / "blobs"))
+    yield Answers(encoder, store, blobs, settings, fields, cast(Deletions, None))
     store.close()
 
 

@@ -1,0 +1,54 @@
+"""Deletions: images, a lesion or a patient, or whatever fits a filter, gone for good."""
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.asking import JSON, ask_and_wait, preferred_wait
+from api.services import Services, ServicesDep, new_id
+from api.views import DeletionView
+from pipeline.errors import NotHeld
+from pipeline.ledger import AskRecord
+from pipeline.messages import DeleteAsk, Deletion, LiftAsk, Receipt, ReceiptAsk
+
+router = APIRouter(prefix="/v1/deletions", tags=["deletions"])
+
+
+@router.post("", status_code=202)
+async def delete(
+    wanted: Deletion, request: Request, services: ServicesDep, response: Response
+) -> DeletionView:
+    """From store, previews and uploads; what went is listed, and is not ingested again."""
+    identifier = new_id()
+    ask = DeleteAsk(id=identifier, wanted=wanted)
+    await run_in_threadpool(services.submit, ask, identifier)
+    response.headers["Location"] = f"/v1/deletions/{identifier}"
+    wait = preferred_wait(request)
+    record = await services.waiting.settled(identifier, wait)
+    if record.final and wait:
+        response.status_code = 200
+    return await _view(services, identifier, record)
+
+
+@router.get("/{identifier}")
+async def one(identifier: str, request: Request, services: ServicesDep) -> DeletionView:
+    """The receipt: what has gone, also rows that a running job brought afterwards."""
+    try:
+        record = await services.waiting.settled(identifier, preferred_wait(request))
+    except NotHeld:  # receipts are kept for longer than the record of who asked
+        record = None
+    return await _view(services, identifier, record)
+
+
+@router.post("/{identifier}/lift", response_model=Receipt)
+async def lift(identifier: str, services: ServicesDep) -> Response:
+    """Lets what went be ingested again. It brings nothing back by itself."""
+    body = await ask_and_wait(services, LiftAsk(id=identifier))
+    return Response(body, media_type=JSON)
+
+
+async def _view(services: Services, identifier: str, record: AskRecord | None) -> DeletionView:
+    if record is not None and record.state != "succeeded":
+        return DeletionView(id=identifier, state=record.state, error=record.error)
+    body = await ask_and_wait(services, ReceiptAsk(id=identifier))
+    receipt = Receipt.model_validate_json(body)
+    return DeletionView(**dict(receipt), state="succeeded")
