@@ -25,6 +25,42 @@ logger = logging.getLogger("kindred.api")
 RETRY_AFTER = 2
 
 
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "urn:kindred:problem:…"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, or what to do"},
+        "errors": {
+            "type": "array",
+            "description": "Each fault of the request with its place",
+            "items": {
+                "type": "object",
+                "properties": {"place": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+# What every call can answer instead of what was asked for; for the OpenAPI document.
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
+    for status, text in {
+        400: "It cannot be read",
+        401: "A key is needed",
+        403: "The key does not allow this",
+        404: "There is no such thing",
+        409: "Not possible in this state",
+        413: "Too large",
+        422: "It makes no sense: `errors` say where",
+        429: "Too many requests",
+        503: "A service is away, or no worker answers: try again",
+    }.items()
+}
+
+
 def install(app: FastAPI) -> None:
     """Every error that leaves the api passes through one of these."""
     app.add_exception_handler(KindredError, _ours)

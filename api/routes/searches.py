@@ -58,7 +58,14 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=202, response_model=SearchView, openapi_extra=_BODY)
+_SETTLED: dict[int | str, dict[str, Any]] = {
+    200: {"model": SearchView, "description": "Settled within `Prefer: wait=N` seconds"}
+}
+
+
+@router.post(
+    "", status_code=202, response_model=SearchView, responses=_SETTLED, openapi_extra=_BODY
+)
 async def search(request: Request, services: ServicesDep) -> Response:
     """By pictures sent along (multipart), or by what the query names (JSON)."""
     identifier = new_id()
@@ -70,7 +77,7 @@ async def search(request: Request, services: ServicesDep) -> Response:
     return await _accept(ask, identifier, request, services)
 
 
-@router.post("/batch", status_code=202, response_model=SearchView)
+@router.post("/batch", status_code=202, response_model=SearchView, responses=_SETTLED)
 async def batch(body: BatchRequest, request: Request, services: ServicesDep) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
     for number, query in enumerate(body.searches):
