@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
-from api.routes import backup, deletions, health, images, jobs, searches
+from api.routes import backup, deletions, health, images, jobs, page, searches
 from api.services import Services, require_key
 from pipeline.settings import Settings
 
@@ -35,4 +35,5 @@ def create_app(settings: Settings) -> ASGIApp:
     app.include_router(health.router)
     for resource in (jobs, searches, deletions, images, backup):
         app.include_router(resource.router, dependencies=[Depends(require_key)])
+    page.mount(app)
     return problems.TooLargeAsProblem(app, settings.max_upload_mb)
