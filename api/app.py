@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> ASGIApp:
         description="Similar-case image search for imaging departments",
         version="1",
         lifespan=lifespan,
+        responses=problems.DOCUMENTED,
         max_body_size=settings.max_upload_mb * 1_000_000,
     )
     app.state.services = services

@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457). They quote nothing of what was sent."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,49 @@ from pipeline.errors import InvalidQuery, KindredError
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
 
+# What a name of an option can look like.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
 logger = logging.getLogger("kindred.api")
 
 # Until a caller should try again, in seconds, when a service is away.
 RETRY_AFTER = 2
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "urn:kindred:problem:…"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, or what to do"},
+        "errors": {
+            "type": "array",
+            "description": "Each fault of the request with its place",
+            "items": {
+                "type": "object",
+                "properties": {"place": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+# What every call can answer instead of what was asked for; for the OpenAPI document.
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
+    for status, text in {
+        400: "It cannot be read",
+        401: "A key is needed",
+        403: "The key does not allow this",
+        404: "There is no such thing",
+        409: "Not possible in this state",
+        413: "Too large",
+        422: "It makes no sense: `errors` say where",
+        429: "Too many requests",
+        503: "A service is away, or no worker answers: try again",
+    }.items()
+}
 
 
 def install(app: FastAPI) -> None:
@@ -73,7 +113,12 @@ def _unexpected(_: Request, error: Exception) -> JSONResponse:
 
 
 def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
-    return {"place": ".".join(str(part) for part in place if part != "body"), "message": message}
+    return {"place": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
+
+
+def _named(part: str | int) -> str:
+    """A misspelt option's name helps; anything else that stands in its place is not repeated."""
+    return str(part) if _NAME.fullmatch(str(part)) else "(a name that is not known)"
 
 
 class TooLargeAsProblem:

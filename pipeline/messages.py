@@ -23,8 +23,9 @@ MAX_IDS = 10_000
 MAX_EXAMPLES = 100
 MAX_PICTURES = 16
 MAX_GROUP = 100
+MAX_ID = 1000  # characters
 
-ImageId = Annotated[str, Field(min_length=1, max_length=1000)]
+ImageId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 FieldName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 # How examples are combined, in Qdrant's words: one search from 2 mean(positive) - mean(negative),
@@ -232,7 +233,7 @@ class ImageAsk(Message):
     """One image's metadata, and where its preview lies."""
 
     kind: Literal["image"] = "image"
-    image_id: str = Field(min_length=1, max_length=1000)
+    image_id: ImageId
 
 
 class Deletion(Message):

@@ -1,5 +1,7 @@
 """Deletions: images, a lesion or a patient, or whatever fits a filter, gone for good."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -13,7 +15,12 @@ from pipeline.messages import DeleteAsk, Deletion, LiftAsk, Receipt, ReceiptAsk
 router = APIRouter(prefix="/v1/deletions", tags=["deletions"])
 
 
-@router.post("", status_code=202)
+_DONE: dict[int | str, dict[str, Any]] = {
+    200: {"model": DeletionView, "description": "Settled within `Prefer: wait=N` seconds"}
+}
+
+
+@router.post("", status_code=202, responses=_DONE)
 async def delete(
     wanted: Deletion, request: Request, services: ServicesDep, response: Response
 ) -> DeletionView:

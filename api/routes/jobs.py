@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -43,7 +43,7 @@ def one(job: str, services: ServicesDep) -> JobView:
 def rejections(
     job: str,
     services: ServicesDep,
-    cursor: Annotated[int, Query(ge=0)] = 0,
+    cursor: Annotated[int, Query(ge=0, lt=2**64)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""
@@ -51,7 +51,12 @@ def rejections(
     return RejectionsView(rejections=page, cursor=following)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse)
+def _known(job: str, services: ServicesDep) -> None:
+    """Before the answer begins: afterwards there is no telling that there is no such job."""
+    services.ledger.jobs.get(job)
+
+
+@router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
 async def events(job: str, services: ServicesDep) -> AsyncIterable[ServerSentEvent]:
     """The job whenever it has changed, until it is final."""
     sent: JobView | None = None

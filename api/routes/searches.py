@@ -1,12 +1,13 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from api.asking import JSON, answer, documented, parse, preferred_wait
 from api.services import Services, ServicesDep, new_id
@@ -57,7 +58,14 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=202, response_model=SearchView, openapi_extra=_BODY)
+_SETTLED: dict[int | str, dict[str, Any]] = {
+    200: {"model": SearchView, "description": "Settled within `Prefer: wait=N` seconds"}
+}
+
+
+@router.post(
+    "", status_code=202, response_model=SearchView, responses=_SETTLED, openapi_extra=_BODY
+)
 async def search(request: Request, services: ServicesDep) -> Response:
     """By pictures sent along (multipart), or by what the query names (JSON)."""
     identifier = new_id()
@@ -69,7 +77,7 @@ async def search(request: Request, services: ServicesDep) -> Response:
     return await _accept(ask, identifier, request, services)
 
 
-@router.post("/batch", status_code=202, response_model=SearchView)
+@router.post("/batch", status_code=202, response_model=SearchView, responses=_SETTLED)
 async def batch(body: BatchRequest, request: Request, services: ServicesDep) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
     for number, query in enumerate(body.searches):
@@ -105,17 +113,30 @@ async def _accept(
 
 
 async def _upload(request: Request, services: Services, identifier: str) -> SearchAsk:
-    async with request.form(max_files=MAX_PICTURES, max_fields=1) as form:
+    async with _form(request) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
             raise BadRequest("The form takes the fields image and query only.")
         images, text = form.getlist("image"), form.get("query", "{}")
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
-        query = parse(SearchQuery, text.encode(), ("query",))
+        query = parse(SearchQuery, text.encode(errors="replace"), ("query",))
         query.check_target(len(images))
         files = [await _bytes(image) for image in images]
     return await run_in_threadpool(_keep, services, identifier, files, query)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """Raises BadRequest for one in an encoding that its parser stumbles over."""
+    try:
+        form = await request.form(max_files=MAX_PICTURES, max_fields=1)
+    except UnicodeError:
+        raise BadRequest("The form is in no encoding that can be read.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _bytes(image: UploadFile | str) -> bytes:

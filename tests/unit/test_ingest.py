@@ -150,3 +150,20 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
     assert [(r.row, r.reason) for r in jobs.rejections] == [(2, DELETED), (5, DELETED)]
     assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (8, 2)
     assert set(deletions.discarded) == {point_id("row 2"), point_id("row 5")}
+
+
+def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
+    ingest: Ingest, jobs: Jobs
+) -> None:
+    """And not read, and set aside, and read again for ever."""
+
+    class Unreadable(Rows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            if start <= 3 < stop:
+                raise ValueError("whatever a file's parser says")
+            return super().read(start, stop)
+
+    assert ingest.run(unit(cursor=3, careful=5, crashes=3), Unreadable())
+
+    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.progress[-1].cursor == 10
