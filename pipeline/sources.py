@@ -6,9 +6,10 @@ a broken image is only one row's fault.
 
 import json
 import math
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -16,13 +17,18 @@ from typing import Any, Protocol
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.constants import HF_HUB_CACHE
 
+from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError
 from pipeline.identity import ID_COLUMNS, row_key
 from pipeline.messages import DatasetSource, Manifest, Payload, Source, UploadSource
 
 RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
+
+# Where the library keeps what comes from the hub.
+_LIBRARY_CACHES = (Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE))
 
 datasets.disable_progress_bars()
 
@@ -47,11 +53,11 @@ class Reader(Protocol):
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
 
 
-def open_source(source: Source, blobs: Blobs, cache: Path) -> Reader:
+def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
     """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
     if isinstance(source, UploadSource):
         return _UploadReader(source, blobs)
-    return _DatasetReader(source, cache)
+    return _DatasetReader(source, cache, allowed)
 
 
 class SourceCache:
@@ -75,8 +81,11 @@ class SourceCache:
 
 
 class _DatasetReader:
-    def __init__(self, source: DatasetSource, cache: Path) -> None:
-        self._name, table = _load(source, cache)
+    def __init__(self, source: DatasetSource, cache: Path, allowed: AllowedSources) -> None:
+        self._name, table = _load(source, cache, allowed)
+        # A cell can name any file as its image; it gets none but these.
+        folders = (*allowed.folders, cache) if is_folder(source.dataset) else _LIBRARY_CACHES
+        self._folders = [folder.resolve() for folder in folders]
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
         # In a folder of images a row's number changes with every file added; its bytes do not.
@@ -97,7 +106,7 @@ class _DatasetReader:
         columns = self._table[start:stop]
         for offset in range(stop - start):
             values = {name: column[offset] for name, column in columns.items()}
-            data = _bytes(values.pop(self._image))
+            data = _bytes(values.pop(self._image), self._folders)
             yield Row(start + offset, self._key(start + offset, values), data, self._clean(values))
 
     def _key(self, number: int, values: Payload) -> str | None:
@@ -135,18 +144,16 @@ class _UploadReader:
             return b""
 
 
-def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
+def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any]:
     """The data set's name in keys, and its table."""
-    path = Path(source.dataset).expanduser()
-    local = path.exists()
-    name = str(path.resolve()) if local else source.dataset
+    allowed.check(source.dataset)
+    local = is_folder(source.dataset)
+    name = str(allowed.real(source.dataset)) if local else source.dataset
     try:
-        if not local:
-            return name, datasets.load_dataset(name, split=source.split, revision=source.revision)
-        where = {"cache_dir": str(cache), "split": source.split}
-        if path.is_file():
-            return name, datasets.load_dataset(_format(path), data_files=name, **where)
-        return name, datasets.load_dataset(name, **where)
+        builder = _builder(name, source, cache) if local else _hub_builder(source)
+        _check_files(builder, name, allowed)
+        _prepare(builder, name)
+        return name, builder.as_dataset(split=source.split)
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -159,6 +166,33 @@ def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: {_first_line(error)}") from error
+
+
+def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
+    path = Path(name)
+    if path.is_file():
+        return datasets.load_dataset_builder(_format(path), data_files=name, cache_dir=str(cache))
+    if not path.exists():
+        raise FileNotFoundError
+    return datasets.load_dataset_builder(name, cache_dir=str(cache))
+
+
+def _hub_builder(source: DatasetSource) -> Any:
+    return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+
+
+def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
+    """Before anything of them is read. Raises SourceNotAllowed."""
+    for files in (builder.config.data_files or {}).values():
+        for file in files:
+            allowed.check_file(name, str(file))
+
+
+def _prepare(builder: Any, name: str) -> None:
+    try:
+        builder.download_and_prepare()
+    except ValueError as error:  # these can quote the names of files, and what stands in them
+        raise SourceError(f"{name}: its files do not make up one data set.") from error
 
 
 def _format(path: Path) -> str:
@@ -188,14 +222,15 @@ def _id_column(table: Any, wanted: str | None) -> str | None:
     return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
 
 
-def _bytes(image: Any) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode."""
+def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
+    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may."""
     if image is None:
         return b""
     if image.get("bytes") is not None:
         return bytes(image["bytes"])
     try:
-        return Path(image["path"]).read_bytes()
+        path = Path(os.path.realpath(image["path"]))
+        return path.read_bytes() if any(map(path.is_relative_to, folders)) else b""
     except (OSError, TypeError, ValueError):
         return b""
 

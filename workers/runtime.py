@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from pipeline.allowed import AllowedSources
 from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
 from pipeline.encoder import Encoder
@@ -73,6 +74,7 @@ class Runtime:
         pool = ThreadPoolExecutor(os.cpu_count(), "decode")
         stopping = threading.Event()
         cache = settings.data.absolute() / "datasets"
+        allowed = AllowedSources.of(settings.sources)
         return cls(
             settings=settings,
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
@@ -80,7 +82,7 @@ class Runtime:
             encoder=encoder,
             store=store,
             blobs=blobs,
-            sources=SourceCache(lambda source: open_source(source, blobs, cache)),
+            sources=SourceCache(lambda source: open_source(source, blobs, cache, allowed)),
             pool=pool,
             answers=Answers(encoder, store, blobs, settings),
             ingest=Ingest(encoder, store, blobs, ledger.jobs, pool, settings, stopping.is_set),

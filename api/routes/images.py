@@ -6,7 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from pydantic import TypeAdapter
 
+from api.access import require
 from api.asking import parse, passed_on
+from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import JobView
 from pipeline.blobs import preview_name, upload_folder
@@ -30,7 +32,7 @@ from pipeline.messages import (
     UploadSource,
 )
 
-router = APIRouter(prefix="/v1", tags=["images"])
+router = APIRouter(prefix="/v1", tags=["images"], dependencies=[require("search")])
 
 MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
@@ -40,16 +42,17 @@ FilterText = Annotated[str | None, Query(description="Qdrant's filter JSON")]
 _metadata: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
 
 
-@router.post("/images", status_code=202)
+@router.post("/images", status_code=202, dependencies=[require("ingest")])
 def upload(
     files: Annotated[list[UploadFile], File(max_length=MAX_FILES)],
     services: ServicesDep,
     response: Response,
+    entry: EntryDep,
     metadata: Annotated[str | None, Form(description="JSON list, one object a file")] = None,
 ) -> JobView:
     """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
     described = _described(metadata, len(files))
-    job = new_id()
+    job = entry.job = new_id()
     kept = tuple(
         _keep(services, f"{upload_folder(job)}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
@@ -64,6 +67,7 @@ def upload(
 @router.get("/images", response_model=ImagesAnswer)
 async def held(
     services: ServicesDep,
+    entry: EntryDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     filter: FilterText = None,  # noqa: A002
@@ -71,7 +75,7 @@ async def held(
 ) -> Response:
     """A page of what is held, in the order of point ids."""
     ask = ImagesAsk(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
-    return await passed_on(services, ask)
+    return await passed_on(services, ask, entry)
 
 
 # Ids can hold slashes, so the longer path is tried first.
@@ -94,11 +98,13 @@ def preview(image_id: str, request: Request, services: ServicesDep) -> Response:
 
 
 @router.get("/images/{image_id:path}", response_model=HeldImage)
-async def one(image_id: str, services: ServicesDep) -> Response:
-    return await passed_on(services, ImageAsk(image_id=image_id))
+async def one(image_id: str, services: ServicesDep, entry: EntryDep) -> Response:
+    return await passed_on(services, ImageAsk(image_id=image_id), entry)
 
 
-@router.delete("/images/{image_id:path}", response_model=DeleteAnswer)
+@router.delete(
+    "/images/{image_id:path}", response_model=DeleteAnswer, dependencies=[require("admin")]
+)
 async def delete(image_id: str, services: ServicesDep) -> Response:
     """Gone from the store and the blobs. A later ingest of the same source brings it back."""
     return await passed_on(services, DeleteAsk(image_id=image_id))
