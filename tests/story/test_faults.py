@@ -299,7 +299,6 @@ def _plant(system: System, folder: Path) -> list[httpx.Response]:
         http.post("/v1/searches", content=f'{{"text": "{MARK}"'.encode()),
         http.post("/v1/searches", files={"image": (f"{MARK}.jpg", b"broken")}),
         http.post("/v1/searches", json={"text": MARK}, headers=wait),
-        http.post("/v1/searches", json={"image_id": "P1", "group_by": "dx", MARK: 1}),
         http.post("/v1/jobs", json={"dataset": "/x", "limit": MARK}),
     ]
 
