@@ -56,9 +56,7 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
     settings = load_settings(data)
     has_keys = Keys.of(settings.keys_file, settings.api_keys).needed
     refuse_open_door(host, has_keys=has_keys)
-    if not has_keys and "sources" not in settings.model_fields_set:
-        # Who can call is who sits here, and may ingest whatever this user can read.
-        settings = settings.model_copy(update={"sources": EVERY_SOURCE})
+    settings = with_sources(settings, has_keys=has_keys)
     with locked(settings.data, say) as lock, Stop() as stop:
         ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
         (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
@@ -81,6 +79,13 @@ def load_settings(data: Path | None) -> Settings:
         raise CommandError(f"KINDRED_{name}: {first['msg']}") from error
     folder = (data or settings.data).expanduser().absolute()
     return settings.model_copy(update={"data": folder})
+
+
+def with_sources(settings: Settings, *, has_keys: bool) -> Settings:
+    """Without keys, who can call is who sits here, and may ingest whatever this user can read."""
+    if has_keys or "sources" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"sources": EVERY_SOURCE})
 
 
 @contextmanager

@@ -192,7 +192,9 @@ def _prepare(builder: Any, name: str) -> None:
     try:
         builder.download_and_prepare()
     except ValueError as error:  # these can quote the names of files, and what stands in them
-        raise SourceError(f"{name}: its files do not make up one data set.") from error
+        raise SourceError(
+            f"{name}: its files do not make up one data set; metadata need a column file_name."
+        ) from error
 
 
 def _format(path: Path) -> str:

@@ -1,11 +1,13 @@
 """What may be ingested: nothing but what KINDRED_SOURCES names, wherever links and files point."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Features, Image
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image as Pillow
 
 from api.services import Services
@@ -156,6 +158,20 @@ def test_files_of_the_hub_lie_on_the_hub(dataset, file, allowed):
         return
     with pytest.raises(SourceNotAllowed):
         sources.check_file(dataset, file)
+
+
+@pytest.mark.parametrize("kind", [ValueError, DatasetGenerationError])
+def test_what_the_library_quotes_of_a_row_is_not_passed_on(inside, monkeypatch, kind):
+    class Torn:
+        config = SimpleNamespace(data_files=None)
+
+        def download_and_prepare(self):
+            raise kind("invalid value 'Jane' in column 1 of Jane.csv")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: Torn())
+    with pytest.raises(SourceError) as failed:
+        opened(inside, inside)
+    assert "Jane" not in str(failed.value)
 
 
 def test_the_api_refuses_before_it_accepts(tmp_path, monkeypatch):

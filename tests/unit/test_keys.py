@@ -142,20 +142,29 @@ def test_keys_of_the_environment_are_admins_with_an_id_that_names_them_alone(fil
     assert first not in repr(found)
 
 
-def test_two_writers_lose_nothing_of_each_other(file):
-    """Processes, since a lock of a file is one of processes."""
+def test_several_writers_lose_nothing_of_each_other(file):
+    """Processes, since a lock of a file is one of processes. They wait for each other to begin."""
     program = (
         "import sys; from pathlib import Path; from pipeline.keys import KeyFile\n"
-        "for n in range(20): KeyFile(Path(sys.argv[1])).create(f'{sys.argv[2]} {n}', 'search')"
+        "print('here', flush=True); sys.stdin.read()\n"
+        "for n in range(40): KeyFile(Path(sys.argv[1])).create(f'{sys.argv[2]} {n}', 'search')"
     )
+    pipe = subprocess.PIPE
     writers = [
-        subprocess.Popen([sys.executable, "-c", program, str(file.path), name], cwd=ROOT)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(file.path), name], cwd=ROOT, stdin=pipe, stdout=pipe
+        )
         for name in ("one", "two", "three")
     ]
+    assert [writer.stdout.readline() for writer in writers] == [b"here\n"] * 3
+    for writer in writers:
+        writer.stdin.close()
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    for writer in writers:
+        writer.stdout.close()
 
     names = {key.name for key in file.read()}
-    assert names == {f"{name} {n}" for name in ("one", "two", "three") for n in range(20)}
+    assert names == {f"{name} {n}" for name in ("one", "two", "three") for n in range(40)}
 
 
 def test_revoking_twice_keeps_the_first_time_and_an_unknown_key_is_named(file):

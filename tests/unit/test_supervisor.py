@@ -16,7 +16,7 @@ from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
 from cli.processes import EX_CONFIG, Backoff, Child, Program, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Kept, Stop, Supervisor
-from cli.up import System, Wait, load_settings, private_folder, programs
+from cli.up import System, Wait, load_settings, private_folder, programs, with_sources
 from pipeline.settings import Settings
 
 KEY = "a-key-of-16-characters"
@@ -380,6 +380,13 @@ def test_a_long_wait_is_explained_once(monkeypatch, capsys):
     wait = Wait(lambda: next(missing))
     assert [wait() for _ in range(4)] == [False, False, False, True]
     assert capsys.readouterr().out == "waiting: no worker\nwaiting: no Redis\n"
+
+
+def test_every_folder_may_be_ingested_only_where_nobody_else_can_call(monkeypatch):
+    assert with_sources(Settings(), has_keys=False).sources == "/,hub:*"
+    assert with_sources(Settings(), has_keys=True).sources == "hub:*"
+    monkeypatch.setenv("KINDRED_SOURCES", "/srv/images")
+    assert with_sources(load_settings(None), has_keys=False).sources == "/srv/images"
 
 
 def test_the_folder_is_made_absolute(monkeypatch, tmp_path):
