@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.asking import AnsweredWithProblem
-from pipeline.errors import InvalidQuery, KindredError
+from pipeline.errors import InvalidQuery, KeyNeeded, KindredError, TooManyCalls
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
 
@@ -69,6 +69,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+def of(error: KindredError) -> JSONResponse:
+    """An error of ours, with what the caller should know beside it."""
+    if isinstance(error, AnsweredWithProblem):
+        return response(error.said)
+    if isinstance(error, InvalidQuery) and error.place:
+        return response(problem(error), errors=[_fault(error.place, str(error))])
+    answer = response(problem(error))
+    if isinstance(error, TooManyCalls):
+        answer.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, KeyNeeded):
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
 def response(found: Problem, **more: Any) -> JSONResponse:
     body = {**found.model_dump(), "type": f"urn:kindred:problem:{found.type}", **more}
     headers = {"Retry-After": str(RETRY_AFTER)} if found.status == 503 else None
@@ -77,11 +91,7 @@ def response(found: Problem, **more: Any) -> JSONResponse:
 
 def _ours(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, KindredError)  # noqa: S101 - the signature is Starlette's
-    if isinstance(error, AnsweredWithProblem):
-        return response(error.said)
-    if isinstance(error, InvalidQuery) and error.place:
-        return response(problem(error), errors=[_fault(error.place, str(error))])
-    return response(problem(error))
+    return of(error)
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -150,9 +160,7 @@ class TooLargeAsProblem:
 
 
 _TITLES = {
-    401: "A key is needed",
     404: "Not found",
     405: "Method not allowed",
     413: "Too large",
-    429: "Too many requests",
 }

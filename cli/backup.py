@@ -25,7 +25,7 @@ from cli.redis_server import RedisServer, find_redis_server
 from cli.up import private_folder, say
 from pipeline.settings import Settings
 
-MANIFEST, LEDGER, BLOBS = "manifest.json", "ledger.jsonl", "blobs.tar"
+MANIFEST, LEDGER, KEYS, BLOBS = "manifest.json", "ledger.jsonl", "keys.json", "blobs.tar"
 
 REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
 
@@ -36,6 +36,7 @@ def backup(client: Client, folder: Path) -> Document:
     make_empty(folder)
     encoder = client.collection()["encoder"]
     _write(folder / LEDGER, client.stream("/v1/backup/ledger"))
+    _write(folder / KEYS, client.stream("/v1/backup/keys"))
     images = write_images(client, folder, None)
     _write(folder / BLOBS, client.stream("/v1/backup/blobs"))
     with (folder / LEDGER).open() as lines:
@@ -48,7 +49,7 @@ def backup(client: Client, folder: Path) -> Document:
         "images": images,
         "blobs": blobs,
         "ledger_keys": ledger_keys,
-        "files": {n: _sha256(folder / n) for n in (LEDGER, VECTORS, PAYLOADS, BLOBS)},
+        "files": {n: _sha256(folder / n) for n in (LEDGER, KEYS, VECTORS, PAYLOADS, BLOBS)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
     return manifest

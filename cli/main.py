@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from cli import keys
 from cli.client import Client
 from cli.documents import Action, Document
 from cli.failure import CommandError, printable
@@ -20,6 +21,7 @@ from cli.ingest import Report, follow_job, ingest_dataset, ingest_upload
 from cli.jobs import list_jobs, list_rejections, only_action, show_job
 from cli.processes import module_command, module_environment
 from cli.render import make_console, print_facets, print_images, print_json
+from pipeline.errors import KindredError
 
 LOCAL_URL = "http://127.0.0.1:8000"
 
@@ -28,6 +30,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys.app, name="keys")
 
 Url = Annotated[str, typer.Option("--url", envvar="KINDRED_URL", help="The api to talk to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -392,6 +396,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return app(args=given or ["--help"], prog_name="kindred", standalone_mode=False) or 0
     except CommandError as error:
         return _fail(str(error), error.exit_code)
+    except KindredError as error:  # of the data folder, which some commands read themselves
+        return _fail(str(error), 1)
     except TyperException as error:  # an unknown option, a value that is no number
         return _fail(f"{error.format_message()} (see kindred --help)", 1)
     except BrokenPipeError:  # `kindred images | head`

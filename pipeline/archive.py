@@ -21,6 +21,8 @@ import numpy as np
 
 from pipeline.blobs import Blobs
 from pipeline.errors import Conflict, SourceError
+from pipeline.files import write_private
+from pipeline.keys import KeyFile
 from pipeline.ledger.snapshot import Snapshots
 from pipeline.messages import EncoderInfo, Message
 from pipeline.store import Points, Store
@@ -76,6 +78,15 @@ def restore_blobs(folder: Path, blobs: Blobs) -> int:
 def restore_ledger(folder: Path, snapshots: Snapshots) -> int:
     with (folder / LEDGER).open() as lines:
         return snapshots.restore(lines)
+
+
+def restore_keys(folder: Path, file: Path) -> None:
+    """Raises Conflict where there are keys already, and KeysUnavailable."""
+    if KeyFile(file).read():
+        raise Conflict(f"There are keys in {file}: restore onto an empty machine.")
+    keys = (folder / KEYS).read_bytes()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(file, keys)
 
 
 def restore_store(folder: Path, store: Store) -> int:

@@ -174,6 +174,12 @@ class SearchQuery(Message):
             "near-duplicates are not grouped: leave out group_by or max_hash_distance",
         )
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The ids of the held images that it starts from."""
+        own = () if self.image_id is None else (self.image_id,)
+        return (*own, *self.positive, *self.negative)
+
     def check_target(self, pictures: int) -> None:
         """Raises InvalidQuery unless exactly one thing is searched for, with what suits it.
 

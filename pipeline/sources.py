@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import datasets
-import huggingface_hub.constants
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.constants import HF_HUB_CACHE
 
+from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError
 from pipeline.identity import ID_COLUMNS, row_key
@@ -57,11 +58,11 @@ class Reader(Protocol):
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
 
 
-def open_source(source: Source, blobs: Blobs, cache: Path) -> Reader:
+def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
     """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
     if isinstance(source, UploadSource):
         return _UploadReader(source, blobs)
-    return _DatasetReader(source, cache)
+    return _DatasetReader(source, cache, allowed)
 
 
 class SourceCache:
@@ -85,11 +86,11 @@ class SourceCache:
 
 
 class _DatasetReader:
-    def __init__(self, source: DatasetSource, cache: Path) -> None:
-        self._name, table = _load(source, cache)
+    def __init__(self, source: DatasetSource, cache: Path, allowed: AllowedSources) -> None:
+        self._name, table = _load(source, cache, allowed)
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
-        self._roots = _roots(source, cache)
+        self._folders = _folders(source, cache, allowed)
         # In a folder of images a row's number changes with every file added; its bytes do not.
         self._numbered = table.info.builder_name != "imagefolder"
         features = table.features
@@ -110,7 +111,7 @@ class _DatasetReader:
         columns = {name: _values(table.column(name)) for name in table.column_names}
         for offset in range(stop - start):
             values = {name: column[offset] for name, column in columns.items()}
-            data = _bytes(values.pop(self._image), self._roots)
+            data = _bytes(values.pop(self._image), self._folders)
             key, fault = _own_id([values.get(self._id)] if self._id else [])
             if key is None and self._numbered:
                 key = row_key(self._name, self._split, start + offset)
@@ -147,17 +148,16 @@ class _UploadReader:
             return b""
 
 
-def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
+def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any]:
     """The data set's name in keys, and its table."""
-    path = _local(source.dataset)
-    name = str(path.resolve()) if path is not None else source.dataset
+    allowed.check(source.dataset)
+    local = is_folder(source.dataset)
+    name = str(allowed.real(source.dataset)) if local else source.dataset
     try:
-        if path is None:
-            return name, datasets.load_dataset(name, split=source.split, revision=source.revision)
-        where = {"cache_dir": str(cache), "split": source.split}
-        if path.is_file():
-            return name, datasets.load_dataset(_format(path), data_files=name, **where)
-        return name, datasets.load_dataset(name, **where)
+        builder = _builder(name, source, cache) if local else _hub_builder(source)
+        _check_files(builder, name, allowed)
+        _prepare(builder, name)
+        return name, builder.as_dataset(split=source.split)
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -176,23 +176,46 @@ def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
         raise SourceError(f"{name}: it cannot be read ({type(error).__name__}).") from error
 
 
-def _local(name: str) -> Path | None:
-    """The folder or file of that name; None where there is none, or no file can be called so."""
+def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
+    """Where files that its cells name may lie, after all links; relative names start at the first.
+
+    A cell can name any path. Of a folder's data set it gets what the operator allows, of one from
+    the hub what the library has fetched.
+    """
+    if not is_folder(source.dataset):
+        return tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE))
+    path = allowed.real(source.dataset)
+    own = path if path.is_dir() else path.parent
+    return (own, *allowed.folders, cache.resolve())
+
+
+def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
+    path = Path(name)
+    if path.is_file():
+        return datasets.load_dataset_builder(_format(path), data_files=name, cache_dir=str(cache))
+    if not path.exists():
+        raise FileNotFoundError
+    return datasets.load_dataset_builder(name, cache_dir=str(cache))
+
+
+def _hub_builder(source: DatasetSource) -> Any:
+    return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+
+
+def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
+    """Before anything of them is read. Raises SourceNotAllowed."""
+    for files in (builder.config.data_files or {}).values():
+        for file in files:
+            allowed.check_file(name, str(file))
+
+
+def _prepare(builder: Any, name: str) -> None:
     try:
-        path = Path(name).expanduser()
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, ~ of an unknown user
-        return None
-
-
-def _roots(source: DatasetSource, cache: Path) -> tuple[Path, ...]:
-    """Where the files that a data set names may lie: a parquet's cells can name any path."""
-    path = _local(source.dataset)
-    if path is None:
-        hub = (datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE)
-        return tuple(Path(folder).absolute() for folder in hub)
-    path = path.resolve()
-    return (path if path.is_dir() else path.parent, cache.absolute())
+        builder.download_and_prepare()
+    except ValueError as error:  # these can quote the names of files, and what stands in them
+        raise SourceError(
+            f"{name}: its files do not make up one data set; metadata need a column file_name."
+        ) from error
 
 
 def _format(path: Path) -> str:
@@ -248,19 +271,17 @@ def _own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
     return None, None
 
 
-def _bytes(image: Any, roots: Sequence[Path]) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode."""
+def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
+    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may."""
     if image is None:
         return b""
     if image.get("bytes") is not None:
         return bytes(image["bytes"])
     try:
-        path = Path(os.path.abspath(roots[0] / image["path"]))  # noqa: PTH100 - see below
-        # Links are followed, since whoever made one in the folder meant it; ".." is not.
-        inside = any(path.is_relative_to(root) for root in roots)
+        path = Path(os.path.realpath(folders[0] / image["path"]))
         # A device or a pipe could be read without end.
-        readable = inside and path.is_file() and path.stat().st_size <= MAX_FILE
-        return path.read_bytes() if readable else b""
+        readable = path.is_file() and path.stat().st_size <= MAX_FILE
+        return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
     except (OSError, TypeError, ValueError):
         return b""
 

@@ -20,6 +20,7 @@ def restore(folder: Path, settings: Settings) -> archive.Manifest:
     store = open_store(settings, manifest.encoder)
     snapshots = Snapshots(settings.redis_url)
     try:
+        archive.restore_keys(folder, settings.keys_file)
         images = archive.restore_store(folder, store)
         blobs = archive.restore_blobs(folder, Blobs(settings.blobs))
         keys = archive.restore_ledger(folder, snapshots)

@@ -7,7 +7,9 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 
+from api.access import require
 from api.asking import parse, passed_on
+from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import JobView
 from pipeline.blobs import preview_name, upload_folder
@@ -33,7 +35,7 @@ from pipeline.messages import (
     UploadSource,
 )
 
-router = APIRouter(prefix="/v1", tags=["images"])
+router = APIRouter(prefix="/v1", tags=["images"], dependencies=[require("search")])
 
 MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
@@ -62,16 +64,17 @@ Metadata = dict[str, JsonValue]
 _metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
 
 
-@router.post("/images", status_code=202)
+@router.post("/images", status_code=202, dependencies=[require("ingest")])
 def upload(
     files: Annotated[list[UploadFile], File(max_length=MAX_FILES)],
     services: ServicesDep,
     response: Response,
+    entry: EntryDep,
     metadata: Annotated[str | None, Form(description="JSON list, one object a file")] = None,
 ) -> JobView:
     """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
     described = _described(metadata, len(files))
-    job = new_id()
+    job = entry.job = new_id()
     kept = tuple(
         _keep(services, f"{upload_folder(job)}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
@@ -86,6 +89,7 @@ def upload(
 @router.get("/images", response_model=ImagesAnswer)
 async def held(
     services: ServicesDep,
+    entry: EntryDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     filter: FilterText = None,  # noqa: A002
@@ -93,7 +97,7 @@ async def held(
 ) -> Response:
     """A page of what is held, in the order of point ids."""
     ask = ImagesAsk(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
-    return await passed_on(services, ask)
+    return await passed_on(services, ask, entry)
 
 
 # The longer path is tried first, since an id can hold slashes.
@@ -102,12 +106,15 @@ async def held(
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not changed"}},
 )
-async def preview(image_id: ImageIdPath, request: Request, services: ServicesDep) -> Response:
+async def preview(
+    image_id: ImageIdPath, request: Request, services: ServicesDep, entry: EntryDep
+) -> Response:
     """A JPEG of the whole picture, made smaller."""
     if not request.scope["raw_path"].endswith(b"/preview"):
         if len(image_id) > MAX_ID - len("/preview"):
             raise NotHeld("This image is not held.")
-        return await one(f"{image_id}/preview", services)  # an id that ends so, written with %2F
+        # An id that ends so, written with %2F.
+        return await one(f"{image_id}/preview", services, entry)
     return await run_in_threadpool(_preview, image_id, request, services)
 
 
@@ -124,11 +131,11 @@ def _preview(image_id: str, request: Request, services: Services) -> Response:
 
 
 @router.get("/images/{image_id:any}", response_model=HeldImage)
-async def one(image_id: ImageIdPath, services: ServicesDep) -> Response:
-    return await passed_on(services, ImageAsk(image_id=image_id))
+async def one(image_id: ImageIdPath, services: ServicesDep, entry: EntryDep) -> Response:
+    return await passed_on(services, ImageAsk(image_id=image_id), entry)
 
 
-@router.delete("/images/{image_id:any}", response_model=Receipt)
+@router.delete("/images/{image_id:any}", response_model=Receipt, dependencies=[require("admin")])
 async def delete(image_id: ImageIdPath, services: ServicesDep) -> Response:
     """Gone for good, as by `POST /v1/deletions`; 404 if it is not held."""
     wanted = Deletion(image_ids=(image_id,))

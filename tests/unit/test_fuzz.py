@@ -18,12 +18,15 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api import app as application
+from api.access import Guard
 from api.services import Services
+from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
 from pipeline.errors import InvalidQuery
 from pipeline.filters import Filter
 from pipeline.identity import ID_COLUMNS
 from pipeline.images import Picture, Unusable, decode, inspect, preview
+from pipeline.keys import Keys
 from pipeline.ledger import AskRecord, JobRecord
 from pipeline.messages import Ask, DatasetSource, SearchQuery, Source
 from pipeline.settings import Settings
@@ -181,15 +184,23 @@ class _Services(Services):
         ask.model_dump_json()
         return identifier or "any"
 
+    def refuse_when_full(self) -> None: ...
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("blobs")
     ledger: Any = SimpleNamespace(jobs=_Jobs(), close=lambda: None)
-    parts: Any = (Settings(), ledger, Blobs(str(folder)), None, _Waiting())
+    settings, keys = Settings(data=folder), Keys.of(folder / "keys.json", ())
+    nothing: Any = None
+    guard = Guard(keys, nothing, nothing, rate_limit=0)
+    allowed = AllowedSources.of("/")
+    blobs = Blobs(str(folder / "blobs"))
+    parts: Any = (settings, ledger, blobs, None, _Waiting(), guard, allowed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Services, "open", lambda _: _Services(*parts))
-        with TestClient(application.create_app(Settings()), raise_server_exceptions=False) as http:
+        patch.setattr(Services, "open", lambda *_: _Services(*parts))
+        app = application.create_app(settings, keys)
+        with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as http:
             yield http
 
 

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError
 from pipeline.messages import DatasetSource
 from pipeline.sources import BAD_ID, Row, clean, open_source
 
+ANYTHING = AllowedSources.of("/,hub:*")
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE = {"_type": "Image"}
 
@@ -33,6 +35,7 @@ class Folder:
 
     def __init__(self, path: Path, png: bytes) -> None:
         self.path, self.png = path, png
+        self.allowed = AllowedSources.of(str(path / "data"))
 
     def rows(self, columns: dict[str, Any], **features: Any) -> list[Row]:
         (self.path / "data").mkdir()
@@ -53,7 +56,7 @@ class Folder:
     def read(self, name: str, count: int) -> list[Row]:
         source = DatasetSource(dataset=str(self.path / name))
         blobs = Blobs(str(self.path / "blobs"))
-        return list(open_source(source, blobs, self.path / "cache").read(0, count))
+        return list(open_source(source, blobs, self.path / "cache", self.allowed).read(0, count))
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_cells_name_no_file_outside_the_data_set(folder: Folder) -> None:
     table = pa.table({"image": cells}).replace_schema_metadata({"huggingface": known})
     pq.write_table(table, folder.path / "data" / "t.parquet")
     rows = folder.read("data/t.parquet", len(paths))
-    assert [bool(row.data) for row in rows] == [True] * 3 + [False] * 6
+    assert [bool(row.data) for row in rows] == [True] * 2 + [False] * 7
 
 
 def test_what_is_no_id_is_none(folder: Folder) -> None:
@@ -119,7 +122,7 @@ def test_a_name_that_no_folder_can_have_is_a_source_that_is_not_there(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(SourceError):
-        open_source(DatasetSource(dataset=name), Blobs(str(tmp_path)), tmp_path)
+        open_source(DatasetSource(dataset=name), Blobs(str(tmp_path)), tmp_path, ANYTHING)
 
 
 def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) -> None:
