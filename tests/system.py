@@ -14,7 +14,7 @@ from typing import Any, Self
 import httpx
 import redis
 
-from cli.processes import Child, Program, module_command
+from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 
 # Nothing waits as long as this unless it is broken; a test never asserts on time.
@@ -54,10 +54,12 @@ class System:
             "LOG_LEVEL": "DEBUG",
             **settings,
         }
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("KINDRED_")},
-            **{f"KINDRED_{name}": value for name, value in quick.items()},
-        }
+        self.environment = module_environment(
+            {
+                **{k: v for k, v in os.environ.items() if not k.startswith("KINDRED_")},
+                **{f"KINDRED_{name}": value for name, value in quick.items()},
+            }
+        )
         self.redis_process = self._child("redis", self._redis.command)
         self.worker = self._child("worker", module_command("workers"))
         self.api = self._child("api", module_command("api", "--port", str(self.port)))
