@@ -1,4 +1,4 @@
-.PHONY: setup demo up check test bench lock clean
+.PHONY: setup demo up check test bench chaos load lock clean
 
 # The first of these that is 3.11 to 3.13 makes .venv; `make PYTHON=… setup` takes another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -33,6 +33,14 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# CHAOS_SEED, CHAOS_KILLS and CHAOS_RUNS choose; as root it also fills a disk of its own.
+chaos: setup
+	$(BIN)/python -m tests.chaos
+
+# LOAD_MINUTES chooses.
+load: setup
+	$(BIN)/python -m benchmarks.load
 
 # To be run on Linux with CPython 3.11. `make lock LOCK_ARGS=--upgrade` moves every pin.
 lock:

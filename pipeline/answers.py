@@ -1,7 +1,7 @@
 """What is asked of the store or the model, answered: searches, pages, facets, deletions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -43,6 +43,7 @@ from pipeline.origins import Origins
 from pipeline.search import Search
 from pipeline.settings import Settings
 from pipeline.store import Record, Store
+from pipeline.watch import Watch
 
 _ask: TypeAdapter[Ask] = TypeAdapter(Ask)
 
@@ -57,10 +58,11 @@ class Answers:
     settings: Settings
     fields: Fields
     deletions: Deletions
+    watch: Watch = field(default_factory=Watch)
 
     @cached_property
     def _search(self) -> Search:
-        origins = Origins(self.encoder, self.store, self.blobs, self.settings)
+        origins = Origins(self.encoder, self.store, self.blobs, self.settings, self.watch)
         return Search(self.store, origins, self.fields)
 
     def answer(self, ask: bytes) -> bytes:

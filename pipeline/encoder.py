@@ -21,7 +21,7 @@ from transformers import PretrainedConfig
 
 from pipeline import checkpoint
 from pipeline.device import Plan, cores, device_of, dtype_of, plan_of
-from pipeline.errors import EncoderError, InvalidQuery
+from pipeline.errors import DeviceFull, EncoderError, InvalidQuery, TooLargeForDevice
 from pipeline.images import Picture
 from pipeline.messages import EncoderInfo
 from pipeline.preprocessing import Preprocessing
@@ -39,6 +39,10 @@ _TEXTS = ("a picture", "an ultrasound scan of a healthy heart")
 # Least cosine between embeddings of one picture in different batches. bfloat16 keeps 0.9999; a
 # model that drops patches at random, as masked autoencoders do, does not.
 _LEAST_AGREEMENT = 0.999
+
+
+# How often an image that alone does not fit is tried.
+_TRIES = 3
 
 
 class Encoder:
@@ -122,7 +126,8 @@ class Encoder:
 
         Bulk work computes on its lane's share of the cores, which is one unless there are fewer
         lanes than cores; a search computes on all of them. A batch that the device has no memory
-        for is halved; if one image alone is too much, torch.OutOfMemoryError is raised.
+        for is halved. Raises TooLargeForDevice if one image alone is too much time and again, and
+        DeviceFull if any image would be.
         """
         if len(pixels) == 0:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
@@ -203,14 +208,27 @@ class Encoder:
 
     def _embed_halving(self, batch: torch.Tensor) -> torch.Tensor:
         """As `_embed`, in halves if it does not fit."""
-        try:
+        if len(batch) == 1:
+            return self._embed_one(batch)
+        with contextlib.suppress(torch.OutOfMemoryError):
             return self._embed(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
         # Out here the traceback, and with it the tensors that did not fit, is gone.
         log.warning("batch halved", extra={"action": "batch_halved", "images": len(batch)})
         return torch.cat([self._embed_halving(half) for half in batch.tensor_split(2)])
+
+    def _embed_one(self, image: torch.Tensor) -> torch.Tensor:
+        """As `_embed`. What an image needs, a black one of its shape needs too: if that one does
+        not fit either, somebody else holds the memory, and the image is not to blame."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._embed(image)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                self._embed(torch.zeros_like(image))
+            except torch.OutOfMemoryError:
+                raise DeviceFull(f"{self.device} has no memory for a single image.") from None
+        raise TooLargeForDevice(f"The picture needs more memory than {self.device} has.")
 
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 (n, 3, H, W) to float32 (n, dimensions), both in the CPU's memory."""

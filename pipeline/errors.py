@@ -13,12 +13,14 @@ KindredError
 ├── EncoderError               the model cannot be used as it is
 │   └── EncoderMismatch        the collection was filled by another encoder
 ├── StoreLocked                another worker owns the embedded folder
+├── TooLargeForDevice     422  one picture for which the device has no memory
 └── Unavailable           503  a service is away; trying again can help
     ├── LedgerUnavailable      Redis
     ├── StoreUnavailable       Qdrant
     ├── BlobsUnavailable       the blobs' disk or bucket: gone, or full
     ├── KeysUnavailable        the file of keys is there and cannot be read
-    └── AuditUnavailable       the audit log cannot be written, so nothing may be done
+    ├── AuditUnavailable       the audit log cannot be written, so nothing may be done
+    └── DeviceFull             the GPU's memory, which something else holds
 
 What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
 Messages name ids, fields and files of the operator's, never a patient's metadata.
@@ -110,6 +112,11 @@ class StoreLocked(KindredError):
     title = "The embedded store is in use"
 
 
+class TooLargeForDevice(KindredError):
+    status = 422
+    title = "The picture needs more memory than the device has"
+
+
 class Unavailable(KindredError):
     status = 503
     title = "A service is away"
@@ -134,3 +141,7 @@ class KeysUnavailable(Unavailable):
 
 class AuditUnavailable(Unavailable):
     title = "The audit log cannot be written"
+
+
+class DeviceFull(Unavailable):
+    title = "The device has no memory left"

@@ -19,6 +19,7 @@ from pipeline.blobs import Blobs, preview_name
 from pipeline.deletions import Deletions, marks_of
 from pipeline.duplicates import difference_hash
 from pipeline.encoder import Encoder
+from pipeline.errors import TooLargeForDevice
 from pipeline.identity import point_id, sha256
 from pipeline.images import Unusable, decode, preview
 from pipeline.ledger import JobLedger, Progress, Unit
@@ -26,12 +27,14 @@ from pipeline.messages import Payload, Rejection
 from pipeline.settings import Settings
 from pipeline.sources import RESERVED, Reader, Row, same_metadata
 from pipeline.store import Points, Store
+from pipeline.watch import Watch
 
 logger = logging.getLogger("kindred.ingest")
 
 # How often a row may end its worker before it is set aside.
 TRIES = 3
 DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
+TOO_LARGE = TooLargeForDevice.title + "; it was set aside."
 POISON = "Three workers ended while they worked on this image; it was set aside."
 
 
@@ -85,6 +88,7 @@ class Ingest:
     pool: Executor
     settings: Settings
     stopping: Callable[[], bool]
+    watch: Watch = field(default_factory=Watch)
 
     def run(self, unit: Unit, reader: Reader) -> bool:
         """Works a shard to its end; False when it was stopped before, with all so far recorded."""
@@ -148,11 +152,13 @@ class Ingest:
 
     def _prepare(self, row: Row, point: UUID) -> Prepared | Unusable:
         """Decoded, resized, and with its preview kept. Runs in the pool."""
-        picture = row.fault or decode(row.data, self.settings.max_pixels)
-        if isinstance(picture, Unusable):
-            return picture
-        self.blobs.write(preview_name(point), preview(picture, self.settings.preview_pixels))
-        pixels = self.encoder.preprocess(picture)
+        with self.watch.decoding():
+            picture = row.fault or decode(row.data, self.settings.max_pixels)
+            if isinstance(picture, Unusable):
+                return picture
+            small = preview(picture, self.settings.preview_pixels)
+            pixels = self.encoder.preprocess(picture)
+        self.blobs.write(preview_name(point), small)
         return Prepared(pixels, picture.width, picture.height, difference_hash(picture))
 
     def _commit(
@@ -163,16 +169,17 @@ class Ingest:
         usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
         refused = [(c, p.reason) for c, p in results if isinstance(p, Unusable)]
         gone: set[UUID] = set()
-        if usable:
-            vectors = self.encoder.embed(np.stack([p.pixels for _, p in usable]), bulk=True)
-            self.store.upsert(_points(usable, vectors, unit))
-            gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in usable})
-            self.deletions.discard({c.id: c.row.blob for c, _ in usable if c.id in gone})
-        refused += [(c, DELETED) for c, _ in usable if c.id in gone]
+        fitting, vectors, large = self._embed(usable)
+        refused += [(c, TOO_LARGE) for c in large]
+        if fitting:
+            self.store.upsert(_points(fitting, vectors, unit))
+            gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in fitting})
+            self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in gone})
+        refused += [(c, DELETED) for c, _ in fitting if c.id in gone]
         rejections = batch.rejections + [
             Rejection(key=c.key, row=c.row.number, reason=reason) for c, reason in refused
         ]
-        embedded = sum(c.id not in gone for c, _ in usable)
+        embedded = sum(c.id not in gone for c, _ in fitting)
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
         progress = replace(
@@ -183,6 +190,24 @@ class Ingest:
             rejected=progress.rejected + len(rejections),
         )
         return progress, rejections
+
+    def _embed(
+        self, usable: Sequence[tuple[Candidate, Prepared]]
+    ) -> tuple[Sequence[tuple[Candidate, Prepared]], NDArray[np.float32], list[Candidate]]:
+        """What fits on the device, its vectors, and what alone is too large for it."""
+        if not usable:
+            return [], np.empty((0, 0), np.float32), []
+        pixels = np.stack([prepared.pixels for _, prepared in usable])
+        try:
+            return usable, self.encoder.embed(pixels, bulk=True), []
+        except TooLargeForDevice:
+            if len(usable) == 1:
+                return [], np.empty((0, 0), np.float32), [usable[0][0]]
+        each = [self._embed([one]) for one in usable]
+        fitting = [one for found, _, _ in each for one in found]
+        vectors = [rows for _, rows, _ in each if len(rows)]
+        large = [candidate for _, _, found in each for candidate in found]
+        return fitting, np.concatenate(vectors or [np.empty((0, 0), np.float32)]), large
 
 
 def _set_poison_aside(unit: Unit, reader: Reader) -> tuple[Progress, list[Rejection]]:

@@ -1,7 +1,7 @@
 """What a search starts from, as a vector or as examples: pictures, held images, words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipeline.messages import SearchQuery
 from pipeline.settings import Settings
 from pipeline.sources import RESERVED
 from pipeline.store import Examples, Record, Store, Vectors
+from pipeline.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Origins:
     store: Store
     blobs: Blobs
     settings: Settings
+    watch: Watch = field(default_factory=Watch)
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
@@ -82,7 +84,9 @@ class Origins:
             raise InvalidQuery("Of this image no picture is kept.", ("crop",)) from None
 
     def _decode(self, blob: str, place: str) -> Picture:
-        picture = decode(self.blobs.read(blob), self.settings.max_pixels)
+        data = self.blobs.read(blob)
+        with self.watch.decoding():
+            picture = decode(data, self.settings.max_pixels)
         if isinstance(picture, Unusable):
             raise InvalidQuery(picture.reason, (place,))
         return picture
@@ -101,6 +105,8 @@ class Origins:
             return np.empty((0, self.encoder.info.dimensions), np.float32)
         pixels = np.stack([self.encoder.preprocess(picture) for picture in pictures])
         vectors = self.encoder.embed(pixels, bulk=False)
+        if not np.isfinite(vectors).all():  # the encoder's fault: no InvalidQuery
+            raise FloatingPointError("a vector holds NaN or infinity")
         unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 

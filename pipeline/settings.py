@@ -89,6 +89,11 @@ class Settings(BaseSettings):
 
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
+    decode_seconds: float = Field(
+        30,
+        gt=0,
+        description="A worker ends when one image takes longer to decode; less than LEASE_SECONDS",
+    )
     preview_pixels: int = Field(512, ge=16, description="Longest side of a preview, in pixels")
 
     lease_seconds: float = Field(

@@ -11,11 +11,11 @@ from pipeline.errors import KindredError
 from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
+from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
 from workers.runtime import Runtime
 
 # A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
 EXIT_CONFIGURATION = 78
-EXIT_TRY_AGAIN = 75
 
 
 def main() -> int:
@@ -44,12 +44,18 @@ def serve(app: Celery, runtime: Runtime) -> None:
         settings.heartbeat_seconds,
         lambda: runtime.ledger.workers.beat(runtime.info),
     )
-    reconciler = Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime))
+    guard = Guard(runtime.watch, runtime.probe, settings.decode_seconds)
+    background = (
+        beat,
+        Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
+        Repeating("probe", PROBE_SECONDS, runtime.probe),
+        Repeating("guard", WATCH_SECONDS, guard),
+    )
 
     @worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
-        beat.start()
-        reconciler.start()
+        for thread in background:
+            thread.start()
 
     @worker_shutting_down.connect(weak=False)
     def stop(**_: Any) -> None:
@@ -65,8 +71,8 @@ def serve(app: Celery, runtime: Runtime) -> None:
         loglevel=settings.log_level,
         task_events=True,
     ).start()
-    reconciler.stop()
-    beat.stop()
+    for thread in reversed(background):
+        thread.stop()
 
 
 if __name__ == "__main__":

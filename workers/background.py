@@ -18,7 +18,7 @@ logger = logging.getLogger("kindred.background")
 class Repeating:
     """Calls `action` every `interval` seconds in a thread of its own; one failure ends no other."""
 
-    def __init__(self, name: str, interval: float, action: Callable[[], None]) -> None:
+    def __init__(self, name: str, interval: float, action: Callable[[], object]) -> None:
         self._interval, self._action = interval, action
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -36,9 +36,11 @@ class Repeating:
             try:
                 self._action()
             except LedgerUnavailable:
-                logger.warning("ledger away", extra={"thread": self._thread.name})
+                logger.warning("ledger away", extra={"loop": self._thread.name})
             except Exception as error:  # noqa: BLE001 - the loop must outlive any one turn
-                logger.error("turn failed", extra={"error": where(error)})
+                logger.error(
+                    "turn failed", extra={"loop": self._thread.name, "error": where(error)}
+                )
             self._stop.wait(self._interval)
 
 

@@ -24,6 +24,8 @@ from pipeline.messages import Problem, problem
 from pipeline.settings import Settings
 from pipeline.sources import SourceCache, open_source
 from pipeline.store import Store, open_store
+from pipeline.watch import Watch
+from workers.health import Probe, end_process
 
 logger = logging.getLogger("kindred.worker")
 
@@ -35,6 +37,15 @@ _BROKEN = Problem(
     title="Internal error",
     status=500,
     detail="This failed for a reason that is not its own. The worker's log says where.",
+)
+# Workers that may end, one after the other, before a unit's next row is done. More than it takes to
+# set a row aside: this is where none is in hand, as when opening the source ends the process.
+DEATHS = 20
+_UNREADABLE = Problem(
+    type="source-error",
+    title="The source cannot be read",
+    status=422,
+    detail="One worker after the other ended while it was to read this source; it was given up.",
 )
 _PLAN_POISON = Problem(
     type="source-error",
@@ -58,6 +69,8 @@ class Runtime:
     pool: ThreadPoolExecutor
     answers: Answers
     ingest: Ingest
+    watch: Watch
+    probe: Probe
     publish: Callable[[Lease], None]
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -77,6 +90,7 @@ class Runtime:
         stopping = threading.Event()
         cache = settings.data.absolute() / "datasets"
         fields = Fields(store, settings.index_schema)
+        watch = Watch()
         deletions = Deletions(store, blobs, ledger.tombstones, fields)
         allowed = AllowedSources.of(settings.sources)
         return cls(
@@ -88,10 +102,20 @@ class Runtime:
             blobs=blobs,
             sources=SourceCache(lambda source: open_source(source, blobs, cache, allowed)),
             pool=pool,
-            answers=Answers(encoder, store, blobs, settings, fields, deletions),
+            answers=Answers(encoder, store, blobs, settings, fields, deletions, watch),
             ingest=Ingest(
-                encoder, store, blobs, ledger.jobs, deletions, pool, settings, stopping.is_set
+                encoder=encoder,
+                store=store,
+                blobs=blobs,
+                jobs=ledger.jobs,
+                deletions=deletions,
+                pool=pool,
+                settings=settings,
+                stopping=stopping.is_set,
+                watch=watch,
             ),
+            watch=watch,
+            probe=Probe(encoder),
             publish=publish,
             stopping=stopping,
         )
@@ -105,7 +129,7 @@ class Runtime:
     def info(self) -> WorkerInfo:
         return WorkerInfo(
             name=self.name,
-            ready=True,
+            ready=self.probe.healthy,
             lanes=self.encoder.plan.lanes,
             device=str(self.encoder.device),
             dtype=str(self.encoder.dtype).removeprefix("torch."),
@@ -130,6 +154,7 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - whatever a row can raise must not end the lane
             logger.error("unit failed", extra={**vars(lease), "error": where(error)})
             self.ledger.jobs.release(lease, crashed=True)
+            self._doubt_the_encoder()
         self.hand_out()
 
     def hand_out(self) -> None:
@@ -152,6 +177,7 @@ class Runtime:
             asks.fail(ask, problem(error))
         except Exception as error:  # noqa: BLE001 - one ask must not end the thread of others
             logger.error("ask failed", extra={"ask": ask, "error": where(error)})
+            self._doubt_the_encoder()
             asks.fail(ask, _BROKEN)
 
     def close(self) -> None:
@@ -159,7 +185,16 @@ class Runtime:
         self.store.close()
         self.ledger.close()
 
+    def _doubt_the_encoder(self) -> None:
+        """Ends a worker whose device is broken, before it blames one picture after the other."""
+        if not self.probe():
+            end_process("the encoder fails")
+
     def _work(self, unit: Unit) -> None:
+        if unit.deaths >= DEATHS:
+            self.ledger.jobs.fail(unit.lease.job, _UNREADABLE)
+            self.ledger.jobs.release(unit.lease)
+            return
         if unit.lease.unit == PLAN:
             self._plan(unit)
             return

@@ -19,11 +19,14 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(services: ServicesDep) -> dict[str, str | int]:
-    """A search would be answered: Redis is there, and a worker that has embedded a test image."""
+    """A search would be answered: Redis is there, and a worker that embeds its test image."""
     services.ledger.ping()
     workers = [worker for worker in services.ledger.workers.alive() if worker.ready]
     if not workers:
-        raise Unavailable("No worker is ready. One that has just started loads its model first.")
+        raise Unavailable(
+            "No worker is ready. One that has just started loads its model first; one whose "
+            "encoder fails says so in its log."
+        )
     return {"status": "ready", "workers": len(workers)}
 
 
@@ -39,7 +42,7 @@ def _registry(services: Services) -> CollectorRegistry:
     for queue in (SEARCH_QUEUE, INGEST_QUEUE):
         waiting.labels(queue).set(services.ledger.queue_length(queue))
     workers = Gauge("kindred_workers", "Workers that are ready", registry=registry)
-    workers.set(len(services.ledger.workers.alive()))
+    workers.set(sum(worker.ready for worker in services.ledger.workers.alive()))
     jobs = Gauge("kindred_jobs", "Jobs among the newest 100", ["state"], registry=registry)
     images = Gauge(
         "kindred_images", "Images of the newest 100 jobs", ["outcome"], registry=registry

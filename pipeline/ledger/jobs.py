@@ -50,8 +50,9 @@ class Progress:
 class Unit:
     """A unit that a worker has begun. Rows [start, stop); `progress` is where it goes on.
 
-    Rows below `careful` were in the hand of a worker that died and are tried one by one; `crashes`
-    counts how often the row at the cursor was.
+    Rows below `careful` were in the hand of a worker that died and are tried one by one, and
+    alone; `crashes` counts how often that ended a worker, for the row at the cursor. `deaths`
+    counts all since the cursor moved: of workers that ended before they touched a row as well.
     """
 
     lease: Lease
@@ -61,6 +62,7 @@ class Unit:
     progress: Progress
     careful: int
     crashes: int
+    deaths: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,16 +205,17 @@ def _unknown(job: str) -> NotHeld:
 
 
 def _unit(lease: Lease, found: list[str]) -> Unit:
-    total, size, cursor, careful, crashes, embedded, unchanged, rejected = map(int, found[1:])
+    total, size, cursor, careful, crashes, *counts, deaths = map(int, found[1:])
     start = max(0, (lease.unit - 1) * size)
     return Unit(
         lease=lease,
         source=_source.validate_json(found[0]),
         start=start,
         stop=min(start + size, total),
-        progress=Progress(start if cursor < 0 else cursor, 0, embedded, unchanged, rejected),
+        progress=Progress(start if cursor < 0 else cursor, 0, *counts),
         careful=careful,
         crashes=crashes,
+        deaths=deaths,
     )
 
 

@@ -6,7 +6,7 @@
 -- kindred:job:ID:returned         list   units to hand out again
 -- kindred:job:ID:rejections       hash   row -> JSON
 -- kindred:active                  list   jobs with units to hand out, the next one first
--- kindred:unit:ID:N               hash   token owner cursor hand careful crashes counts
+-- kindred:unit:ID:N               hash   token owner cursor hand careful crashes deaths counts
 -- kindred:leases                  zset   ID:N -> deadline
 -- kindred:waiting                 zset   ID:N -> not before (released, because a service was away)
 -- kindred:workers                 zset   worker -> last heartbeat;  kindred:workers:lanes  hash
@@ -18,7 +18,9 @@
 --
 -- Unit 0 of a job is its plan; unit N is rows [(N-1) * shard_size, N * shard_size).
 -- `cursor` is the next row; rows [cursor, hand) are in the worker's hand; rows below `careful` are
--- tried one by one, because a worker died with them in hand.
+-- tried one by one, because a worker died with them in hand. Such a unit is a suspect: it is handed
+-- out while nothing else is, so that its worker's next death is its row's doing (`crashes`), not
+-- that of another lane. `deaths` counts all since the cursor moved, also those that blame no row.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
@@ -27,6 +29,13 @@ local function job_key(job) return 'kindred:job:' .. job end
 local function unit_key(job, unit) return 'kindred:unit:' .. job .. ':' .. unit end
 local function get(key, field) return redis.call('HGET', key, field) end
 local function number(key, field) return tonumber(get(key, field) or 0) end
+
+-- Seconds until a unit that nobody has begun is sent again. Lanes are free when it is handed out, so
+-- its message was lost, with the worker or the Redis that had it.
+local BEGUN_WITHIN = 10
+
+-- Seconds without a call of any reconciler that are no worker's fault.
+local SILENCE = 10
 
 local FINAL = { succeeded = true, completed_with_rejections = true, failed = true, cancelled = true }
 local WORKING = { planning = true, running = true }
@@ -89,6 +98,18 @@ local function measure(key, images)
     'weight', seen * (1 - weight) + weight)
 end
 
+local function suspected(job, unit)
+  local key = unit_key(job, unit)
+  return number(key, 'careful') > number(key, 'cursor')
+end
+
+local function a_suspect_is_out()
+  for _, member in ipairs(redis.call('ZRANGE', 'kindred:leases', 0, -1)) do
+    if suspected(string.match(member, '^(.*):(%d+)$')) then return true end
+  end
+  return false
+end
+
 local function next_unit(job)
   local key = job_key(job)
   local unit = redis.call('LPOP', key .. ':returned')
@@ -110,7 +131,8 @@ function commands.create_job(job, source)
   return 1
 end
 
--- Leases units in turn from all active jobs, while fewer are out than the workers have lanes.
+-- Leases units in turn from all active jobs, while fewer are out than the workers have lanes. A
+-- suspect waits until nothing else is out, and then everything else waits for it.
 function commands.dispatch(lease, alive, lanes)
   local workers = redis.call('ZRANGEBYSCORE', 'kindred:workers', now - alive, '+inf')
   local capacity = 0
@@ -119,16 +141,25 @@ function commands.dispatch(lease, alive, lanes)
   end
   if capacity == 0 then capacity = tonumber(lanes) end
   local leased = {}
+  if a_suspect_is_out() then return leased end
   while redis.call('ZCARD', 'kindred:leases') < capacity do
     local job = redis.call('LPOP', 'kindred:active')
     if not job then break end
     local unit = WORKING[get(job_key(job), 'state')] and next_unit(job)
+    local suspect = unit and suspected(job, unit)
+    if suspect and redis.call('ZCARD', 'kindred:leases') > 0 then
+      redis.call('LPUSH', job_key(job) .. ':returned', unit)
+      redis.call('LPUSH', 'kindred:active', job)
+      break
+    end
     if unit then
       redis.call('RPUSH', 'kindred:active', job)
       local token = tostring(redis.call('INCR', 'kindred:tokens'))
       redis.call('HSET', unit_key(job, unit), 'token', token)
-      redis.call('ZADD', 'kindred:leases', now + lease, job .. ':' .. unit)
+      local deadline = now + math.min(lease, BEGUN_WITHIN)
+      redis.call('ZADD', 'kindred:leases', deadline, job .. ':' .. unit)
       leased[#leased + 1] = { job, unit, token }
+      if suspect then break end
     end
   end
   return leased
@@ -148,7 +179,8 @@ function commands.begin(job, unit, token, owner, lease)
   return { get(key, 'source'), get(key, 'total') or '0', get(key, 'shard_size') or '0',
     get(unit_hash, 'cursor') or '-1', get(unit_hash, 'careful') or '0',
     get(unit_hash, 'crashes') or '0', get(unit_hash, 'embedded') or '0',
-    get(unit_hash, 'unchanged') or '0', get(unit_hash, 'rejected') or '0' }
+    get(unit_hash, 'unchanged') or '0', get(unit_hash, 'rejected') or '0',
+    get(unit_hash, 'deaths') or '0' }
 end
 
 -- The whole of what the shard has come to. Returns the job's state, or 'lost'.
@@ -163,7 +195,7 @@ function commands.checkpoint(job, unit, token, lease, cursor, hand, embedded, un
     if more ~= 0 then redis.call('HINCRBY', key, name, more) end
   end
   if tonumber(cursor) > tonumber(get(unit_hash, 'cursor') or -1) then
-    redis.call('HSET', unit_hash, 'crashes', 0)
+    redis.call('HSET', unit_hash, 'crashes', 0, 'deaths', 0)
   end
   redis.call('HSET', unit_hash, 'cursor', cursor, 'hand', hand, 'embedded', embedded,
     'unchanged', unchanged, 'rejected', rejected)
@@ -198,10 +230,16 @@ end
 local function give_back(job, unit, crashed)
   local unit_hash = unit_key(job, unit)
   local hand = number(unit_hash, 'hand')
-  if crashed and hand > number(unit_hash, 'cursor') then
-    redis.call('HINCRBY', unit_hash, 'crashes', 1)
-    if hand > number(unit_hash, 'careful') then redis.call('HSET', unit_hash, 'careful', hand) end
+  if crashed then
+    redis.call('HINCRBY', unit_hash, 'deaths', 1)
+    if hand > number(unit_hash, 'careful') then
+      redis.call('HSET', unit_hash, 'careful', hand)
+    elseif hand > number(unit_hash, 'cursor') then
+      redis.call('HINCRBY', unit_hash, 'crashes', 1)
+    end
   end
+  -- Whoever takes it next and dies before touching a row is not to be blamed on one.
+  redis.call('HDEL', unit_hash, 'hand')
   put_back(job, unit)
 end
 
@@ -271,8 +309,14 @@ end
 
 -- Takes back every lease whose time is up or whose worker is gone, and what has waited long enough.
 -- `alone`: the calling worker owns the store, so whatever another worker holds is lost.
+-- Where nobody has called for long, Redis was away or frozen, and no worker could say that it lives:
+-- all are given the time to do so before they are judged.
 function commands.reclaim(alive, alone)
   local reclaimed = 0
+  local last = tonumber(redis.call('GET', 'kindred:reconciled') or now)
+  redis.call('SET', 'kindred:reconciled', now)
+  if now - last > math.max(alive, SILENCE) then redis.call('SET', 'kindred:amnesty', now + alive) end
+  local amnesty = now < tonumber(redis.call('GET', 'kindred:amnesty') or 0)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kindred:waiting', '-inf', now)) do
     redis.call('ZREM', 'kindred:waiting', member)
     local job, unit = string.match(member, '^(.*):(%d+)$')
@@ -284,8 +328,9 @@ function commands.reclaim(alive, alone)
     local job, unit = string.match(leases[i], '^(.*):(%d+)$')
     local owner = get(unit_key(job, unit), 'owner')
     local beat = owner and tonumber(redis.call('ZSCORE', 'kindred:workers', owner) or 0)
-    local gone = owner and (beat < now - alive or (alone ~= '' and owner ~= alone))
-    if gone or tonumber(leases[i + 1]) < now then
+    local lost = owner and alone ~= '' and owner ~= alone
+    local late = tonumber(leases[i + 1]) < now or (owner and beat < now - alive)
+    if lost or (late and not (owner and amnesty)) then
       give_back(job, unit, owner)
       reclaimed = reclaimed + 1
     end

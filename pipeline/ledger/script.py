@@ -20,6 +20,11 @@ SOCKET_TIMEOUT = 5.0
 PAUSE = 0.5  # between two tries
 
 
+# Redis takes no writes: its memory or its disk is full, or it has become a replica. For the disk,
+# redis-py has no class.
+_REFUSALS = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+
+
 class Script:
     """Calls one command of `ledger.lua`. Safe to share between threads.
 
@@ -66,4 +71,10 @@ def reachable() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError) as error:
         raise LedgerUnavailable(
             "Redis does not answer. Nothing was lost; try again in a moment."
+        ) from error
+    except redis.ResponseError as error:
+        if not isinstance(error, _REFUSALS) and not str(error).startswith("MISCONF"):
+            raise
+        raise LedgerUnavailable(
+            "Redis takes no writes; its disk or its memory may be full. Nothing was lost."
         ) from error

@@ -162,6 +162,73 @@ def test_the_row_that_ends_its_workers_is_found(ledger: Ledger) -> None:
     assert deaths == 4  # once with its batch, three times alone
 
 
+def test_a_row_is_blamed_only_for_a_death_that_it_was_alone_in(ledger: Ledger) -> None:
+    """Two units are in the hand of the worker that dies; each is then tried without the other."""
+    ledger.workers.beat(_worker(US, lanes=2))
+    _planned(ledger, "bystander", total=64, shard_size=64)
+    ledger.jobs.steer("bystander", "pause")
+    _planned(ledger, "job", total=128, shard_size=64)
+    for unit in _begin_all(ledger, US):
+        ledger.jobs.checkpoint(unit.lease, Progress(unit.start, unit.start + 8))
+    ledger.jobs.reclaim(alone=OTHER)
+    ledger.jobs.steer("bystander", "resume")
+
+    [first] = ledger.jobs.dispatch()
+    assert ledger.jobs.dispatch() == [], "nothing else while a suspect is out"
+    unit = ledger.jobs.begin(first, US)
+    assert unit is not None
+    assert (unit.crashes, unit.careful) == (0, unit.start + 8)
+
+    ledger.jobs.checkpoint(unit.lease, Progress(unit.start + 8, unit.start + 16, 8))
+    [innocent] = ledger.jobs.dispatch()
+    assert innocent.job == "bystander", "the other suspect waits until all others have come in"
+    for lease in (first, innocent):
+        ledger.jobs.finish(lease)
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["job"]
+
+
+def test_a_worker_that_dies_before_it_touches_a_row_blames_none(ledger: Ledger) -> None:
+    _planned(ledger, "job", total=64, shard_size=64)
+    [unit] = _begin_all(ledger, US)
+    ledger.jobs.checkpoint(unit.lease, Progress(0, 8))
+    for _ in range(4):
+        ledger.jobs.reclaim(alone=OTHER)
+        [unit] = _begin_all(ledger, US)
+
+    assert (unit.crashes, unit.deaths) == (0, 4)
+    ledger.jobs.checkpoint(unit.lease, Progress(1, 2, 1))
+    ledger.jobs.release(unit.lease)
+    [unit] = _begin_all(ledger, US)
+    assert unit.deaths == 0, "it counts from the last row that was done"
+
+
+def test_a_silence_of_redis_is_no_death_of_its_workers(ledger: Ledger, url: str) -> None:
+    hasty = Ledger(Settings(redis_url=url, heartbeat_seconds=0.02))
+    hasty.workers.beat(_worker(US, lanes=1))
+    _planned(hasty, "job", total=64, shard_size=64)
+    _begin_all(hasty, US)
+    hasty.jobs.reclaim()
+    until(lambda: not hasty.workers.alive(), "the end of the heartbeat")
+
+    _redis(ledger).set("kindred:reconciled", time.time() - 60)  # nobody could call for a minute
+
+    assert hasty.jobs.reclaim() == 0
+    until(lambda: hasty.jobs.reclaim() == 1, "the end of the time that it was given")
+    hasty.close()
+
+
+def test_a_redis_that_takes_no_writes_is_away(ledger: Ledger) -> None:
+    """As when its disk is full (MISCONF) or its memory (OOM)."""
+    redis = _redis(ledger)
+    redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(LedgerUnavailable):
+            ledger.jobs.create("job", SOURCE)
+    finally:
+        redis.config_set("maxmemory", "0")
+    ledger.jobs.create("job", SOURCE)
+
+
 def test_a_stopped_job_hands_out_nothing_and_goes_on_where_it_was(ledger: Ledger) -> None:
     _planned(ledger, "job", total=128, shard_size=64)
     units = _begin_all(ledger, US)

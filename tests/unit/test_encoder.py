@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from cli import sample
 from pipeline import checkpoint
 from pipeline.encoder import Encoder, Plan
-from pipeline.errors import EncoderError
+from pipeline.errors import DeviceFull, EncoderError, TooLargeForDevice
 from pipeline.images import Picture
 from pipeline.settings import Settings
 
@@ -447,13 +447,35 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     assert np.abs(vectors - encoder.embed(shown, bulk=True)).max() < 1e-5
 
 
-def test_an_image_that_does_not_fit_alone_is_an_error(
+def test_a_device_without_memory_for_any_image_is_away_and_blames_none(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Encoder.load(settings(tiny))
     monkeypatch.setattr(full, "_model", Cramped(full._model, room=0))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(DeviceFull):
         full.embed(pixels(full, 4), bulk=True)
+
+
+def test_an_image_that_never_fits_where_others_do_is_to_blame(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picky = Encoder.load(settings(tiny))
+    embed = picky._embed
+    tried: list[int] = []
+
+    def no_white(batch: torch.Tensor) -> torch.Tensor:
+        if (batch == 255).all((1, 2, 3)).any():
+            tried.append(len(batch))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(batch)
+
+    monkeypatch.setattr(picky, "_embed", no_white)
+    shown = pixels(picky, 4)
+    shown[2] = 255
+    with pytest.raises(TooLargeForDevice):
+        picky.embed(shown, bulk=True)
+    assert tried == [4, 2, 1, 1, 1]
+    assert len(picky.embed(shown[:2], bulk=True)) == 2
 
 
 def test_bulk_computes_on_one_core_while_a_search_computes_on_all(

@@ -15,8 +15,9 @@ from PIL import Image
 from pipeline.blobs import Blobs
 from pipeline.deletions import mark
 from pipeline.encoder import Plan
+from pipeline.errors import TooLargeForDevice
 from pipeline.identity import point_id
-from pipeline.ingest import DELETED, POISON, Ingest
+from pipeline.ingest import DELETED, POISON, TOO_LARGE, Ingest
 from pipeline.ledger import Lease, Progress, Unit
 from pipeline.messages import DatasetSource, Rejection
 from pipeline.settings import Settings
@@ -167,3 +168,38 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
+
+
+def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
+    ingest: Ingest, jobs: Jobs
+) -> None:
+    encoder: Any = ingest.encoder
+
+    def embed(pixels: np.ndarray, bulk: bool) -> np.ndarray:
+        if (pixels == 100).any():
+            raise TooLargeForDevice("row 5")
+        return np.ones((len(pixels), 2), np.float32)
+
+    encoder.embed = embed
+    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
+
+    assert ingest.run(unit(), Rows())
+
+    assert [(r.row, r.reason) for r in jobs.rejections] == [(5, TOO_LARGE)]
+    assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (9, 1)
+
+
+def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
+    encoder: Any = ingest.encoder
+    seen: list[float] = []
+
+    def preprocess(picture: Any) -> np.ndarray:
+        seen.append(ingest.watch.longest())
+        return np.zeros((3, 2, 2), np.uint8)
+
+    encoder.preprocess = preprocess
+
+    assert ingest.run(unit(), Rows())
+
+    assert all(seconds > 0 for seconds in seen)
+    assert ingest.watch.longest() == 0

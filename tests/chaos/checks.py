@@ -1,0 +1,98 @@
+"""What must hold when the dust has settled. Every check returns what is wrong, in sentences."""
+
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from pipeline.blobs import preview_name
+from pipeline.identity import point_id
+from tests.chaos.rig import FINAL, Rig
+
+
+def jobs_are_closed(rig: Rig, rejected: int = 0) -> list[str]:
+    """All final, none failed, accounts closed, and nothing rejected but what had to be."""
+    wrong = []
+    views = {view["id"]: view for view in rig.views() or []}
+    wrong += [f"job {job} was accepted and is gone" for job in rig.jobs.keys() - views.keys()]
+    for job, view in views.items():
+        done = view["embedded"] + view["unchanged"] + view["rejected"]
+        if view["state"] not in FINAL:
+            wrong.append(f"job {job} is not final: {view}")
+        elif view["state"] in ("failed", "cancelled"):
+            wrong.append(f"job {job} failed: {view['error']}")
+        elif not (done == view["total"] == len(rig.jobs.get(job, range(done)))):
+            wrong.append(f"the account of job {job} is open: {view}")
+    total = sum(view["rejected"] for view in views.values())
+    if total != rejected:
+        wrong.append(f"{total} rows rejected, {rejected} expected: {rejections(rig)[:5]}")
+    return wrong
+
+
+def rejections(rig: Rig) -> list[dict[str, str]]:
+    """Of all jobs, as the api tells them (the first thousand of each)."""
+    pages = (rig.http.get(f"/v1/jobs/{job}/rejections?limit=1000").json() for job in rig.jobs)
+    return [row for page in pages for row in page["rejections"]]
+
+
+def searches_are_settled(rig: Rig) -> tuple[Counter[str], list[str]]:
+    """How many ended how; every one that was accepted has an end."""
+    states: Counter[str] = Counter()
+    wrong = []
+    for search in rig.searches:
+        answer = rig.http.get(f"/v1/searches/{search}")
+        view = answer.json()
+        state = view.get("state", answer.text)
+        why = f": {view['error']['title']}" if state == "failed" else ""
+        states[state + why] += 1
+        if state not in ("succeeded", "failed"):
+            wrong.append(f"search {search} is {state}")
+    return states, wrong
+
+
+def nothing_is_owed(rig: Rig) -> list[str]:
+    """No lease, nothing that waits, no ask that is open, no message on a queue."""
+    redis = rig.system.client()
+    sizes = {
+        "leases": redis.zcard("kindred:leases"),
+        "waiting units": redis.zcard("kindred:waiting"),
+        "active jobs": redis.llen("kindred:active"),
+        "open asks": redis.zcard("kindred:asks"),
+        "ingest messages": redis.llen("ingest"),
+        "search messages": redis.llen("search"),
+        "units": sum(1 for _ in redis.scan_iter("kindred:unit:*")),
+    }
+    redis.close()
+    return [f"{size} {name} are left" for name, size in sizes.items() if size]
+
+
+def store_is_right(rig: Rig, expected: set[str]) -> list[str]:
+    """Read with the engine alone, once the worker has stopped: each image once, and no other."""
+    [path] = [p.parent for p in (rig.data / "store").rglob("encoder.json")]
+    shard = edge.EdgeShard.load(str(path))
+    found: list[tuple[UUID, str]] = []
+    cursor = None
+    while True:
+        records, cursor = shard.scroll(edge.ScrollRequest(offset=cursor, limit=1000))
+        found += [(record.id, record.payload["image_id"]) for record in records]
+        if cursor is None:
+            break
+    shard.close()
+    points = Counter(point for point, _ in found)
+    wanted = {point_id(image_id) for image_id in expected}
+    return [
+        *_count("points are missing", wanted - points.keys()),
+        *_count("points were not expected", points.keys() - wanted),
+        *_count("points are there twice", {p for p, times in points.items() if times > 1}),
+        *_count("points have another's id", {p for p, key in found if point_id(key) != p}),
+        *_count("previews are missing", {p for p in wanted if not _preview(rig, p).exists()}),
+    ]
+
+
+def _preview(rig: Rig, point: UUID) -> Path:
+    return rig.data / "blobs" / preview_name(point)
+
+
+def _count(what: str, points: set[UUID]) -> list[str]:
+    return [f"{len(points)} {what}, such as {min(points)}"] if points else []

@@ -1,0 +1,166 @@
+"""What is done to the system. Each fault begins, lasts, and ends; the driver measures the rest."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from celery import Celery
+
+from pipeline.messages import ASK_TASKS, INGEST_TASK
+from pipeline.settings import Settings, celery_configuration
+from tests.chaos.rig import Rig
+from tests.chaos.worker import ENCODER_BROKEN, STORE_AWAY
+from tests.system import kill, until
+
+STOP_SECONDS = 30.0  # a worker that is asked to stop ends its batch first
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`seconds`: how long it lasts, drawn between the two. `weight`: how often it is chosen."""
+
+    weight: int = 1
+    seconds: tuple[float, float] = (0, 0)
+
+    @property
+    def name(self) -> str:
+        return type(self).__doc__ or ""
+
+    def possible(self, rig: Rig) -> bool:
+        return True
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        raise NotImplementedError
+
+    def end(self, rig: Rig) -> None:
+        """Nothing is left to be undone, as a rule: what fell is kept up."""
+
+
+class KillWorker(Fault):
+    """worker: SIGKILL"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        kill(rig.worker)  # type: ignore[arg-type]
+
+
+class StopWorker(Fault):
+    """worker: SIGTERM"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        rig.worker.send(signal.SIGTERM)
+        until(lambda: not rig.worker.running, "the end of a worker that was asked", STOP_SECONDS)
+
+
+class KillApi(Fault):
+    """api: SIGKILL"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        kill(rig.system.api)
+
+
+class RestartRedis(Fault):
+    """Redis: restarted (SIGTERM or SIGKILL)"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        redis = rig.system.redis_process
+        redis.send(random.choice((signal.SIGTERM, signal.SIGKILL)))
+        until(lambda: not redis.running, "the end of Redis")
+
+    def end(self, rig: Rig) -> None:
+        rig.system.start_redis()
+
+
+class FreezeRedis(Fault):
+    """Redis: frozen (SIGSTOP)"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        rig.system.redis_process.send(signal.SIGSTOP)
+
+    def end(self, rig: Rig) -> None:
+        rig.system.redis_process.send(signal.SIGCONT)
+
+
+class StoreFails(Fault):
+    """store: every call fails"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        (rig.switches / STORE_AWAY).touch()
+
+    def end(self, rig: Rig) -> None:
+        (rig.switches / STORE_AWAY).unlink()
+
+
+class EncoderFails(Fault):
+    """encoder: every vector is NaN"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        (rig.switches / ENCODER_BROKEN).touch()
+
+    def end(self, rig: Rig) -> None:
+        (rig.switches / ENCODER_BROKEN).unlink()
+
+
+class FullDisk(Fault):
+    """data folder: disk full"""
+
+    def possible(self, rig: Rig) -> bool:
+        return os.path.ismount(rig.folder)
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        fill(rig.folder / "filler")
+
+    def end(self, rig: Rig) -> None:
+        (rig.folder / "filler").unlink()
+
+
+def fill(path: Path) -> None:
+    """Takes all that is left of a file system, to the last page."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+
+
+class DeliverTwice(Fault):
+    """messages: delivered twice"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        """Whatever is out at this moment, again."""
+        redis = rig.system.client()
+        app = Celery("chaos", set_as_current=False)
+        url = rig.system.environment["KINDRED_REDIS_URL"]
+        app.conf.update(celery_configuration(Settings(redis_url=url)))
+        sent, end = 0, time.monotonic() + 5
+        while not sent and time.monotonic() < end:
+            for member in redis.zrange("kindred:leases", 0, -1):
+                job, _, unit = member.rpartition(":")
+                token = redis.hget(f"kindred:unit:{member}", "token")
+                if token:
+                    app.send_task(INGEST_TASK, args=[job, int(unit), token])
+                    sent += 1
+            for ask in redis.zrange("kindred:asks", 0, -1):
+                kind = redis.hget(f"kindred:ask:{ask}", "kind")
+                if kind:
+                    app.send_task(ASK_TASKS[kind], args=[ask])
+                    sent += 1
+        app.close()
+        redis.close()
+
+
+ALL: tuple[Fault, ...] = (
+    KillWorker(weight=60),
+    StopWorker(weight=8),
+    KillApi(weight=5),
+    RestartRedis(weight=10, seconds=(0, 3)),
+    FreezeRedis(weight=2, seconds=(20, 20)),
+    StoreFails(weight=4, seconds=(1, 8)),
+    EncoderFails(weight=2, seconds=(1, 5)),
+    FullDisk(weight=4, seconds=(1, 8)),
+    DeliverTwice(weight=8),
+)

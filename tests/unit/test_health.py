@@ -1,0 +1,102 @@
+"""What a worker looks at beside its tasks, and that nothing ends the looking."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.encoder import Encoder
+from pipeline.errors import LedgerUnavailable
+from pipeline.settings import Settings
+from pipeline.watch import Watch
+from tests.system import until
+from workers import health
+from workers.background import Repeating
+from workers.health import Guard, Probe
+
+
+@pytest.fixture
+def probe(encoder: Path) -> Probe:
+    return Probe(Encoder.load(Settings(model=str(encoder), device="cpu", batch_size=2, lanes=1)))
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("Redis is away"), ValueError("any")])
+def test_one_failure_ends_no_loop(error: Exception) -> None:
+    """A log record refuses fields of some names, and the thread once ended of just that."""
+    calls: list[int] = []
+    again = threading.Event()
+
+    def fails() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            again.set()
+        raise error
+
+    loop = Repeating("any", 0.01, fails)
+    loop.start()
+    assert again.wait(20)
+    loop.stop()
+
+
+def test_a_probe_fails_with_its_encoder_and_recovers_with_it(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe() and probe.healthy
+
+    embed = probe._encoder.embed
+    for broken in (lambda v: v * np.nan, lambda v: v[:, ::-1], lambda v: 1 / 0):
+        monkeypatch.setattr(
+            probe._encoder, "embed", lambda p, bulk, broken=broken: broken(embed(p, bulk=bulk))
+        )
+        assert not probe() and not probe.healthy
+    assert probe.hopeless
+
+    monkeypatch.setattr(probe._encoder, "embed", embed)
+    assert probe() and probe.healthy and not probe.hopeless
+
+
+def test_an_encoder_that_does_not_answer_is_not_healthy(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.001)
+    until(lambda: not probe.healthy, "impatience")
+    until(lambda: probe.hopeless, "the end of all hope")
+
+
+@pytest.mark.parametrize(
+    ("decoding", "hopeless", "ends"),
+    [(0.0, False, False), (31.0, False, True), (0.0, True, True)],
+)
+def test_a_guard_ends_the_process_where_only_that_helps(
+    decoding: float, hopeless: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(health, "end_process", ended.append)
+    watch: Any = SimpleNamespace(longest=lambda: decoding)
+    probe: Any = SimpleNamespace(hopeless=hopeless)
+
+    Guard(watch, probe, decode_seconds=30)()
+
+    assert bool(ended) == ends
+
+
+def test_a_watch_tells_the_oldest_of_several_decodes() -> None:
+    watch = Watch()
+    go_on = threading.Event()
+
+    def decode() -> None:
+        with watch.decoding():
+            go_on.wait(20)
+
+    threads = [threading.Thread(target=decode) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    first = until(watch.longest, "a decode under way")
+    assert until(lambda: watch.longest() > first, "time")
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert watch.longest() == 0
