@@ -33,8 +33,9 @@ from pipeline.store import common
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 from pipeline.store.edge_filters import to_edge
 
-# Queries a call: 100 at once keep all other threads waiting for half a second at 50,000 points.
-_QUERIES = 16
+# Comparisons of a query with a point in one call, during which all other threads wait: measured, a
+# call takes 3 ms, and 70 ms more for a million of them.
+_COMPARISONS = 500_000
 
 
 class EdgeStore:
@@ -83,9 +84,11 @@ class EdgeStore:
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
         common.check_queries(queries, self._encoder.dimensions)
         found: list[list[ScoredPoint]] = []
-        for start in range(0, len(queries), _QUERIES):
+        with self._reading():
+            size = max(1, _COMPARISONS // max(1, self._shard.info().points_count))
+        for start in range(0, len(queries), size):
             with self._reading():
-                requests = [_request(query) for query in queries[start : start + _QUERIES]]
+                requests = [_request(query) for query in queries[start : start + size]]
                 answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
             found += ([_scored(point) for point in answer] for answer in answers)
         return found
