@@ -4,10 +4,13 @@ import argparse
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.app import create_app
 from pipeline import logs
 from pipeline.addresses import is_loopback
+from pipeline.errors import KeyNeeded, KindredError
+from pipeline.keys import Keys
 from pipeline.settings import Settings
 
 EXIT_CONFIGURATION = 78
@@ -19,23 +22,32 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     settings = Settings()
-    if not settings.api_keys and not is_loopback(options.host):
-        print(
-            f"kindred api: {options.host} is open to others; set KINDRED_API_KEYS first.",
-            file=sys.stderr,
-        )
-        return EXIT_CONFIGURATION
     logs.configure(settings.log_level)
+    try:
+        app = _app_for(options.host, settings)
+    except KindredError as error:
+        print(f"kindred api: {error.title}: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
     uvicorn.run(
-        create_app(settings),
+        app,
         host=options.host,
         port=options.port,
         log_config=None,
         access_log=False,  # query strings can hold filters, and filters patients' data
         server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=5,
     )
     return 0
+
+
+def _app_for(host: str, settings: Settings) -> ASGIApp:
+    """Raises KeyNeeded where others could call without one."""
+    keys = Keys.of(settings.keys_file, settings.api_keys)
+    if not keys.needed and not is_loopback(host):
+        raise KeyNeeded(f"{host} is open to others; `kindred keys create` makes a key.")
+    return create_app(settings, keys)
 
 
 if __name__ == "__main__":

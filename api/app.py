@@ -3,18 +3,26 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
-from api.routes import deletions, health, images, jobs, searches
-from api.services import Services, require_key
+from api.audit import AuditLog
+from api.gate import Gate
+from api.headers import SecurityHeaders
+from api.routes import backup, deletions, health, images, jobs, page, searches, session
+from api.services import Services
+from pipeline.keys import Keys
 from pipeline.settings import Settings
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """Opens nothing that blocks: with Redis away it starts, and answers 503."""
-    services = Services.open(settings)
+def create_app(settings: Settings, keys: Keys) -> ASGIApp:
+    """Opens nothing that blocks: with Redis away it starts, and answers 503.
+
+    Raises KeysUnavailable or AuditUnavailable.
+    """
+    services = Services.open(settings, keys)
+    log = AuditLog(settings.audit_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -27,11 +35,15 @@ def create_app(settings: Settings) -> ASGIApp:
         description="Similar-case image search for imaging departments",
         version="1",
         lifespan=lifespan,
+        responses=problems.DOCUMENTED,
+        docs_url=None,  # FastAPI's pages load their scripts from other hosts
+        redoc_url=None,
         max_body_size=settings.max_upload_mb * 1_000_000,
     )
     app.state.services = services
     problems.install(app)
-    app.include_router(health.router)
-    for resource in (jobs, searches, deletions, images):
-        app.include_router(resource.router, dependencies=[Depends(require_key)])
-    return problems.TooLargeAsProblem(app, settings.max_upload_mb)
+    app.add_middleware(Gate, guard=services.guard, log=log)
+    for resource in (health, session, jobs, searches, deletions, images, backup):
+        app.include_router(resource.router)
+    page.mount(app)
+    return SecurityHeaders(problems.TooLargeAsProblem(app, settings.max_upload_mb))

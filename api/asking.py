@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from api.audit import Entry, images_in
 from api.services import Services
 from pipeline.blobs import ask_folder
 from pipeline.errors import KindredError, Unavailable
@@ -40,13 +41,21 @@ def preferred_wait(request: Request) -> float:
     return min(float(found[1]), LONGEST_WAIT) if found else 0.0
 
 
-async def passed_on(services: Services, ask: Ask) -> Response:
-    """What the worker wrote, unread. Raises as `ask_and_wait`."""
-    return Response(await ask_and_wait(services, ask), media_type=JSON)
+async def passed_on(services: Services, ask: Ask, entry: Entry | None = None) -> Response:
+    """What the worker wrote, as it stands; `entry` learns which images it shows.
+
+    Raises as `ask_and_wait`.
+    """
+    found = await ask_and_wait(services, ask)
+    if entry is not None:
+        entry.shown = await run_in_threadpool(images_in, found)
+    return Response(found, media_type=JSON)
 
 
 async def ask_and_wait(services: Services, ask: Ask) -> bytes:
-    """The answer's JSON. Raises what the worker said, or Unavailable when none answers in time."""
+    """The answer's JSON. Raises what the worker said, or Unavailable when none answers in time,
+    or TooManyCalls when too many wait."""
+    await run_in_threadpool(services.refuse_when_full)
     identifier = await run_in_threadpool(services.submit, ask)
     record = await services.waiting.settled(identifier, PATIENCE)
     if record.error is not None:

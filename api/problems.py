@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457). They quote nothing of what was sent."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +12,53 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.asking import AnsweredWithProblem
-from pipeline.errors import InvalidQuery, KindredError
+from pipeline.errors import InvalidQuery, KeyNeeded, KindredError, TooManyCalls
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
+
+# What a name of an option can look like.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 logger = logging.getLogger("kindred.api")
 
 # Until a caller should try again, in seconds, when a service is away.
 RETRY_AFTER = 2
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "urn:kindred:problem:…"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, or what to do"},
+        "errors": {
+            "type": "array",
+            "description": "Each fault of the request with its place",
+            "items": {
+                "type": "object",
+                "properties": {"place": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+# What every call can answer instead of what was asked for; for the OpenAPI document.
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
+    for status, text in {
+        400: "It cannot be read",
+        401: "A key is needed",
+        403: "The key does not allow this",
+        404: "There is no such thing",
+        409: "Not possible in this state",
+        413: "Too large",
+        422: "It makes no sense: `errors` say where",
+        429: "Too many requests",
+        503: "A service is away, or no worker answers: try again",
+    }.items()
+}
 
 
 def install(app: FastAPI) -> None:
@@ -29,6 +69,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+def of(error: KindredError) -> JSONResponse:
+    """An error of ours, with what the caller should know beside it."""
+    if isinstance(error, AnsweredWithProblem):
+        return response(error.said)
+    if isinstance(error, InvalidQuery) and error.place:
+        return response(problem(error), errors=[_fault(error.place, str(error))])
+    answer = response(problem(error))
+    if isinstance(error, TooManyCalls):
+        answer.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, KeyNeeded):
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
 def response(found: Problem, **more: Any) -> JSONResponse:
     body = {**found.model_dump(), "type": f"urn:kindred:problem:{found.type}", **more}
     headers = {"Retry-After": str(RETRY_AFTER)} if found.status == 503 else None
@@ -37,11 +91,7 @@ def response(found: Problem, **more: Any) -> JSONResponse:
 
 def _ours(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, KindredError)  # noqa: S101 - the signature is Starlette's
-    if isinstance(error, AnsweredWithProblem):
-        return response(error.said)
-    if isinstance(error, InvalidQuery) and error.place:
-        return response(problem(error), errors=[_fault(error.place, str(error))])
-    return response(problem(error))
+    return of(error)
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -73,7 +123,12 @@ def _unexpected(_: Request, error: Exception) -> JSONResponse:
 
 
 def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
-    return {"place": ".".join(str(part) for part in place if part != "body"), "message": message}
+    return {"place": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
+
+
+def _named(part: str | int) -> str:
+    """A misspelt option's name helps; anything else that stands in its place is not repeated."""
+    return str(part) if _NAME.fullmatch(str(part)) else "(a name that is not known)"
 
 
 class TooLargeAsProblem:
@@ -105,9 +160,7 @@ class TooLargeAsProblem:
 
 
 _TITLES = {
-    401: "A key is needed",
     404: "Not found",
     405: "Method not allowed",
     413: "Too large",
-    429: "Too many requests",
 }

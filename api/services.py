@@ -1,22 +1,27 @@
 """What the routes share: settings, ledger, blobs, the queue, and the waiting room for answers."""
 
-import hmac
 import logging
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import uuid4
 
 from celery import Celery
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Request
 from kombu.exceptions import OperationalError
 
+from api.access import Guard
 from api.waiting import WaitingRoom
+from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs, ask_folder
+from pipeline.errors import TooManyCalls
+from pipeline.keys import Keys
 from pipeline.ledger import Ledger
 from pipeline.messages import ASK_TASKS, INGEST_TASK, Ask, Source
-from pipeline.settings import Settings, celery_configuration
+from pipeline.settings import SEARCH_QUEUE, Settings, celery_configuration
 
 logger = logging.getLogger("kindred.api")
+
+BACKLOG_SECONDS = 5  # until who was refused for the queue's length should try again
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,18 @@ class Services:
     blobs: Blobs
     queue: Celery
     waiting: WaitingRoom
+    guard: Guard
+    allowed: AllowedSources
 
     @classmethod
-    def open(cls, settings: Settings) -> "Services":
+    def open(cls, settings: Settings, keys: Keys) -> "Services":
         queue = Celery("kindred", set_as_current=False)
         queue.conf.update(celery_configuration(settings))
         ledger = Ledger(settings)
         waiting = WaitingRoom(settings.redis_url, ledger.asks)
-        return cls(settings, ledger, Blobs(settings.blobs), queue, waiting)
+        guard = Guard(keys, ledger.sessions, ledger.calls, settings.rate_limit)
+        allowed = AllowedSources.of(settings.sources)
+        return cls(settings, ledger, Blobs(settings.blobs), queue, waiting, guard, allowed)
 
     def start_job(self, job: str, source: Source) -> None:
         """Accepted once it is in the ledger; publishing can only make it sooner."""
@@ -43,6 +52,11 @@ class Services:
     def hand_out(self) -> None:
         for lease in self.ledger.jobs.dispatch():
             self._publish(INGEST_TASK, lease.job, lease.unit, lease.token)
+
+    def refuse_when_full(self) -> None:
+        """Before anything is kept of an ask. Raises TooManyCalls while too many wait already."""
+        if self.ledger.queue_length(SEARCH_QUEUE) >= self.settings.search_backlog:
+            raise TooManyCalls("More searches wait than can be answered soon.", BACKLOG_SECONDS)
 
     def submit(self, ask: Ask, identifier: str | None = None) -> str:
         """Hands an ask to the workers and returns its id. Its body lies in the blobs only."""
@@ -70,19 +84,3 @@ def _services(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
-
-
-def require_key(request: Request, services: ServicesDep) -> None:
-    """Lets everybody in where no keys are set; the api then listens on the loopback only."""
-    keys = services.settings.api_keys
-    if not keys:
-        return
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # Every key is compared, whether or not one has matched: the time tells nothing.
-    matches = [hmac.compare_digest(given.encode(), key.encode()) for key in keys]
-    if scheme.lower() != "bearer" or not any(matches):
-        raise HTTPException(
-            401,
-            "Send a key as 'Authorization: Bearer KEY'.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )

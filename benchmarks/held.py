@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import SHARED, Slice
 from benchmarks.kindred import System, running
+from benchmarks.page import first_picture
 from benchmarks.report import Spread
 from cli.sample import write_dataset, write_encoder
 
@@ -22,6 +23,7 @@ FULL = SHARED.with_name("skin_cancer_full")
 DRAWN = 2000  # rows, where the real images are not
 LIMIT = 10
 BATCH = 50
+WINDOWS = 10  # of a browser
 FILTER = {
     "must": [{"key": "sex", "match": {"value": "female"}}, {"key": "age", "range": {"gte": 40}}]
 }
@@ -38,7 +40,8 @@ class Held:
     filtered: Spread
     filtered_p95: float
     batch: Spread  # of BATCH filtered searches in one call
-    preview: Spread  # of the best hit, asked for once the answer is there
+    preview: Spread
+    first_picture: Spread | None  # in a browser, after the answer
 
     @property
     def batch_over_one(self) -> float:
@@ -88,6 +91,7 @@ def _searches(
         float(np.percentile(filtered, 95)),
         Spread.of(batches),
         Spread.of(previews),
+        first_picture(system.client.url, ids[:WINDOWS]),
     )
 
 

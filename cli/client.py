@@ -26,6 +26,7 @@ REJECTIONS_PAGE = 1000
 SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
 # An answer can take as long as the server may wait for a worker, and an upload as long as the line.
 TIMEOUT = httpx.Timeout(60, connect=5)
+BUSY_SECONDS = 90  # that a call is repeated for, as the server asks: its limit is by the minute
 _AWAY = frozenset({502, 503, 504})
 
 Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or bytes, media type))
@@ -116,6 +117,18 @@ class Client:
     def preview(self, image_id: str) -> bytes:
         return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
 
+    def collection(self) -> Document:
+        """How many images are held, and what embedded them."""
+        return self._document("GET", "/v1/collection")
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """A long answer, part by part."""
+        with self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                raise self._refusal(response)
+            yield from response.iter_bytes()
+
     def facets(self, filter_: Document | None = None) -> Document:
         """How many images fit, and the values they have."""
         params = {} if filter_ is None else {"filter": json.dumps(filter_)}
@@ -169,8 +182,18 @@ class Client:
         return _object(self._call(method, path, **given))
 
     def _call(self, method: str, path: str, **given: Any) -> httpx.Response:
+        give_up = time.monotonic() + BUSY_SECONDS
+        while True:
+            response = self._send(method, path, **given)
+            if response.is_success:
+                return response
+            if response.status_code != 429 or time.monotonic() > give_up:
+                raise self._refusal(response)
+            time.sleep(_retry_after(response))
+
+    def _send(self, method: str, path: str, **given: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **given)
+            return self._http.request(method, path, **given)
         except httpx.ConnectError as error:
             hint = "; start one with `kindred up`" if is_loopback(self.host) else f" ({error})"
             raise Unreachable(f"no Kindred answers at {self.url}{hint}") from error
@@ -178,9 +201,6 @@ class Client:
             raise Unreachable(f"{self.url} did not answer in time") from error
         except httpx.TransportError as error:
             raise Unreachable(f"the connection to {self.url} broke: {error}") from error
-        if response.is_success:
-            return response
-        raise self._refusal(response)
 
     def _refusal(self, response: httpx.Response) -> CommandError:
         fallback = f"{self.url} answered {response.status_code} {response.reason_phrase}"
@@ -188,6 +208,8 @@ class Client:
             line = problem_line(response.json(), fallback)
         except (ValueError, AttributeError, TypeError):  # not a problem+json: a proxy's page
             line = fallback
+        if response.status_code == 401:
+            return CommandError(f"{line} For this command, set KINDRED_API_KEY.")
         if response.status_code in _AWAY:
             return Unreachable(line)
         return TooLarge(line) if response.status_code == 413 else CommandError(line)

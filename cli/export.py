@@ -18,9 +18,19 @@ def export_images(client: Client, folder: Path, filter_: Document | None) -> int
 
     Row n of it is line n of `payloads.jsonl`: `{"image_id", "point_id", "payload"}`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_empty(folder)
+    return write_images(client, folder, filter_)
+
+
+def make_empty(folder: Path) -> None:
+    """Raises CommandError for a folder that has something in it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise CommandError(f"{folder} is not empty: name a new folder")
+
+
+def write_images(client: Client, folder: Path, filter_: Document | None) -> int:
+    """As `export_images`, into a folder that can have other files in it."""
     rows = dimensions = 0
     with (folder / VECTORS).open("w+b") as vectors, (folder / PAYLOADS).open("w") as payloads:
         for image in client.all_images(filter_):

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from cli import keys
 from cli.client import Client
 from cli.documents import Action, Document
 from cli.failure import CommandError, printable
@@ -20,6 +21,7 @@ from cli.ingest import Report, follow_job, ingest_dataset, ingest_upload
 from cli.jobs import list_jobs, list_rejections, only_action, show_job
 from cli.processes import module_command, module_environment
 from cli.render import make_console, print_facets, print_images, print_json
+from pipeline.errors import KindredError
 
 LOCAL_URL = "http://127.0.0.1:8000"
 
@@ -28,6 +30,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys.app, name="keys")
 
 Url = Annotated[str, typer.Option("--url", envvar="KINDRED_URL", help="The api to talk to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -292,6 +296,40 @@ def export(
 
 
 @app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")],
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Copy everything out of a running system: images, vectors, jobs, tombstones."""
+    from cli.backup import backup as copy_out
+
+    with _client(url) as client:
+        manifest = copy_out(client, folder)
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images and {manifest['blobs']:,} blobs in {folder}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `kindred backup` wrote.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup onto an empty machine, on which nothing runs yet."""
+    from cli.backup import restore as bring_back
+    from cli.up import load_settings
+
+    manifest = bring_back(folder, load_settings(data))
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{manifest['images']:,} images are back; start it with `kindred up`")
+
+
+@app.command()
 def delete(
     image_ids: Annotated[list[str] | None, typer.Argument(help="Ids of images held.")] = None,
     same: Annotated[
@@ -358,6 +396,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return app(args=given or ["--help"], prog_name="kindred", standalone_mode=False) or 0
     except CommandError as error:
         return _fail(str(error), error.exit_code)
+    except KindredError as error:  # of the data folder, which some commands read themselves
+        return _fail(str(error), 1)
     except TyperException as error:  # an unknown option, a value that is no number
         return _fail(f"{error.format_message()} (see kindred --help)", 1)
     except BrokenPipeError:  # `kindred images | head`

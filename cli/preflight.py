@@ -22,7 +22,7 @@ def refuse_open_door(host: str, *, has_keys: bool) -> None:
     if not is_loopback(host) and not has_keys:
         raise CommandError(
             f"not listening on {host} without keys: everyone who reaches it could see all images;"
-            " set KINDRED_API_KEYS, or stay with --host 127.0.0.1"
+            " make one with `kindred keys create`, or stay with --host 127.0.0.1"
         )
 
 

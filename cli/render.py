@@ -135,6 +135,14 @@ def _range(span: Document) -> str:
     return f"{_value(span['min'])} to {_value(span['max'])}"
 
 
+# --- anything else -------------------------------------------------------------------------------
+
+
+def print_rows(console: Console, rows: Sequence[Cells], none: str) -> None:
+    """A table of the columns that the first row has, or the line that says that it is empty."""
+    console.print(_table(list(rows[0]), rows) if rows else none)
+
+
 # --- cells ---------------------------------------------------------------------------------------
 
 

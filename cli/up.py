@@ -17,10 +17,12 @@ from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
+from pipeline.keys import Keys
 from pipeline.settings import Settings
 
 QUIET_SECONDS = 3.0  # of waiting, before we say what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
+EVERY_SOURCE = "/,hub:*"
 FLOWER_USER = "kindred"
 FLOWER_SAVES = 30_000  # milliseconds between two saves of what Flower has seen
 
@@ -52,7 +54,9 @@ class System:
 def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
     """Returns when it was asked to stop, and all has stopped."""
     settings = load_settings(data)
-    refuse_open_door(host, has_keys=bool(settings.api_keys))
+    has_keys = Keys.of(settings.keys_file, settings.api_keys).needed
+    refuse_open_door(host, has_keys=has_keys)
+    settings = with_sources(settings, has_keys=has_keys)
     with locked(settings.data, say) as lock, Stop() as stop:
         ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
         (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
@@ -75,6 +79,13 @@ def load_settings(data: Path | None) -> Settings:
         raise CommandError(f"KINDRED_{name}: {first['msg']}") from error
     folder = (data or settings.data).expanduser().absolute()
     return settings.model_copy(update={"data": folder})
+
+
+def with_sources(settings: Settings, *, has_keys: bool) -> Settings:
+    """Without keys, who can call is who sits here, and may ingest whatever this user can read."""
+    if has_keys or "sources" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"sources": EVERY_SOURCE})
 
 
 @contextmanager

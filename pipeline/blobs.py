@@ -5,6 +5,7 @@ alike. A blob appears whole or not at all.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
@@ -49,6 +50,11 @@ class Blobs:
         except FileNotFoundError:
             return []
         return sorted(f"{folder}/{PurePosixPath(path).name}" for path in found)
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """All blobs below a folder, in no special order."""
+        for path in self._fs.find(self._path(folder)):
+            yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
 
     def delete(self, name: str) -> None:
         """Removes a blob or everything under a prefix; what is not there is no error."""

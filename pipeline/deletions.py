@@ -9,6 +9,7 @@ first and deletes afterwards. So whichever comes last removes what the other one
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -25,6 +26,8 @@ from pipeline.store import Record, Store
 
 # Images a step: receipt, store, previews. A search that comes between waits for one of them.
 PAGE = 500
+
+_ID = re.compile(r"[0-9a-f-]{36}")
 
 
 def marks_of(image_id: str, metadata: Payload) -> list[str]:
@@ -64,6 +67,8 @@ class Deletions:
 
     def receipt(self, identifier: str) -> Receipt:
         """All that went, also later, when a running job brought it. Raises NotHeld."""
+        if not _ID.fullmatch(identifier):  # it becomes a path
+            raise NotHeld(f"There is no deletion {identifier}.")
         folder = deletion_folder(identifier)
         pages = [
             Receipt.model_validate_json(self.blobs.read(name))

@@ -3,9 +3,13 @@
 KindredError
 ├── BadRequest            400  the call makes no sense as it stands
 │   └── InvalidQuery      422  understood, but not possible: a filter, an id list, a text search
-├── NotHeld               404  no such job, search or image
+├── KeyNeeded             401  no key, or one that is not taken
+├── Forbidden             403  not with this key's role, or not from that address
+├── NotHeld               404  no such job, search, image or key
 ├── Conflict              409  not in this state
+├── TooManyCalls          429  of this key, or by all together; waiting helps
 ├── SourceError           422  a data set, split or column that cannot be read
+│   └── SourceNotAllowed       not among those that KINDRED_SOURCES names
 ├── EncoderError               the model cannot be used as it is
 │   └── EncoderMismatch        the collection was filled by another encoder
 ├── StoreLocked                another worker owns the embedded folder
@@ -14,7 +18,9 @@ KindredError
     ├── LedgerUnavailable      Redis
     ├── StoreUnavailable       Qdrant
     ├── BlobsUnavailable       the blobs' disk or bucket: gone, or full
-    └── DeviceFull             the GPU's memory, which something else holds
+    ├── DeviceFull             the GPU's memory, which something else holds
+    ├── KeysUnavailable        the file of keys is there and cannot be read
+    └── AuditUnavailable       the audit log cannot be written, so nothing may be done
 
 What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
 Messages name ids, fields and files of the operator's, never a patient's metadata.
@@ -53,6 +59,16 @@ class InvalidQuery(BadRequest):
         self.place = place
 
 
+class KeyNeeded(KindredError):
+    status = 401
+    title = "A key is needed"
+
+
+class Forbidden(KindredError):
+    status = 403
+    title = "Not allowed"
+
+
 class NotHeld(KindredError):
     status = 404
     title = "Not found"
@@ -63,9 +79,25 @@ class Conflict(KindredError):
     title = "Not possible in this state"
 
 
+class TooManyCalls(KindredError):
+    """`retry_after` is in seconds."""
+
+    status = 429
+    title = "Too many calls"
+    retryable = True
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class SourceError(KindredError):
     status = 422
     title = "The source cannot be read"
+
+
+class SourceNotAllowed(SourceError):
+    title = "The source is not allowed"
 
 
 class EncoderError(KindredError):
@@ -105,3 +137,11 @@ class BlobsUnavailable(Unavailable):
 
 class DeviceFull(Unavailable):
     title = "The device has no memory left"
+
+
+class KeysUnavailable(Unavailable):
+    title = "The keys cannot be read"
+
+
+class AuditUnavailable(Unavailable):
+    title = "The audit log cannot be written"

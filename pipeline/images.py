@@ -4,7 +4,6 @@ That an image cannot be used is expected, so it is a value (`Unusable`), never a
 uses this module too: it imports Pillow and NumPy, not torch.
 """
 
-import contextlib
 import io
 import logging
 import warnings
@@ -14,9 +13,34 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from PIL.Image import Resampling
 
+from pipeline.bombs import tile_pixels, too_many_scans
+
 # Formats whose decoders are maintained against hostile files. Pillow would also read EPS (through
 # Ghostscript), WMF, PSD and others, which no department sends.
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "PPM")
+FORMATS: tuple[str, ...] = (
+    "JPEG",
+    "PNG",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "WEBP",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+)
+
+# What phones write, where the extra `heic` is installed, for the workers and for the api.
+try:
+    import pillow_heif
+except ImportError:
+    _HEIC = "HEIC is not read here: install Kindred's extra heic, or export as JPEG or PNG"
+else:
+    pillow_heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+    )
+    FORMATS = (*FORMATS, "HEIF")
+    _HEIC = "a HEIC image that is truncated or damaged"
 
 # JPEG's own limit. The work and the memory to resize grow with the longer side: an image one pixel
 # wide and a hundred million high, which a PNG of 100 KB can be, would take 3 GB of coefficients.
@@ -24,6 +48,8 @@ MAX_SIDE = 65_535
 
 # JPEG quality of previews: no artefacts that could be taken for structure, a fifth of a PNG's size.
 PREVIEW_QUALITY = 88
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
 
 # The caller's cap is checked right after opening; Pillow's own would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -43,13 +69,14 @@ class Unusable:
     reason: str
 
 
-EMPTY = Unusable("the file is empty")
+EMPTY = Unusable("there is no file, or it is empty or cannot be read")
 NOT_AN_IMAGE = Unusable("not an image that can be read: JPEG, PNG, TIFF, BMP, GIF, WebP, AVIF, PNM")
 DICOM = Unusable("DICOM is not supported: export the image as PNG, TIFF or JPEG")
-HEIC = Unusable("HEIC is not supported: export the image as PNG, TIFF or JPEG")
+HEIC = Unusable(_HEIC)
 PDF = Unusable("PDF is not supported: export the image as PNG, TIFF or JPEG")
 TOO_MANY_PIXELS = Unusable("more pixels than KINDRED_MAX_PIXELS allows")
 TOO_LONG = Unusable(f"a side is longer than {MAX_SIDE:,} pixels")
+TOO_MANY_SCANS = Unusable("a progressive JPEG of more scans than any program writes")
 BROKEN = Unusable("the image is truncated or damaged")
 NO_MEMORY = Unusable("the image takes more memory than there is")
 
@@ -57,8 +84,15 @@ NO_MEMORY = Unusable("the image takes more memory than there is")
 LEAST_SIDE = 8
 TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
 
-# What people send and Pillow does not read: (offset, magic bytes, what to say).
+# What Pillow does not read, or not in this state: (offset, magic bytes, what to say).
 _SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", BROKEN),
+    (0, b"\xff\xd8\xff", BROKEN),
+    (0, b"II*\0", BROKEN),
+    (0, b"MM\0*", BROKEN),
+    (0, b"GIF8", BROKEN),
+    (8, b"WEBP", BROKEN),
+    (4, b"ftypavi", BROKEN),
     (128, b"DICM", DICOM),
     (4, b"ftyphei", HEIC),
     (4, b"ftyphev", HEIC),
@@ -161,14 +195,21 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
     # KeyboardInterrupt and SystemExit are no Exception, and pass.
     except Exception:  # noqa: BLE001
         return _unreadable(data)
+    return _too_large(opened, data, max_pixels) or opened
+
+
+def _too_large(opened: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Unusable | None:
+    """Why the image would take too much time or memory to decode, as far as its header tells."""
     width, height = opened.size
     if width < 1 or height < 1:
         return BROKEN
-    if width * height > max_pixels:
+    if max(width * height, tile_pixels(opened)) > max_pixels:
         return TOO_MANY_PIXELS
     if max(width, height) > MAX_SIDE:
         return TOO_LONG
-    return opened
+    if opened.format in ("JPEG", "MPO") and too_many_scans(data, width * height, max_pixels):
+        return TOO_MANY_SCANS
+    return None
 
 
 def _unreadable(data: bytes) -> Unusable:
@@ -180,14 +221,21 @@ def _unreadable(data: bytes) -> Unusable:
 
 def _make_upright(image: Image.Image) -> None:
     """Apply the EXIF orientation, in place. It has to come first: `convert` forgets it."""
-    with contextlib.suppress(Exception):  # broken EXIF says nothing against the pixels
+    try:
         ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:  # to go on would be to take it lying
+        raise
+    except Exception:  # noqa: BLE001 - broken EXIF says nothing against the pixels
+        return
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """A new RGB image. CMYK needs no care: Pillow undoes Adobe's inversion while it decodes."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return Image.fromarray(_grey(image)).convert("RGB")
+        grey = _grey(image)
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            grey = 255 - grey  # Pillow does it for 8 bits only, and radiographs come like this
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         # On white, as transformers' processors and every viewer's page do. To just drop the alpha
         # would bring out what lies under it, which nobody has ever seen.

@@ -142,17 +142,18 @@ class Ingest:
                 batch.rejections.append(Rejection(key=key, row=row.number, reason=DELETED))
                 continue
             known = held.get(point_id(key))
-            if known is not None and known.payload.get(RESERVED, {}).get("sha256") == digest:
+            same = known is not None and known.payload.get(RESERVED, {}).get("sha256") == digest
+            if known is not None and same and row.fault is None:
                 _recognise(batch, unit, row, key, known.payload)
             else:
-                prepared = self.pool.submit(self._prepare, row.data, point_id(key))
+                prepared = self.pool.submit(self._prepare, row, point_id(key))
                 batch.candidates.append(Candidate(row, key, digest, row_marks, prepared))
         return batch
 
-    def _prepare(self, data: bytes, point: UUID) -> Prepared | Unusable:
+    def _prepare(self, row: Row, point: UUID) -> Prepared | Unusable:
         """Decoded, resized, and with its preview kept. Runs in the pool."""
         with self.watch.decoding():
-            picture = decode(data, self.settings.max_pixels)
+            picture = row.fault or decode(row.data, self.settings.max_pixels)
             if isinstance(picture, Unusable):
                 return picture
             small = preview(picture, self.settings.preview_pixels)
@@ -214,10 +215,19 @@ def _set_poison_aside(unit: Unit, reader: Reader) -> tuple[Progress, list[Reject
     progress = unit.progress
     if unit.crashes < TRIES or progress.cursor >= unit.stop:
         return progress, []
-    [row] = reader.read(progress.cursor, progress.cursor + 1)
-    logger.warning("row set aside", extra={"job": unit.lease.job, "row": row.number})
-    rejection = Rejection(key=row.key or sha256(row.data), row=row.number, reason=POISON)
-    return replace(progress, cursor=row.number + 1, rejected=progress.rejected + 1), [rejection]
+    number = progress.cursor
+    logger.warning("row set aside", extra={"job": unit.lease.job, "row": number})
+    rejection = Rejection(key=_key_of(number, reader), row=number, reason=POISON)
+    return replace(progress, cursor=number + 1, rejected=progress.rejected + 1), [rejection]
+
+
+def _key_of(number: int, reader: Reader) -> str:
+    """A row's key; where reading it is what ends the workers, its number."""
+    try:
+        [row] = reader.read(number, number + 1)
+        return row.key or sha256(row.data)
+    except Exception:  # noqa: BLE001 - raised once more it would be set aside for ever
+        return f"#{number}"
 
 
 def _recognise(batch: Batch, unit: Unit, row: Row, key: str, stored: Payload) -> None:

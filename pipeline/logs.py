@@ -3,7 +3,7 @@
 import logging
 import sys
 import traceback
-from typing import Literal
+from typing import Any, Literal
 
 # What every record has anyway; the rest came in through `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -19,6 +19,10 @@ class _Line(logging.Formatter):
         line = super().format(record)
         extra = {k: v for k, v in vars(record).items() if k not in _STANDARD}
         return line + "".join(f" {name}={value}" for name, value in sorted(extra.items()))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        """Libraries log what they did not expect; its text can quote data, and its place cannot."""
+        return where(ei[1]) if ei[1] is not None else ""
 
 
 def configure(level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]) -> None:

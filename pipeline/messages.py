@@ -23,8 +23,9 @@ MAX_IDS = 10_000
 MAX_EXAMPLES = 100
 MAX_PICTURES = 16
 MAX_GROUP = 100
+MAX_ID = 1000  # characters
 
-ImageId = Annotated[str, Field(min_length=1, max_length=1000)]
+ImageId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 FieldName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 # How examples are combined, in Qdrant's words: one search from 2 mean(positive) - mean(negative),
@@ -173,6 +174,12 @@ class SearchQuery(Message):
             "near-duplicates are not grouped: leave out group_by or max_hash_distance",
         )
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The ids of the held images that it starts from."""
+        own = () if self.image_id is None else (self.image_id,)
+        return (*own, *self.positive, *self.negative)
+
     def check_target(self, pictures: int) -> None:
         """Raises InvalidQuery unless exactly one thing is searched for, with what suits it.
 
@@ -232,7 +239,7 @@ class ImageAsk(Message):
     """One image's metadata, and where its preview lies."""
 
     kind: Literal["image"] = "image"
-    image_id: str = Field(min_length=1, max_length=1000)
+    image_id: ImageId
 
 
 class Deletion(Message):

@@ -46,7 +46,7 @@ class Origins:
 
     def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
         """The held images that are named, by image id. Raises NotHeld for one that is not held."""
-        wanted = {image_id: point_id(image_id) for s in searches for image_id in _named(s)}
+        wanted = {image_id: point_id(image_id) for s in searches for image_id in s.named}
         held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
         for image_id, point in wanted.items():
             if point not in held:
@@ -138,12 +138,6 @@ class Origins:
         if not np.isfinite(vector).all() or not vector.any():
             raise InvalidQuery("The vector must be finite and not all zero.", ("vector",))
         return vector
-
-
-def _named(search: SearchQuery) -> tuple[str, ...]:
-    """The image ids that a search starts from."""
-    own = () if search.image_id is None else (search.image_id,)
-    return (*own, *search.positive, *search.negative)
 
 
 def _vector(record: Record) -> Vectors:

@@ -6,9 +6,12 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipeline.addresses import is_loopback
 
 Pooling = Literal["auto", "mean", "cls", "projection"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -29,11 +32,18 @@ _PLACEHOLDERS = frozenset(
 )
 
 
+SHORTEST_KEY = 16  # characters: shorter ones could be guessed
+
+
 class Settings(BaseSettings):
     """One frozen object. Times are in seconds unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KINDRED_", frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix="KINDRED_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # it can be a secret, and errors end up in logs
     )
 
     data: Path = Field(Path(".kindred"), description="Folder for everything that is kept")
@@ -98,7 +108,25 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         repr=False,
-        description="Keys that may call the api, separated by commas; none: no check",
+        description="Keys of the role admin, separated by commas, beside those of `kindred keys`",
+    )
+    rate_limit: int = Field(600, ge=0, description="Calls a minute that a key may make; 0: any")
+    search_backlog: int = Field(
+        200, ge=1, description="Searches that may wait for a worker; more are refused for now"
+    )
+    sources: str = Field(
+        "hub:*",
+        description="What may be ingested: folders, and data sets of the hub as hub:ORG/NAME "
+        "with *, separated by commas",
+    )
+    audit_log: str | None = Field(
+        None,
+        description="Who called what, in JSON lines; - is standard output; "
+        "default DATA/logs/audit.jsonl",
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses of proxies that are believed about the caller's address and https",
     )
 
     @field_validator("api_keys", mode="before")
@@ -116,12 +144,38 @@ class Settings(BaseSettings):
                 raise ValueError("this is a placeholder: generate a secret, as docs/deploy.md says")
         return value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _refuse_short_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(key) < SHORTEST_KEY for key in keys):
+            raise ValueError(f"a key needs {SHORTEST_KEY} characters, drawn as docs/deploy.md says")
+        return keys
+
+    @field_validator("redis_url")
+    @classmethod
+    def _refuse_open_redis(cls, url: str) -> str:
+        """A Redis that listens for others must ask who they are."""
+        parts = urlsplit(url)
+        local = parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
+        if not local and not parts.password:
+            raise ValueError("a Redis that other machines reach needs a password: redis://:…@host")
+        return url
+
     @property
     def broker_url(self) -> str:
         """The Redis URL in kombu's spelling, which names sockets differently from redis-py."""
         if self.redis_url.startswith("unix://"):
             return "redis+socket://" + self.redis_url.removeprefix("unix://")
         return self.redis_url
+
+    @property
+    def keys_file(self) -> Path:
+        return self.data.absolute() / "keys.json"
+
+    @property
+    def audit_file(self) -> str:
+        """A path, or - for standard output."""
+        return self.audit_log or str(self.data.absolute() / "logs" / "audit.jsonl")
 
     @property
     def blobs(self) -> str:

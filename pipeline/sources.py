@@ -6,23 +6,32 @@ a broken image is only one row's fault.
 
 import json
 import math
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.constants import HF_HUB_CACHE
 
+from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError
 from pipeline.identity import ID_COLUMNS, row_key
-from pipeline.messages import DatasetSource, Manifest, Payload, Source, UploadSource
+from pipeline.images import Unusable
+from pipeline.messages import MAX_ID, DatasetSource, Manifest, Payload, Source, UploadSource
 
 RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
+
+# Bytes of one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
+MAX_FILE = 1_000_000_000
+
+BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
 
 datasets.disable_progress_bars()
 
@@ -31,7 +40,8 @@ datasets.disable_progress_bars()
 class Row:
     """One image as it came; no bytes where there is nothing to decode.
 
-    `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies.
+    `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies;
+    `fault` is why the row cannot be taken, whatever the image is like.
     """
 
     number: int
@@ -39,6 +49,7 @@ class Row:
     data: bytes
     metadata: Payload
     blob: str | None = None
+    fault: Unusable | None = None
 
 
 class Reader(Protocol):
@@ -47,11 +58,11 @@ class Reader(Protocol):
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
 
 
-def open_source(source: Source, blobs: Blobs, cache: Path) -> Reader:
+def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
     """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
     if isinstance(source, UploadSource):
         return _UploadReader(source, blobs)
-    return _DatasetReader(source, cache)
+    return _DatasetReader(source, cache, allowed)
 
 
 class SourceCache:
@@ -75,41 +86,43 @@ class SourceCache:
 
 
 class _DatasetReader:
-    def __init__(self, source: DatasetSource, cache: Path) -> None:
-        self._name, table = _load(source, cache)
+    def __init__(self, source: DatasetSource, cache: Path, allowed: AllowedSources) -> None:
+        self._name, table = _load(source, cache, allowed)
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
+        self._folders = _folders(source, cache, allowed)
         # In a folder of images a row's number changes with every file added; its bytes do not.
         self._numbered = table.info.builder_name != "imagefolder"
-        self._labels = {
-            name: feature
-            for name, feature in table.features.items()
-            if isinstance(feature, datasets.ClassLabel)
-        }
-        table = table.cast_column(self._image, datasets.Image(decode=False))
-        self._table = table.select(range(min(len(table), source.limit or len(table))))
+        features = table.features
+        self._labels = {n: f for n, f in features.items() if isinstance(f, datasets.ClassLabel)}
+        pictures = {n for n, f in features.items() if isinstance(f, datasets.Image)}
+        table = table.remove_columns(sorted(pictures - {self._image, self._id}))
+        table = table.select(range(min(len(table), source.limit or len(table))))
+        # As it lies on the disk: `datasets` would decode every picture, sound and film it finds,
+        # and one that is broken would cost the whole batch.
+        self._table = table.with_format("arrow")
         self._split = source.split
 
     def __len__(self) -> int:
         return len(self._table)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
-        columns = self._table[start:stop]
+        table = self._table[start:stop]
+        columns = {name: _values(table.column(name)) for name in table.column_names}
         for offset in range(stop - start):
             values = {name: column[offset] for name, column in columns.items()}
-            data = _bytes(values.pop(self._image))
-            yield Row(start + offset, self._key(start + offset, values), data, self._clean(values))
-
-    def _key(self, number: int, values: Payload) -> str | None:
-        own = values.get(self._id) if self._id else None
-        if own is not None and str(own):
-            return str(own)
-        return row_key(self._name, self._split, number) if self._numbered else None
+            data = _bytes(values.pop(self._image), self._folders)
+            key, fault = _own_id([values.get(self._id)] if self._id else [])
+            if key is None and self._numbered:
+                key = row_key(self._name, self._split, start + offset)
+            yield Row(start + offset, key, data, self._clean(values), fault=fault)
 
     def _clean(self, values: Payload) -> Payload:
         for name, label in self._labels.items():
             if values.get(name) is not None:
-                values[name] = label.int2str(values[name])
+                # -1 is the custom for "not labelled"; other numbers without a name are a mistake.
+                known = 0 <= values[name] < label.num_classes
+                values[name] = label.int2str(values[name]) if known else None
         return clean(values)
 
 
@@ -124,9 +137,9 @@ class _UploadReader:
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):
             file = self._files[number]
-            own = next((file.metadata[c] for c in ID_COLUMNS if file.metadata.get(c)), None)
-            key = None if own is None else str(own)
-            yield Row(number, key, self._data(file.blob), clean(dict(file.metadata)), file.blob)
+            key, fault = _own_id(file.metadata.get(column) for column in ID_COLUMNS)
+            metadata = clean(dict(file.metadata))
+            yield Row(number, key, self._data(file.blob), metadata, file.blob, fault)
 
     def _data(self, blob: str) -> bytes:
         try:
@@ -135,18 +148,16 @@ class _UploadReader:
             return b""
 
 
-def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
+def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any]:
     """The data set's name in keys, and its table."""
-    path = Path(source.dataset).expanduser()
-    local = path.exists()
-    name = str(path.resolve()) if local else source.dataset
+    allowed.check(source.dataset)
+    local = is_folder(source.dataset)
+    name = str(allowed.real(source.dataset)) if local else source.dataset
     try:
-        if not local:
-            return name, datasets.load_dataset(name, split=source.split, revision=source.revision)
-        where = {"cache_dir": str(cache), "split": source.split}
-        if path.is_file():
-            return name, datasets.load_dataset(_format(path), data_files=name, **where)
-        return name, datasets.load_dataset(name, **where)
+        builder = _builder(name, source, cache) if local else _hub_builder(source)
+        _check_files(builder, name, allowed)
+        _prepare(builder, name)
+        return name, builder.as_dataset(split=source.split)
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -159,6 +170,52 @@ def _load(source: DatasetSource, cache: Path) -> tuple[str, Any]:
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: {_first_line(error)}") from error
+    except SourceError:
+        raise
+    except Exception as error:  # whatever its parsers stumble over; it would do so again
+        raise SourceError(f"{name}: it cannot be read ({type(error).__name__}).") from error
+
+
+def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
+    """Where files that its cells name may lie, after all links; relative names start at the first.
+
+    A cell can name any path. Of a folder's data set it gets what the operator allows, of one from
+    the hub what the library has fetched.
+    """
+    if not is_folder(source.dataset):
+        return tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE))
+    path = allowed.real(source.dataset)
+    own = path if path.is_dir() else path.parent
+    return (own, *allowed.folders, cache.resolve())
+
+
+def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
+    path = Path(name)
+    if path.is_file():
+        return datasets.load_dataset_builder(_format(path), data_files=name, cache_dir=str(cache))
+    if not path.exists():
+        raise FileNotFoundError
+    return datasets.load_dataset_builder(name, cache_dir=str(cache))
+
+
+def _hub_builder(source: DatasetSource) -> Any:
+    return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+
+
+def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
+    """Before anything of them is read. Raises SourceNotAllowed."""
+    for files in (builder.config.data_files or {}).values():
+        for file in files:
+            allowed.check_file(name, str(file))
+
+
+def _prepare(builder: Any, name: str) -> None:
+    try:
+        builder.download_and_prepare()
+    except ValueError as error:  # these can quote the names of files, and what stands in them
+        raise SourceError(
+            f"{name}: its files do not make up one data set; metadata need a column file_name."
+        ) from error
 
 
 def _format(path: Path) -> str:
@@ -188,14 +245,43 @@ def _id_column(table: Any, wanted: str | None) -> str | None:
     return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
 
 
-def _bytes(image: Any) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode."""
+def _values(column: Any) -> list[Any]:
+    """A column's cells; None for one of which Python has no value, as text that is no UTF-8."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, ArithmeticError):
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def _own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
+    """The first that is an id, or what is wrong with it. NaN, lists and the like are none."""
+    for own in candidates:
+        usable = isinstance(own, str | int | float) and not isinstance(own, bool)
+        if not usable or own == "" or own != own:  # NaN
+            continue
+        key = str(own)
+        return (None, BAD_ID) if len(key) > MAX_ID or key in (".", "..") else (key, None)
+    return None, None
+
+
+def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
+    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may."""
     if image is None:
         return b""
     if image.get("bytes") is not None:
         return bytes(image["bytes"])
     try:
-        return Path(image["path"]).read_bytes()
+        path = Path(os.path.realpath(folders[0] / image["path"]))
+        # A device or a pipe could be read without end.
+        readable = path.is_file() and path.stat().st_size <= MAX_FILE
+        return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
     except (OSError, TypeError, ValueError):
         return b""
 
@@ -205,7 +291,7 @@ class _Cleaner:
     """JSON as Qdrant takes it: what is missing is absent, numbers are finite, text is bounded."""
 
     depth: int = 8
-    text: int = field(default=65_536)
+    text: int = 65_536
 
     def value(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
@@ -215,7 +301,8 @@ class _Cleaner:
         if isinstance(value, bool):
             return value
         if isinstance(value, int):
-            return value if -(2**63) <= value < 2**63 else float(value)
+            # A number that Qdrant cannot hold is an id of some kind: as text it stays exact.
+            return value if -(2**63) <= value < 2**63 else str(value)[: self.text]
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if isinstance(value, (datetime, date)):
@@ -237,7 +324,10 @@ def clean(values: Payload) -> Payload:
     """Metadata as it is stored: under its own names, absent where it is missing."""
     cleaned = _Cleaner().mapping(values)
     if RESERVED in cleaned:
-        cleaned[f"{RESERVED}_"] = cleaned.pop(RESERVED)
+        other = f"{RESERVED}_"
+        while other in cleaned:
+            other += "_"
+        cleaned[other] = cleaned.pop(RESERVED)
     return cleaned
 
 

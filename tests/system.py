@@ -52,6 +52,7 @@ class System:
             "HEARTBEAT_SECONDS": "0.3",
             "RECONCILE_SECONDS": "0.3",
             "LOG_LEVEL": "DEBUG",
+            "SOURCES": "/,hub:*",
             **settings,
         }
         self.environment = module_environment(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from pipeline.allowed import AllowedSources
 from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
 from pipeline.deletions import Deletions
@@ -91,6 +92,7 @@ class Runtime:
         fields = Fields(store, settings.index_schema)
         watch = Watch()
         deletions = Deletions(store, blobs, ledger.tombstones, fields)
+        allowed = AllowedSources.of(settings.sources)
         return cls(
             settings=settings,
             name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
@@ -98,7 +100,7 @@ class Runtime:
             encoder=encoder,
             store=store,
             blobs=blobs,
-            sources=SourceCache(lambda source: open_source(source, blobs, cache)),
+            sources=SourceCache(lambda source: open_source(source, blobs, cache, allowed)),
             pool=pool,
             answers=Answers(encoder, store, blobs, settings, fields, deletions, watch),
             ingest=Ingest(

@@ -1,24 +1,34 @@
 """Deletions: images, a lesion or a patient, or whatever fits a filter, gone for good."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.access import require
 from api.asking import JSON, ask_and_wait, preferred_wait
+from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import DeletionView
 from pipeline.errors import NotHeld
 from pipeline.ledger import AskRecord
 from pipeline.messages import DeleteAsk, Deletion, LiftAsk, Receipt, ReceiptAsk
 
-router = APIRouter(prefix="/v1/deletions", tags=["deletions"])
+router = APIRouter(prefix="/v1/deletions", tags=["deletions"], dependencies=[require("admin")])
 
 
-@router.post("", status_code=202)
+_DONE: dict[int | str, dict[str, Any]] = {
+    200: {"model": DeletionView, "description": "Settled within `Prefer: wait=N` seconds"}
+}
+
+
+@router.post("", status_code=202, responses=_DONE)
 async def delete(
-    wanted: Deletion, request: Request, services: ServicesDep, response: Response
+    wanted: Deletion, request: Request, services: ServicesDep, response: Response, entry: EntryDep
 ) -> DeletionView:
     """From store, previews and uploads; what went is listed, and is not ingested again."""
-    identifier = new_id()
+    identifier = entry.deletion = new_id()
+    entry.images = list(wanted.image_ids or ())
     ask = DeleteAsk(id=identifier, wanted=wanted)
     await run_in_threadpool(services.submit, ask, identifier)
     response.headers["Location"] = f"/v1/deletions/{identifier}"
@@ -26,23 +36,25 @@ async def delete(
     record = await services.waiting.settled(identifier, wait)
     if record.final and wait:
         response.status_code = 200
-    return await _view(services, identifier, record)
+    view = await _view(services, identifier, record)
+    entry.shown = list(view.image_ids or ())
+    return view
 
 
-@router.get("/{identifier}")
-async def one(identifier: str, request: Request, services: ServicesDep) -> DeletionView:
+@router.get("/{deletion}")
+async def one(deletion: str, request: Request, services: ServicesDep) -> DeletionView:
     """The receipt: what has gone, also rows that a running job brought afterwards."""
     try:
-        record = await services.waiting.settled(identifier, preferred_wait(request))
+        record = await services.waiting.settled(deletion, preferred_wait(request))
     except NotHeld:  # receipts are kept for longer than the record of who asked
         record = None
-    return await _view(services, identifier, record)
+    return await _view(services, deletion, record)
 
 
-@router.post("/{identifier}/lift", response_model=Receipt)
-async def lift(identifier: str, services: ServicesDep) -> Response:
+@router.post("/{deletion}/lift", response_model=Receipt)
+async def lift(deletion: str, services: ServicesDep) -> Response:
     """Lets what went be ingested again. It brings nothing back by itself."""
-    body = await ask_and_wait(services, LiftAsk(id=identifier))
+    body = await ask_and_wait(services, LiftAsk(id=deletion))
     return Response(body, media_type=JSON)
 
 

@@ -1,6 +1,7 @@
 """What supervisors and operators ask. No key is needed, and no patient's data is in it."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from api.services import Services, ServicesDep
@@ -29,7 +30,7 @@ def ready(services: ServicesDep) -> dict[str, str | int]:
     return {"status": "ready", "workers": len(workers)}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(services: ServicesDep) -> Response:
     """Prometheus text format."""
     return Response(generate_latest(_registry(services)), media_type="text/plain; version=0.0.4")

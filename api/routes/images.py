@@ -1,12 +1,15 @@
 """Images: uploads as jobs, pages of what is held, one image, its preview, and its removal."""
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
-from pydantic import TypeAdapter
+from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 
+from api.access import require
 from api.asking import parse, passed_on
+from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import JobView
 from pipeline.blobs import preview_name, upload_folder
@@ -14,6 +17,7 @@ from pipeline.errors import InvalidQuery, NotHeld
 from pipeline.filters import Filter
 from pipeline.identity import point_id, sha256
 from pipeline.messages import (
+    MAX_ID,
     MAX_LIMIT,
     CollectionAnswer,
     CollectionAsk,
@@ -31,26 +35,46 @@ from pipeline.messages import (
     UploadSource,
 )
 
-router = APIRouter(prefix="/v1", tags=["images"])
+router = APIRouter(prefix="/v1", tags=["images"], dependencies=[require("search")])
 
 MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
 
 FilterText = Annotated[str | None, Query(description="Qdrant's filter JSON")]
 
-_metadata: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])
+
+class _AnyText(Convertor[str]):
+    """An id can hold slashes, as %2F or as they are, and newlines, where Starlette's own stops."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
 
 
-@router.post("/images", status_code=202)
+register_url_convertor("any", _AnyText())
+
+ImageIdPath = Annotated[str, Path(min_length=1, max_length=MAX_ID)]
+
+Metadata = dict[str, JsonValue]
+
+_metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
+
+
+@router.post("/images", status_code=202, dependencies=[require("ingest")])
 def upload(
     files: Annotated[list[UploadFile], File(max_length=MAX_FILES)],
     services: ServicesDep,
     response: Response,
+    entry: EntryDep,
     metadata: Annotated[str | None, Form(description="JSON list, one object a file")] = None,
 ) -> JobView:
     """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
     described = _described(metadata, len(files))
-    job = new_id()
+    job = entry.job = new_id()
     kept = tuple(
         _keep(services, f"{upload_folder(job)}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
@@ -65,6 +89,7 @@ def upload(
 @router.get("/images", response_model=ImagesAnswer)
 async def held(
     services: ServicesDep,
+    entry: EntryDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     filter: FilterText = None,  # noqa: A002
@@ -72,17 +97,28 @@ async def held(
 ) -> Response:
     """A page of what is held, in the order of point ids."""
     ask = ImagesAsk(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
-    return await passed_on(services, ask)
+    return await passed_on(services, ask, entry)
 
 
-# Ids can hold slashes, so the longer path is tried first.
+# The longer path is tried first, since an id can hold slashes.
 @router.get(
-    "/images/{image_id:path}/preview",
+    "/images/{image_id:any}/preview",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not changed"}},
 )
-def preview(image_id: str, request: Request, services: ServicesDep) -> Response:
+async def preview(
+    image_id: ImageIdPath, request: Request, services: ServicesDep, entry: EntryDep
+) -> Response:
     """A JPEG of the whole picture, made smaller."""
+    if not request.scope["raw_path"].endswith(b"/preview"):
+        if len(image_id) > MAX_ID - len("/preview"):
+            raise NotHeld("This image is not held.")
+        # An id that ends so, written with %2F.
+        return await one(f"{image_id}/preview", services, entry)
+    return await run_in_threadpool(_preview, image_id, request, services)
+
+
+def _preview(image_id: str, request: Request, services: Services) -> Response:
     try:
         data = services.blobs.read(preview_name(point_id(image_id)))
     except FileNotFoundError:
@@ -94,13 +130,13 @@ def preview(image_id: str, request: Request, services: ServicesDep) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/images/{image_id:path}", response_model=HeldImage)
-async def one(image_id: str, services: ServicesDep) -> Response:
-    return await passed_on(services, ImageAsk(image_id=image_id))
+@router.get("/images/{image_id:any}", response_model=HeldImage)
+async def one(image_id: ImageIdPath, services: ServicesDep, entry: EntryDep) -> Response:
+    return await passed_on(services, ImageAsk(image_id=image_id), entry)
 
 
-@router.delete("/images/{image_id:path}", response_model=Receipt)
-async def delete(image_id: str, services: ServicesDep) -> Response:
+@router.delete("/images/{image_id:any}", response_model=Receipt, dependencies=[require("admin")])
+async def delete(image_id: ImageIdPath, services: ServicesDep) -> Response:
     """Gone for good, as by `POST /v1/deletions`; 404 if it is not held."""
     wanted = Deletion(image_ids=(image_id,))
     return await passed_on(services, DeleteAsk(id=new_id(), wanted=wanted, held=True))
@@ -125,19 +161,21 @@ def _condition(text: str | None) -> Filter | None:
     return None if text is None else parse(Filter, text.encode(), ("filter",))
 
 
-def _keep(services: Services, blob: str, data: bytes, metadata: dict[str, Any]) -> UploadedFile:
+def _keep(services: Services, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
     services.blobs.write(blob, data)
     return UploadedFile(blob=blob, sha256=sha256(data), metadata=metadata)
 
 
-def _described(metadata: str | None, files: int) -> list[dict[str, Any]]:
+def _described(metadata: str | None, files: int) -> list[Metadata]:
     if metadata is None:
         return [{} for _ in range(files)]
     try:
-        described = _metadata.validate_python(json.loads(metadata))
-    except (ValueError, RecursionError):
-        raise InvalidQuery("metadata must be a JSON list of objects.", ("metadata",)) from None
+        described = _metadata.validate_json(metadata)
+    except ValidationError:
+        raise InvalidQuery(
+            "This must be a JSON list of objects, in UTF-8 and at most 200 deep.", ("metadata",)
+        ) from None
     if len(described) != files:
-        detail = f"metadata describes {len(described)} files, but {files} were sent."
+        detail = f"This describes {len(described)} files, but {files} were sent."
         raise InvalidQuery(detail, ("metadata",))
     return described

@@ -4,25 +4,30 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.access import require
+from api.audit import EntryDep
 from api.services import ServicesDep, new_id
 from api.views import JobsView, JobView, RejectionsView
 from pipeline.ledger.jobs import Action
 from pipeline.messages import DatasetSource
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[require("ingest")])
 
 # Between two looks at a job that is watched, in seconds.
 EVENT_INTERVAL = 0.5
 
 
 @router.post("", status_code=202)
-def create(source: DatasetSource, services: ServicesDep, response: Response) -> JobView:
-    """Ingests a hub data set, or a folder that the workers can see."""
-    job = new_id()
+def create(
+    source: DatasetSource, services: ServicesDep, response: Response, entry: EntryDep
+) -> JobView:
+    """Ingests a hub data set, or a folder that the workers see, if KINDRED_SOURCES allows it."""
+    services.allowed.check(source.dataset)
+    job = entry.job = new_id()
     services.start_job(job, source)
     response.headers["Location"] = f"/v1/jobs/{job}"
     return JobView.of(services.ledger.jobs.get(job))
@@ -43,15 +48,22 @@ def one(job: str, services: ServicesDep) -> JobView:
 def rejections(
     job: str,
     services: ServicesDep,
-    cursor: Annotated[int, Query(ge=0)] = 0,
+    entry: EntryDep,
+    cursor: Annotated[int, Query(ge=0, lt=2**64)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""
     page, following = services.ledger.jobs.rejections(job, cursor, limit)
+    entry.shown = [rejection.key for rejection in page]
     return RejectionsView(rejections=page, cursor=following)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse)
+def _known(job: str, services: ServicesDep) -> None:
+    """Before the answer begins: afterwards there is no telling that there is no such job."""
+    services.ledger.jobs.get(job)
+
+
+@router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
 async def events(job: str, services: ServicesDep) -> AsyncIterable[ServerSentEvent]:
     """The job whenever it has changed, until it is final."""
     sent: JobView | None = None

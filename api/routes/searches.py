@@ -1,14 +1,17 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
+from api.access import require
 from api.asking import JSON, answer, documented, parse, preferred_wait
+from api.audit import Entry, EntryDep, images_in
 from api.services import Services, ServicesDep, new_id
 from api.views import SearchView
 from pipeline.blobs import ask_folder
@@ -24,7 +27,7 @@ from pipeline.messages import (
     SearchQuery,
 )
 
-router = APIRouter(prefix="/v1/searches", tags=["searches"])
+router = APIRouter(prefix="/v1/searches", tags=["searches"], dependencies=[require("search")])
 
 ASK_KINDS = ("search", "batch")
 
@@ -57,44 +60,59 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=202, response_model=SearchView, openapi_extra=_BODY)
-async def search(request: Request, services: ServicesDep) -> Response:
+_SETTLED: dict[int | str, dict[str, Any]] = {
+    200: {"model": SearchView, "description": "Settled within `Prefer: wait=N` seconds"}
+}
+
+
+@router.post(
+    "", status_code=202, response_model=SearchView, responses=_SETTLED, openapi_extra=_BODY
+)
+async def search(request: Request, services: ServicesDep, entry: EntryDep) -> Response:
     """By pictures sent along (multipart), or by what the query names (JSON)."""
+    await run_in_threadpool(services.refuse_when_full)  # before a body is read and kept
     identifier = new_id()
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         ask = await _upload(request, services, identifier)
     else:
         ask = SearchAsk(query=parse(SearchQuery, await request.body()))
         ask.query.check_target(pictures=0)
-    return await _accept(ask, identifier, request, services)
+    entry.images = list(ask.query.named)
+    return await _accept(ask, identifier, request, services, entry)
 
 
-@router.post("/batch", status_code=202, response_model=SearchView)
-async def batch(body: BatchRequest, request: Request, services: ServicesDep) -> Response:
+@router.post("/batch", status_code=202, response_model=SearchView, responses=_SETTLED)
+async def batch(
+    body: BatchRequest, request: Request, services: ServicesDep, entry: EntryDep
+) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
+    await run_in_threadpool(services.refuse_when_full)
     for number, query in enumerate(body.searches):
         try:
             query.check_target(pictures=0)
         except InvalidQuery as error:
             raise InvalidQuery(str(error), ("searches", number, *error.place)) from None
     ask = BatchAsk(searches=body.searches)
-    return await _accept(ask, new_id(), request, services)
+    entry.images = [image_id for query in body.searches for image_id in query.named]
+    return await _accept(ask, new_id(), request, services, entry)
 
 
 @router.get("/{identifier}", response_model=SearchView)
-async def one(identifier: str, request: Request, services: ServicesDep) -> Response:
+async def one(
+    identifier: str, request: Request, services: ServicesDep, entry: EntryDep
+) -> Response:
     """The search as it stands; with `Prefer: wait=N`, as soon as it is settled."""
     record = await services.waiting.settled(identifier, preferred_wait(request))
-    return await run_in_threadpool(_settled, services, record)
+    return await run_in_threadpool(_settled, services, record, entry)
 
 
 async def _accept(
-    ask: SearchAsk | BatchAsk, identifier: str, request: Request, services: Services
+    ask: SearchAsk | BatchAsk, identifier: str, request: Request, services: Services, entry: Entry
 ) -> Response:
     await run_in_threadpool(services.submit, ask, identifier)
     wait = preferred_wait(request)
     record = await services.waiting.settled(identifier, wait)
-    response = await run_in_threadpool(_settled, services, record)
+    response = await run_in_threadpool(_settled, services, record, entry)
     response.headers["Location"] = f"/v1/searches/{identifier}"
     if record.final and wait:
         response.headers["Preference-Applied"] = f"wait={wait:.0f}"
@@ -105,17 +123,30 @@ async def _accept(
 
 
 async def _upload(request: Request, services: Services, identifier: str) -> SearchAsk:
-    async with request.form(max_files=MAX_PICTURES, max_fields=1) as form:
+    async with _form(request) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
             raise BadRequest("The form takes the fields image and query only.")
         images, text = form.getlist("image"), form.get("query", "{}")
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
-        query = parse(SearchQuery, text.encode(), ("query",))
+        query = parse(SearchQuery, text.encode(errors="replace"), ("query",))
         query.check_target(len(images))
         files = [await _bytes(image) for image in images]
     return await run_in_threadpool(_keep, services, identifier, files, query)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """Raises BadRequest for one in an encoding that its parser stumbles over."""
+    try:
+        form = await request.form(max_files=MAX_PICTURES, max_fields=1)
+    except UnicodeError:
+        raise BadRequest("The form is in no encoding that can be read.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _bytes(image: UploadFile | str) -> bytes:
@@ -138,10 +169,13 @@ def _keep(
     return SearchAsk(query=query, images=tuple(blobs))
 
 
-def _settled(services: Services, record: AskRecord) -> Response:
-    """The search as it stands. What the worker wrote is passed on unread."""
+def _settled(services: Services, record: AskRecord, entry: Entry) -> Response:
+    """The search as it stands, with what the worker wrote."""
+    entry.search = record.id
     view = SearchView(id=record.id, state=record.state, error=record.error)
     if record.state != "succeeded" or record.kind not in ASK_KINDS:
         return Response(view.model_dump_json(), media_type=JSON)
     head = view.model_dump_json(exclude={"results"}).encode()
-    return Response(head[:-1] + b"," + answer(services, record)[1:], media_type=JSON)
+    results = answer(services, record)
+    entry.shown = images_in(results)
+    return Response(head[:-1] + b"," + results[1:], media_type=JSON)

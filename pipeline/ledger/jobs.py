@@ -154,7 +154,7 @@ class JobLedger:
 
     def steer(self, job: str, action: Action) -> JobRecord:
         """Raises NotHeld for an unknown job and Conflict where its state does not allow that."""
-        state = self._script("steer", job, action)
+        state = self._script("steer", _checked(job), action)
         if state is None:
             raise _unknown(job)
         if state.startswith("!"):
@@ -163,7 +163,7 @@ class JobLedger:
 
     def get(self, job: str) -> JobRecord:
         with reachable():
-            fields: dict[str, str] = self._script.redis.hgetall(f"kindred:job:{job}")
+            fields: dict[str, str] = self._script.redis.hgetall(f"kindred:job:{_checked(job)}")
         if not fields:
             raise _unknown(job)
         return _record(job, fields)
@@ -191,6 +191,13 @@ class JobLedger:
 
 def _args(lease: Lease) -> tuple[str, int, str]:
     return lease.job, lease.unit, lease.token
+
+
+def _checked(job: str) -> str:
+    """Ours have no colon, and with one the key would be that of something else of a job's."""
+    if ":" in job:
+        raise _unknown(job)
+    return job
 
 
 def _unknown(job: str) -> NotHeld:

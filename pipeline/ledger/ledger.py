@@ -3,13 +3,14 @@
 from pipeline.ledger.asks import AskLedger
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.script import Script, reachable
+from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.settings import Settings
 
 
 class Ledger:
-    """`jobs`, `asks` and `workers` share a connection pool and one Lua script.
+    """`jobs`, `asks` and `workers` share one Lua script, and all of it one connection pool.
 
     `patience`: for how many seconds a change waits for Redis to come back; a worker has some.
     """
@@ -26,6 +27,8 @@ class Ledger:
             keep=settings.result_ttl,
             lease=settings.lease_seconds,
         )
+        self.sessions = SessionLedger(self._script.redis)
+        self.calls = CallLedger(self._script.redis)
 
     def ping(self) -> None:
         """Raises LedgerUnavailable when Redis is away."""

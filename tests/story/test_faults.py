@@ -1,11 +1,13 @@
 """What goes wrong around the system, and what must hold all the same."""
 
 import io
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -177,7 +179,7 @@ def test_a_truncated_upload_fails_its_search_and_says_why(system: System) -> Non
         ({"limit": 10_000}, "limit"),
         ({"score_threshold": 3}, "score_threshold"),
         ({"limt": 3}, "limt"),
-        ({"text": "melanoma"}, "query"),
+        ({"text": "melanoma"}, "image_id"),
     ],
 )
 def test_a_query_that_makes_no_sense_names_the_place(
@@ -235,22 +237,70 @@ def test_a_worker_with_another_encoder_is_refused(
     assert str(encoder) in refused.stderr
 
 
-def test_no_patient_data_in_redis_or_logs(system: System, tmp_path: Path) -> None:
-    rows = [
-        {"image": jpeg(31), "image_id": "P1", "dx": MARK},
-        {"image": b"broken", "image_id": "P2", "dx": MARK},
-    ]
-    system.ingest(_parquet(tmp_path, rows))
-    found = system.search([jpeg(31)], filter={"must": [{"key": "dx", "match": {"value": MARK}}]})
-    assert [hit["payload"]["dx"] for hit in found["results"]] == [MARK]
-    system.http.get("/v1/images", params={"filter": f'{{"must": [{{"key": "{MARK}"}}]}}'})
+def test_patients_data_stay_where_they_belong(system: System, tmp_path: Path) -> None:
+    """Marks in metadata, in the names of files and in queries; all that is kept beside is read."""
+    said = _plant(system, tmp_path)
 
     redis = system.client()
     dumps = b"".join(_dump(redis, key) for key in redis.scan_iter())
     assert b"P2" in dumps  # ids are there, so the look was a real one
     assert MARK.encode() not in dumps
     assert "P1" not in system.logs()
+    assert "DEBUG" in system.logs()
     assert MARK not in system.logs()
+    audit = (system.folder / "logs" / "audit.jsonl").read_text()
+    assert "P1" in audit
+    assert MARK not in audit
+    metrics = system.http.get("/metrics").text
+    assert "kindred_images" in metrics
+    assert MARK not in metrics
+    assert any(b"failed" in answer.content for answer in said)
+    for answer in said:
+        assert answer.is_error or {"error", "rejections"} & answer.json().keys()
+        assert MARK not in answer.text
+
+
+def _plant(system: System, folder: Path) -> list[httpx.Response]:
+    """Ingests, searches and fails in many ways. Returns all answers that say what went wrong."""
+    here, http = {"must": [{"key": "dx", "match": {"value": MARK}}]}, system.http
+    for kind in ("rows", "scans", "torn"):
+        (folder / kind).mkdir()
+    rows = [
+        {"image": jpeg(31), "image_id": "P1", "dx": MARK},
+        {"image": b"broken", "image_id": "P2", "dx": MARK},
+    ]
+    system.ingest(_parquet(folder / "rows", rows))
+    (folder / "scans" / f"{MARK}.jpg").write_bytes(jpeg(32))
+    (folder / "scans" / f"broken {MARK}.jpg").write_bytes(b"broken")
+    jobs = [system.ingest(folder / "scans")]
+    (folder / "torn" / f"{MARK}.jpg").write_bytes(jpeg(33))
+    (folder / "torn" / "metadata.csv").write_text(f"file_name,dx,dx\nother {MARK}.jpg,{MARK},1\n")
+    jobs.append(system.ingest(folder / "torn"))
+    (folder / "torn" / "metadata.jsonl").write_text(f'{{"file_name": "{MARK}.jpg", "dx": {MARK}}}')
+    jobs.append(system.ingest(folder / "torn"))
+    files = [("files", (f"{MARK}.jpg", jpeg(34))), ("files", (f"{MARK} 2.jpg", b"broken"))]
+    described = f'[{{"image_id": "P3", "dx": "{MARK}"}}, {{"image_id": "P4", "dx": "{MARK}"}}]'
+    upload = http.post("/v1/images", files=files, data={"metadata": described})
+    jobs.append(system.finished(upload.json()["id"]))
+
+    found = system.search([jpeg(31)], filter=here)
+    assert {hit["payload"]["dx"] for hit in found["results"]} == {MARK}
+    http.get("/v1/images", params={"filter": json.dumps(here)}).raise_for_status()
+    http.get("/v1/facets", params={"filter": json.dumps(here)}).raise_for_status()
+    wait = {"Prefer": "wait=30"}
+    return [
+        *(http.get(f"/v1/jobs/{job['id']}/rejections") for job in jobs if job["rejected"]),
+        *(http.get(f"/v1/jobs/{job['id']}") for job in jobs if job["state"] == "failed"),
+        http.get("/v1/images", params={"filter": f'{{"must": [{{"key": "{MARK}"}}]}}'}),
+        http.get("/v1/images", params={"filter": MARK}),
+        http.post("/v1/images", files=files, data={"metadata": f'["{MARK}"]'}),
+        http.post("/v1/images", files=files, data={"metadata": MARK}),
+        http.post("/v1/searches", json={"image_id": "P1", "limit": MARK}),
+        http.post("/v1/searches", content=f'{{"text": "{MARK}"'.encode()),
+        http.post("/v1/searches", files={"image": (f"{MARK}.jpg", b"broken")}),
+        http.post("/v1/searches", json={"text": MARK}, headers=wait),
+        http.post("/v1/jobs", json={"dataset": "/x", "limit": MARK}),
+    ]
 
 
 def _dump(redis: Any, key: str) -> bytes:

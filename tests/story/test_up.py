@@ -146,6 +146,10 @@ def test_flower_shows_the_worker_and_the_tasks_behind_a_login(up: Up) -> None:
         return states if {"kindred.ingest", "kindred.search"} <= states.keys() else None
 
     until(seen, "both kinds of tasks in Flower")
+    shown = httpx.get(f"{up.flower}/api/tasks", auth=login).text
+    assert "melanoma" not in shown, "metadata of the images that were ingested and found"
+    for path in ("/", "/workers", "/tasks", "/api/tasks", "/broker"):
+        assert httpx.get(f"{up.flower}{path}").status_code == 401, path
     asked = {"refresh": "1"}
     workers = httpx.get(f"{up.flower}/api/workers", params=asked, auth=login, timeout=60).json()
     assert any(name.startswith("kindred@") for name in workers)

@@ -318,6 +318,28 @@ def test_images_are_listed_with_the_way_to_the_next_page(api, kindred):
     assert "--cursor c1" in out
 
 
+def test_a_call_that_is_put_off_is_repeated_with_its_picture(api, kindred, tmp_path):
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(b"a picture")
+    busy = problem(429, "Too many calls", "Go on in 1 seconds.")
+    busy.headers["Retry-After"] = "0"
+    done = answer({"id": "s1", "state": "succeeded", "results": [hit("A", 1.0)]})
+    api.on("POST /v1/searches", busy, done)
+
+    code, out, _ = kindred("search", str(picture))
+
+    assert code == 0
+    assert "A" in out
+    assert b"a picture" in api.requests[0].content
+    assert b"a picture" in api.requests[1].content
+
+
+def test_who_has_no_key_is_told_where_it_belongs(api, kindred):
+    api.on("GET /v1/jobs", problem(401, "A key is needed", "Send a key."))
+
+    assert "KINDRED_API_KEY" in fails_with_one_line(kindred("jobs"))
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,30 @@ def test_secrets_are_required_and_never_written_down():
         assert not match or match["value"].startswith("${"), line
 
 
+def test_redis_and_flower_ask_who_is_there(services):
+    redis, flower = services["redis"], services["flower"]
+
+    assert "requirepass $$REDISCLI_AUTH" in str(redis["command"])
+    assert "${REDIS_PASSWORD" in redis["environment"]["REDISCLI_AUTH"]
+    assert "${FLOWER_BASIC_AUTH" in flower["environment"]["FLOWER_BASIC_AUTH"]
+    for service in services.values():
+        for value in service["environment"].values():
+            assert "redis://" not in value or value.startswith("redis://:${REDIS_PASSWORD"), value
+
+
+def test_keys_and_the_audit_log_outlive_their_container(services):
+    assert "access:/data" in services["api"]["volumes"]
+
+
+def test_workers_and_api_agree_on_what_may_be_ingested(services):
+    allowed = services["worker"]["environment"]["KINDRED_SOURCES"]
+
+    assert services["api"]["environment"]["KINDRED_SOURCES"] == allowed
+    assert any(
+        volume.startswith(f"{allowed.split(',')[0]}:") for volume in services["worker"]["volumes"]
+    )
+
+
 def test_no_secret_stands_on_a_command_line(services):
     for name, service in services.items():
         line = str(service.get("command")) + str(service["healthcheck"]["test"])

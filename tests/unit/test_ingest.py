@@ -186,3 +186,20 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
 
     assert all(seconds > 0 for seconds in seen)
     assert ingest.watch.longest() == 0
+
+
+def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
+    ingest: Ingest, jobs: Jobs
+) -> None:
+    """And not read, and set aside, and read again for ever."""
+
+    class Unreadable(Rows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            if start <= 3 < stop:
+                raise ValueError("whatever a file's parser says")
+            return super().read(start, stop)
+
+    assert ingest.run(unit(cursor=3, careful=5, crashes=3), Unreadable())
+
+    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.progress[-1].cursor == 10

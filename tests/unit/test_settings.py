@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipeline.settings import Settings, celery_configuration
 
 ROOT = Path(__file__).parents[2]
+ONE, TWO = "one-of-16-letters", "two-of-16-letters"
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_nonsense_is_refused(monkeypatch, name, value):
 
 @pytest.mark.parametrize(
     ("text", "keys"),
-    [("one", ("one",)), ("one,two", ("one", "two")), (" one , ,two, ", ("one", "two")), ("", ())],
+    [(ONE, (ONE,)), (f"{ONE},{TWO}", (ONE, TWO)), (f" {ONE} , ,{TWO}, ", (ONE, TWO)), ("", ())],
 )
 def test_api_keys_are_separated_by_commas(monkeypatch, text, keys):
     monkeypatch.setenv("KINDRED_API_KEYS", text)
@@ -75,11 +76,30 @@ def test_placeholder_secrets_are_refused(monkeypatch, name, secret):
         Settings()
 
 
+def test_keys_that_could_be_guessed_are_refused(monkeypatch):
+    monkeypatch.setenv("KINDRED_API_KEYS", f"{ONE},short")
+
+    with pytest.raises(ValidationError, match="16 characters") as refused:
+        Settings()
+    assert ONE not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["redis://redis:6379/0", "rediss://user@10.0.0.7:6380"])
+def test_a_redis_that_others_reach_needs_a_password(url):
+    with pytest.raises(ValidationError, match="password"):
+        Settings(redis_url=url)
+
+
+@pytest.mark.parametrize("url", ["redis://:p@redis/0", "redis://localhost", "unix:///r.sock"])
+def test_a_redis_with_a_password_or_for_this_machine_alone_is_taken(url):
+    assert Settings(redis_url=url).redis_url == url
+
+
 def test_secrets_stay_out_of_the_repr():
     settings = Settings(
         redis_url="redis://:for-redis@redis/0",
         qdrant_api_key="for-qdrant",
-        api_keys=("for-the-api",),
+        api_keys=("for-the-api-drawn",),
     )
 
     assert "for-" not in repr(settings)
@@ -97,7 +117,7 @@ def test_secrets_stay_out_of_the_repr():
             "batch_size": 32,
             "lease_seconds": 0.5,
             "device": "cpu",
-            "api_keys": ("one", "two"),
+            "api_keys": (ONE, TWO),
         },
     ],
     ids=["defaults", "values of every kind"],
@@ -129,7 +149,7 @@ def test_a_child_keeps_the_rest_of_the_environment(monkeypatch):
     ("redis_url", "broker_url"),
     [
         ("redis://:pass@redis:6379/0", "redis://:pass@redis:6379/0"),
-        ("rediss://redis:6380/1", "rediss://redis:6380/1"),
+        ("rediss://:pass@redis:6380/1", "rediss://:pass@redis:6380/1"),
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
     ],
 )

@@ -16,8 +16,10 @@ from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
 from cli.processes import EX_CONFIG, Backoff, Child, Program, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Kept, Stop, Supervisor
-from cli.up import System, Wait, load_settings, private_folder, programs
+from cli.up import System, Wait, load_settings, private_folder, programs, with_sources
 from pipeline.settings import Settings
+
+KEY = "a-key-of-16-characters"
 
 
 class FakeProcess:
@@ -236,7 +238,7 @@ def test_this_machine_alone_needs_no_keys(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "scanner.hospital"])  # noqa: S104
 def test_others_are_let_in_with_keys_only(host):
-    with pytest.raises(CommandError, match="KINDRED_API_KEYS"):
+    with pytest.raises(CommandError, match="kindred keys create"):
         refuse_open_door(host, has_keys=False)
     refuse_open_door(host, has_keys=True)
 
@@ -347,7 +349,7 @@ def test_the_socket_lies_in_a_short_and_private_folder(monkeypatch, tmp_path):
 def system(tmp_path, monkeypatch) -> System:
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
     monkeypatch.setenv("FLOWER_BASIC_AUTH", "guest:guest")
-    settings = Settings(data=tmp_path, redis_url="unix:///s/redis.sock", api_keys=("k3y",))
+    settings = Settings(data=tmp_path, redis_url="unix:///s/redis.sock", api_keys=(KEY,))
     return System(settings, "0.0.0.0", 8001, 5556)  # noqa: S104
 
 
@@ -358,13 +360,13 @@ def test_settings_and_secrets_reach_the_children_by_their_environments_alone(sys
     password = kept_password(system.password_file)
 
     assert worker["KINDRED_REDIS_URL"] == "unix:///s/redis.sock"
-    assert worker["KINDRED_API_KEYS"] == "k3y"
+    assert worker["KINDRED_API_KEYS"] == KEY
     assert "CELERY_BROKER_URL" not in worker
     assert flower["CELERY_BROKER_URL"] == "redis+socket:///s/redis.sock"
     assert flower["FLOWER_BASIC_AUTH"] == f"kindred:{password}"
     assert not [name for name in flower if name.startswith("KINDRED_")]
     for program in started.values():
-        assert not {"k3y", password} & set(" ".join(program.command).split())
+        assert not {KEY, password} & set(" ".join(program.command).split())
 
 
 def test_the_address_printed_is_one_that_can_be_opened(system):
@@ -378,6 +380,13 @@ def test_a_long_wait_is_explained_once(monkeypatch, capsys):
     wait = Wait(lambda: next(missing))
     assert [wait() for _ in range(4)] == [False, False, False, True]
     assert capsys.readouterr().out == "waiting: no worker\nwaiting: no Redis\n"
+
+
+def test_every_folder_may_be_ingested_only_where_nobody_else_can_call(monkeypatch):
+    assert with_sources(Settings(), has_keys=False).sources == "/,hub:*"
+    assert with_sources(Settings(), has_keys=True).sources == "hub:*"
+    monkeypatch.setenv("KINDRED_SOURCES", "/srv/images")
+    assert with_sources(load_settings(None), has_keys=False).sources == "/srv/images"
 
 
 def test_the_folder_is_made_absolute(monkeypatch, tmp_path):

@@ -1,0 +1,110 @@
+"""Who calls, and what they may do: keys, the page's sessions, roles, and how often."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from api.origin import refuse_other_names, refuse_other_sites
+from pipeline.errors import Forbidden, KeyNeeded, LedgerUnavailable, TooManyCalls
+from pipeline.keys import Key, Keys, Role, includes
+from pipeline.ledger import CallLedger, SessionLedger
+
+COOKIE = "kindred_session"
+SIGN_INS = 10  # attempts a minute from one address
+
+_BEARER = HTTPBearer(auto_error=False, description="A key, as `kindred keys create` prints it")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`id` and `name` are those of the key."""
+
+    id: str
+    name: str
+    role: Role
+
+    @classmethod
+    def of(cls, key: Key) -> "Caller":
+        return cls(key.id, key.name, key.role)
+
+
+# Without keys there is the loopback address alone, and who sits at the machine may do anything.
+LOCAL = Caller("local", "local", "admin")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """`rate_limit` is in calls a minute and key; 0 for any number."""
+
+    keys: Keys
+    sessions: SessionLedger
+    calls: CallLedger
+    rate_limit: int
+
+    def admit(self, request: Request) -> Caller:
+        """Raises KeyNeeded, Forbidden, TooManyCalls, or Unavailable if keys cannot be looked up."""
+        if not self.keys.needed:
+            refuse_other_names(request)
+            refuse_other_sites(request)
+            return LOCAL
+        key = self._by_header(request) or self._by_cookie(request)
+        if key is None:
+            raise KeyNeeded("Send a key that is valid as 'Authorization: Bearer KEY', or sign in.")
+        if self.rate_limit and not _is_preview(request):
+            self._count(key.id, self.rate_limit)
+        return Caller.of(key)
+
+    def sign_in(self, request: Request, given: str) -> tuple[Caller, str]:
+        """Who it is, and the token of their session. Raises KeyNeeded or TooManyCalls."""
+        address = request.client.host if request.client else "unknown"
+        self._count(f"sign-in:{address}", SIGN_INS)
+        key = self.keys.find(given)
+        if key is None:
+            raise KeyNeeded("This is no valid key.")
+        return Caller.of(key), self.sessions.open(key.id)
+
+    def sign_out(self, request: Request) -> None:
+        if token := request.cookies.get(COOKIE):
+            self.sessions.close(token)
+
+    def _by_header(self, request: Request) -> Key | None:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return self.keys.find(given.strip()) if scheme.lower() == "bearer" else None
+
+    def _by_cookie(self, request: Request) -> Key | None:
+        """A session is as good as its key is now, so revoking a key ends its sessions."""
+        token = request.cookies.get(COOKIE)
+        if not token or "Authorization" in request.headers:
+            return None
+        identifier = self.sessions.key_of(token)
+        key = identifier and self.keys.by_id(identifier)
+        if not key:
+            return None
+        refuse_other_sites(request, proof=True)
+        return key
+
+    def _count(self, who: str, most: int) -> None:
+        try:
+            calls, wait = self.calls.count(who)
+        except LedgerUnavailable:
+            return  # whatever the call needs will say so
+        if calls > most:
+            raise TooManyCalls(f"At most {most} calls a minute. Go on in {wait} seconds.", wait)
+
+
+def require(role: Role) -> Any:
+    """A dependency: this call needs a key of this role. Raises Forbidden."""
+
+    def check(request: Request, _: Annotated[object, Security(_BEARER)]) -> None:
+        caller: Caller = request.state.caller  # without the gate before it, this fails
+        if not includes(caller.role, role):
+            raise Forbidden(f"This needs a key of the role {role}; yours has {caller.role}.")
+
+    return Depends(check)
+
+
+def _is_preview(request: Request) -> bool:
+    """A page shows dozens of them at once."""
+    return request.method == "GET" and request.scope["path"].endswith("/preview")

@@ -1,0 +1,117 @@
+"""The audit log: who called what and when, on which images, as one JSON line a call.
+
+It holds ids. Filters, words, metadata and file names are no part of it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from api.access import Caller
+from pipeline.errors import AuditUnavailable
+
+
+@dataclass
+class Entry:
+    """What becomes of a call, filled in on its way. Image ids: those named, and those shown."""
+
+    caller: Caller | None = None
+    images: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    job: str | None = None
+    search: str | None = None
+    deletion: str | None = None
+
+    def line(self, call: str, path: Mapping[str, Any], status: int) -> dict[str, Any]:
+        """`path` are the ids in the address, under the names that our routes give them."""
+        caller = self.caller
+        found = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "key": caller and caller.id,
+            "name": caller and caller.name,
+            "call": call,
+            "status": status,
+            "job": self.job or path.get("job"),
+            "search": self.search or path.get("identifier"),
+            "deletion": self.deletion or path.get("deletion"),
+            "images": [path["image_id"]] if "image_id" in path else self.images,
+            "shown": self.shown,
+        }
+        return {name: value for name, value in found.items() if value or name in ("key", "name")}
+
+
+class AuditLog:
+    """Opened for every line, so that it can be moved away at any time. `-` is standard output."""
+
+    def __init__(self, file: str) -> None:
+        """Raises AuditUnavailable."""
+        self._file = file
+        if file != "-":
+            try:
+                Path(file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unavailable(error) from error
+            self._append(b"")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Raises AuditUnavailable."""
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        if self._file == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            self._append(text.encode("utf-8", "replace"))
+
+    def _append(self, data: bytes) -> None:
+        """In one write: lines of several processes do not mix."""
+        try:
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: OSError) -> AuditUnavailable:
+    return AuditUnavailable(f"The audit log cannot be written: {os.strerror(error.errno or 0)}.")
+
+
+def _entry(request: Request) -> Entry:
+    entry: Entry = request.state.entry
+    return entry
+
+
+EntryDep = Annotated[Entry, Depends(_entry)]
+
+
+class _Image(BaseModel):
+    image_id: str
+    others: tuple["_Image", ...] | None = None
+
+
+class _Answer(BaseModel):
+    """Of what a worker answers, that which names images."""
+
+    image_id: str | None = None
+    images: tuple[_Image, ...] = ()
+    results: tuple[_Image, ...] | tuple[tuple[_Image, ...], ...] = ()
+
+
+def images_in(answer: bytes) -> list[str]:
+    """The ids of all images that an answer shows, each once, in its order."""
+    found = _Answer.model_validate_json(answer)
+    ids = [] if found.image_id is None else [found.image_id]
+    for item in (*found.images, *found.results):
+        for image in (item,) if isinstance(item, _Image) else item:
+            ids += [image.image_id, *(other.image_id for other in image.others or ())]
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,145 @@
+// The search as one plain object, and as the address bar holds it. Nothing is judged here: what
+// cannot be searched is kept as it came, and check.js says what is wrong with it.
+
+/**
+ * @typedef {string|number|boolean} Value
+ * @typedef {{only: Value[], not: Value[]}} Choice
+ * @typedef {{least: number|null, most: number|null}} Range
+ * @typedef {{left: number, top: number, width: number, height: number}} Crop fractions of the picture
+ * @typedef {{kind: "held", id: string}|{kind: "picture"}|{kind: "text", text: string}|null} Start
+ * @typedef {object} State
+ * @property {"search"|"jobs"} view
+ * @property {string|null} job
+ * @property {Start} start
+ * @property {Crop|null} crop
+ * @property {number} limit
+ * @property {number|null} threshold
+ * @property {Object<string, Choice>} choices by field
+ * @property {Object<string, Range>} ranges by field
+ * @property {string|null} group the field whose images count as one
+ * @property {string|null} apart the field that results must not share with the searched image
+ * @property {boolean} near
+ * @property {string[]} like
+ * @property {string[]} unlike
+ */
+
+export const DEFAULT_LIMIT = 12;
+
+/** @returns {State} */
+export const emptyState = () => ({
+  view: "search",
+  job: null,
+  start: null,
+  crop: null,
+  limit: DEFAULT_LIMIT,
+  threshold: null,
+  choices: {},
+  ranges: {},
+  group: null,
+  apart: null,
+  near: false,
+  like: [],
+  unlike: [],
+});
+
+/** @param {string} search as in location.search @returns {State} */
+export function parse(search) {
+  const given = new URLSearchParams(search);
+  const state = emptyState();
+  state.view = given.get("view") === "jobs" ? "jobs" : "search";
+  state.job = given.get("job");
+  state.start = parseStart(given);
+  if (given.has("crop")) {
+    const [left, top, width, height] = given.get("crop").split(",").map(toNumber);
+    state.crop = { left, top, width, height };
+  }
+  if (given.has("limit")) state.limit = toNumber(given.get("limit"));
+  if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
+  for (const kind of ["only", "not"]) {
+    for (const item of given.getAll(kind)) {
+      const [field, value] = cut(item);
+      (state.choices[field] ??= { only: [], not: [] })[kind].push(parseValue(value));
+    }
+  }
+  for (const item of given.getAll("range")) {
+    const [field, span] = cut(item);
+    const [least, most = ""] = span.split("..");
+    state.ranges[field] = { least: toBound(least), most: toBound(most) };
+  }
+  state.group = given.get("group");
+  state.apart = given.get("apart");
+  state.near = given.has("near");
+  state.like = given.getAll("like");
+  state.unlike = given.getAll("unlike");
+  return state;
+}
+
+/** @param {State} state @returns {string} the address, without the host */
+export function format(state) {
+  const out = new URLSearchParams();
+  const set = (name, value) => value !== null && value !== undefined && out.append(name, value);
+  if (state.view === "jobs") {
+    out.set("view", "jobs");
+    set("job", state.job);
+    return `/?${out}`;
+  }
+  if (state.start?.kind === "held") out.set("image", state.start.id);
+  if (state.start?.kind === "picture") out.set("picture", "own");
+  if (state.start?.kind === "text") out.set("text", state.start.text);
+  if (state.crop) {
+    const { left, top, width, height } = state.crop;
+    out.set("crop", [left, top, width, height].map(short).join(","));
+  }
+  if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
+  set("threshold", state.threshold);
+  for (const [field, choice] of Object.entries(state.choices)) {
+    for (const kind of ["only", "not"]) {
+      for (const value of choice[kind]) out.append(kind, `${field}:${formatValue(value)}`);
+    }
+  }
+  for (const [field, { least, most }] of Object.entries(state.ranges)) {
+    if (least !== null || most !== null)
+      out.append("range", `${field}:${least ?? ""}..${most ?? ""}`);
+  }
+  set("group", state.group);
+  set("apart", state.apart);
+  if (state.near) out.set("near", "yes");
+  for (const id of state.like) out.append("like", id);
+  for (const id of state.unlike) out.append("unlike", id);
+  const query = String(out);
+  return query ? `/?${query}` : "/";
+}
+
+function parseStart(given) {
+  if (given.has("image")) return { kind: "held", id: given.get("image") };
+  if (given.has("text")) return { kind: "text", text: given.get("text") };
+  if (given.has("picture")) return { kind: "picture" };
+  return null;
+}
+
+/** A field's name ends at the first colon. */
+function cut(item) {
+  const colon = item.indexOf(":");
+  return colon < 0 ? [item, ""] : [item.slice(0, colon), item.slice(colon + 1)];
+}
+
+// Most values are strings and stand as they are; numbers and truth values follow an equals sign,
+// as in site:=3, and so does a string that begins with one.
+function formatValue(value) {
+  return typeof value === "string" && !value.startsWith("=") ? value : `=${JSON.stringify(value)}`;
+}
+
+function parseValue(text) {
+  if (!text.startsWith("=")) return text;
+  try {
+    return JSON.parse(text.slice(1));
+  } catch {
+    return text;
+  }
+}
+
+const toNumber = (text) => (text?.trim() ? Number(text) : NaN);
+const toBound = (text) => (text === "" ? null : toNumber(text));
+
+/** Four decimals: finer than a pixel of any picture that is shown here. */
+const short = (fraction) => String(Math.round(fraction * 1e4) / 1e4);

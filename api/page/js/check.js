@@ -1,0 +1,78 @@
+// What cannot be searched, found before anything is sent. Each fault has a sentence and a place.
+
+import { fieldLabel, fieldNoun } from "./words.js";
+
+export const MOST_RESULTS = 40;
+
+// What a picture drawn here can be off by, through rounding.
+const SLACK = 1e-3;
+
+/**
+ * @param {import("./address.js").State} state
+ * @param {{searches_text: boolean}|null} collection null while it is not known
+ * @returns {import("./words.js").Fault[]}
+ */
+export function faultsOf(state, collection) {
+  const found = [];
+  const fault = (wrong, place, text) => wrong && found.push({ place, text });
+  const { limit, threshold, crop, start } = state;
+  fault(
+    !Number.isInteger(limit) || limit < 1 || limit > MOST_RESULTS,
+    "limit",
+    `Choose between 1 and ${MOST_RESULTS} results.`,
+  );
+  fault(
+    threshold !== null && !(threshold >= -1 && threshold <= 1),
+    "threshold",
+    "Similarity lies between −1 and 1; 1 means the same picture.",
+  );
+  fault(
+    crop && !isInside(crop),
+    "crop",
+    "The marked part reaches outside the picture. Mark it again.",
+  );
+  fault(
+    start?.kind === "text" && collection?.searches_text === false,
+    "message",
+    "This server compares pictures only; it cannot search by words.",
+  );
+  fault(
+    state.unlike.length && !state.like.length && !start,
+    "message",
+    "Mark at least one picture as “more like this”, or choose a picture to start from.",
+  );
+  fault(
+    state.like.some((id) => state.unlike.includes(id)),
+    "message",
+    "One picture is marked both as more like and as unlike. Take one of the marks away.",
+  );
+  fault(
+    state.apart && start?.kind !== "held" && !state.like.length,
+    "options",
+    `Leaving out a ${fieldNoun(state.apart ?? "")} needs a held image to start from.`,
+  );
+  return [...found, ...filterFaults(state)];
+}
+
+function filterFaults({ choices, ranges }) {
+  const found = [];
+  for (const [field, { only, not }] of Object.entries(choices)) {
+    if (only.length && only.every((value) => not.includes(value))) {
+      found.push(`${fieldLabel(field)}: the same value is asked for and excluded.`);
+    }
+  }
+  for (const [field, { least, most }] of Object.entries(ranges)) {
+    if (Number.isNaN(least) || Number.isNaN(most)) {
+      found.push(`${fieldLabel(field)}: a range needs numbers.`);
+    } else if (least !== null && most !== null && least > most) {
+      found.push(`${fieldLabel(field)}: the range is empty, since ${least} is above ${most}.`);
+    }
+  }
+  return found.map((text) => ({ place: "filters", text }));
+}
+
+function isInside({ left, top, width, height }) {
+  const numbers = [left, top, width, height].every(Number.isFinite);
+  const drawn = width > 0 && height > 0 && left >= 0 && top >= 0;
+  return numbers && drawn && left + width <= 1 + SLACK && top + height <= 1 + SLACK;
+}

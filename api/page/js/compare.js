@@ -1,0 +1,149 @@
+// Two pictures large, side by side: the searched one and a neighbour.
+
+import { byId, fill, h, isTyping } from "./dom.js";
+import { factList, previewOf } from "./facts.js";
+import { markButtons } from "./results.js";
+import { similarity } from "./words.js";
+import { Zoom } from "./zoom.js";
+
+/**
+ * @typedef {object} Searched what stands on the left; null after a search by words
+ * @property {string} url
+ * @property {string} name
+ * @property {object|null} payload
+ * @property {import("./address.js").Crop|null} crop
+ */
+
+/**
+ * @param {object[]} hits to go through
+ * @param {object} first the one to begin with
+ * @param {Searched|null} searched
+ * @param {{marks: import("./marks.js").Marks, onSearch: (id: string) => void}} options
+ */
+export function openCompare(hits, first, searched, { marks, onSearch }) {
+  const dialog = byId("compare");
+  let zoom = null;
+  let at = Math.max(0, hits.indexOf(first));
+
+  const show = (number) => {
+    at = number;
+    const hit = hits[at];
+    const left =
+      searched &&
+      pane(
+        searched.name,
+        shownPicture(searched),
+        searched.payload ? factList(searched.payload) : null,
+      );
+    const right = pane(
+      hit.image_id,
+      h("div", { class: "layer" }, previewOf(hit, { alt: `Similar picture ${hit.image_id}` })),
+      factList(hit.payload, [["Similarity", similarity(hit.score)]]),
+    );
+    fill(
+      dialog,
+      h(
+        "header",
+        { class: "spread" },
+        h(
+          "h2",
+          { id: "compare-title" },
+          searched ? "Side by side" : "Picture",
+          h("span", { class: "quiet" }, ` ${at + 1} of ${hits.length}`),
+        ),
+        closeButton(),
+      ),
+      h("div", { class: searched ? "panes two" : "panes" }, left, right),
+      h("footer", {}, tools(hit)),
+    );
+    zoom = new Zoom([...dialog.querySelectorAll(".pane-view")]);
+  };
+
+  const tools = (hit) => [
+    h(
+      "div",
+      { class: "buttons" },
+      tool("Previous", () => show(at - 1), at === 0),
+      tool("Next", () => show(at + 1), at === hits.length - 1),
+    ),
+    h(
+      "div",
+      { class: "buttons", role: "group", "aria-label": "Zoom, both pictures together" },
+      tool("−", () => zoom.zoom(1 / 1.5), false, "Zoom out"),
+      tool("+", () => zoom.zoom(1.5), false, "Zoom in"),
+      tool("Fit", () => zoom.reset(), false, "Fit"),
+    ),
+    markButtons(hit.image_id, marks),
+    h(
+      "button",
+      { class: "primary", dataset: { key: "search" }, onclick: () => from(hit.image_id) },
+      "Search from here",
+    ),
+  ];
+
+  const tool = (word, onclick, disabled, name = word) =>
+    h(
+      "button",
+      { onclick, disabled, "aria-label": name === word ? null : name, dataset: { key: name } },
+      word,
+    );
+
+  const closeButton = () =>
+    h(
+      "button",
+      {
+        class: "close",
+        "aria-label": "Close",
+        dataset: { key: "close" },
+        onclick: () => dialog.close(),
+      },
+      "×",
+    );
+
+  const from = (id) => {
+    dialog.close();
+    onSearch(id);
+  };
+
+  dialog.onkeydown = (event) => {
+    if (!isTyping(event) && zoom.key(event)) event.preventDefault();
+  };
+  // A click beside the dialog falls on the dialog itself, since its content covers it whole.
+  dialog.onclick = (event) => event.target === dialog && dialog.close();
+  show(at);
+  dialog.showModal();
+  dialog.querySelector(".close").focus();
+}
+
+function pane(name, layer, facts) {
+  return h(
+    "figure",
+    { class: "pane" },
+    h("figcaption", {}, name),
+    h("div", { class: "pane-view" }, layer),
+    facts,
+  );
+}
+
+function shownPicture({ url, name, crop }) {
+  const picture = h("img", { src: url, alt: name });
+  const layer = h("div", { class: "layer" }, picture);
+  if (!crop) return layer;
+  const mark = h("span", { class: "crop-mark" });
+  layer.append(mark);
+  // Only the loaded picture knows where it lies in the pane.
+  const place = () => {
+    const scale = Math.min(
+      layer.clientWidth / picture.naturalWidth,
+      layer.clientHeight / picture.naturalHeight,
+    );
+    const [width, height] = [picture.naturalWidth * scale, picture.naturalHeight * scale];
+    mark.style.left = `${(layer.clientWidth - width) / 2 + crop.left * width}px`;
+    mark.style.top = `${(layer.clientHeight - height) / 2 + crop.top * height}px`;
+    mark.style.width = `${crop.width * width}px`;
+    mark.style.height = `${crop.height * height}px`;
+  };
+  new ResizeObserver(() => picture.naturalWidth && place()).observe(layer);
+  picture.addEventListener("load", place);
+  return layer;
+}

@@ -1,0 +1,87 @@
+// Elements are built here and nowhere from strings: what the api sends is only ever text.
+
+/** @param {string} id @returns {any} the element of index.html with this id */
+export const byId = (id) => document.getElementById(id);
+
+/**
+ * An element. `on…` properties are listeners, `dataset` an object; true and false switch an
+ * attribute; null leaves one out.
+ * @param {string} tag
+ * @param {Object<string, any>} [properties]
+ * @param {...(Node|string|null|undefined|false)} children
+ * @returns {any}
+ */
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "dataset") Object.assign(element.dataset, value);
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, String(value));
+  }
+  element.append(...children.flat().filter((child) => child != null && child !== false));
+  return element;
+}
+
+/**
+ * Replaces what an element holds. The focus stays on the element with the same `data-key`: a list
+ * that is drawn anew must not throw a keyboard user back to the top.
+ * @param {Element} parent
+ * @param {...(Node|string|null|undefined|false)} children
+ */
+export function fill(parent, ...children) {
+  const focused = document.activeElement;
+  const key = parent.contains(focused) ? focused?.dataset.key : undefined;
+  parent.replaceChildren(...children.flat().filter((child) => child != null && child !== false));
+  if (key === undefined || parent.contains(document.activeElement)) return;
+  const again = [...parent.querySelectorAll("[data-key]")].find((e) => e.dataset.key === key);
+  again?.focus({ preventScroll: true });
+}
+
+/** Says something to screen readers, without moving the focus. @param {string} text */
+export function announce(text) {
+  byId("status").textContent = text;
+}
+
+/**
+ * Shows what is wrong with a field next to it, or that nothing is.
+ * @param {string} place the id of the element that says it, less its ending `-fault`
+ * @param {string} [text]
+ */
+export function showFault(place, text) {
+  const fault = byId(`${place}-fault`);
+  fault.textContent = text ?? "";
+  fault.hidden = !text;
+  for (const field of document.querySelectorAll(`[aria-describedby~="${place}-fault"]`)) {
+    field.setAttribute("aria-invalid", String(Boolean(text)));
+  }
+}
+
+/**
+ * Shows a number in a field, unless somebody is typing there.
+ * @param {HTMLInputElement} input
+ * @param {number|null} value
+ */
+export function putNumber(input, value) {
+  const isTyped = input === document.activeElement && input.value !== (input.dataset.shown ?? "");
+  if (isTyped) return;
+  input.value = value === null || Number.isNaN(value) ? "" : String(value);
+  input.dataset.shown = input.value;
+}
+
+/**
+ * Tells what has been typed when it is complete: null for nothing, NaN for what is no number.
+ * @param {HTMLInputElement} input
+ * @param {(value: number|null) => void} take
+ */
+export function onNumber(input, take) {
+  input.addEventListener("change", () => {
+    input.dataset.shown = input.value;
+    if (input.value !== "") take(Number(input.value));
+    else take(input.validity.badInput ? NaN : null);
+  });
+}
+
+/** Whether an event's keys belong to a field that is being typed into. @param {Event} event */
+export const isTyping = (event) =>
+  event.target instanceof Element && event.target.closest("input, select, textarea") !== null;

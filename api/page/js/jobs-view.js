@@ -1,0 +1,188 @@
+// The jobs view: what is started, the newest jobs, and one of them watched as it goes.
+
+import { announce, byId, fill, h, showFault } from "./dom.js";
+import { Problem, callJson, pause, post } from "./server.js";
+import { amount, done, isFinal, jobName, stateWord } from "./job-words.js";
+import { onChosen } from "./picture.js";
+import { upload } from "./upload.js";
+import { watchJob } from "./job-detail.js";
+import { counted, explain } from "./words.js";
+
+/** In milliseconds, between two looks at the list. */
+const LOOK = 2000;
+
+let go = () => {};
+let away = () => {};
+let onChange = () => {};
+let shown = new AbortController();
+
+/** @param {{go: Function, away: Function, onChange: () => void}} page `onChange`: images came in */
+export function installJobsView(page) {
+  ({ go, away, onChange } = page);
+  onChosen(byId("files"), uploadFiles);
+  byId("dataset-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    startDataset();
+  });
+}
+
+/** @param {import("./address.js").State|null} state null: the view is left */
+export function showJobs(state) {
+  shown.abort();
+  if (!state) return;
+  shown = new AbortController();
+  const { signal } = shown;
+  watchJob(state.job, signal, onChange);
+  look(state.job, signal).catch((error) => {
+    if (error.name !== "AbortError") throw error;
+  });
+}
+
+/** The list, again and again: other people start jobs too. */
+async function look(job, signal) {
+  for (;;) {
+    try {
+      const { jobs } = await callJson("/v1/jobs?limit=50", { signal });
+      drawList(jobs, job);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.passing) return away(error);
+      sayOfJobs(explain(error).text);
+      return undefined;
+    }
+    await pause(LOOK, signal);
+  }
+}
+
+function drawList(jobs, chosen) {
+  sayOfJobs(jobs.length ? "" : "No job has run yet. Upload pictures or name a data set to begin.");
+  fill(
+    byId("jobs"),
+    jobs.map((job) => {
+      const bar = h("progress", {
+        max: job.total || 1,
+        value: job.total === 0 ? 1 : done(job),
+        "aria-label": `Progress of ${jobName(job)}`,
+      });
+      return h(
+        "li",
+        {},
+        h(
+          "a",
+          {
+            href: `/?view=jobs&job=${encodeURIComponent(job.id)}`,
+            "data-inside": true,
+            "aria-current": job.id === chosen ? "true" : null,
+            dataset: { key: job.id },
+          },
+          h("strong", {}, jobName(job)),
+          h("span", { class: `state ${job.state}` }, stateWord(job)),
+          h("span", { class: "quiet" }, amount(job)),
+          h(
+            "time",
+            { class: "quiet", datetime: job.created_at },
+            new Date(job.created_at).toLocaleString("en-GB", {
+              dateStyle: "medium",
+              timeStyle: "short",
+            }),
+          ),
+        ),
+        isFinal(job) ? null : bar,
+      );
+    }),
+  );
+}
+
+function sayOfJobs(text) {
+  byId("jobs-message").textContent = text;
+  byId("jobs-message").hidden = !text;
+}
+
+async function startDataset() {
+  const [dataset, split, limit] = ["dataset", "split", "job-limit"].map((id) =>
+    byId(id).value.trim(),
+  );
+  const wrong = datasetFault(dataset, limit);
+  showFault("dataset", wrong);
+  if (wrong) return byId(dataset ? "job-limit" : "dataset").focus();
+  try {
+    const job = await post("/v1/jobs", {
+      dataset,
+      ...(split && { split }),
+      ...(limit && { limit: Number(limit) }),
+    });
+    open(job);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (error.passing) return away(error);
+    showFault(
+      "dataset",
+      "This data set cannot be started. Check its name, its split and the number of rows.",
+    );
+  }
+  return undefined;
+}
+
+function datasetFault(dataset, limit) {
+  if (!dataset) return "Name a data set, or a folder on the server.";
+  if (
+    byId("job-limit").validity.badInput ||
+    (limit && !(Number(limit) >= 1 && Number.isInteger(Number(limit))))
+  ) {
+    return "The number of rows is a whole number, 1 or more.";
+  }
+  return undefined;
+}
+
+/** @param {File[]} files */
+export async function uploadFiles(files) {
+  const place = byId("upload-progress");
+  const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
+  const text = h("p", { class: "quiet" }, `Sending ${counted(files.length, "file")}…`);
+  fill(place, text, bar);
+  announce(text.textContent);
+  const onProgress = (fraction) => {
+    bar.value = fraction;
+    text.textContent = `Sending ${counted(files.length, "file")}: ${Math.round(fraction * 100)} %`;
+  };
+  let last = null;
+  const onJob = (job) => {
+    last = job;
+  };
+  try {
+    const refused = await upload(files, { onProgress, onJob });
+    fill(
+      place,
+      refused.length ? tooLarge(refused) : h("p", {}, `Sent ${counted(files.length, "file")}.`),
+    );
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    fill(
+      place,
+      h(
+        "p",
+        { class: "fault" },
+        "Not all files could be sent. Send them again: what is held already is recognised.",
+      ),
+    );
+    if (error.passing) away(error);
+  }
+  if (last) open(last);
+}
+
+const tooLarge = (files) =>
+  h(
+    "div",
+    { class: "fault" },
+    h("p", {}, `${counted(files.length, "file is", "files are")} too large for this server:`),
+    h(
+      "ul",
+      {},
+      files.slice(0, 20).map(({ name }) => h("li", {}, name)),
+    ),
+  );
+
+function open(job) {
+  go({ view: "jobs", job: job.id });
+  byId("job").focus({ preventScroll: true });
+}

@@ -1,0 +1,131 @@
+// Pictures in a grid: neighbours with their similarity, or what is held.
+
+import { h } from "./dom.js";
+import { brief, diagnosis, previewOf } from "./facts.js";
+import { GROUP_SIZE } from "./search.js";
+import { counted, fieldNoun, similarity } from "./words.js";
+
+/** Pictures that are in sight on most screens, and are not waited with. */
+const EAGER = 8;
+
+/**
+ * @param {HTMLElement} grid
+ * @param {object[]} hits
+ * @param {object} options
+ * @param {string|null} options.group
+ * @param {(hit: object) => void} options.onOpen
+ * @param {import("./marks.js").Marks} options.marks
+ */
+export function drawResults(grid, hits, { group, onOpen, marks }) {
+  grid.replaceChildren(
+    ...hits.map((hit, number) => {
+      const card = h(
+        "li",
+        { class: "card", dataset: { id: hit.image_id } },
+        pictureButton(hit, number, () => onOpen(hit)),
+        facts(hit),
+        markButtons(hit.image_id, marks),
+        hit.others?.length ? others(hit, group, onOpen) : null,
+      );
+      return card;
+    }),
+  );
+}
+
+/**
+ * What is held, each picture a place to start from.
+ * @param {object[]} images
+ * @param {number} before how many pictures are shown already
+ * @param {(id: string) => void} onStart
+ * @returns {HTMLElement[]}
+ */
+export function heldCards(images, before, onStart) {
+  return images.map((image, number) => {
+    const name = `Search from ${image.image_id}: ${spoken(image.payload)}`;
+    const picture = previewOf(image, { loading: before + number < EAGER ? "eager" : "lazy" });
+    const button = h(
+      "button",
+      { class: "picture", "aria-label": name, onclick: () => onStart(image.image_id) },
+      picture,
+    );
+    return h("li", { class: "card", dataset: { id: image.image_id } }, button, facts(image));
+  });
+}
+
+function pictureButton(hit, number, onclick) {
+  const near =
+    hit.hash_distance === undefined || hit.hash_distance === null
+      ? ""
+      : `, ${counted(hit.hash_distance, "differing bit")}`;
+  const name = `Compare ${hit.image_id}: similarity ${similarity(hit.score)}${near}, ${spoken(hit.payload)}`;
+  const first = number < EAGER;
+  const picture = previewOf(hit, {
+    loading: first ? "eager" : "lazy",
+    fetchpriority: first ? "high" : null,
+  });
+  return h("button", { class: "picture", "aria-label": name, onclick }, picture);
+}
+
+const spoken = (payload) => [diagnosis(payload), brief(payload)].filter(Boolean).join(", ");
+
+function facts(image) {
+  const { payload, score } = image;
+  return h(
+    "div",
+    { class: "card-facts" },
+    h("p", { class: "card-first" }, diagnosis(payload) ?? image.image_id),
+    score === undefined ? null : h("p", { class: "score" }, `Similarity ${similarity(score)}`),
+    h("p", { class: "quiet" }, brief(payload)),
+    image.hash_distance >= 0 &&
+      h("p", { class: "quiet" }, `${image.hash_distance} of 64 bits differ`),
+  );
+}
+
+/** Two switches; pressing one releases the other. */
+export function markButtons(id, marks) {
+  const button = (kind, word, sign) =>
+    h(
+      "button",
+      {
+        class: `mark ${kind}`,
+        "aria-pressed": String(marks.of(id) === kind),
+        "aria-label": `${word} ${id}`,
+        onclick: () => marks.toggle(id, kind),
+        dataset: { mark: kind, id },
+      },
+      h("span", { "aria-hidden": "true" }, sign),
+      ` ${word}`,
+    );
+  return h(
+    "div",
+    { class: "mark-pair" },
+    button("like", "More like this", "+"),
+    button("unlike", "Unlike", "−"),
+  );
+}
+
+/** Brings the switches of all cards in line with the marks. @param {import("./marks.js").Marks} marks */
+export function refreshMarks(marks) {
+  for (const button of document.querySelectorAll("button[data-mark]")) {
+    button.setAttribute(
+      "aria-pressed",
+      String(marks.of(button.dataset.id) === button.dataset.mark),
+    );
+  }
+}
+
+function others(hit, group, onOpen) {
+  const number = hit.others.length;
+  const orMore = number >= GROUP_SIZE - 1 ? " or more" : "";
+  const strip = h(
+    "div",
+    { class: "strip" },
+    hit.others.map((other) => pictureButton(other, EAGER, () => onOpen(other))),
+  );
+  return h(
+    "details",
+    { class: "others" },
+    h("summary", {}, `${number}${orMore} more of this ${fieldNoun(group ?? "lesion_id")}`),
+    strip,
+  );
+}

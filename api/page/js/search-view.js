@@ -1,0 +1,211 @@
+// The search view: what the address asks for is searched, and what is found is shown.
+
+import { Marks, drawMarks } from "./marks.js";
+import { Problem, call, callJson, pause } from "./server.js";
+import { announce, byId } from "./dom.js";
+import { counted, explain, fieldNoun } from "./words.js";
+import { drawFaults, drawPanel } from "./panel.js";
+import { drawNeighbours } from "./neighbours.js";
+import { drawResults, refreshMarks } from "./results.js";
+import { emptyMessage, faultMessage, missingMessage, say, waitingMessage } from "./messages.js";
+import { faultsOf } from "./check.js";
+import { fetchCounts, fetchFacets } from "./filters.js";
+import { filterOf, isSearch, queryOf, search } from "./search.js";
+import { openCompare } from "./compare.js";
+import { searchedPicture } from "./query-panel.js";
+import { showHeld } from "./held.js";
+
+/** In milliseconds: when nothing has come for so long, it is asked whether a worker is there. */
+const PATIENCE = 2500;
+
+/** What the panel shows. `known` is of the whole collection, and null until it is learnt. */
+const shown = { state: null, picture: null, known: null, counts: null, faults: [] };
+
+/** Whether what is shown is not all that was asked for: it is on its way, or something was away. */
+let incomplete = false;
+
+let running = new AbortController();
+let go = () => {};
+let away = () => {};
+
+const marks = new Marks(() => {
+  refreshMarks(marks);
+  drawMarks(marks, searchMarks);
+});
+
+/**
+ * @param {{go: (change: object, options?: object) => void, away: (problem: Problem) => void}} page
+ *   `away` is told when only waiting can help; it shows the view again when that is over
+ */
+export function installSearchView(page) {
+  ({ go, away } = page);
+}
+
+/** Forgets what is known of the collection: a job has changed it. */
+export function forgetCollection() {
+  shown.known = null;
+}
+
+/** @returns {boolean} */
+export const isIncomplete = () => incomplete;
+
+/**
+ * @param {import("./address.js").State} state
+ * @param {{file: File, url: string}|null} picture
+ */
+export async function showSearch(state, picture) {
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  incomplete = true;
+  Object.assign(shown, { state, picture, counts: null, faults: faultsOf(state, shown.known) });
+  marks.clear();
+  drawPanel(shown, go);
+  watch(signal);
+  try {
+    const [isPossible] = await Promise.all([run(signal), shown.known ?? learn()]);
+    signal.throwIfAborted();
+    incomplete = false;
+    const isSilent = byId("message").hidden && byId("grid").childElementCount === 0;
+    if (isSilent) say(emptyMessage(state, shown.known, go));
+    drawPanel(shown, go);
+    if (!isPossible) return;
+    shown.counts = (await fetchCounts(state, signal)).counts;
+    drawPanel(shown, go);
+  } catch (error) {
+    settle(error, signal);
+  }
+}
+
+async function learn() {
+  const [collection, facets] = await Promise.all([callJson("/v1/collection"), fetchFacets()]);
+  shown.known = { ...collection, ...facets };
+  byId("held-count").textContent = `${counted(facets.count, "image")} held`;
+}
+
+/** @returns {Promise<boolean>} whether it could be searched as it stands. Throws Problem. */
+async function run(signal) {
+  const { state, picture, faults } = shown;
+  clearMessages();
+  if (faults.length) return refuse(faults);
+  if (state.start?.kind === "picture" && !picture) {
+    clearPictures();
+    say(missingMessage(go));
+    return true;
+  }
+  byId("grid").setAttribute("aria-busy", "true");
+  byId("found-note").textContent = isSearch(state) ? "Searching…" : "Loading…";
+  const query = isSearch(state) ? queryOf(state) : { filter: filterOf(state) };
+  try {
+    await (isSearch(state) ? runSearch(query, signal) : browse(null, signal));
+    return true;
+  } catch (error) {
+    if (!(error instanceof Problem) || error.passing) throw error;
+    return refuse([explain(error, query)]);
+  } finally {
+    if (!signal.aborted) byId("grid").removeAttribute("aria-busy");
+  }
+}
+
+async function runSearch(query, signal) {
+  const { state, picture } = shown;
+  const file = state.start?.kind === "picture" ? picture.file : null;
+  const hits = await search(query, file, { signal, onWaiting: () => sayWaiting(signal) });
+  signal.throwIfAborted();
+  const group = state.near ? null : state.group;
+  const note = `${counted(hits.length, group ? fieldNoun(group) : "picture")}, the most similar first`;
+  say(null);
+  byId("found-title").textContent = state.near ? "Near-duplicates" : "Similar pictures";
+  byId("found-note").textContent = hits.length ? note : "";
+  announce(hits.length ? note : "No pictures found");
+  const all = hits.flatMap((hit) => [hit, ...(hit.others ?? [])]);
+  const onOpen = (hit) =>
+    openCompare(all, hit, searchedPicture(state, picture), { marks, onSearch: searchFrom });
+  drawResults(byId("grid"), hits, { group, onOpen, marks });
+  drawNeighbours(byId("neighbours"), hits, group);
+}
+
+function browse(cursor, signal) {
+  const onMore = (next) => browse(next, signal).catch((error) => settle(error, signal));
+  return showHeld(
+    { filter: filterOf(shown.state), cursor, signal },
+    { onStart: searchFrom, onMore },
+  );
+}
+
+// --- from the pictures to the next search --------------------------------------------------------
+
+function searchFrom(id) {
+  go({ start: { kind: "held", id }, crop: null, like: [], unlike: [] });
+  toPictures();
+}
+
+function searchMarks() {
+  const { state } = shown;
+  const marked = new Set([...marks.ids("like"), ...marks.ids("unlike")]);
+  const joined = (kind) => [...state[kind].filter((id) => !marked.has(id)), ...marks.ids(kind)];
+  const [like, unlike] = [joined("like"), joined("unlike")];
+  // Words cannot be combined with pictures: the search goes on from the marked ones.
+  const start = state.start?.kind === "text" ? null : state.start;
+  go({ start, like, unlike, near: false });
+  toPictures();
+}
+
+function toPictures() {
+  byId("found").focus({ preventScroll: true });
+  byId("found").scrollIntoView({ block: "nearest" });
+}
+
+// --- what there is to say instead of pictures ----------------------------------------------------
+
+/** The pictures stay until the next ones are there. */
+function clearMessages() {
+  say(null);
+  byId("more").hidden = true;
+  byId("grid").removeAttribute("aria-busy");
+}
+
+function clearPictures() {
+  clearMessages();
+  byId("grid").replaceChildren();
+  byId("neighbours").hidden = true;
+  byId("found-title").textContent = "Pictures";
+  byId("found-note").textContent = "";
+}
+
+function refuse(faults) {
+  shown.faults = faults;
+  clearPictures();
+  drawFaults(faults);
+  say(faultMessage(faults, go));
+  announce(faults.map(({ text }) => text).join(" "));
+  return false;
+}
+
+function settle(error, signal) {
+  if (signal.aborted || error.name === "AbortError") return;
+  if (!(error instanceof Problem)) throw error;
+  clearPictures();
+  if (error.passing) away(error);
+  else refuse([explain(error)]);
+}
+
+/** Nobody has to watch an empty page for as long as the api waits for a worker. */
+async function watch(signal) {
+  try {
+    await pause(PATIENCE, signal);
+    if (incomplete) await call("/readyz", { signal });
+  } catch (error) {
+    if (incomplete && error instanceof Problem && error.passing) away(error);
+  }
+}
+
+async function sayWaiting(signal) {
+  const isReady = await call("/readyz", { signal }).then(
+    () => true,
+    () => false,
+  );
+  if (signal.aborted || !byId("grid").hasAttribute("aria-busy")) return;
+  byId("found-note").textContent = "Waiting…";
+  say(waitingMessage(isReady));
+}

@@ -1,0 +1,112 @@
+// From the state to the api's query, and from there to the results.
+
+import { Problem, call, pause } from "./server.js";
+
+// Of each group so many are fetched; the card says "or more" when there could be others.
+export const GROUP_SIZE = 21;
+
+// Near-duplicates: the same photograph, saved again, cut a little or brightened.
+export const NEAR_BITS = 10;
+export const NEAR_SIMILARITY = 0.95;
+
+/** In seconds: how long the api may hold the first answer, and each later one. */
+const FIRST_WAIT = 3;
+const NEXT_WAIT = 20;
+
+/**
+ * @param {import("./address.js").State} state
+ * @returns {object|undefined} Qdrant's filter JSON; undefined when nothing is filtered
+ */
+export function filterOf({ choices, ranges }) {
+  const must = [];
+  const mustNot = [];
+  for (const [key, { only, not }] of Object.entries(choices)) {
+    if (only.length) must.push({ key, match: matching(only) });
+    if (not.length) mustNot.push({ key, match: matching(not) });
+  }
+  for (const [key, { least, most }] of Object.entries(ranges)) {
+    const range = { ...(least !== null && { gte: least }), ...(most !== null && { lte: most }) };
+    if (Object.keys(range).length) must.push({ key, range });
+  }
+  if (!must.length && !mustNot.length) return undefined;
+  return { ...(must.length && { must }), ...(mustNot.length && { must_not: mustNot }) };
+}
+
+// Lists are for strings and integers; a truth value stands alone.
+const matching = (values) => (values.length === 1 ? { value: values[0] } : { any: values });
+
+/** Whether the state names anything to search for. @param {import("./address.js").State} state */
+export const isSearch = ({ start, like, unlike }) => Boolean(start || like.length || unlike.length);
+
+/** Whether examples are combined, so that neither crop nor near-duplicates apply. */
+export const isCombined = ({ like, unlike }) => like.length + unlike.length > 0;
+
+/**
+ * @param {import("./address.js").State} state one without faults
+ * @returns {object} the body of POST /v1/searches; an own picture travels beside it
+ */
+export function queryOf(state) {
+  const { start, like, unlike, crop, group, apart, near, threshold } = state;
+  const combined = isCombined(state);
+  const query = { limit: state.limit };
+  const positive = start?.kind === "held" && combined ? [start.id, ...like] : like;
+  if (start?.kind === "held" && !combined) query.image_id = start.id;
+  if (start?.kind === "text" && !combined) query.text = start.text;
+  if (positive.length) query.positive = positive;
+  if (unlike.length) query.negative = unlike;
+  if (crop && !combined) query.crop = crop;
+  const filter = filterOf(state);
+  if (filter) query.filter = filter;
+  if (threshold !== null) query.score_threshold = threshold;
+  if (apart) query.not_same = apart;
+  if (near && !combined) {
+    query.max_hash_distance = NEAR_BITS;
+    query.score_threshold ??= NEAR_SIMILARITY;
+  } else if (group) {
+    Object.assign(query, { group_by: group, group_size: GROUP_SIZE });
+  }
+  return query;
+}
+
+/**
+ * @param {object} query
+ * @param {File|null} picture
+ * @param {{signal: AbortSignal, onWaiting: () => void}} options `onWaiting` is told once when no
+ *   worker has answered at first
+ * @returns {Promise<object[]>} hits. Throws Problem.
+ */
+export async function search(query, picture, { signal, onWaiting }) {
+  const first = await call("/v1/searches", request(query, picture, signal));
+  let found = await first.json();
+  if (!isSettled(found)) onWaiting();
+  while (!isSettled(found)) found = await look(found, signal);
+  if (found.state === "failed") throw new Problem(found.error);
+  return found.results;
+}
+
+/** The search as it stands now. That the api is away for a while is no reason to give it up. */
+async function look(found, signal) {
+  try {
+    const headers = { Prefer: `wait=${NEXT_WAIT}` };
+    return await (await call(`/v1/searches/${found.id}`, { headers, signal })).json();
+  } catch (error) {
+    if (!(error instanceof Problem && error.passing)) throw error;
+    await pause(1500, signal);
+    return found;
+  }
+}
+
+function request(query, picture, signal) {
+  const headers = { Prefer: `wait=${FIRST_WAIT}` };
+  if (!picture) {
+    headers["Content-Type"] = "application/json";
+    return { method: "POST", headers, body: JSON.stringify(query), signal };
+  }
+  const body = new FormData();
+  body.append("query", JSON.stringify(query));
+  // The file's own name can be a patient's, and is not needed.
+  body.append("image", picture, "picture");
+  return { method: "POST", headers, body, signal };
+}
+
+const isSettled = ({ state }) => state === "succeeded" || state === "failed";

@@ -1,0 +1,57 @@
+// The form that asks for a key when the api answers 401.
+
+import { byId, showFault } from "./dom.js";
+import { onUnauthorized } from "./server.js";
+
+const REFUSALS = {
+  401: "This key is not known here. Check it and try again.",
+  403: "This key is not known here. Check it and try again.",
+  404: "This server takes no sign-in here. Ask who runs it how to reach it.",
+  405: "This server takes no sign-in here. Ask who runs it how to reach it.",
+  422: "This key is not known here. Check it and try again.",
+  429: "Too many attempts. Wait a moment and try again.",
+};
+
+/** From now on, calls that are refused open the form and go on once it has been filled in. */
+export function installSignIn() {
+  const dialog = byId("sign-in");
+  const key = byId("key");
+  let settle = () => {};
+
+  byId("sign-in-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const refusal = await signIn(key.value);
+    showFault("key", refusal);
+    if (refusal) return key.focus();
+    key.value = "";
+    dialog.close("in");
+  });
+  dialog.addEventListener("close", () => settle(dialog.returnValue === "in"));
+
+  onUnauthorized(
+    () =>
+      new Promise((resolve) => {
+        settle = resolve;
+        dialog.returnValue = "";
+        showFault("key");
+        dialog.showModal();
+        key.focus();
+      }),
+  );
+}
+
+/** @returns {Promise<string|null>} why not, or null */
+async function signIn(key) {
+  if (!key) return "Type in the key that you were given.";
+  try {
+    // Not by server.js: a refusal here must not open the form once more.
+    const { ok, status } = await fetch("/v1/session", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ key }),
+    });
+    return ok ? null : (REFUSALS[status] ?? "Signing in did not work. Try again in a moment.");
+  } catch {
+    return "Kindred cannot be reached. Try again in a moment.";
+  }
+}

@@ -1,0 +1,56 @@
+"""The page's way in: a key once, then a cookie that no script can read."""
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from api.access import COOKIE, require
+from api.audit import EntryDep
+from api.services import ServicesDep
+from pipeline.keys import Role
+from pipeline.ledger.sessions import SESSION_SECONDS
+from pipeline.messages import Message
+
+router = APIRouter(prefix="/v1/session", tags=["session"])
+
+
+class SignIn(Message):
+    key: str = Field(min_length=1, max_length=500, repr=False)
+
+
+class SessionView(BaseModel):
+    """Who is signed in. Without `keys` whoever is at this machine may do anything."""
+
+    role: Role
+    name: str
+    keys: bool
+
+
+@router.post("", status_code=204)
+def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryDep) -> Response:
+    """Sets a cookie for twelve hours, or until the key is revoked."""
+    response = Response(status_code=204)
+    if services.guard.keys.needed:
+        entry.caller, token = services.guard.sign_in(request, body.key)
+        response.set_cookie(
+            COOKIE,
+            token,
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",  # as a trusted proxy says, if there is one
+        )
+    return response
+
+
+@router.delete("", status_code=204)
+def sign_out(request: Request, services: ServicesDep) -> Response:
+    services.guard.sign_out(request)
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+@router.get("", dependencies=[require("search")])
+def who(request: Request, services: ServicesDep) -> SessionView:
+    caller = request.state.caller
+    return SessionView(role=caller.role, name=caller.name, keys=services.guard.keys.needed)

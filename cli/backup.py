@@ -1,0 +1,112 @@
+"""`kindred backup` of a running system, and `kindred restore` onto an empty one.
+
+`pipeline/archive.py` says what a backup is made of, and why in this order.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cli.client import Client
+from cli.documents import Document
+from cli.export import PAYLOADS, VECTORS, make_empty, write_images
+from cli.failure import CommandError
+from cli.preflight import locked
+from cli.processes import Child, Program, module_command, module_environment
+from cli.redis_server import RedisServer, find_redis_server
+from cli.up import private_folder, say
+from pipeline.settings import Settings
+
+MANIFEST, LEDGER, KEYS, BLOBS = "manifest.json", "ledger.jsonl", "keys.json", "blobs.tar"
+
+REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
+
+
+def backup(client: Client, folder: Path) -> Document:
+    """The manifest, which is written last: a folder without one is no backup."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    make_empty(folder)
+    encoder = client.collection()["encoder"]
+    _write(folder / LEDGER, client.stream("/v1/backup/ledger"))
+    _write(folder / KEYS, client.stream("/v1/backup/keys"))
+    images = write_images(client, folder, None)
+    _write(folder / BLOBS, client.stream("/v1/backup/blobs"))
+    with (folder / LEDGER).open() as lines:
+        ledger_keys = sum(1 for _ in lines)
+    with tarfile.open(folder / BLOBS) as archive:
+        blobs = sum(1 for _ in archive)
+    manifest = {
+        "created": started,
+        "encoder": encoder,
+        "images": images,
+        "blobs": blobs,
+        "ledger_keys": ledger_keys,
+        "files": {n: _sha256(folder / n) for n in (LEDGER, KEYS, VECTORS, PAYLOADS, BLOBS)},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
+    return manifest
+
+
+def restore(folder: Path, settings: Settings) -> Document:
+    """The manifest of what is there now. Raises CommandError where something was there before."""
+    with _ledger(settings) as redis_url:
+        target = settings.model_copy(update={"redis_url": redis_url})
+        done = subprocess.run(
+            module_command("workers.restore", str(folder.absolute())),
+            env=module_environment(target.environment()),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise CommandError(lines[-1] if lines else "the restore has failed")
+    manifest: Document = json.loads(done.stdout)
+    return manifest
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[str]:
+    """The Redis that the settings name; else that of the stand-alone system, meanwhile."""
+    if "redis_url" in settings.model_fields_set:
+        yield settings.redis_url
+        return
+    with locked(settings.data, say), private_folder() as private:
+        redis = RedisServer(find_redis_server(), settings.data / "redis", private / "redis.sock")
+        redis.folder.mkdir(mode=0o700, exist_ok=True)
+        log = private / "redis.log"
+        child = Child(Program("redis", redis.command, os.environ, log))
+        child.start()
+        try:
+            _until(redis.answers, f"Redis did not start: {child.last_words()}")
+            yield redis.url
+        finally:
+            child.send(signal.SIGTERM)  # it writes its file to the end, then goes
+            _until(lambda: not child.running, "Redis did not stop")
+
+
+def _until(condition: Callable[[], bool], failure: str) -> None:
+    end = time.monotonic() + REDIS_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise CommandError(failure)
+        time.sleep(0.05)
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,185 @@
+"""What can be in the way, each said so that a doctor knows what to do."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Visit, shown
+from tests.system import System, end, kill, until
+
+START = "DRAWN_000004"
+KEY = "a-key-of-the-ward"
+
+pytestmark = pytest.mark.usefixtures("job")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("states"), encoder, MAX_UPLOAD_MB="1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def job(system: System, drawn: Path) -> dict[str, Any]:
+    return system.ingest(drawn, limit=40)
+
+
+@pytest.fixture
+def page(visit: Callable[..., Visit]) -> Page:
+    window = visit()
+    window.may_fail = True
+    return window.page
+
+
+IMPOSSIBLE = {
+    "limit=0": ("limit", "Choose between 1 and 40 results."),
+    "limit=10000": ("limit", "Choose between 1 and 40 results."),
+    "threshold=7": ("threshold", "Similarity lies between −1 and 1"),
+    "crop=0.5,0.5,0.8,0.8": ("crop", "The marked part reaches outside the picture."),
+    "crop=nonsense": ("crop", "The marked part reaches outside the picture."),
+    "only=shoe_size:40": ("filters", "The held images carry no field “Shoe size” to filter by."),
+    "group=shoe_size": ("options", "The results cannot be counted together this way"),
+    "range=age:60..20": ("filters", "Age: the range is empty, since 60 is above 20."),
+    "only=sex:male&not=sex:male": ("filters", "Sex: the same value is asked for and excluded."),
+}
+
+
+@pytest.mark.parametrize("address", IMPOSSIBLE)
+def test_what_an_address_cannot_mean_is_said_next_to_its_place(page: Page, address: str) -> None:
+    place, sentence = IMPOSSIBLE[address]
+    page.goto(f"/?image={START}&{address}")
+
+    expect(page.locator(f"#{place}-fault")).to_contain_text(sentence)
+    message = page.locator("#message")
+    expect(message).to_contain_text("This cannot be searched")
+    expect(page.locator("#grid > li")).to_have_count(0)
+    expect(page.locator("body")).not_to_contain_text("urn:kindred")
+    message.get_by_role("button").first.click()
+    assert shown(page)[0] == START
+
+
+def test_words_are_refused_where_pictures_alone_are_compared(page: Page) -> None:
+    page.goto("/?text=dark+border")
+
+    expect(page.locator("#message")).to_contain_text("it cannot search by words")
+    expect(page.locator("#text-form")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        (b"<html>no image</html>", "This file is not a picture that can be read."),
+        (b"\0" * 128 + b"DICM", "DICOM files cannot be searched yet."),
+        (b"\0" * 1_100_000, "This picture is too large for this server."),
+    ],
+    ids=["not an image", "DICOM", "too large"],
+)
+def test_a_refused_picture_is_told_why(page: Page, file: bytes, sentence: str) -> None:
+    page.goto("/")
+    shown(page)
+    page.get_by_label("Choose a picture").set_input_files(
+        {"name": "scan.jpg", "mimeType": "image/jpeg", "buffer": file}
+    )
+
+    expect(page.locator("#message")).to_contain_text(sentence)
+    page.get_by_role("button", name="Choose another picture").click()
+    shown(page)
+
+
+def test_an_id_that_is_not_held_is_said_so(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Or the id of a held image").fill("ISIC_0")
+    page.get_by_label("Or the id of a held image").press("Enter")
+
+    expect(page.locator("#message")).to_contain_text("No held image has this id.")
+    page.get_by_role("button", name="Choose a held image").click()
+    shown(page)
+
+
+def test_filters_that_leave_nothing_can_be_cleared(page: Page) -> None:
+    page.goto(f"/?image={START}&only=sex:nobody")
+
+    expect(page.locator("#message")).to_contain_text("No pictures found")
+    page.get_by_role("button", name="Clear the filters").click()
+    assert shown(page)[0] == START
+
+
+def test_the_address_of_an_own_picture_asks_for_it_again(page: Page) -> None:
+    page.goto("/?picture=own&only=sex:male")
+
+    expect(page.locator("#message")).to_contain_text("An address cannot hold a picture")
+    pressed = page.get_by_role("button", name="Sex: only male", exact=True)
+    expect(pressed).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_search_waits_for_a_worker_and_goes_on_by_itself(page: Page, system: System) -> None:
+    page.goto("/")
+    first = shown(page)[0]
+    kill(system.worker)
+    page.get_by_role("button", name=f"Search from {first}").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Kindred cannot search just now")
+    expect(page.locator("#message")).to_contain_text("Your search waits")
+    system.restart_worker()
+    expect(page.locator("#grid > li")).to_have_count(12)
+    expect(page.locator("#banner")).to_be_hidden()
+    assert shown(page)[0] == first
+
+
+def test_an_unreachable_api_is_said_and_found_again(page: Page, system: System) -> None:
+    page.goto("/")
+    first = shown(page)[0]
+    end(system.api)
+    page.get_by_role("button", name=f"Search from {first}").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Kindred cannot be reached")
+    system.api.start()
+    expect(page.locator("#grid > li")).to_have_count(12)
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+@pytest.fixture
+def locked(tmp_path: Path, encoder: Path) -> Iterator[System]:
+    """Redis and the api: who may ask is decided without a worker."""
+    locked = System(tmp_path, encoder, API_KEYS=KEY)
+    try:
+        locked.start_redis()
+        locked.api.start()
+        until(lambda: answers(locked), "an answer of the api")
+        yield locked
+    finally:
+        locked.__exit__()
+
+
+def answers(system: System) -> bool:
+    try:
+        return system.http.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_key_is_asked_for(browser: Browser, locked: System) -> None:
+    answer = locked.http.post("/v1/session", json={"key": "wrong"})
+    page = browser.new_page(base_url=f"http://127.0.0.1:{locked.port}")
+    page.goto("/?view=jobs")
+    form = page.get_by_role("dialog", name="Sign in")
+    key = form.get_by_label("Key")
+    expect(key).to_be_focused()
+    form.get_by_role("button", name="Sign in").click()
+    expect(form).to_contain_text("Type in the key")
+    key.fill("a-wrong-one")
+    key.press("Enter")
+
+    if answer.status_code in (404, 405):
+        expect(form).to_contain_text("This server takes no sign-in here.")
+    else:
+        expect(form).to_contain_text("This key is not known here.")
+        key.fill(KEY)
+        key.press("Enter")
+        expect(form).to_be_hidden()
+        expect(page.locator("#jobs-message")).to_contain_text("No job has run yet.")
+    page.close()

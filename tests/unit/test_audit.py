@@ -1,0 +1,116 @@
+"""The audit log: one line a call, before its answer, and never lost in silence."""
+
+import io
+import json
+import stat
+
+import pytest
+
+from api.access import Caller
+from api.audit import AuditLog, Entry, images_in
+from pipeline.blobs import Blobs, preview_name
+from pipeline.errors import AuditUnavailable
+from pipeline.identity import point_id
+from tests.unit.test_access import Api
+
+CALLER = Caller("0a1b2c3d", "ward 3", "search")
+
+
+@pytest.fixture
+def api(tmp_path) -> Api:
+    return Api(tmp_path)
+
+
+def test_a_line_says_who_when_what_and_which(tmp_path):
+    log = AuditLog(str(tmp_path / "logs" / "audit.jsonl"))
+    entry = Entry(CALLER, images=["A"], shown=["A", "B"], search="S")
+
+    log.write(entry.line("POST /v1/searches", {}, 200))
+    log.write(Entry(CALLER).line("DELETE /v1/images/{image_id}", {"image_id": "C"}, 200))
+
+    first, second = map(json.loads, (tmp_path / "logs" / "audit.jsonl").read_text().splitlines())
+    assert first.pop("time").endswith("+00:00")
+    assert first == {
+        "key": "0a1b2c3d", "name": "ward 3", "call": "POST /v1/searches", "status": 200,
+        "search": "S", "images": ["A"], "shown": ["A", "B"],
+    }  # fmt: skip
+    assert second["images"] == ["C"]
+    assert stat.S_IMODE((tmp_path / "logs" / "audit.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_log_that_is_moved_away_is_begun_anew(tmp_path):
+    file = tmp_path / "audit.jsonl"
+    log = AuditLog(str(file))
+    log.write({"n": 1})
+    file.rename(tmp_path / "audit.1")
+    log.write({"n": 2})
+
+    assert (tmp_path / "audit.1").read_text() == '{"n": 1}\n'
+    assert file.read_text() == '{"n": 2}\n'
+
+
+def test_a_dash_is_standard_output(monkeypatch):
+    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+    AuditLog("-").write({"n": 1})
+    assert out.getvalue() == '{"n": 1}\n'
+
+
+def test_an_id_cannot_forge_a_line(api):
+    api.http.get("/v1/images/A%22%2C%22key%22%3A%22other/preview")
+    [line] = api.audit()
+    assert (line["key"], line["images"]) == ("local", ['A","key":"other'])
+
+
+def test_without_a_log_there_is_no_start_and_no_answer(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AuditUnavailable, match="File exists"):
+        AuditLog(str(tmp_path / "file" / "audit.jsonl"))
+
+    api = Api(tmp_path / "data")
+    Blobs(api.settings.blobs).write(preview_name(point_id("I")), b"a picture")
+    assert api.http.get("/v1/images/I/preview").content == b"a picture"
+    log = tmp_path / "data" / "logs" / "audit.jsonl"
+    log.unlink()
+    log.mkdir()
+    answer = api.http.get("/v1/images/I/preview")
+    assert answer.status_code == 503
+    assert answer.json()["type"].endswith("audit-unavailable")
+    assert b"a picture" not in answer.content
+
+
+def test_refusals_of_a_known_key_are_logged_and_floods_of_unknown_ones_are_not(api):
+    headers = api.key("search")
+    api.http.get("/v1/jobs", headers=headers)
+    api.http.get("/v1/jobs")
+    api.http.get("/v1/nowhere", headers=headers)
+    api.http.get("/healthz")
+
+    [line] = api.audit()
+    assert (line["call"], line["status"], line["name"]) == ("GET /v1/jobs", 403, "a search")
+
+
+def test_progress_of_jobs_is_not_logged(api):
+    for path in ("/v1/jobs", "/v1/jobs/J", "/v1/session"):
+        api.http.get(path)
+    assert api.audit() == []
+    api.http.get("/v1/jobs/J/rejections")
+    assert [line["job"] for line in api.audit()] == ["J"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ids"),
+    [
+        ({"results": []}, []),
+        ({"results": [{"image_id": "A", "score": 1}, {"image_id": "B"}]}, ["A", "B"]),
+        ({"results": [{"image_id": "A", "others": [{"image_id": "C"}]}]}, ["A", "C"]),
+        (
+            {"results": [[{"image_id": "A"}], [], [{"image_id": "B"}, {"image_id": "A"}]]},
+            ["A", "B"],
+        ),
+        ({"images": [{"image_id": "A", "payload": {"image_id": "x"}}], "cursor": None}, ["A"]),
+        ({"image_id": "A", "payload": {}}, ["A"]),
+        ({"count": 3, "facets": {}}, []),
+    ],
+)
+def test_the_images_of_every_kind_of_answer_are_found(answer, ids):
+    assert images_in(json.dumps(answer).encode()) == ids

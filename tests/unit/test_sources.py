@@ -1,0 +1,147 @@
+"""Rows of hostile data sets and uploads: whatever can be taken of them is, and nothing raises."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.allowed import AllowedSources
+from pipeline.blobs import Blobs
+from pipeline.errors import SourceError
+from pipeline.messages import DatasetSource
+from pipeline.sources import BAD_ID, Row, clean, open_source
+
+ANYTHING = AllowedSources.of("/,hub:*")
+CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE = {"_type": "Image"}
+
+
+@pytest.fixture
+def png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(out, "PNG")
+    return out.getvalue()
+
+
+class Folder:
+    """A data set made of columns, read at once."""
+
+    def __init__(self, path: Path, png: bytes) -> None:
+        self.path, self.png = path, png
+        self.allowed = AllowedSources.of(str(path / "data"))
+
+    def rows(self, columns: dict[str, Any], **features: Any) -> list[Row]:
+        (self.path / "data").mkdir()
+        count = len(next(iter(columns.values())))
+        image = [{"bytes": self.png, "path": "a.png"}] * count
+        table = pa.table({"image": pa.array(image, CELL), **columns})
+        known = {"info": {"features": {"image": IMAGE, **features}}}
+        if not features.keys() >= columns.keys() - {"image"}:
+            import datasets
+
+            plain = [f for f in table.schema if f.name not in known["info"]["features"]]
+            more = datasets.Features.from_arrow_schema(pa.schema(plain)).to_dict()
+            known["info"]["features"] |= more
+        metadata = {"huggingface": json.dumps(known)}
+        pq.write_table(table.replace_schema_metadata(metadata), self.path / "data" / "t.parquet")
+        return self.read("data", count)
+
+    def read(self, name: str, count: int) -> list[Row]:
+        source = DatasetSource(dataset=str(self.path / name))
+        blobs = Blobs(str(self.path / "blobs"))
+        return list(open_source(source, blobs, self.path / "cache", self.allowed).read(0, count))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, png: bytes) -> Iterator[Folder]:
+    yield Folder(tmp_path, png)
+
+
+def test_text_that_is_no_utf_8_costs_its_value_and_not_the_job(folder: Folder) -> None:
+    offsets = pa.py_buffer(np.array([0, 2, 4], np.int32))
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"ok\xff\xfe")])
+    rows = folder.rows({"name": broken})
+    assert [row.metadata for row in rows] == [{"name": "ok"}, {}]
+    assert [row.data for row in rows] == [folder.png] * 2
+
+
+def test_times_that_python_cannot_hold_are_absent(folder: Folder) -> None:
+    rows = folder.rows({"t": pa.array([2**62, 0], pa.timestamp("us"))})
+    assert [row.metadata for row in rows] == [{}, {"t": "1970-01-01T00:00:00"}]
+
+
+def test_a_class_without_a_name_is_absent(folder: Folder) -> None:
+    label = {"_type": "ClassLabel", "names": ["nevus", "melanoma"]}
+    rows = folder.rows({"dx": [1, -1, 7, None]}, dx=label)
+    assert [row.metadata for row in rows] == [{"dx": "melanoma"}, {}, {}, {}]
+
+
+def test_a_second_picture_is_neither_decoded_nor_kept(folder: Folder) -> None:
+    mask = pa.array([{"bytes": b"broken", "path": "Doe-Jane.png"}], CELL)
+    assert folder.rows({"mask": mask}, mask=IMAGE)[0].metadata == {}
+
+
+def test_cells_name_no_file_outside_the_data_set(folder: Folder) -> None:
+    (folder.path / "outside.png").write_bytes(folder.png)
+    (folder.path / "data").mkdir()
+    (folder.path / "data" / "inside.png").write_bytes(folder.png)
+    (folder.path / "data" / "linked.png").symlink_to(folder.path / "outside.png")
+    (folder.path / "data" / "endless").symlink_to("/dev/zero")
+    outside = [str(folder.path / "outside.png"), "../outside.png", "/dev/zero", "endless", "a\0b"]
+    paths = ["inside.png", str(folder.path / "data" / "inside.png"), "linked.png", *outside, None]
+    cells = pa.array([{"bytes": None, "path": path} for path in paths], CELL)
+    known = json.dumps({"info": {"features": {"image": IMAGE}}})
+    table = pa.table({"image": cells}).replace_schema_metadata({"huggingface": known})
+    pq.write_table(table, folder.path / "data" / "t.parquet")
+    rows = folder.read("data/t.parquet", len(paths))
+    assert [bool(row.data) for row in rows] == [True] * 2 + [False] * 7
+
+
+def test_what_is_no_id_is_none(folder: Folder) -> None:
+    numbers = folder.rows({"image_id": [17.0, float("nan"), None]})
+    name = f"{folder.path}/data/train"
+    assert [row.key for row in numbers] == ["17.0", f"{name}#1", f"{name}#2"]
+
+
+def test_an_id_that_has_no_address_is_a_fault_of_its_row(folder: Folder) -> None:
+    rows = folder.rows({"image_id": ["x" * 1001, ".", "..", "x" * 1000, ""]})
+    assert [row.fault for row in rows] == [BAD_ID] * 3 + [None] * 2
+    assert rows[3].key == "x" * 1000
+
+
+@pytest.mark.parametrize("name", ["a\0b", "~nobody/x", "x" * 999, "/dev/null"])
+def test_a_name_that_no_folder_can_have_is_a_source_that_is_not_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError):
+        open_source(DatasetSource(dataset=name), Blobs(str(tmp_path)), tmp_path, ANYTHING)
+
+
+def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) -> None:
+    kind, value = pa.int64(), 1
+    for _ in range(150):
+        kind, value = pa.struct([("x", kind)]), {"x": value}
+    (folder.path / "data").mkdir()
+    pq.write_table(pa.table({"deep": pa.array([value], kind)}), folder.path / "data" / "t.parquet")
+    with pytest.raises(SourceError, match="cannot be read"):
+        folder.read("data", 1)
+
+
+def test_numbers_beyond_the_store_stay_exact_as_text() -> None:
+    assert clean({"a": 2**63 - 1, "b": 2**63, "c": 10**400}) == {
+        "a": 2**63 - 1,
+        "b": str(2**63),
+        "c": str(10**400),
+    }
+
+
+def test_the_payload_s_own_name_is_given_away_once() -> None:
+    assert clean({"source": 1, "source_": 2}) == {"source_": 2, "source__": 1}
