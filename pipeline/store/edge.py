@@ -33,6 +33,10 @@ from pipeline.store import common
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 from pipeline.store.edge_filters import to_edge
 
+# What must be free on the disk for a write. The engine writes through mapped files, so a disk that
+# is full does not fail a call: it ends the process (SIGBUS). One segment of its log takes 32 MiB.
+_LEAST_FREE = 64 * 2**20
+
 # Comparisons of a query with a point in one call, during which all other threads wait: measured, a
 # call takes 3 ms, and 70 ms more for a million of them.
 _COMPARISONS = 500_000
@@ -180,6 +184,8 @@ class EdgeStore:
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         """In the write-ahead log when it returns, so that no kill of the process loses it."""
+        if shutil.disk_usage(self._folder).free < _LEAST_FREE:
+            raise StoreUnavailable(f"the disk of the store in {self._folder} is full")
         with self._writing():
             self._shard.update(operation)
 

@@ -199,7 +199,7 @@ class Searchers:
                     continue
                 if answer.status_code in (200, 202):
                     self._rig.searches.append(answer.json()["id"])
-                elif answer.status_code == 503:
+                elif answer.status_code in (429, 503):
                     self.refused += 1
                 else:
                     self.odd.append(f"{answer.status_code}: {answer.text[:200]}")

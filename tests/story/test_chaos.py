@@ -16,7 +16,7 @@ def test_nothing_is_lost_whatever_falls(encoder: Path) -> None:
     with small_disk() as disk, Rig(disk, encoder) as rig:
         possible = [_short(fault) for fault in faults.ALL if fault.possible(rig)]
 
-        outcome = Run(rig, SEED, rows=1500, say=print).faults(possible)
+        outcome = Run(rig, SEED, rows=500, say=print).faults(possible)
 
     assert outcome.wrong == []
     assert len(outcome.done) >= len(possible)

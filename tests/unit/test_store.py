@@ -6,6 +6,7 @@ server's code on qdrant-client's in-memory stand-in, which needs no server.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -724,6 +726,21 @@ def test_a_start_that_was_cut_off_is_finished_by_the_next(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alias.json", shard, "lock"]
     assert json.loads((tmp_path / "alias.json").read_text()) == {"shard": shard}
     assert json.loads((tmp_path / shard / "encoder.json").read_text()) == ENCODER.model_dump()
+
+
+def test_the_embedded_store_takes_no_writes_onto_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would end the process: it writes through mapped files."""
+    store = EdgeStore(tmp_path, "kindred", ENCODER, {})
+    point = uuid4()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=4096))
+        with pytest.raises(StoreUnavailable, match="full"):
+            store.delete([point])
+        assert store.count() == 0
+    store.delete([point])
+    store.close()
 
 
 def test_a_closed_store_says_so(tmp_path: Path):
