@@ -1,7 +1,7 @@
 """All kinds of bad files in one upload and one data set, with hostile names, ids and metadata."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -100,6 +100,20 @@ def multipart(fields: Sequence[tuple[str, str | None, bytes]]) -> tuple[bytes, d
 
 
 # --- an upload -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The only one that may be ingested."""
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def system(
+    tmp_path_factory: pytest.TempPathFactory, encoder: Path, folder: Path
+) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("system"), encoder, SOURCES=str(folder)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -242,10 +256,9 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 @pytest.fixture(scope="module")
 def ingested(
-    system: System, tmp_path_factory: pytest.TempPathFactory
+    system: System, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[JobView, list[Sent]]:
     """Every kind, with odd ids and one column for each way in which metadata can be hostile."""
-    folder = tmp_path_factory.mktemp("hostile")
     outside = tmp_path_factory.mktemp("outside") / "other.png"
     good = next(kind for kind in catalogue() if kind.taken)
     outside.write_bytes(good.data)
