@@ -3,7 +3,6 @@
 `pipeline/archive.py` says what a backup is made of, and why in this order.
 """
 
-import hashlib
 import json
 import os
 import signal
@@ -17,15 +16,14 @@ from pathlib import Path
 
 from cli.client import Client
 from cli.documents import Document
-from cli.export import PAYLOADS, VECTORS, make_empty, write_images
+from cli.export import make_empty, write_images
 from cli.failure import CommandError
 from cli.preflight import locked
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.up import private_folder, say
+from pipeline.manifest import BLOBS, KEYS, LEDGER, MANIFEST, PAYLOADS, VECTORS, file_sha256
 from pipeline.settings import Settings
-
-MANIFEST, LEDGER, KEYS, BLOBS = "manifest.json", "ledger.jsonl", "keys.json", "blobs.tar"
 
 REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
 
@@ -49,7 +47,7 @@ def backup(client: Client, folder: Path) -> Document:
         "images": images,
         "blobs": blobs,
         "ledger_keys": ledger_keys,
-        "files": {n: _sha256(folder / n) for n in (LEDGER, KEYS, VECTORS, PAYLOADS, BLOBS)},
+        "files": {n: file_sha256(folder / n) for n in (LEDGER, KEYS, VECTORS, PAYLOADS, BLOBS)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
     return manifest
@@ -105,8 +103,3 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
     with path.open("wb") as file:
         for part in parts:
             file.write(part)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,8 +9,7 @@ import numpy as np
 from cli.client import Client
 from cli.documents import Document, HeldImage
 from cli.failure import CommandError
-
-VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
+from pipeline.manifest import PAYLOADS, VECTORS
 
 
 def export_images(client: Client, folder: Path, filter_: Document | None) -> int:

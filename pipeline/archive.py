@@ -11,7 +11,6 @@ The order is that of writing: whatever the ledger says is done is in the store, 
 it, and whatever the store holds has its picture among the blobs, which are read last.
 """
 
-import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -24,29 +23,19 @@ from pipeline.errors import Conflict, SourceError
 from pipeline.files import write_private
 from pipeline.keys import KeyFile
 from pipeline.ledger.snapshot import Snapshots
-from pipeline.messages import EncoderInfo, Message
+from pipeline.manifest import (
+    BLOBS,
+    KEYS,
+    LEDGER,
+    MANIFEST,
+    PAYLOADS,
+    VECTORS,
+    Manifest,
+    file_sha256,
+)
 from pipeline.store import Points, Store
 
-MANIFEST, LEDGER, BLOBS, KEYS = "manifest.json", "ledger.jsonl", "blobs.tar", "keys.json"
-VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
-
 _POINTS = 256  # a write
-
-
-class Manifest(Message):
-    """`files` maps names to SHA-256."""
-
-    created: str
-    encoder: EncoderInfo
-    images: int
-    blobs: int
-    ledger_keys: int
-    files: dict[str, str]
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(folder: Path) -> Manifest:

@@ -10,11 +10,12 @@ from pipeline import archive
 from pipeline.blobs import Blobs
 from pipeline.errors import Conflict, KindredError
 from pipeline.ledger.snapshot import Snapshots
+from pipeline.manifest import Manifest
 from pipeline.settings import Settings
 from pipeline.store import open_store
 
 
-def restore(folder: Path, settings: Settings) -> archive.Manifest:
+def restore(folder: Path, settings: Settings) -> Manifest:
     """Verified before anything is written, and counted afterwards. Raises KindredError."""
     manifest = archive.verify(folder)
     store = open_store(settings, manifest.encoder)
