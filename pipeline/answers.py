@@ -12,7 +12,7 @@ from pipeline.blobs import Blobs
 from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
 from pipeline.errors import InvalidQuery, NotHeld
-from pipeline.fields import FACETED, NUMBERS, Fields, is_identifier
+from pipeline.fields import Fields, is_identifier
 from pipeline.filters import Filter
 from pipeline.identity import point_id
 from pipeline.messages import (
@@ -43,6 +43,7 @@ from pipeline.origins import Origins
 from pipeline.search import Search
 from pipeline.settings import Settings
 from pipeline.store import Record, Store
+from pipeline.store.common import FACET_TYPES, NUMBER_TYPES
 from pipeline.watch import Watch
 
 _ask: TypeAdapter[Ask] = TypeAdapter(Ask)
@@ -125,7 +126,7 @@ class Answers:
     def facets(self, ask: FacetsAsk) -> FacetsAnswer:
         self.fields.check_filter(ask.filter)
         bounds = {
-            name: self.store.bounds(name, ask.filter) for name in self.fields.of_type(*NUMBERS)
+            name: self.store.bounds(name, ask.filter) for name in self.fields.of_type(NUMBER_TYPES)
         }
         return FacetsAnswer(
             count=self.store.count(ask.filter),
@@ -134,7 +135,7 @@ class Answers:
         )
 
     def _facets(self, among: Filter | None) -> Facets:
-        names = [n for n in self.fields.of_type(*FACETED) if not is_identifier(n)]
+        names = [n for n in self.fields.of_type(FACET_TYPES) if not is_identifier(n)]
         return {
             name: tuple(
                 FacetValue(value=value, count=count)

@@ -1,5 +1,6 @@
 """Which payload fields there are, so that a misspelt one is an error and not an empty result."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from pipeline.errors import InvalidQuery
@@ -8,10 +9,8 @@ from pipeline.identity import ID_COLUMNS
 from pipeline.sources import RESERVED
 from pipeline.store import Store
 
-# Index types by which images can be put into groups, and whose values can be counted.
+# Index types by which images can be put into groups.
 GROUPED = ("keyword", "integer")
-FACETED = ("keyword", "integer", "bool")
-NUMBERS = ("integer", "float")
 
 Place = tuple[str | int, ...]
 
@@ -29,13 +28,13 @@ class Fields:
     indexes: dict[str, str]
     _seen: set[str] = field(default_factory=set)
 
-    def of_type(self, *kinds: str) -> list[str]:
+    def of_type(self, kinds: Container[str]) -> list[str]:
         return [name for name, kind in self.indexes.items() if kind in kinds]
 
     @property
     def grouping(self) -> tuple[str, ...]:
         """Fields that results can be grouped by."""
-        return tuple(n for n in self.of_type(*GROUPED) if "." not in n and n not in ID_COLUMNS)
+        return tuple(n for n in self.of_type(GROUPED) if "." not in n and n not in ID_COLUMNS)
 
     def check_grouping(self, name: str, place: Place) -> None:
         """Raises InvalidQuery for a field that results cannot be grouped by."""
