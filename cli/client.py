@@ -147,15 +147,7 @@ class Client:
 
     def delete(self, wanted: Document) -> Document:
         """The receipt, once all is gone."""
-        headers = {"Prefer": f"wait={SEARCH_WAIT}"}
-        response = self._call("POST", "/v1/deletions", headers=headers, json=wanted)
-        deletion = _object(response)
-        while deletion["state"] in ("queued", "running"):
-            time.sleep(_retry_after(response))
-            deletion = self._document("GET", f"/v1/deletions/{quote(deletion['id'], safe='')}")
-        if deletion["state"] != "succeeded":
-            raise CommandError(problem_line(deletion.get("error"), "the deletion has failed"))
-        return deletion
+        return self._settled("/v1/deletions", "/v1/deletions", "deletion", json=wanted)
 
     def lift(self, deletion: str) -> Document:
         return self._document("POST", f"/v1/deletions/{quote(deletion, safe='')}/lift")
@@ -165,16 +157,20 @@ class Client:
         return self._searched("/v1/searches/batch", json={"searches": list(searches)})
 
     def _searched(self, path: str, **body: Any) -> Search:
+        return cast(Search, self._settled(path, "/v1/searches", "search", **body))
+
+    def _settled(self, path: str, kept: str, what: str, **body: Any) -> Document:
+        """What was asked for at `path`, fetched from below `kept` until it is settled."""
         headers = {"Prefer": f"wait={SEARCH_WAIT}"}
         response = self._call("POST", path, headers=headers, **body)
-        search = cast(Search, _object(response))
-        while search["state"] in ("queued", "running"):
+        found = _object(response)
+        while found["state"] in ("queued", "running"):
             time.sleep(_retry_after(response))
-            response = self._call("GET", f"/v1/searches/{quote(search['id'], safe='')}")
-            search = cast(Search, _object(response))
-        if search["state"] != "succeeded":
-            raise CommandError(problem_line(search.get("error"), "the search has failed"))
-        return search
+            response = self._call("GET", f"{kept}/{quote(found['id'], safe='')}")
+            found = _object(response)
+        if found["state"] != "succeeded":
+            raise CommandError(problem_line(found.get("error"), f"the {what} has failed"))
+        return found
 
     # --- HTTP ------------------------------------------------------------------------------------
 
