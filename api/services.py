@@ -8,6 +8,7 @@ from uuid import uuid4
 from celery import Celery
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from api.access import Guard
 from api.waiting import WaitingRoom
@@ -70,7 +71,7 @@ class Services:
     def _publish(self, task: str, *args: str | int) -> None:
         try:
             self.queue.send_task(task, args=args)
-        except OperationalError:
+        except (OperationalError, RedisError):  # kombu names only what fails as it connects
             logger.warning("not published; the reconciler will", extra={"task": task})
 
 

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, shown
-from tests.system import System, end, kill, until
+from tests.system import System, end, kill
 
 START = "DRAWN_000004"
-KEY = "a-key-of-the-ward"
 
 pytestmark = pytest.mark.usefixtures("job")
 
@@ -140,46 +138,3 @@ def test_an_unreachable_api_is_said_and_found_again(page: Page, system: System) 
     system.api.start()
     expect(page.locator("#grid > li")).to_have_count(12)
     expect(page.locator("#banner")).to_be_hidden()
-
-
-@pytest.fixture
-def locked(tmp_path: Path, encoder: Path) -> Iterator[System]:
-    """Redis and the api: who may ask is decided without a worker."""
-    locked = System(tmp_path, encoder, API_KEYS=KEY)
-    try:
-        locked.start_redis()
-        locked.api.start()
-        until(lambda: answers(locked), "an answer of the api")
-        yield locked
-    finally:
-        locked.__exit__()
-
-
-def answers(system: System) -> bool:
-    try:
-        return system.http.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def test_a_key_is_asked_for(browser: Browser, locked: System) -> None:
-    answer = locked.http.post("/v1/session", json={"key": "wrong"})
-    page = browser.new_page(base_url=f"http://127.0.0.1:{locked.port}")
-    page.goto("/?view=jobs")
-    form = page.get_by_role("dialog", name="Sign in")
-    key = form.get_by_label("Key")
-    expect(key).to_be_focused()
-    form.get_by_role("button", name="Sign in").click()
-    expect(form).to_contain_text("Type in the key")
-    key.fill("a-wrong-one")
-    key.press("Enter")
-
-    if answer.status_code in (404, 405):
-        expect(form).to_contain_text("This server takes no sign-in here.")
-    else:
-        expect(form).to_contain_text("This key is not known here.")
-        key.fill(KEY)
-        key.press("Enter")
-        expect(form).to_be_hidden()
-        expect(page.locator("#jobs-message")).to_contain_text("No job has run yet.")
-    page.close()

@@ -199,6 +199,20 @@ def test_what_is_not_there_is_404(system: System, path: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_what_the_queue_refuses_is_kept_and_sent_later(system: System) -> None:
+    """Redis can refuse the message after it took the ask, as on a disk that fills in between."""
+    redis = system.client()
+    redis.acl_setuser("default", enabled=True, commands=["-lpush"])
+    try:
+        answer = system.http.post("/v1/searches", json={"vector": [1.0] * 32})
+    finally:
+        redis.acl_setuser("default", enabled=True, commands=["+@all"])
+
+    assert answer.status_code == 202, answer.text
+    found = system.http.get(answer.headers["Location"], headers={"Prefer": "wait=60"}).json()
+    assert found["state"] == "succeeded", found
+
+
 def test_a_second_worker_on_the_folder_says_why_it_stops(system: System) -> None:
     second = subprocess.run(
         module_command("workers"),

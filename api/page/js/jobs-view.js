@@ -115,12 +115,16 @@ async function startDataset() {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     if (error.passing) return away(error);
-    showFault(
-      "dataset",
-      "This data set cannot be started. Check its name, its split and the number of rows.",
-    );
+    showFault("dataset", startFault(error));
   }
   return undefined;
+}
+
+function startFault(problem) {
+  if (problem.status === 403) return explain(problem).text;
+  if (problem.type.endsWith(":source-not-allowed"))
+    return "This server takes in only what its setting KINDRED_SOURCES names, and this is not among it. Ask who runs it.";
+  return "This data set cannot be started. Check its name, its split and the number of rows.";
 }
 
 function datasetFault(dataset, limit) {
@@ -162,7 +166,9 @@ export async function uploadFiles(files) {
       h(
         "p",
         { class: "fault" },
-        "Not all files could be sent. Send them again: what is held already is recognised.",
+        error.status === 403
+          ? explain(error).text
+          : "Not all files could be sent. Send them again: what is held already is recognised.",
       ),
     );
     if (error.passing) away(error);

@@ -5,9 +5,10 @@ import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installOptions } from "./options.js";
-import { installSignIn } from "./sign-in.js";
+import { installSignIn, showSession } from "./sign-in.js";
 import { keep, kept, onChosen, onFiles } from "./picture.js";
-import { whenReady } from "./server.js";
+import { onBusy, whenReady } from "./server.js";
+import { counted } from "./words.js";
 
 let state = emptyState();
 
@@ -37,6 +38,7 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = view === "jobs" ? "Jobs – Kindred" : title();
+  showSession();
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
   if (view === "jobs") return;
@@ -85,6 +87,14 @@ async function away(problem) {
   if (state.view === "jobs" || isIncomplete()) show();
 }
 
+/** @param {number} seconds until the calls that were put off are made again; 0: none is */
+function busy(seconds) {
+  if (waiting) return; // that nothing answers at all says more
+  const text = `More is asked of Kindred than it can answer at once. This page goes on by itself in ${counted(seconds, "second")}.`;
+  byId("banner").hidden = !seconds;
+  if (seconds) fill(byId("banner"), h("p", {}, text));
+}
+
 // --- links, forms, keys --------------------------------------------------------------------------
 
 function follow(event) {
@@ -108,6 +118,7 @@ function submit(id, field, toStart) {
 }
 
 installSignIn();
+onBusy(busy);
 installSearchView({ go, away });
 installJobsView({ go, away, onChange: forgetCollection });
 installOptions(go);

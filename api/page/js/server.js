@@ -1,11 +1,13 @@
-// Calls to the api. What fails comes as a Problem; a call that needs a key asks for it, once.
+// Calls to the api. What fails comes as a Problem. A call that needs a key asks for it, once; one
+// that is put off, because too many call, is made again when the api says.
 
 /** An RFC 9457 problem. Status 0: the api could not be reached at all. */
 export class Problem extends Error {
-  /** @param {{status: number, detail?: string, type?: string, errors?: {place: string, message: string}[]}} said */
-  constructor({ status, detail = "", type = "", errors }) {
+  /** @param {{status: number, detail?: string, type?: string, retryAfter?: number, errors?: {place: string, message: string}[]}} said */
+  constructor({ status, detail = "", type = "", retryAfter, errors }) {
     super(detail);
     this.status = status;
+    this.retryAfter = retryAfter;
     this.detail = detail;
     this.type = type;
     this.errors = errors;
@@ -17,12 +19,23 @@ export class Problem extends Error {
   }
 }
 
+/** Until a call that was put off is made again, when the api does not say. */
+const BUSY_SECONDS = 5;
+
 let askForKey = async () => false;
 let asking = null;
 
 /** @param {() => Promise<boolean>} ask says whether the caller has signed in */
 export function onUnauthorized(ask) {
   askForKey = ask;
+}
+
+let sayBusy = (seconds) => {};
+let putOff = 0;
+
+/** @param {(seconds: number) => void} say is told when calls wait, and 0 when none does any more */
+export function onBusy(say) {
+  sayBusy = say;
 }
 
 /**
@@ -39,9 +52,7 @@ export async function call(path, options = {}) {
     throw new Problem({ status: 0 });
   }
   if (response.ok) return response;
-  const problem = await toProblem(response);
-  if (problem.status === 401 && (await signedIn())) return call(path, options);
-  throw problem;
+  return repaired(await toProblem(response), options.signal, () => call(path, options));
 }
 
 /** @param {string} path @param {RequestInit} [options] @returns {Promise<any>} */
@@ -63,7 +74,7 @@ export function post(path, body, options = {}) {
  * @returns {Promise<any>}
  */
 export async function sendForm(path, form, onProgress) {
-  const { status, body } = await new Promise((resolve, reject) => {
+  const { status, body, wait } = await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", path);
     request.upload.addEventListener(
@@ -71,14 +82,18 @@ export async function sendForm(path, form, onProgress) {
       (e) => e.lengthComputable && onProgress(e.loaded / e.total),
     );
     request.addEventListener("load", () =>
-      resolve({ status: request.status, body: request.responseText }),
+      resolve({
+        status: request.status,
+        body: request.responseText,
+        wait: request.getResponseHeader("Retry-After"),
+      }),
     );
     request.addEventListener("error", () => reject(new Problem({ status: 0 })));
     request.send(form);
   });
   if (status >= 200 && status < 300) return JSON.parse(body);
-  if (status === 401 && (await signedIn())) return sendForm(path, form, onProgress);
-  throw new Problem({ ...readJson(body), status });
+  const problem = new Problem({ ...readJson(body), status, retryAfter: Number(wait) });
+  return repaired(problem, undefined, () => sendForm(path, form, onProgress));
 }
 
 /** Resolves when a worker is ready, however long that takes. @param {AbortSignal} [signal] */
@@ -104,6 +119,22 @@ export function pause(milliseconds, signal) {
   });
 }
 
+/** What `again` brings, where a key or patience is all that was missing. Throws the problem. */
+async function repaired(problem, signal, again) {
+  if (problem.status === 401 && (await signedIn())) return again();
+  if (problem.status !== 429) throw problem;
+  putOff += 1;
+  const seconds = problem.retryAfter || BUSY_SECONDS;
+  sayBusy(seconds);
+  try {
+    await pause(seconds * 1000, signal);
+    return await again();
+  } finally {
+    putOff -= 1;
+    if (!putOff) sayBusy(0);
+  }
+}
+
 /** Calls that are refused at the same time share one sign-in. */
 function signedIn() {
   asking ??= askForKey().finally(() => {
@@ -113,7 +144,8 @@ function signedIn() {
 }
 
 async function toProblem(response) {
-  return new Problem({ ...readJson(await response.text()), status: response.status });
+  const retryAfter = Number(response.headers.get("Retry-After"));
+  return new Problem({ ...readJson(await response.text()), status: response.status, retryAfter });
 }
 
 function readJson(text) {

@@ -1,7 +1,7 @@
-// The form that asks for a key when the api answers 401.
+// Who is signed in: the form that asks for a key when the api answers 401, and the way out.
 
 import { byId, showFault } from "./dom.js";
-import { onUnauthorized } from "./server.js";
+import { Problem, call, callJson, onUnauthorized } from "./server.js";
 
 const REFUSALS = {
   401: "This key is not known here. Check it and try again.",
@@ -12,12 +12,40 @@ const REFUSALS = {
   429: "Too many attempts. Wait a moment and try again.",
 };
 
+let known = false;
+
+/** Once it can be asked: who is signed in, and no way to what their key does not allow. */
+export async function showSession() {
+  if (known) return;
+  try {
+    const { role, name, keys } = await callJson("/v1/session");
+    known = true;
+    byId("session").hidden = !keys;
+    byId("who").textContent = name;
+    byId("jobs-link").hidden = role === "search";
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // whatever else is asked says what is wrong
+  }
+}
+
+/** Nothing of what was seen stays in this window: the page begins anew, and asks for a key. */
+async function signOut() {
+  try {
+    await call("/v1/session", { method: "DELETE" });
+    location.assign("/");
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    byId("sign-out").textContent = "Still signed in: try again";
+  }
+}
+
 /** From now on, calls that are refused open the form and go on once it has been filled in. */
 export function installSignIn() {
   const dialog = byId("sign-in");
   const key = byId("key");
   let settle = () => {};
 
+  byId("sign-out").addEventListener("click", signOut);
   byId("sign-in-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const refusal = await signIn(key.value);

@@ -95,10 +95,11 @@ export function explain(problem, query = {}) {
     return message("Kindred cannot be reached. Is this computer still on the network?");
   if (problem.status === 401)
     return message("This server answers only those who sign in. Load this page again to do so.");
+  if (problem.status === 403)
+    return message("Your key does not allow this. Ask who runs Kindred for one that does.");
   if (problem.status === 413)
     return picture("This picture is too large for this server. Save a smaller copy.");
   if (problem.status === 404) return notHeld(query);
-  if (problem.status === 429) return message("Too many searches at once. Try again in a moment.");
   if (problem.status === 503)
     return message("Kindred is not ready to search. It will go on by itself.");
   if (problem.status === 422 || problem.status === 400) return invalid(problem, query);

@@ -1,0 +1,120 @@
+"""The page of a department with keys: the way in and out, and what a key does not allow."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from playwright.sync_api import Page, expect
+
+from pipeline.keys import KeyFile, Role
+from pipeline.settings import SEARCH_QUEUE, Settings, celery_configuration
+from tests.browser.conftest import Visit, shown
+from tests.system import System
+
+START = "DRAWN_000004"
+
+
+@pytest.fixture(scope="module")
+def system(
+    tmp_path_factory: pytest.TempPathFactory, encoder: Path, drawn: Path
+) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("keys")
+    with System(folder, encoder, SOURCES=str(drawn), SEARCH_BACKLOG="1") as running:
+        running.http.headers["Authorization"] = f"Bearer {_key(running, 'admin')}"
+        running.ingest(drawn, limit=20)
+        yield running
+
+
+@pytest.fixture
+def page(visit: Callable[..., Visit]) -> Page:
+    window = visit()
+    window.may_fail = True
+    return window.page
+
+
+def _key(system: System, role: Role) -> str:
+    return KeyFile(system.folder / "keys.json").create(f"ward of {role}", role)[1]
+
+
+def _sign_in(page: Page, key: str) -> None:
+    field = page.get_by_role("dialog", name="Sign in").get_by_label("Key")
+    field.fill(key)
+    field.press("Enter")
+    expect(page.get_by_role("dialog", name="Sign in")).to_be_hidden()
+
+
+def test_a_key_is_asked_for_until_one_fits(page: Page, system: System) -> None:
+    page.goto("/?view=jobs")
+    form = page.get_by_role("dialog", name="Sign in")
+    expect(form.get_by_label("Key")).to_be_focused()
+    form.get_by_role("button", name="Sign in").click()
+    expect(form).to_contain_text("Type in the key")
+    form.get_by_label("Key").fill("a-wrong-one")
+    form.get_by_label("Key").press("Enter")
+    expect(form).to_contain_text("This key is not known here.")
+
+    _sign_in(page, _key(system, "ingest"))
+    expect(page.locator("#jobs > li")).to_have_count(1)
+    expect(page.locator("#who")).to_have_text("ward of ingest")
+
+
+def test_signing_out_ends_the_session_and_shows_nothing_more(page: Page, system: System) -> None:
+    page.goto("/")
+    _sign_in(page, _key(system, "search"))
+    shown(page)
+    [cookie] = page.context.cookies()
+    page.get_by_role("button", name="Sign out").click()
+
+    expect(page.get_by_role("dialog", name="Sign in")).to_be_visible()
+    expect(page.locator("#grid > li")).to_have_count(0)
+    page.context.add_cookies([cookie])
+    assert page.request.get("/v1/collection").status == 401
+
+
+def test_a_key_that_may_only_search_is_offered_no_jobs(page: Page, system: System) -> None:
+    page.goto("/")
+    _sign_in(page, _key(system, "search"))
+    shown(page)
+    expect(page.get_by_role("link", name="Jobs")).to_be_hidden()
+
+    page.goto("/?view=jobs")
+    expect(page.locator("#jobs-message")).to_contain_text("Your key does not allow this.")
+
+
+def test_a_data_set_that_is_not_allowed_is_told_from_one_that_is_not_there(
+    page: Page, system: System
+) -> None:
+    page.goto("/?view=jobs")
+    _sign_in(page, _key(system, "ingest"))
+    page.get_by_label("Hub name, or a folder on the server").fill("/etc")
+    page.get_by_role("button", name="Start").click()
+
+    expect(page.locator("#dataset-fault")).to_contain_text("KINDRED_SOURCES")
+
+
+@pytest.fixture
+def full_queue(system: System) -> Iterator[Callable[[], None]]:
+    """A worker that takes no searches, one search waiting for it, and the way to end that."""
+    app = Celery()
+    app.conf.update(
+        celery_configuration(Settings(redis_url=system.environment["KINDRED_REDIS_URL"]))
+    )
+    app.control.cancel_consumer(SEARCH_QUEUE, reply=True, timeout=30, limit=1)
+    answer = system.http.post("/v1/searches", json={"image_id": START})
+    assert answer.status_code == 202, answer.text
+    yield lambda: app.control.add_consumer(SEARCH_QUEUE)
+    app.control.add_consumer(SEARCH_QUEUE)
+    app.close()
+
+
+def test_a_page_that_is_put_off_says_so_and_goes_on_by_itself(
+    page: Page, system: System, full_queue: Callable[[], None]
+) -> None:
+    page.goto(f"/?image={START}")
+    _sign_in(page, _key(system, "search"))
+    expect(page.get_by_role("alert").filter(has_text="More is asked of Kindred")).to_be_visible()
+    full_queue()
+
+    assert shown(page)[0] == START
+    expect(page.locator("#banner")).to_be_hidden()
