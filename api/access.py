@@ -97,7 +97,7 @@ class Guard:
 def require(role: Role) -> Any:
     """A dependency: this call needs a key of this role. Raises Forbidden."""
 
-    def check(request: Request, _: Annotated[object, Security(_BEARER)]) -> None:
+    async def check(request: Request, _: Annotated[object, Security(_BEARER)]) -> None:
         caller: Caller = request.state.caller  # without the gate before it, this fails
         if not includes(caller.role, role):
             raise Forbidden(f"This needs a key of the role {role}; yours has {caller.role}.")

@@ -86,7 +86,7 @@ def _unavailable(error: OSError) -> AuditUnavailable:
     return AuditUnavailable(f"The audit log cannot be written: {os.strerror(error.errno or 0)}.")
 
 
-def _entry(request: Request) -> Entry:
+async def _entry(request: Request) -> Entry:
     entry: Entry = request.state.entry
     return entry
 

@@ -79,7 +79,7 @@ def new_id() -> str:
     return str(uuid4())
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # FastAPI gives what is not async a thread
     services: Services = request.app.state.services
     return services
 

@@ -55,9 +55,7 @@ class Search:
         plain = [n for n, search in enumerate(searches) if _is_plain(search)]
         found = dict(zip(plain, self.store.query([queries[n] for n in plain]), strict=True))
         return [
-            tuple(_hit(point, search) for point in found[n])
-            if n in found
-            else self._special(search, origins[n], queries[n])
+            _hits(found[n], search) if n in found else self._special(search, origins[n], queries[n])
             for n, search in enumerate(searches)
         ]
 
@@ -92,8 +90,9 @@ class Search:
                 break
         chosen = dict(list(best.items())[search.offset : wanted])
         further = self._others(search, field, query, chosen) if search.group_size > 1 else {}
+        hidden = _hidden(search)
         return tuple(
-            _hit(point, search, others=further.get(group, ())) for group, point in chosen.items()
+            _hit(point, hidden, others=further.get(group, ())) for group, point in chosen.items()
         )
 
     def _others(
@@ -115,10 +114,7 @@ class Search:
             for group in groups
         ]
         found = self.store.query(asked)
-        return {
-            group: tuple(_hit(point, search) for point in points)
-            for group, points in zip(groups, found, strict=True)
-        }
+        return {group: _hits(points, search) for group, points in zip(groups, found, strict=True)}
 
     def _duplicates(
         self, search: SearchQuery, most: int, origin: Origin, query: Query
@@ -130,11 +126,11 @@ class Search:
             ours = _hash(origin.likes[0].payload)
         [points] = self.store.query([replace(query, limit=MAX_LIMIT, offset=0)])
         payloads = self.store.retrieve([point.id for point in points])
-        near = []
+        near, hidden = [], _hidden(search)
         for point in points:
             theirs = _hash(payloads[point.id].payload) if point.id in payloads else ""
             if ours and theirs and (distance := hash_distance(ours, theirs)) <= most:
-                near.append(_hit(point, search, hash_distance=distance))
+                near.append(_hit(point, hidden, hash_distance=distance))
         return tuple(near[search.offset : search.offset + search.limit])
 
 
@@ -234,12 +230,22 @@ def _groups(value: Any) -> TypeGuard[str | int]:
 # --- answers -----------------------------------------------------------------------------------
 
 
-def _hit(point: ScoredPoint, search: SearchQuery, **more: Any) -> Hit:
+def _hidden(search: SearchQuery) -> list[str]:
+    """Of what is fetched in any case, what the answer is not to show."""
+    left_out = search.exclude or ()
+    return [n for n in _needed(search) if n in left_out or n not in (search.include or (n,))]
+
+
+def _hits(points: Sequence[ScoredPoint], search: SearchQuery) -> tuple[Hit, ...]:
+    hidden = _hidden(search)
+    return tuple(_hit(point, hidden) for point in points)
+
+
+def _hit(point: ScoredPoint, hidden: Sequence[str], **more: Any) -> Hit:
     payload = dict(point.payload)
     image_id = payload["image_id"]
-    for name in _needed(search):
-        if name in (search.exclude or ()) or name not in (search.include or (name,)):
-            payload.pop(name, None)
+    for name in hidden:
+        payload.pop(name, None)
     # Not validated: a batch can have 100,000 hits, and nothing here comes from outside.
     return Hit.model_construct(
         image_id=image_id,
