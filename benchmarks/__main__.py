@@ -6,15 +6,17 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 
-from benchmarks import compute, fidelity, held, kindred, machine, searches, seed, stages
-from benchmarks.data import SHARED, Sample, prepare
-from benchmarks.results import Ingests, Results
+from benchmarks import beside, compute, fidelity, held, kindred, machine, searches, seed, stages
+from benchmarks.data import SHARED, Slice, prepare
+from benchmarks.results import Ingests, Results, Worker
 from pipeline.encoder import Encoder
 from pipeline.settings import Settings
 
@@ -31,15 +33,18 @@ class Effort:
     rows: int
     slices: int
     searches: int  # by image
+    held: int  # images among which is searched by id
     ids: int  # searches by id
+    beside: int  # rows of a job that is searched beside
     images: int  # in the table of stages
     rounds: int  # of a computation
     batches: tuple[int, ...]  # of the plain model
 
 
-FULL = Effort(rows=1280, slices=5, searches=30, ids=100, images=128, rounds=5,
-              batches=(1, 4, 8, 16, 32))  # fmt: skip
-QUICK = Effort(rows=256, slices=2, searches=10, ids=30, images=32, rounds=2, batches=(8, 16))
+FULL = Effort(rows=1280, slices=4, searches=30, held=10_015, ids=100, beside=160, images=128,
+              rounds=5, batches=(1, 4, 8, 16, 32))  # fmt: skip
+QUICK = Effort(rows=256, slices=2, searches=10, held=1000, ids=30, beside=64, images=32, rounds=2,
+               batches=(8, 16))  # fmt: skip
 
 
 def main() -> int:
@@ -95,28 +100,34 @@ def _measure(
     sample = prepare(folder, arguments.images, rows, effort.slices, effort.searches)
     data = folder / "kindred" / "data"
     settings = Settings(model=str(sample.model), data=data)
+    own = settings.model_copy(update={"data": folder / "stages"})
+    encoder = Encoder.load(settings)
+    pixels = stages.pixels_of(encoder, own, sample.slices[0], 4 * encoder.plan.batch_size)
 
     _say("starting the notebook's process and Kindred")
     with kindred.running(folder / "kindred", sample.model) as system:
         with seed.running(sample, folder / "seed.log") as notebook:
             watch = machine.Others()
-            ingests = _ingest(sample, notebook, system, folder)
+            turns = Turns(notebook, system, encoder, pixels)
+            ingests = turns.take(sample.slices, folder)
             others = {"ingests": watch.share()}
-        encoder = Encoder.load(settings)
         _say("searching")
         watch = machine.Others()
-        by_image = searches.by_image(system, encoder, sample.queries, folder)
+        queries = _files(sample.queries, folder)
+        by_image = searches.by_image(system, encoder, queries)
+        _say("searching beside a job")
+        busy = beside.measure(system, sample.slices[:2], effort.beside, queries)
+        worker = Worker(system.start_seconds, system.worker_mib())
         others["searches"] = watch.share()
-    _say("searching among ten thousand images")
+    _say("searching among many images")
     watch = machine.Others()
-    many = held.measure(folder / "held", effort.ids)
+    many = held.measure(folder / "held", effort.held, effort.ids)
     others["searches by id"] = watch.share()
 
     _say("comparing vectors")
     theirs = fidelity.seed_vectors([run.vectors for run in ingests.seed])
     compared = fidelity.compare(fidelity.stored_vectors(settings, encoder, sample.slices), theirs)
     _say("measuring stage by stage")
-    own = settings.model_copy(update={"data": folder / "stages"})
     table = stages.measure(encoder, own, sample.slices[0], effort.images)
     _say("measuring what the machine computes")
     shape = compute.Shape.read(sample.model)
@@ -133,25 +144,45 @@ def _measure(
         **kept,
     }
     return Results(
-        arguments.quick, described, setup, others, ingests, by_image, many,
+        arguments.quick, described, setup, others, worker, ingests, by_image, busy, many,
         table, shape, limits, plain, compared,
     )  # fmt: skip
 
 
-def _ingest(sample: Sample, notebook: seed.Seed, system: kindred.System, folder: Path) -> Ingests:
-    """Each slice by one, then by the other; then all of them again by Kindred."""
-    theirs, ours = [], []
-    for number, part in enumerate(sample.slices, 1):
-        _say(f"slice {number} of {len(sample.slices)}: the notebook's loop")
-        theirs.append(notebook.ingest(part, folder / f"notebook-{number}"))
-        _say(f"slice {number} of {len(sample.slices)}: Kindred")
-        ours.append(system.ingest(part))
-    _say("the same again")
-    again = [system.ingest(part) for part in sample.slices]
-    size = sample.slices[0].rows
-    if any(run.embedded != size for run in ours) or any(run.unchanged != size for run in again):
-        raise RuntimeError("not every image was embedded once, and recognised the second time")
-    return Ingests(size, theirs, ours, again)
+def _files(images: Sequence[bytes], folder: Path) -> list[Path]:
+    files = [folder / f"query-{number}.jpg" for number in range(len(images))]
+    for file, data in zip(files, images, strict=True):
+        file.write_bytes(data)
+    return files
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The rivals, who take turns, since the speed of a shared machine drifts."""
+
+    notebook: seed.Seed
+    system: kindred.System
+    encoder: Encoder
+    pixels: list[np.ndarray]
+
+    def take(self, slices: Sequence[Slice], folder: Path) -> Ingests:
+        """Each slice by the notebook, then the bare forward pass, then Kindred; at the end all of
+        them again by Kindred."""
+        theirs, bare, ours = [], [], []
+        for number, part in enumerate(slices, 1):
+            _say(f"slice {number} of {len(slices)}: the notebook's loop")
+            theirs.append(self.notebook.ingest(part, folder / f"notebook-{number}"))
+            before = stages.forward_alone(self.encoder, self.pixels)
+            _say(f"slice {number} of {len(slices)}: Kindred")
+            ours.append(self.system.ingest(part))
+            after = stages.forward_alone(self.encoder, self.pixels)
+            bare.append((before + after) / 2)
+        _say("the same again")
+        again = [self.system.ingest(part) for part in slices]
+        size = slices[0].rows
+        if any(run.embedded != size for run in ours) or any(run.unchanged != size for run in again):
+            raise RuntimeError("not every image was embedded once, and recognised the second time")
+        return Ingests(size, theirs, bare, ours, again)
 
 
 if __name__ == "__main__":

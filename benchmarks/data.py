@@ -18,7 +18,7 @@ HUB_MODEL = "facebook/dino-vits16"
 
 @dataclass(frozen=True)
 class Slice:
-    """A data set of its own, in a folder that `load_dataset` reads."""
+    """A data set of its own, or the first rows of one, in a folder that `load_dataset` reads."""
 
     folder: Path
     rows: int
@@ -46,7 +46,7 @@ def prepare(folder: Path, source: Path, rows: int, slices: int, queries: int) ->
     table = shuffled(pq.read_table(source))
     size = slice_size(table.num_rows, rows, slices)
     made = tuple(
-        _write_slice(folder / f"slice-{n}", table.slice(n * size, size)) for n in range(slices)
+        write_slice(folder / f"slice-{n}", table.slice(n * size, size)) for n in range(slices)
     )
     start = min(size * slices, max(0, table.num_rows - queries))
     asked = table.slice(start, queries)["image"].to_pylist()
@@ -67,7 +67,7 @@ def shuffled(table: pa.Table) -> pa.Table:
     return table.take(np.random.default_rng(0).permutation(table.num_rows))
 
 
-def _write_slice(folder: Path, table: pa.Table) -> Slice:
+def write_slice(folder: Path, table: pa.Table) -> Slice:
     """The schema's own metadata carries the features, so the column of images stays one."""
     folder.mkdir()
     pq.write_table(table, folder / "train-00000-of-00001.parquet")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from benchmarks.data import SHARED, Slice
 from benchmarks.kindred import System, running
 from benchmarks.page import first_picture
-from benchmarks.report import Spread
+from benchmarks.report import Spread, p95
 from cli.sample import write_dataset, write_encoder
 
 FULL = SHARED.with_name("skin_cancer_full")
@@ -42,36 +42,45 @@ class Held:
     batch: Spread  # of BATCH filtered searches in one call
     preview: Spread
     first_picture: Spread | None  # in a browser, after the answer
+    worker_mib: tuple[float, float]  # its own memory, empty and with all images held
 
     @property
     def batch_over_one(self) -> float:
         return self.batch.median / self.filtered.median
 
 
-def measure(folder: Path, searches: int) -> Held:
-    """Fills a system of its own and searches `searches` times in each way, in turn."""
+def measure(folder: Path, rows: int, searches: int) -> Held:
+    """Fills a system of its own with at most `rows` images, and searches `searches` times in each
+    way, in turn."""
     folder.mkdir()
-    source, images_are = _source(folder)
+    source, images_are = _source(folder, rows)
     model = folder / "model"
     write_encoder(model, layers=1, intermediate=384, patch=56)
     with running(folder / "kindred", model) as system:
+        empty = system.worker_mib()
         system.ingest(source)
+        memory = (empty, system.worker_mib())
         chosen = np.random.default_rng(0).permutation(source.rows)
         ids = [source.ids[row] for row in chosen]
-        return _searches(system, ids, searches, source.rows, images_are)
+        return _searches(system, ids, searches, source.rows, images_are, memory)
 
 
-def _source(folder: Path) -> tuple[Slice, str]:
+def _source(folder: Path, rows: int) -> tuple[Slice, str]:
     where, images_are = FULL, "HAM10000, as in shared/data/skin_cancer_full"
     if not where.is_dir():
         where, images_are = folder / "drawn", "drawn here, since there is no folder of real ones"
-        write_dataset(where, DRAWN)
-    ids = pq.read_table(where, columns=["image_id"])["image_id"].to_pylist()
+        write_dataset(where, min(rows, DRAWN))
+    ids = pq.read_table(where, columns=["image_id"])["image_id"].to_pylist()[:rows]
     return Slice(where, len(ids), tuple(ids)), images_are
 
 
 def _searches(
-    system: System, ids: Sequence[str], searches: int, images: int, images_are: str
+    system: System,
+    ids: Sequence[str],
+    searches: int,
+    images: int,
+    images_are: str,
+    memory: tuple[float, float],
 ) -> Held:
     plain, filtered, batches, previews = [], [], [], []
     following = itertools.cycle(ids)
@@ -86,12 +95,13 @@ def _searches(
         images,
         images_are,
         Spread.of(plain),
-        float(np.percentile(plain, 95)),
+        p95(plain),
         Spread.of(filtered),
-        float(np.percentile(filtered, 95)),
+        p95(filtered),
         Spread.of(batches),
         Spread.of(previews),
         first_picture(system.client.url, ids[:WINDOWS]),
+        memory,
     )
 
 

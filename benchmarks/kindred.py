@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.data import Slice
-from benchmarks.machine import cpu_seconds
+from benchmarks.machine import cpu_seconds, memory_mib
 from cli.client import Client
 from cli.documents import Document, Job
 from cli.processes import Child, Program, module_command, module_environment, tail
@@ -34,13 +34,20 @@ class KindredRun:
 
 @dataclass(frozen=True)
 class System:
+    """`start_seconds`: from its start until it said that a search would be answered."""
+
     client: Client
     pid: int
+    start_seconds: float
+
+    def worker_mib(self) -> float:
+        """The worker's own memory; files that it has mapped are not in it."""
+        return memory_mib(processes(self.pid)["workers"])[0]
 
     def ingest(self, part: Slice) -> KindredRun:
         """Raises RuntimeError unless every row is accounted for and the last one is found."""
         cpu, start = cpu_seconds(self.pid), time.perf_counter()
-        job = self._finished(self.client.submit({"dataset": str(part.folder), "split": "train"}))
+        job = self._finished(self.client.submit({"dataset": str(part.folder), "limit": part.rows}))
         self._find(part.ids[-1])
         seconds = time.perf_counter() - start
         if job["state"] != "succeeded" or job["total"] != part.rows:
@@ -66,7 +73,7 @@ class System:
         return job
 
     def _find(self, image_id: str) -> None:
-        results = self.client.search({"image_id": image_id, "limit": 1})["results"] or []
+        results = self.client.search({"image_id": image_id, "ids": [image_id]})["results"] or []
         if [hit["image_id"] for hit in results] != [image_id]:
             raise RuntimeError("the job's last image is not found")
 
@@ -79,13 +86,31 @@ def running(folder: Path, model: Path) -> Iterator[System]:
     environment = module_environment({**os.environ, "KINDRED_MODEL": str(model)})
     log = folder / "up.log"
     child = Child(Program("kindred up", module_command("cli", *arguments), environment, log))
+    start = time.perf_counter()
     child.start()
     try:
-        with Client(_address(child)) as client:
+        address = _address(child)
+        seconds = time.perf_counter() - start
+        with Client(address) as client:
             assert child.pid is not None
-            yield System(client, child.pid)
+            yield System(client, child.pid, seconds)
     finally:
         _stop(child)
+
+
+def processes(root: int) -> dict[str, int]:
+    """Of `kindred up`: which of its children is the api, and which the worker."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            words = (stat.parent / "cmdline").read_bytes().decode().split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+        for name in ("api", "workers"):
+            if parent == root and name in words:
+                found[name] = int(stat.parent.name)
+    return found
 
 
 def _address(child: Child) -> str:
@@ -95,7 +120,7 @@ def _address(child: Child) -> str:
         for line in child.program.log.read_text("utf-8").split("\n")[:-1]:
             if line.startswith("ready: "):
                 return line.removeprefix("ready: ")
-        time.sleep(0.2)
+        time.sleep(0.05)
     worker = child.program.log.parent / "data" / "logs" / "worker.log"
     words = "\n".join([*tail(child.program.log, 10), *tail(worker, 10)])
     raise RuntimeError(f"kindred up did not get ready:\n{words}")

@@ -22,8 +22,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.kindred import running
-from benchmarks.machine import describe
+from benchmarks.kindred import processes, running
+from benchmarks.machine import describe, memory_mib
 from cli.sample import write_dataset, write_encoder
 
 FINAL = ("succeeded", "completed_with_rejections", "failed", "cancelled")
@@ -79,7 +79,7 @@ def load(
     load.memory = {name: [] for name in pids}
     while (at := time.monotonic() - start) < load.seconds:
         for name, pid in pids.items():
-            load.memory[name].append(_memory(pid, at))
+            load.memory[name].append(Memory(at, *memory_mib(pid)))
         time.sleep(1)
     stop.set()
     for thread in threads:
@@ -131,31 +131,6 @@ def follow(http: httpx.Client, source: Path) -> dict[str, Any]:
         if job["state"] in FINAL:
             return job
         time.sleep(0.5)
-
-
-def _memory(pid: int, at: float) -> Memory:
-    """From /proc; zero where there is none."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return Memory(at, 0, 0)
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
-    return Memory(at, kib.get("RssAnon", 0) / 1024, kib.get("RssFile", 0) / 1024)
-
-
-def processes(root: int) -> dict[str, int]:
-    """Of `kindred up`: which of its children is the api, and which the worker."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            words = (stat.parent / "cmdline").read_bytes().decode().split("\0")
-        except OSError:  # it ended meanwhile
-            continue
-        for name in ("api", "workers"):
-            if parent == root and name in words:
-                found[name] = int(stat.parent.name)
-    return found
 
 
 # --- told ----------------------------------------------------------------------------------------

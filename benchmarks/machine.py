@@ -48,6 +48,16 @@ def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
+def memory_mib(pid: int) -> tuple[float, float]:
+    """A process's own memory, and files that it has mapped; zeros where there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0, 0.0
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+    return kib.get("RssAnon", 0) / 1024, kib.get("RssFile", 0) / 1024
+
+
 def busy_seconds() -> float | None:
     """Processor time that the whole machine has spent, so far, what a hypervisor took included.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -23,6 +25,10 @@ class Spread:
     def __str__(self) -> str:
         """As in 14.7 (13.9 .. 15.2)."""
         return f"{number(self.median)} ({number(self.low)} .. {number(self.high)})"
+
+
+def p95(values: Sequence[float]) -> float:
+    return float(np.percentile(values, 95))
 
 
 @dataclass(frozen=True)

@@ -34,17 +34,14 @@ class ByImage:
         return self.search.median / self.bare.median
 
 
-def by_image(system: System, encoder: Encoder, images: Sequence[bytes], folder: Path) -> ByImage:
+def by_image(system: System, encoder: Encoder, queries: Sequence[Path]) -> ByImage:
     """The same files, alternating. `encoder` is in this process, which does nothing else."""
     encoder.warm_up()
     stages, searches = [], []
-    for number, data in enumerate(images):
-        file = folder / f"query-{number}.jpg"
-        file.write_bytes(data)
-        if number == 0:
-            system.search({"limit": LIMIT}, file)  # the first one opens the connection
+    system.search({"limit": LIMIT}, queries[0])  # the first one opens the connection
+    for file in queries:
         time.sleep(SETTLE)
-        stages.append(_bare(encoder, data))
+        stages.append(_bare(encoder, file.read_bytes()))
         time.sleep(SETTLE)
         searches.append(1000 * system.search({"limit": LIMIT}, file))
     return ByImage(

@@ -31,7 +31,7 @@ from pipeline.ledger import Ledger, Progress, WorkerInfo
 from pipeline.messages import DatasetSource
 from pipeline.preprocessing import Preprocessing
 from pipeline.settings import Settings
-from pipeline.sources import Row, open_source
+from pipeline.sources import Reader, Row, open_source
 from pipeline.store import Points, open_store
 
 REDIS_SECONDS = 20.0
@@ -61,7 +61,7 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
     batch = encoder.plan.batch_size
     blobs = Blobs(settings.blobs)
     source = DatasetSource(dataset=str(part.folder))
-    reader = open_source(source, blobs, settings.data / "datasets", AllowedSources.of("/"))
+    reader = _reader(settings, part)
     starts = range(0, max(batch, min(images, len(reader)) // batch * batch), batch)
     ends = [min(start + batch, len(reader)) for start in starts]
 
@@ -83,8 +83,9 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
         _each(1, lambda r=row, d=data: blobs.write(preview_name(point_id(_key(r))), d))
         for row, data in zip(rows, previews, strict=True)
     ]
-    stacks = [np.stack(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
-    together, speed = _lanes(encoder, stacks)
+    stacks = _stacked(pixels, batch)
+    speeds = [forward_alone(encoder, stacks) for _ in range(3)]
+    together = [1000 * cores() / speed for speed in speeds]
     return Stages(
         [
             Stage("read the rows", Spread.of(read)),
@@ -100,8 +101,32 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
             *_written(encoder, settings, rows, batch),
             Stage("checkpoint", Spread.of(_checkpoints(encoder, settings, source, part, batch))),
         ],
-        speed,
+        Spread.of(speeds).median,
     )
+
+
+def pixels_of(encoder: Encoder, settings: Settings, part: Slice, images: int) -> list[np.ndarray]:
+    """uint8 (batch, 3, H, W) each: the first `images` of a slice, as the model gets them."""
+    rows = _reader(settings, part).read(0, images)
+    pixels = [encoder.preprocess(_decoded(row, settings)) for row in rows]
+    return _stacked(pixels, encoder.plan.batch_size)
+
+
+def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
+    """Images a second of bulk embedding, all lanes at once, with nothing beside it."""
+    lanes, threads = encoder.plan.lanes, max(1, cores() // encoder.plan.lanes)
+    work = [lambda: [encoder.embed(s, bulk=True) for s in stacks]] * lanes
+    return lanes * sum(map(len, stacks)) / in_lanes(work, threads)
+
+
+def _reader(settings: Settings, part: Slice) -> Reader:
+    cache, anywhere = settings.data / "datasets", AllowedSources.of("/")
+    source = DatasetSource(dataset=str(part.folder))
+    return open_source(source, Blobs(settings.blobs), cache, anywhere)
+
+
+def _stacked(pixels: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
+    return [np.stack(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
 
 
 FORWARD = "forward, all lanes at once"
@@ -130,17 +155,6 @@ def _key(row: Row) -> str:
 def _alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> list[float]:
     encoder.embed(stacks[0], bulk=True)
     return [_each(len(s), lambda s=s: encoder.embed(s, bulk=True)) for s in stacks]
-
-
-def _lanes(encoder: Encoder, stacks: Sequence[np.ndarray]) -> tuple[list[float], float]:
-    """Milliseconds of a core an image, round by round, and images a second."""
-    lanes, threads = encoder.plan.lanes, max(1, cores() // encoder.plan.lanes)
-    seconds, images = [], 0
-    for _ in range(3):
-        work = [lambda: [encoder.embed(s, bulk=True) for s in stacks]] * lanes
-        seconds.append(in_lanes(work, threads))
-        images = lanes * sum(len(s) for s in stacks)
-    return [1000 * cores() * s / images for s in seconds], images / float(np.median(seconds))
 
 
 def _parts_of_embed(

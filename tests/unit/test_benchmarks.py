@@ -50,10 +50,11 @@ def test_ratios_are_within_a_slice_and_the_total_weighs_by_time():
     first = [KindredRun(seconds, None, 64, 0) for seconds in (5, 30)]
     again = [KindredRun(seconds, None, 0, 64) for seconds in (0.5, 0.5)]
 
-    ingests = Ingests(64, seed, first, again)
+    ingests = Ingests(64, seed, [16, 4], first, again)
 
     assert ingests.by_slice == [2, 1]
     assert ingests.total == pytest.approx(40 / 35)
+    assert ingests.of_forward == pytest.approx([0.8, 64 / 120])
     assert ingests.again_by_slice == [10, 60]
     assert ratios([1], [2]) == [0.5]
 
