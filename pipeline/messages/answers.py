@@ -1,0 +1,110 @@
+"""What workers answer, written as the api serves it, so that it need not read it."""
+
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from pipeline.messages.base import Message, Payload
+
+
+def preview_path(image_id: str) -> str:
+    """Where the api serves the picture of an image."""
+    return f"/v1/images/{quote(image_id, safe='')}/preview"
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+class _Shown(Message):
+    """An image in an answer. `preview_url` is the path of its picture, for the api's clients."""
+
+    image_id: str
+    point_id: str
+    payload: Payload
+    preview_url: str
+
+
+class Hit(_Shown):
+    """One neighbour.
+
+    `score` is the cosine similarity, 1 for the same direction; under the strategy best_score it is
+    Qdrant's own measure, between -1 and 1. `others` are the next best of its group, and
+    `hash_distance` counts the differing bits of 64: both only where they were asked for.
+    """
+
+    score: float
+    others: tuple["Hit", ...] | None = Field(None, exclude_if=_is_none)
+    hash_distance: int | None = Field(None, exclude_if=_is_none)
+
+
+class SearchAnswer(Message):
+    results: tuple[Hit, ...]
+
+
+class BatchAnswer(Message):
+    results: tuple[tuple[Hit, ...], ...]
+
+
+class HeldImage(_Shown):
+    """`vector` has length 1, and is there when it was asked for."""
+
+    vector: tuple[float, ...] | None = Field(None, exclude_if=_is_none)
+
+
+class ImagesAnswer(Message):
+    images: tuple[HeldImage, ...]
+    cursor: str | None = None
+
+
+class FacetValue(Message):
+    value: str | int | bool
+    count: int
+
+
+class EncoderInfo(Message):
+    """What filled a collection. Two of these are the same encoder if and only if they are equal."""
+
+    model: str
+    revision: str | None
+    weights_sha256: str
+    pooling: str
+    preprocessing: str
+    dimensions: int
+
+
+Facets = dict[str, tuple[FacetValue, ...]]
+
+
+class CollectionAnswer(Message):
+    """`group_fields` are the indexed fields that results can be grouped by."""
+
+    count: int
+    encoder: EncoderInfo
+    searches_text: bool
+    group_fields: tuple[str, ...]
+    facets: Facets
+
+
+class ValueRange(Message):
+    """Numbers, or times in RFC 3339."""
+
+    min: float | str
+    max: float | str
+
+
+class FacetsAnswer(Message):
+    """`count` images fit; of them, the values of the fields with how many have each."""
+
+    count: int
+    facets: Facets
+    ranges: dict[str, ValueRange]
+
+
+class Receipt(Message):
+    """What a deletion took, by image id, in order."""
+
+    id: str
+    count: int
+    image_ids: tuple[str, ...]
