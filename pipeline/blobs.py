@@ -6,6 +6,7 @@ alike. A blob appears whole or not at all.
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,12 +33,12 @@ class Blobs:
             else:
                 self._fs.pipe_file(path, data)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise BlobsUnavailable(f"Nothing can be kept just now: {why}.") from error
+            raise _away(error) from error
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError for a blob that is not there."""
-        data: bytes = self._fs.cat_file(self._path(name))
+        """Raises FileNotFoundError for a blob that is not there, and BlobsUnavailable."""
+        with _reached():
+            data: bytes = self._fs.cat_file(self._path(name))
         return data
 
     def exists(self, name: str) -> bool:
@@ -57,9 +58,13 @@ class Blobs:
             yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
 
     def delete(self, name: str) -> None:
-        """Removes a blob or everything under a prefix; what is not there is no error."""
+        """Removes a blob or everything under a prefix; what is not there is no error.
+
+        Raises BlobsUnavailable.
+        """
         try:
-            self._fs.rm(self._path(name), recursive=True)
+            with _reached():
+                self._fs.rm(self._path(name), recursive=True)
         except FileNotFoundError:
             return
 
@@ -68,6 +73,21 @@ class Blobs:
         if not parts or parts[0] == "/" or ".." in parts:
             raise ValueError(f"not a blob name: {name!r}")
         return f"{self._root}/{name}"
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _away(error) from error
+
+
+def _away(error: OSError) -> BlobsUnavailable:
+    why = os.strerror(error.errno) if error.errno else type(error).__name__
+    return BlobsUnavailable(f"Nothing can be kept or read just now: {why}.")
 
 
 def _write_whole(path: Path, data: bytes) -> None:

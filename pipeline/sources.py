@@ -4,12 +4,14 @@ A reader counts its rows and hands out runs of them, as bytes with metadata. It 
 a broken image is only one row's fault.
 """
 
+import errno
 import json
 import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
-from pipeline.errors import SourceError
+from pipeline.errors import KindredError, SourceError, SourceUnavailable
 from pipeline.identity import ID_COLUMNS, row_key
 from pipeline.images import Unusable
 from pipeline.messages import MAX_ID, DatasetSource, Manifest, Payload, Source, UploadSource
@@ -30,6 +32,14 @@ RESERVED = "source"  # the payload's own nested object; a column of that name is
 
 # Bytes of one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
 MAX_FILE = 1_000_000_000
+
+# What a disk, or the share that a folder lies on, says of itself and not of a file.
+_DISK_FAULTS = frozenset(
+    {
+        errno.EDQUOT, errno.EHOSTDOWN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+        errno.ENOSPC, errno.ENOTCONN, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
 
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
 
@@ -59,7 +69,10 @@ class Reader(Protocol):
 
 
 def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
-    """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
+    """`cache` is where local data sets are prepared.
+
+    Raises SourceError, with what to do, and SourceUnavailable.
+    """
     if isinstance(source, UploadSource):
         return _UploadReader(source, blobs)
     return _DatasetReader(source, cache, allowed)
@@ -154,10 +167,11 @@ def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[
     local = is_folder(source.dataset)
     name = str(allowed.real(source.dataset)) if local else source.dataset
     try:
-        builder = _builder(name, source, cache) if local else _hub_builder(source)
-        _check_files(builder, name, allowed)
-        _prepare(builder, name)
-        return name, builder.as_dataset(split=source.split)
+        with _disk_faults_named():
+            builder = _builder(name, source, cache) if local else _hub_builder(source)
+            _check_files(builder, name, allowed)
+            _prepare(builder, name)
+            return name, builder.as_dataset(split=source.split)
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -170,10 +184,32 @@ def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: {_first_line(error)}") from error
-    except SourceError:
+    except KindredError:
         raise
     except Exception as error:  # whatever its parsers stumble over; it would do so again
         raise SourceError(f"{name}: it cannot be read ({type(error).__name__}).") from error
+
+
+@contextmanager
+def _disk_faults_named() -> Iterator[None]:
+    """Raises SourceUnavailable for a full disk and the like, also where the library wrapped it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and _is_the_disk_s(cause):
+                raise SourceUnavailable(
+                    "Make room, or let the worker read and write there."
+                ) from error
+            cause = cause.__cause__
+        raise
+
+
+def _is_the_disk_s(error: OSError) -> bool:
+    """Or of the rights to the folder in which a data set is prepared."""
+    known = error.errno in _DISK_FAULTS or isinstance(error, PermissionError)
+    return known or str(error).startswith("Not enough disk space")  # the library's own check
 
 
 def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
@@ -235,28 +271,35 @@ def _image_column(table: Any, wanted: str | None) -> str:
     if wanted is not None and wanted in images:
         return wanted
     which = "no column of images" if wanted is None else f"no column of images named {wanted}"
-    raise SourceError(f"The data set has {which}; its columns are {', '.join(table.column_names)}.")
+    raise SourceError(f"The data set has {which}; its columns are {_listed(table.column_names)}.")
 
 
 def _id_column(table: Any, wanted: str | None) -> str | None:
     if wanted is not None and wanted not in table.column_names:
-        columns = ", ".join(table.column_names)
+        columns = _listed(table.column_names)
         raise SourceError(f"The data set has no column {wanted}; its columns are {columns}.")
     return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """As far as it can be read: there are tables of ten thousand columns."""
+    more = len(columns) - 20
+    named = ", ".join(name[:60] for name in columns[:20])
+    return f"{named} and {more:,} more" if more > 0 else named
 
 
 def _values(column: Any) -> list[Any]:
     """A column's cells; None for one of which Python has no value, as text that is no UTF-8."""
     try:
         return list(column.to_pylist())
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, LookupError):  # the last of a zone that nobody knows
         return [_value(cell) for cell in column]
 
 
 def _value(cell: Any) -> Any:
     try:
         return cell.as_py()
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, LookupError):
         return None
 
 
@@ -272,7 +315,10 @@ def _own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
 
 
 def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may."""
+    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may.
+
+    Raises SourceUnavailable when the disk fails: no row is to blame for that.
+    """
     if image is None:
         return b""
     if image.get("bytes") is not None:
@@ -282,7 +328,9 @@ def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
         # A device or a pipe could be read without end.
         readable = path.is_file() and path.stat().st_size <= MAX_FILE
         return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            raise SourceUnavailable("The disk, or the share, does not answer.") from error
         return b""
 
 

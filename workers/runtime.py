@@ -14,7 +14,7 @@ from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
 from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
-from pipeline.errors import KindredError, LedgerUnavailable, Unavailable
+from pipeline.errors import KindredError, LedgerUnavailable, SourceUnavailable, Unavailable
 from pipeline.fields import Fields
 from pipeline.ingest import TRIES, Ingest
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
@@ -31,6 +31,7 @@ logger = logging.getLogger("kindred.worker")
 
 # Until work that met an absent service is tried again.
 SERVICE_DELAY = 2.0
+SOURCE_DELAY = 10.0  # to prepare one on a full disk fills that anew each time
 
 _BROKEN = Problem(
     type="internal-error",
@@ -147,7 +148,8 @@ class Runtime:
             logger.warning("ledger away, unit left to its lease", extra={"job": lease.job})
             return
         except Unavailable as error:
-            self.ledger.jobs.postpone(lease, SERVICE_DELAY, error.title)
+            delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
+            self.ledger.jobs.postpone(lease, delay, error.title)
         except KindredError as error:
             self.ledger.jobs.fail(lease.job, problem(error))
             self.ledger.jobs.release(lease)
