@@ -40,9 +40,14 @@ POISON = "Three workers ended while they worked on this image; it was set aside.
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash."""
+    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
+
+    `preview` is kept once it is embedded: of a row that is set aside, none must be left behind, nor
+    may it take the place of the preview of an image that is held.
+    """
 
     pixels: NDArray[np.uint8]
+    preview: bytes
     width: int
     height: int
     dhash: str
@@ -146,20 +151,19 @@ class Ingest:
             if known is not None and same and row.fault is None:
                 _recognise(batch, unit, row, key, known.payload)
             else:
-                prepared = self.pool.submit(self._prepare, row, point_id(key))
+                prepared = self.pool.submit(self._prepare, row)
                 batch.candidates.append(Candidate(row, key, digest, row_marks, prepared))
         return batch
 
-    def _prepare(self, row: Row, point: UUID) -> Prepared | Unusable:
-        """Decoded, resized, and with its preview kept. Runs in the pool."""
+    def _prepare(self, row: Row) -> Prepared | Unusable:
+        """Decoded, resized, and with its preview drawn. Runs in the pool."""
         with self.watch.decoding():
             picture = row.fault or decode(row.data, self.settings.max_pixels)
             if isinstance(picture, Unusable):
                 return picture
             small = preview(picture, self.settings.preview_pixels)
             pixels = self.encoder.preprocess(picture)
-        self.blobs.write(preview_name(point), small)
-        return Prepared(pixels, picture.width, picture.height, difference_hash(picture))
+        return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
 
     def _commit(
         self, unit: Unit, batch: Batch, progress: Progress
@@ -172,6 +176,8 @@ class Ingest:
         fitting, vectors, large = self._embed(usable)
         refused += [(c, TOO_LARGE) for c in large]
         if fitting:
+            for candidate, prepared in fitting:
+                self.blobs.write(preview_name(candidate.id), prepared.preview)
             self.store.upsert(_points(fitting, vectors, unit))
             gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in fitting})
             self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in gone})
