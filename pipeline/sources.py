@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -24,7 +25,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
 from pipeline.errors import KindredError, SourceError, SourceUnavailable
-from pipeline.identity import ID_COLUMNS, row_key
+from pipeline.identity import ID_COLUMNS, row_key, sha256
 from pipeline.images import Unusable
 from pipeline.messages import MAX_ID, DatasetSource, Manifest, Payload, Source, UploadSource
 
@@ -63,6 +64,10 @@ class Row:
 
 
 class Reader(Protocol):
+    @property
+    def version(self) -> str:
+        """Another one where the rows, or their order, may be others."""
+
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
@@ -84,23 +89,32 @@ class SourceCache:
     def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
         self._open, self._size = opener, size
         self._readers: OrderedDict[str, Reader] = OrderedDict()
-        self._lock = threading.Lock()  # one thread prepares a data set, the others wait for it
+        self._lock = threading.Lock()
+        # One thread prepares a data set, which can take an hour; who wants the same one waits.
+        self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
         """`fresh` opens it anew, as a new job must: the folder may have changed since."""
         key = source.model_dump_json()
         with self._lock:
-            if fresh or key not in self._readers:
-                self._readers[key] = self._open(source)
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:
+            with self._lock:
+                reader = None if fresh else self._readers.get(key)
+            return self._keep(key, self._open(source) if reader is None else reader)
+
+    def _keep(self, key: str, reader: Reader) -> Reader:
+        with self._lock:
+            self._readers[key] = reader
             self._readers.move_to_end(key)
             while len(self._readers) > self._size:
                 self._readers.popitem(last=False)
-            return self._readers[key]
+        return reader
 
 
 class _DatasetReader:
     def __init__(self, source: DatasetSource, cache: Path, allowed: AllowedSources) -> None:
-        self._name, table = _load(source, cache, allowed)
+        self._name, table, self.version = _load(source, cache, allowed)
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
         self._folders = _folders(source, cache, allowed)
@@ -140,6 +154,8 @@ class _DatasetReader:
 
 
 class _UploadReader:
+    version = ""  # an upload does not change
+
     def __init__(self, source: UploadSource, blobs: Blobs) -> None:
         self._blobs = blobs
         self._files = Manifest.model_validate_json(blobs.read(source.manifest)).files
@@ -161,8 +177,8 @@ class _UploadReader:
             return b""
 
 
-def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any]:
-    """The data set's name in keys, and its table."""
+def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
+    """The data set's name in keys, its table, and its version."""
     allowed.check(source.dataset)
     local = is_folder(source.dataset)
     name = str(allowed.real(source.dataset)) if local else source.dataset
@@ -171,7 +187,8 @@ def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[
             builder = _builder(name, source, cache) if local else _hub_builder(source)
             _check_files(builder, name, allowed)
             _prepare(builder, name)
-            return name, builder.as_dataset(split=source.split)
+            table = builder.as_dataset(split=source.split)
+            return name, table, _version(builder, name, len(table))
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -236,6 +253,16 @@ def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
 
 def _hub_builder(source: DatasetSource) -> Any:
     return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+
+
+def _version(builder: Any, name: str, rows: int) -> str:
+    """Of which files it is made, in their order: one that is added shifts the rows behind it.
+
+    Not of their times, in which two hosts with a copy each may differ.
+    """
+    named = (builder.config.data_files or {}).items()
+    files = [f"{split}:{str(file).removeprefix(name)}" for split, found in named for file in found]
+    return sha256("\n".join([*files, str(rows)]).encode())[:16]
 
 
 def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:

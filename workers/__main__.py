@@ -48,6 +48,7 @@ def serve(app: Celery, runtime: Runtime) -> None:
     background = (
         beat,
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
+        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("guard", WATCH_SECONDS, guard),
     )

@@ -22,10 +22,11 @@ from pipeline.ledger.jobs import PLAN
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
 from pipeline.settings import Settings
-from pipeline.sources import SourceCache, open_source
+from pipeline.sources import Reader, SourceCache, open_source
 from pipeline.store import Store, open_store
 from pipeline.watch import Watch
 from workers.health import Probe, end_process
+from workers.renewal import Renewals
 
 logger = logging.getLogger("kindred.worker")
 
@@ -56,6 +57,17 @@ _PLAN_POISON = Problem(
 )
 
 
+# How often a job begins anew because its source has changed: workers that see different files would
+# do it for ever.
+REPLANS = 5
+_CHANGING = Problem(
+    type="source-error",
+    title="The source cannot be read",
+    status=422,
+    detail="It changes, or not all workers see the same files. Retry when it stands still.",
+)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Everything is opened once per process and shared by its threads."""
@@ -74,6 +86,7 @@ class Runtime:
     probe: Probe
     publish: Callable[[Lease], None]
     stopping: threading.Event = field(default_factory=threading.Event)
+    renewals: Renewals = field(default_factory=Renewals)
 
     @classmethod
     def open(cls, settings: Settings, publish: Callable[[Lease], None]) -> "Runtime":
@@ -167,11 +180,12 @@ class Runtime:
     def answer(self, ask: str) -> None:
         """One search, or whatever else was asked."""
         asks = self.ledger.asks
-        if asks.take(ask, self.name) is None:
+        kind = asks.take(ask, self.name)
+        if kind is None:
             return
         try:
-            question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
-            self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
+            with self.renewals.during(lambda: asks.renew(ask, self.name, kind)):
+                self._answer(ask)
             asks.succeed(ask)
         except Unavailable:
             asks.requeue(ask, SERVICE_DELAY)
@@ -181,6 +195,10 @@ class Runtime:
             logger.error("ask failed", extra={"ask": ask, "error": where(error)})
             self._doubt_the_encoder()
             asks.fail(ask, _BROKEN)
+
+    def _answer(self, ask: str) -> None:
+        question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
+        self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
@@ -200,9 +218,27 @@ class Runtime:
         if unit.lease.unit == PLAN:
             self._plan(unit)
             return
-        reader = self.sources.get(unit.source)
-        if not self.ingest.run(unit, reader):
+        reader = self._reader(unit)
+        if reader.version != unit.version:
+            self._plan_anew(unit)
+        elif not self.ingest.run(unit, reader):
             self.ledger.jobs.release(unit.lease)
+
+    def _reader(self, unit: Unit) -> Reader:
+        """Opened anew where what is open is not what the job counted: its rows would be others."""
+        reader = self._opened(unit)
+        return reader if reader.version == unit.version else self._opened(unit, fresh=True)
+
+    def _opened(self, unit: Unit, *, fresh: bool = False) -> Reader:
+        with self.renewals.during(lambda: self.ledger.jobs.renew(unit.lease)):
+            return self.sources.get(unit.source, fresh=fresh)
+
+    def _plan_anew(self, unit: Unit) -> None:
+        """Its source has changed since the job counted it: else rows would be missed in silence."""
+        job = unit.lease.job
+        logger.warning("source changed, job planned anew", extra={"job": job})
+        if self.ledger.jobs.replan(unit.lease) > REPLANS:
+            self.ledger.jobs.fail(job, _CHANGING)
 
     def _plan(self, unit: Unit) -> None:
         jobs = self.ledger.jobs
@@ -211,5 +247,7 @@ class Runtime:
             jobs.release(unit.lease)
             return
         jobs.checkpoint(unit.lease, Progress(cursor=0, hand=1))
-        total = len(self.sources.get(unit.source, fresh=True))
-        jobs.planned(unit.lease, total, self.encoder.plan.shard_size_for(total))
+        reader = self._opened(unit, fresh=True)
+        total = len(reader)
+        shard_size = self.encoder.plan.shard_size_for(total)
+        jobs.planned(unit.lease, total, shard_size, reader.version)

@@ -58,6 +58,11 @@ class AskLedger:
         kind: str | None = self._script("take_ask", ask, owner, self._lease)
         return kind
 
+    def renew(self, ask: str, owner: str, kind: str) -> None:
+        """A sign of life, of what can take long. A search cannot: one that does is given up."""
+        if kind == "delete":
+            self._script("renew_ask", ask, owner, self._lease)
+
     def succeed(self, ask: str) -> None:
         """The answer's blob is written before."""
         self._script("settle_ask", ask, "succeeded", "")

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError, SourceUnavailable
 from pipeline.messages import DatasetSource
-from pipeline.sources import BAD_ID, Row, clean, open_source
+from pipeline.sources import BAD_ID, Row, SourceCache, clean, open_source
 
 ANYTHING = AllowedSources.of("/,hub:*")
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -198,6 +199,40 @@ def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folde
         folder.rows(many, id_column="nowhere")
     assert "and 31 more" in str(refused.value)
     assert len(str(refused.value)) < 2000
+
+
+def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder) -> None:
+    (folder.path / "data").mkdir()
+    versions = []
+    for name in ("b.png", None, "a.png"):
+        if name:
+            (folder.path / "data" / name).write_bytes(folder.png)
+        os.utime(folder.path / "data" / "b.png", (len(versions), 0))  # as in another host's copy
+        source = DatasetSource(dataset=str(folder.path / "data"))
+        blobs = Blobs(str(folder.path / "blobs"))
+        opened = open_source(source, blobs, folder.path / "cache", folder.allowed)
+        versions.append(opened.version)
+    first, touched, more = versions
+    assert first == touched != more
+
+
+def test_a_source_that_is_prepared_holds_up_no_other() -> None:
+    prepared, waiting = threading.Event(), threading.Event()
+
+    def opener(source: Any) -> Any:
+        if source.dataset == "a/giant":
+            waiting.set()
+            assert prepared.wait(20)
+        return source.dataset
+
+    cache = SourceCache(opener)
+    giant = threading.Thread(target=cache.get, args=[DatasetSource(dataset="a/giant")])
+    giant.start()
+    assert waiting.wait(20)
+    assert cache.get(DatasetSource(dataset="a/small")) == "a/small"
+    prepared.set()
+    giant.join()
+    assert cache.get(DatasetSource(dataset="a/giant")) == "a/giant"
 
 
 def test_numbers_beyond_the_store_stay_exact_as_text() -> None:
