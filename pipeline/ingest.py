@@ -5,7 +5,7 @@ checkpointed, so a crash in between costs only the recognition of what is held.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -62,6 +62,7 @@ class Candidate:
     digest: str
     marks: list[str]
     prepared: Future[Prepared | Unusable]
+    replaced: str | None = None  # the upload of which the image was made that is held now
 
     @property
     def id(self) -> UUID:
@@ -78,6 +79,7 @@ class Batch:
     embedded: int = 0
     unchanged: int = 0
     payloads: dict[UUID, Payload] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)  # uploads that no image is made of
     rejections: list[Rejection] = field(default_factory=list)
 
 
@@ -135,7 +137,7 @@ class Ingest:
             return None
         stop = self._end(unit, start)
         batch = Batch(start, stop)
-        rows = [(row, sha256(row.data)) for row in reader.read(start, stop)]
+        rows = [(row, row.sha256 or sha256(row.data)) for row in reader.read(start, stop)]
         keyed = [(row, row.key or digest, digest) for row, digest in rows]
         held = self.store.retrieve([point_id(key) for _, key, _ in keyed])
         marks = [marks_of(key, row.metadata) for row, key, _ in keyed]
@@ -152,7 +154,9 @@ class Ingest:
                 _recognise(batch, unit, row, key, known.payload)
             else:
                 prepared = self.pool.submit(self._prepare, row)
-                batch.candidates.append(Candidate(row, key, digest, row_marks, prepared))
+                before = None if known is None else known.payload.get(RESERVED, {}).get("blob")
+                candidate = Candidate(row, key, digest, row_marks, prepared, before)
+                batch.candidates.append(candidate)
         return batch
 
     def _prepare(self, row: Row) -> Prepared | Unusable:
@@ -181,6 +185,7 @@ class Ingest:
             self.store.upsert(_points(fitting, vectors, unit))
             gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in fitting})
             self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in gone})
+            self._drop({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
         refused += [(c, DELETED) for c, _ in fitting if c.id in gone]
         rejections = batch.rejections + [
             Rejection(key=c.key, row=c.row.number, reason=reason) for c, reason in refused
@@ -188,6 +193,7 @@ class Ingest:
         embedded = sum(c.id not in gone for c, _ in fitting)
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
+        self._drop(batch.spare)
         progress = replace(
             progress,
             cursor=batch.stop,
@@ -196,6 +202,12 @@ class Ingest:
             rejected=progress.rejected + len(rejections),
         )
         return progress, rejections
+
+    def _drop(self, uploads: Iterable[str | None]) -> None:
+        """Bytes that no image names any more: its deletion would not find them."""
+        for blob in uploads:
+            if blob is not None:
+                self.blobs.delete(blob)
 
     def _embed(
         self, usable: Sequence[tuple[Candidate, Prepared]]
@@ -243,6 +255,8 @@ def _recognise(batch: Batch, unit: Unit, row: Row, key: str, stored: Payload) ->
         batch.embedded += 1  # by this very job, before it was interrupted
     else:
         batch.unchanged += 1
+    if row.blob != source.get("blob") and row.blob is not None:
+        batch.spare.append(row.blob)
     if not same_metadata(stored, row.metadata):
         batch.payloads[point_id(key)] = {**row.metadata, "image_id": key, RESERVED: source}
 

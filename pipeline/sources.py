@@ -52,7 +52,8 @@ class Row:
     """One image as it came; no bytes where there is nothing to decode.
 
     `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies;
-    `fault` is why the row cannot be taken, whatever the image is like.
+    `fault` is why the row cannot be taken, whatever the image is like; `sha256` is of an upload's
+    bytes, as they came: they may be gone.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Row:
     metadata: Payload
     blob: str | None = None
     fault: Unusable | None = None
+    sha256: str | None = None
 
 
 class Reader(Protocol):
@@ -168,12 +170,13 @@ class _UploadReader:
             file = self._files[number]
             key, fault = _own_id(file.metadata.get(column) for column in ID_COLUMNS)
             metadata = clean(dict(file.metadata))
-            yield Row(number, key, self._data(file.blob), metadata, file.blob, fault)
+            data = self._data(file.blob)
+            yield Row(number, key, data, metadata, file.blob, fault, file.sha256)
 
     def _data(self, blob: str) -> bytes:
         try:
             return self._blobs.read(blob)
-        except FileNotFoundError:  # deleted with its image, and now the job is run again
+        except FileNotFoundError:  # deleted, or held already; and now the job is run again
             return b""
 
 

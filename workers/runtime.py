@@ -235,10 +235,11 @@ class Runtime:
 
     def _plan_anew(self, unit: Unit) -> None:
         """Its source has changed since the job counted it: else rows would be missed in silence."""
-        job = unit.lease.job
-        logger.warning("source changed, job planned anew", extra={"job": job})
-        if self.ledger.jobs.replan(unit.lease) > REPLANS:
-            self.ledger.jobs.fail(job, _CHANGING)
+        times = self.ledger.jobs.replan(unit.lease)  # 0 where another lane has seen it before us
+        if times:
+            logger.warning("source changed, job planned anew", extra={"job": unit.lease.job})
+        if times > REPLANS:
+            self.ledger.jobs.fail(unit.lease.job, _CHANGING)
 
     def _plan(self, unit: Unit) -> None:
         jobs = self.ledger.jobs
