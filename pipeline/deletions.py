@@ -66,6 +66,19 @@ class Deletions:
         self.store.flush()
         return self.receipt(identifier)
 
+    def repeat(self) -> int:
+        """Takes away all that has a tombstone, as after a restore: how many images."""
+        gone, cursor = 0, None
+        while True:
+            page, cursor = self.store.scroll(PAGE, cursor=cursor)
+            marks = [marks_of(str(r.payload["image_id"]), r.payload) for r in page]
+            pairs = zip(page, self.buried(marks), strict=True)
+            deleted = [record for record, was_deleted in pairs if was_deleted]
+            self.discard({r.id: r.payload.get(RESERVED, {}).get("blob") for r in deleted})
+            gone += len(deleted)
+            if cursor is None:
+                return gone
+
     def begun(self, identifier: str) -> bool:
         """Whether a worker has had it in hand before, and may have deleted some of it."""
         return self.blobs.exists(f"{deletion_folder(identifier)}/wanted.json")

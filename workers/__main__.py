@@ -12,6 +12,7 @@ from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
+from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
 # A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
@@ -23,6 +24,7 @@ def main() -> int:
     logs.configure(settings.log_level)
     app = make_app(settings)
     try:
+        refuse_half_a_restore(settings)
         runtime = Runtime.open(settings, lambda lease: publish_lease(app, lease))
     except KindredError as error:
         print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
