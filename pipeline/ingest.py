@@ -235,7 +235,9 @@ def _set_poison_aside(unit: Unit, reader: Reader) -> tuple[Progress, list[Reject
         return progress, []
     number = progress.cursor
     logger.warning("row set aside", extra={"job": unit.lease.job, "row": number})
-    rejection = Rejection(key=_key_of(number, reader), row=number, reason=POISON)
+    # Where more have died of it than its tries, it is the reading: that must not be tried again.
+    key = f"#{number}" if unit.deaths > 2 * TRIES else _key_of(number, reader)
+    rejection = Rejection(key=key, row=number, reason=POISON)
     return replace(progress, cursor=number + 1, rejected=progress.rejected + 1), [rejection]
 
 

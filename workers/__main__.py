@@ -9,6 +9,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from pipeline import logs
 from pipeline.errors import KindredError
 from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
+from pipeline.sweep import SWEEP_SECONDS, Sweep
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
@@ -51,6 +52,7 @@ def serve(app: Celery, runtime: Runtime) -> None:
         beat,
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
         Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
+        Repeating("sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings)),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("guard", WATCH_SECONDS, guard),
     )

@@ -83,9 +83,13 @@ class AskLedger:
         return list(zip(found[::2], found[1::2], strict=True))
 
     def expired(self) -> list[str]:
-        """Asks whose blobs can go; each is returned once."""
-        gone: list[str] = self._script("expire_asks")
+        """Asks whose blobs can go, some at a time; until they are forgotten."""
+        gone: list[str] = self._script("expired_asks")
         return gone
+
+    def forget(self, ask: str) -> None:
+        """Its blobs have gone."""
+        self._script("forget_ask", ask)
 
     def get(self, ask: str) -> AskRecord:
         with reachable():

@@ -457,11 +457,11 @@ function commands.reclaim_asks(alive, alone, ttl, look_again, too_old, poison)
   return again
 end
 
-function commands.expire_asks()
-  local gone = redis.call('ZRANGEBYSCORE', 'kindred:asks:expiry', '-inf', now, 'LIMIT', 0, 200)
-  if #gone > 0 then redis.call('ZREM', 'kindred:asks:expiry', unpack(gone)) end
-  return gone
+function commands.expired_asks()
+  return redis.call('ZRANGEBYSCORE', 'kindred:asks:expiry', '-inf', now, 'LIMIT', 0, 200)
 end
+
+function commands.forget_ask(ask) redis.call('ZREM', 'kindred:asks:expiry', ask) end
 
 -- Deletions ------------------------------------------------------------------------------------
 

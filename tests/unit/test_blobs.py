@@ -47,7 +47,7 @@ def test_a_write_that_fails_leaves_the_old_blob_and_no_litter(
         blobs.write("kept", b"new")
 
     assert blobs.read("kept") == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept"]
 
 
 def test_a_disk_that_fails_is_no_row_s_fault(

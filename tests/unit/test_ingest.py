@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +169,20 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
+
+
+def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, jobs: Jobs) -> None:
+    """A worker that dies over the row's key has touched no row, so only its death is counted."""
+
+    class Deadly(Rows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            assert not start <= 3 < stop, "it ends the process"
+            return super().read(start, stop)
+
+    poisoned = replace(unit(cursor=3, careful=5, crashes=3), deaths=7)
+    assert ingest.run(poisoned, Deadly())
+
+    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
 
 
 def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
