@@ -27,7 +27,15 @@ from pipeline.blobs import Blobs
 from pipeline.errors import KindredError, SourceError, SourceUnavailable
 from pipeline.identity import ID_COLUMNS, row_key, sha256
 from pipeline.images import Unusable
-from pipeline.messages import MAX_ID, DatasetSource, Manifest, Payload, Source, UploadSource
+from pipeline.messages import (
+    MAX_ID,
+    DatasetSource,
+    Manifest,
+    Payload,
+    Source,
+    UploadedFile,
+    UploadSource,
+)
 
 RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
 
@@ -168,7 +176,7 @@ class _UploadReader:
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):
             file = self._files[number]
-            key, fault = _own_id(file.metadata.get(column) for column in ID_COLUMNS)
+            key, fault = _id_of(file)
             metadata = clean(dict(file.metadata))
             data = self._data(file.blob)
             yield Row(number, key, data, metadata, file.blob, fault, file.sha256)
@@ -178,6 +186,15 @@ class _UploadReader:
             return self._blobs.read(blob)
         except FileNotFoundError:  # deleted, or held already; and now the job is run again
             return b""
+
+
+def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
+    return _own_id(file.metadata.get(column) for column in ID_COLUMNS)
+
+
+def upload_key(file: UploadedFile) -> str:
+    """What its image is known by, or would be."""
+    return _id_of(file)[0] or file.sha256
 
 
 def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:

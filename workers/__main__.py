@@ -52,7 +52,9 @@ def serve(app: Celery, runtime: Runtime) -> None:
         beat,
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
         Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
-        Repeating("sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings)),
+        Repeating(
+            "sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings, runtime.answers.deletions)
+        ),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("guard", WATCH_SECONDS, guard),
     )

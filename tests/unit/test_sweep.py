@@ -10,7 +10,9 @@ import pytest
 
 from api.routes import images
 from pipeline.blobs import Blobs
+from pipeline.deletions import mark
 from pipeline.errors import BlobsUnavailable
+from pipeline.messages import Manifest, UploadedFile
 from pipeline.settings import Settings
 from pipeline.sweep import Sweep
 from workers.background import Reconciler
@@ -19,11 +21,15 @@ OLD = ("parts/half", "asks/lost/ask.json", "asks/lost/image-0", "uploads/torn/0"
 KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "deletions/d/w.json")
 
 
+def nothing_deleted() -> Any:
+    return MagicMock(**{"buried.side_effect": lambda rows: [False] * len(rows)})
+
+
 def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
     blobs = Blobs(str(tmp_path))
     for name in (*OLD, *KEPT):
-        blobs.write(name, b"of a patient")
-    sweep = Sweep(blobs, Settings())
+        blobs.write(name, b'{"files": []}')
+    sweep = Sweep(blobs, Settings(), nothing_deleted())
 
     sweep()
     assert all(blobs.exists(name) for name in (*OLD, *KEPT))
@@ -83,3 +89,26 @@ def test_an_upload_that_finds_no_room_is_not_left_by_half(
 
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     services.start_job.assert_not_called()
+
+
+def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> None:
+    """Of an image that was uploaded twice, or whose file was rejected, the store knows no place."""
+    blobs = Blobs(str(tmp_path))
+    named = {"image_id": "A", "dx": "nevus"}, {"PatientID": "P"}, {"image_id": "B"}, {}
+    files = tuple(
+        UploadedFile(blob=f"uploads/J/{number}", sha256=f"{number}", metadata=metadata)
+        for number, metadata in enumerate(named)
+    )
+    for file in files:
+        blobs.write(file.blob, b"of a patient")
+    blobs.write("uploads/J/manifest.json", Manifest(files=files).model_dump_json().encode())
+    deleted = {mark("image_id", "A"), mark("PatientID", "P")}
+    played: Any = nothing_deleted()
+    played.buried.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
+
+    for _ in range(2):
+        Sweep(blobs, Settings(), played)()
+
+    kept = Manifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
+    assert [file.metadata for file in kept] == [{}, {}, {"image_id": "B"}, {}]
+    assert [blobs.exists(file.blob) for file in kept] == [False, False, True, True]
