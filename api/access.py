@@ -49,12 +49,16 @@ class Guard:
             refuse_other_names(request)
             refuse_other_sites(request)
             return LOCAL
-        key = self._by_header(request) or self._by_cookie(request)
+        key = self._key_of(request)
         if key is None:
             raise KeyNeeded("Send a key that is valid as 'Authorization: Bearer KEY', or sign in.")
         if self.rate_limit and not _is_preview(request):
             self._count(key.id, self.rate_limit)
         return Caller.of(key)
+
+    def still_admits(self, request: Request) -> bool:
+        """For an answer that goes on: keys are revoked, and sessions end, in the meantime."""
+        return not self.keys.needed or self._key_of(request) is not None
 
     def sign_in(self, request: Request, given: str) -> tuple[Caller, str]:
         """Who it is, and the token of their session. Raises KeyNeeded or TooManyCalls."""
@@ -68,6 +72,9 @@ class Guard:
     def sign_out(self, request: Request) -> None:
         if token := request.cookies.get(COOKIE):
             self.sessions.close(token)
+
+    def _key_of(self, request: Request) -> Key | None:
+        return self._by_header(request) or self._by_cookie(request)
 
     def _by_header(self, request: Request) -> Key | None:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -106,5 +113,6 @@ def require(role: Role) -> Any:
 
 
 def _is_preview(request: Request) -> bool:
-    """A page shows dozens of them at once."""
-    return request.method == "GET" and request.scope["path"].endswith("/preview")
+    """A page shows dozens of them at once. With %2F it is an image whose id ends so."""
+    path = request.scope.get("raw_path") or request.scope["path"].encode()
+    return request.method == "GET" and bool(path.endswith(b"/preview"))

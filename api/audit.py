@@ -3,6 +3,7 @@
 It holds ids. Filters, words, metadata and file names are no part of it.
 """
 
+import errno
 import json
 import os
 import sys
@@ -75,11 +76,21 @@ class AuditLog:
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(descriptor, data)
+                written = os.write(descriptor, data)
+                if written < len(data):  # the disk is nearly full
+                    _take_back(descriptor, written)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise _unavailable(error) from error
+
+
+def _take_back(descriptor: int, written: int) -> None:
+    """Half a line would spoil the next one as well. Not if another process has written since."""
+    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    if os.fstat(descriptor).st_size == end:
+        os.ftruncate(descriptor, end - written)
 
 
 def _unavailable(error: OSError) -> AuditUnavailable:

@@ -4,7 +4,7 @@ A page of another site can make a browser send calls here, and the browser adds 
 the loopback address, simply reaches us. It cannot make the browser lie about where they come from.
 """
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request
 
@@ -22,7 +22,7 @@ def from_our_page(request: Request) -> bool | None:
     origin = request.headers.get("Origin")
     if origin is None:
         return None
-    return urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
+    return _parts(origin).netloc.lower() == request.headers.get("Host", "").lower()
 
 
 def refuse_other_sites(request: Request, *, proof: bool = False) -> None:
@@ -42,9 +42,17 @@ def refuse_other_names(request: Request) -> None:
 
     Any site can let its own name point to 127.0.0.1, and is the same site then (DNS rebinding).
     """
-    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    host = _parts(f"//{request.headers.get('Host', '')}").hostname or ""
     if not is_loopback(host):
         raise Forbidden(
             "Without keys this api answers under a name of this machine only, as in"
             " http://127.0.0.1:8000. `kindred keys create` makes a key."
         )
+
+
+def _parts(address: str) -> SplitResult:
+    """Of nothing, where it is no address: anyone can send any text in a header."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,6 +67,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(KindredError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(PydanticSerializationError, _no_text)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -112,6 +114,13 @@ def _http(_: Request, error: Exception) -> JSONResponse:
     answer = response(found)
     answer.headers.update(error.headers or {})
     return answer
+
+
+def _no_text(_: Request, error: Exception) -> JSONResponse:
+    """JSON can hold half a surrogate pair, which FastAPI's parser takes; it cannot be passed on."""
+    detail = "It holds text that is no Unicode: half of a surrogate pair, as \\ud800 alone."
+    found = Problem(type="invalid-query", title="Invalid request", status=422, detail=detail)
+    return response(found)
 
 
 def _unexpected(_: Request, error: Exception) -> JSONResponse:

@@ -22,7 +22,16 @@ from cli.preflight import locked
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.up import private_folder, say
-from pipeline.manifest import BLOBS, KEYS, LEDGER, MANIFEST, PAYLOADS, VECTORS, file_sha256
+from pipeline.manifest import (
+    BLOBS,
+    KEYS,
+    LEDGER,
+    MANIFEST,
+    PAYLOADS,
+    TOMBSTONES,
+    VECTORS,
+    file_sha256,
+)
 from pipeline.settings import Settings
 
 REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
@@ -37,6 +46,7 @@ def backup(client: Client, folder: Path) -> Document:
     _write(folder / KEYS, client.stream("/v1/backup/keys"))
     images = write_images(client, folder, None)
     _write(folder / BLOBS, client.stream("/v1/backup/blobs"))
+    _renew_tombstones(folder / LEDGER, client.stream("/v1/backup/ledger"))
     with (folder / LEDGER).open() as lines:
         ledger_keys = sum(1 for _ in lines)
     with tarfile.open(folder / BLOBS) as archive:
@@ -51,6 +61,14 @@ def backup(client: Client, folder: Path) -> Document:
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
     return manifest
+
+
+def _renew_tombstones(ledger: Path, now: Iterable[bytes]) -> None:
+    """Those of the end in the place of those of the beginning; all else stays as it was then."""
+    mark = f'{{"key": "{TOMBSTONES}",'.encode()
+    before = [line for line in ledger.read_bytes().splitlines(True) if not line.startswith(mark)]
+    after = [line for line in b"".join(now).splitlines(True) if line.startswith(mark)]
+    _write(ledger, before + after)
 
 
 def restore(folder: Path, settings: Settings) -> Document:

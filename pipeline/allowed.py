@@ -61,6 +61,8 @@ class AllowedSources:
         """
         place = file.rpartition("::")[2]  # a file in an archive is `zip://name::archive`
         if is_folder(dataset):
+            if not is_folder(place):  # where all folders are allowed, an address must not be one
+                raise SourceNotAllowed("This folder says that its files lie elsewhere.")
             self.real(place)
             return
         hub = _HUB_FILE.match(place)

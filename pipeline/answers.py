@@ -103,7 +103,7 @@ class Answers:
         return _held(self._record(ask.image_id))
 
     def delete(self, ask: DeleteAsk) -> Receipt:
-        if ask.held:
+        if ask.held and not self.deletions.begun(ask.id):
             for image_id in ask.wanted.image_ids or ():
                 self._record(image_id)
         return self.deletions.delete(ask.id, ask.wanted)

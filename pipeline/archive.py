@@ -8,7 +8,8 @@
     keys.json         API keys, hashed
 
 The order is that of writing: whatever the ledger says is done is in the store, which is read after
-it, and whatever the store holds has its picture among the blobs, which are read last.
+it, and whatever the store holds has its picture among the blobs, which are read after it. The marks
+of what was deleted are those of the end, so that a restore can take away what was read before that.
 """
 
 import json
@@ -53,6 +54,15 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def refuse_unless_empty(keys: Path, store: Store, snapshots: Snapshots) -> None:
+    """Before anything is written. Raises Conflict, KeysUnavailable or LedgerUnavailable."""
+    if KeyFile(keys).read():
+        raise Conflict(f"There are keys in {keys}: restore onto an empty machine.")
+    if store.count():
+        raise Conflict("The collection holds images already: restore into an empty one.")
+    snapshots.refuse_unless_empty()
+
+
 def restore_blobs(folder: Path, blobs: Blobs) -> int:
     count = 0
     with tarfile.open(folder / BLOBS) as archive:
@@ -70,18 +80,13 @@ def restore_ledger(folder: Path, snapshots: Snapshots) -> int:
 
 
 def restore_keys(folder: Path, file: Path) -> None:
-    """Raises Conflict where there are keys already, and KeysUnavailable."""
-    if KeyFile(file).read():
-        raise Conflict(f"There are keys in {file}: restore onto an empty machine.")
     keys = (folder / KEYS).read_bytes()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(file, keys)
 
 
 def restore_store(folder: Path, store: Store) -> int:
-    """Points by the hundred; the array is mapped, not read. Raises Conflict over a full store."""
-    if store.count():
-        raise Conflict("The collection holds images already: restore into an empty one.")
+    """Points by the hundred; the array is mapped, not read."""
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     with (folder / PAYLOADS).open() as lines:
         for start in range(0, len(vectors), _POINTS):

@@ -6,6 +6,8 @@ alike. A blob appears whole or not at all.
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +15,9 @@ from uuid import UUID, uuid4
 import fsspec
 
 from pipeline.errors import BlobsUnavailable
+
+# Where files are written before they are whole: in one folder, so that it can be swept.
+PARTS = "parts"
 
 
 class Blobs:
@@ -28,20 +33,29 @@ class Blobs:
         path = self._path(name)
         try:
             if self._local:
-                _write_whole(Path(path), data)
+                _write_whole(Path(path), Path(self._root, PARTS), data)
             else:
                 self._fs.pipe_file(path, data)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise BlobsUnavailable(f"Nothing can be kept just now: {why}.") from error
+            raise _away(error) from error
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError for a blob that is not there."""
-        data: bytes = self._fs.cat_file(self._path(name))
+        """Raises FileNotFoundError for a blob that is not there, and BlobsUnavailable."""
+        with _reached():
+            data: bytes = self._fs.cat_file(self._path(name))
         return data
 
     def exists(self, name: str) -> bool:
         return bool(self._fs.exists(self._path(name)))
+
+    def age(self, name: str) -> float | None:
+        """Seconds since it was written; None if it is gone."""
+        try:
+            with _reached():
+                written: datetime = self._fs.modified(self._path(name))
+        except FileNotFoundError:
+            return None
+        return (datetime.now(UTC) - written).total_seconds()
 
     def names(self, folder: str) -> list[str]:
         """The blobs in a folder, as names to read them by; none where there is no folder."""
@@ -57,9 +71,13 @@ class Blobs:
             yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
 
     def delete(self, name: str) -> None:
-        """Removes a blob or everything under a prefix; what is not there is no error."""
+        """Removes a blob or everything under a prefix; what is not there is no error.
+
+        Raises BlobsUnavailable.
+        """
         try:
-            self._fs.rm(self._path(name), recursive=True)
+            with _reached():
+                self._fs.rm(self._path(name), recursive=True)
         except FileNotFoundError:
             return
 
@@ -70,18 +88,38 @@ class Blobs:
         return f"{self._root}/{name}"
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _away(error) from error
+
+
+def _away(error: OSError) -> BlobsUnavailable:
+    why = os.strerror(error.errno) if error.errno else type(error).__name__
+    return BlobsUnavailable(f"Nothing can be kept or read just now: {why}.")
+
+
+def _write_whole(path: Path, parts: Path, data: bytes) -> None:
     """Readers see the old file or the new one, also when the process dies in between."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    part = parts / uuid4().hex
     try:
         try:
-            part.write_bytes(data)
+            _write_and_move(part, path, data)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-        os.replace(part, path)  # noqa: PTH105
+            for folder in (parts, path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            _write_and_move(part, path, data)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_and_move(part: Path, path: Path, data: bytes) -> None:
+    part.write_bytes(data)
+    os.replace(part, path)  # noqa: PTH105
 
 
 def preview_name(point: UUID) -> str:
@@ -99,3 +137,8 @@ def deletion_folder(deletion: str) -> str:
 
 def upload_folder(job: str) -> str:
     return f"uploads/{job}"
+
+
+def manifest_of(upload: str) -> str:
+    """The list of an upload's files. It is written last: what has none was not accepted."""
+    return f"{upload}/manifest.json"

@@ -36,7 +36,8 @@ def marks_of(image_id: str, metadata: Payload) -> list[str]:
     Hashed, since Redis is to hold no patient's number.
     """
     shared = ((n, v) for n, v in metadata.items() if is_identifier(n) and n != "image_id")
-    return [mark("image_id", image_id), *(mark(name, value) for name, value in shared)]
+    each = ((n, one) for n, v in shared for one in (v if isinstance(v, list) else [v]))
+    return [mark("image_id", image_id), *(mark(name, value) for name, value in each)]
 
 
 def mark(field: str, value: object) -> str:
@@ -65,6 +66,23 @@ class Deletions:
         self.store.flush()
         return self.receipt(identifier)
 
+    def repeat(self) -> int:
+        """Takes away all that has a tombstone, as after a restore: how many images."""
+        gone, cursor = 0, None
+        while True:
+            page, cursor = self.store.scroll(PAGE, cursor=cursor)
+            marks = [marks_of(str(r.payload["image_id"]), r.payload) for r in page]
+            pairs = zip(page, self.buried(marks), strict=True)
+            deleted = [record for record, was_deleted in pairs if was_deleted]
+            self.discard({r.id: r.payload.get(RESERVED, {}).get("blob") for r in deleted})
+            gone += len(deleted)
+            if cursor is None:
+                return gone
+
+    def begun(self, identifier: str) -> bool:
+        """Whether a worker has had it in hand before, and may have deleted some of it."""
+        return self.blobs.exists(f"{deletion_folder(identifier)}/wanted.json")
+
     def receipt(self, identifier: str) -> Receipt:
         """All that went, also later, when a running job brought it. Raises NotHeld."""
         if not _ID.fullmatch(identifier):  # it becomes a path
@@ -75,7 +93,7 @@ class Deletions:
             for name in self.blobs.names(folder)
             if name.endswith(".page.json")
         ]
-        if not pages and not self.blobs.exists(f"{folder}/wanted.json"):
+        if not pages and not self.begun(identifier):
             raise NotHeld(f"There is no deletion {identifier}.")
         ids = sorted({image_id for page in pages for image_id in page.image_ids})
         return Receipt(id=identifier, count=len(ids), image_ids=tuple(ids))
@@ -106,13 +124,16 @@ class Deletions:
         return gone
 
     def discard(self, points: Mapping[UUID, str | None]) -> None:
-        """From store, previews and uploads, which are given as blobs; what is gone is no error."""
-        if points:
-            self.store.delete([*points])
+        """From store, previews and uploads, which are given as blobs; what is gone is no error.
+
+        The store comes last: it alone knows what there is to do, for who goes on after a kill.
+        """
         for point, upload in points.items():
             self.blobs.delete(preview_name(point))
             if upload is not None:
                 self.blobs.delete(upload)
+        if points:
+            self.store.delete([*points])
 
     def _list(self, identifier: str, page: Sequence[Record]) -> None:
         """Tombstones and a page of the receipt, before anything goes: then it cannot be listed."""

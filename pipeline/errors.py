@@ -20,6 +20,7 @@ KindredError
     ├── BlobsUnavailable       the blobs' disk or bucket: gone, or full
     ├── KeysUnavailable        the file of keys is there and cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so nothing may be done
+    ├── SourceUnavailable      the disk that a source lies on, or is prepared on: full, or away
     └── DeviceFull             the GPU's memory, which something else holds
 
 What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
@@ -132,7 +133,7 @@ class StoreUnavailable(Unavailable):
 
 
 class BlobsUnavailable(Unavailable):
-    title = "The blobs cannot be written"
+    title = "The blobs cannot be read or written"
 
 
 class KeysUnavailable(Unavailable):
@@ -141,6 +142,12 @@ class KeysUnavailable(Unavailable):
 
 class AuditUnavailable(Unavailable):
     title = "The audit log cannot be written"
+
+
+class SourceUnavailable(Unavailable):
+    """Not the source's fault, so neither it nor a row of it is refused for this."""
+
+    title = "The source cannot be read now: a disk, its own or that of DATA, is full or away"
 
 
 class DeviceFull(Unavailable):

@@ -195,7 +195,10 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
     # KeyboardInterrupt and SystemExit are no Exception, and pass.
     except Exception:  # noqa: BLE001
         return _unreadable(data)
-    return _too_large(opened, data, max_pixels) or opened
+    try:
+        return _too_large(opened, data, max_pixels) or opened
+    except Exception:  # noqa: BLE001 - what stands in a header can be of any type
+        return BROKEN
 
 
 def _too_large(opened: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Unusable | None:

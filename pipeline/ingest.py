@@ -5,7 +5,7 @@ checkpointed, so a crash in between costs only the recognition of what is held.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -40,9 +40,14 @@ POISON = "Three workers ended while they worked on this image; it was set aside.
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash."""
+    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
+
+    `preview` is kept once it is embedded: of a row that is set aside, none must be left behind, nor
+    may it take the place of the preview of an image that is held.
+    """
 
     pixels: NDArray[np.uint8]
+    preview: bytes
     width: int
     height: int
     dhash: str
@@ -57,6 +62,7 @@ class Candidate:
     digest: str
     marks: list[str]
     prepared: Future[Prepared | Unusable]
+    replaced: str | None = None  # the upload of which the image was made that is held now
 
     @property
     def id(self) -> UUID:
@@ -73,6 +79,7 @@ class Batch:
     embedded: int = 0
     unchanged: int = 0
     payloads: dict[UUID, Payload] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)  # uploads that no image is made of
     rejections: list[Rejection] = field(default_factory=list)
 
 
@@ -130,7 +137,7 @@ class Ingest:
             return None
         stop = self._end(unit, start)
         batch = Batch(start, stop)
-        rows = [(row, sha256(row.data)) for row in reader.read(start, stop)]
+        rows = [(row, row.sha256 or sha256(row.data)) for row in reader.read(start, stop)]
         keyed = [(row, row.key or digest, digest) for row, digest in rows]
         held = self.store.retrieve([point_id(key) for _, key, _ in keyed])
         marks = [marks_of(key, row.metadata) for row, key, _ in keyed]
@@ -146,20 +153,21 @@ class Ingest:
             if known is not None and same and row.fault is None:
                 _recognise(batch, unit, row, key, known.payload)
             else:
-                prepared = self.pool.submit(self._prepare, row, point_id(key))
-                batch.candidates.append(Candidate(row, key, digest, row_marks, prepared))
+                prepared = self.pool.submit(self._prepare, row)
+                before = None if known is None else known.payload.get(RESERVED, {}).get("blob")
+                candidate = Candidate(row, key, digest, row_marks, prepared, before)
+                batch.candidates.append(candidate)
         return batch
 
-    def _prepare(self, row: Row, point: UUID) -> Prepared | Unusable:
-        """Decoded, resized, and with its preview kept. Runs in the pool."""
+    def _prepare(self, row: Row) -> Prepared | Unusable:
+        """Decoded, resized, and with its preview drawn. Runs in the pool."""
         with self.watch.decoding():
             picture = row.fault or decode(row.data, self.settings.max_pixels)
             if isinstance(picture, Unusable):
                 return picture
             small = preview(picture, self.settings.preview_pixels)
             pixels = self.encoder.preprocess(picture)
-        self.blobs.write(preview_name(point), small)
-        return Prepared(pixels, picture.width, picture.height, difference_hash(picture))
+        return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
 
     def _commit(
         self, unit: Unit, batch: Batch, progress: Progress
@@ -172,9 +180,12 @@ class Ingest:
         fitting, vectors, large = self._embed(usable)
         refused += [(c, TOO_LARGE) for c in large]
         if fitting:
+            for candidate, prepared in fitting:
+                self.blobs.write(preview_name(candidate.id), prepared.preview)
             self.store.upsert(_points(fitting, vectors, unit))
             gone = self.deletions.meant(unit.lease.job, {c.id: c.marks for c, _ in fitting})
             self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in gone})
+            self._drop({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
         refused += [(c, DELETED) for c, _ in fitting if c.id in gone]
         rejections = batch.rejections + [
             Rejection(key=c.key, row=c.row.number, reason=reason) for c, reason in refused
@@ -182,6 +193,7 @@ class Ingest:
         embedded = sum(c.id not in gone for c, _ in fitting)
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
+        self._drop(batch.spare)
         progress = replace(
             progress,
             cursor=batch.stop,
@@ -190,6 +202,12 @@ class Ingest:
             rejected=progress.rejected + len(rejections),
         )
         return progress, rejections
+
+    def _drop(self, uploads: Iterable[str | None]) -> None:
+        """Bytes that no image names any more: its deletion would not find them."""
+        for blob in uploads:
+            if blob is not None:
+                self.blobs.delete(blob)
 
     def _embed(
         self, usable: Sequence[tuple[Candidate, Prepared]]
@@ -217,7 +235,9 @@ def _set_poison_aside(unit: Unit, reader: Reader) -> tuple[Progress, list[Reject
         return progress, []
     number = progress.cursor
     logger.warning("row set aside", extra={"job": unit.lease.job, "row": number})
-    rejection = Rejection(key=_key_of(number, reader), row=number, reason=POISON)
+    # Where more have died of it than its tries, it is the reading: that must not be tried again.
+    key = f"#{number}" if unit.deaths > 2 * TRIES else _key_of(number, reader)
+    rejection = Rejection(key=key, row=number, reason=POISON)
     return replace(progress, cursor=number + 1, rejected=progress.rejected + 1), [rejection]
 
 
@@ -237,6 +257,8 @@ def _recognise(batch: Batch, unit: Unit, row: Row, key: str, stored: Payload) ->
         batch.embedded += 1  # by this very job, before it was interrupted
     else:
         batch.unchanged += 1
+    if row.blob != source.get("blob") and row.blob is not None:
+        batch.spare.append(row.blob)
     if not same_metadata(stored, row.metadata):
         batch.payloads[point_id(key)] = {**row.metadata, "image_id": key, RESERVED: source}
 

@@ -8,6 +8,8 @@ from pipeline.messages import EncoderInfo, Message
 MANIFEST, LEDGER, BLOBS, KEYS = "manifest.json", "ledger.jsonl", "blobs.tar", "keys.json"
 VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
 
+TOMBSTONES = "kindred:tombstones"  # the ledger's key for the marks of what was deleted
+
 
 class Manifest(Message):
     """`files` maps names to SHA-256."""

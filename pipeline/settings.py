@@ -17,6 +17,7 @@ Pooling = Literal["auto", "mean", "cls", "projection"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
+Positive = Annotated[int, Field(ge=1)]
 
 SEARCH_QUEUE = "search"
 INGEST_QUEUE = "ingest"
@@ -76,14 +77,15 @@ class Settings(BaseSettings):
     dtype: Dtype = Field(
         "auto", description="auto takes bfloat16 where the hardware computes in it"
     )
-    batch_size: int | Auto = Field(
+    # More would not fit into one call of the ledger, if all of a batch were rejected.
+    batch_size: Annotated[int, Field(ge=1, le=2048)] | Auto = Field(
         "auto", description="Images a forward pass; auto: 8 on CPU, 256 on GPU"
     )
-    lanes: int | Auto = Field(
+    lanes: Positive | Auto = Field(
         "auto", description="Shards a worker embeds at once; auto: one a CPU core, 2 on a GPU"
     )
     search_threads: int = Field(4, ge=1, description="Searches a worker answers at once")
-    shard_size: int | Auto = Field(
+    shard_size: Positive | Auto = Field(
         "auto", description="Rows a shard; auto: 64 on CPU, 1,024 on GPU"
     )
 

@@ -4,16 +4,19 @@ A reader counts its rows and hands out runs of them, as bytes with metadata. It 
 a broken image is only one row's fault.
 """
 
+import errno
 import json
 import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -21,15 +24,31 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from pipeline.allowed import AllowedSources, is_folder
 from pipeline.blobs import Blobs
-from pipeline.errors import SourceError
-from pipeline.identity import ID_COLUMNS, row_key
+from pipeline.errors import KindredError, SourceError, SourceUnavailable
+from pipeline.identity import ID_COLUMNS, row_key, sha256
 from pipeline.images import Unusable
-from pipeline.messages import MAX_ID, DatasetSource, Manifest, Payload, Source, UploadSource
+from pipeline.messages import (
+    MAX_ID,
+    DatasetSource,
+    Manifest,
+    Payload,
+    Source,
+    UploadedFile,
+    UploadSource,
+)
 
 RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
 
 # Bytes of one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
 MAX_FILE = 1_000_000_000
+
+# What a disk, or the share that a folder lies on, says of itself and not of a file.
+_DISK_FAULTS = frozenset(
+    {
+        errno.EDQUOT, errno.EHOSTDOWN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+        errno.ENOSPC, errno.ENOTCONN, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
 
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
 
@@ -41,7 +60,8 @@ class Row:
     """One image as it came; no bytes where there is nothing to decode.
 
     `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies;
-    `fault` is why the row cannot be taken, whatever the image is like.
+    `fault` is why the row cannot be taken, whatever the image is like; `sha256` is of an upload's
+    bytes, as they came: they may be gone.
     """
 
     number: int
@@ -50,16 +70,24 @@ class Row:
     metadata: Payload
     blob: str | None = None
     fault: Unusable | None = None
+    sha256: str | None = None
 
 
 class Reader(Protocol):
+    @property
+    def version(self) -> str:
+        """Another one where the rows, or their order, may be others."""
+
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
 
 
 def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
-    """Raises SourceError, with what to do. `cache` is where local data sets are prepared."""
+    """`cache` is where local data sets are prepared.
+
+    Raises SourceError, with what to do, and SourceUnavailable.
+    """
     if isinstance(source, UploadSource):
         return _UploadReader(source, blobs)
     return _DatasetReader(source, cache, allowed)
@@ -71,23 +99,32 @@ class SourceCache:
     def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
         self._open, self._size = opener, size
         self._readers: OrderedDict[str, Reader] = OrderedDict()
-        self._lock = threading.Lock()  # one thread prepares a data set, the others wait for it
+        self._lock = threading.Lock()
+        # One thread prepares a data set, which can take an hour; who wants the same one waits.
+        self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
         """`fresh` opens it anew, as a new job must: the folder may have changed since."""
         key = source.model_dump_json()
         with self._lock:
-            if fresh or key not in self._readers:
-                self._readers[key] = self._open(source)
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:
+            with self._lock:
+                reader = None if fresh else self._readers.get(key)
+            return self._keep(key, self._open(source) if reader is None else reader)
+
+    def _keep(self, key: str, reader: Reader) -> Reader:
+        with self._lock:
+            self._readers[key] = reader
             self._readers.move_to_end(key)
             while len(self._readers) > self._size:
                 self._readers.popitem(last=False)
-            return self._readers[key]
+        return reader
 
 
 class _DatasetReader:
     def __init__(self, source: DatasetSource, cache: Path, allowed: AllowedSources) -> None:
-        self._name, table = _load(source, cache, allowed)
+        self._name, table, self.version = _load(source, cache, allowed)
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
         self._folders = _folders(source, cache, allowed)
@@ -127,6 +164,8 @@ class _DatasetReader:
 
 
 class _UploadReader:
+    version = ""  # an upload does not change
+
     def __init__(self, source: UploadSource, blobs: Blobs) -> None:
         self._blobs = blobs
         self._files = Manifest.model_validate_json(blobs.read(source.manifest)).files
@@ -137,27 +176,39 @@ class _UploadReader:
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):
             file = self._files[number]
-            key, fault = _own_id(file.metadata.get(column) for column in ID_COLUMNS)
+            key, fault = _id_of(file)
             metadata = clean(dict(file.metadata))
-            yield Row(number, key, self._data(file.blob), metadata, file.blob, fault)
+            data = self._data(file.blob)
+            yield Row(number, key, data, metadata, file.blob, fault, file.sha256)
 
     def _data(self, blob: str) -> bytes:
         try:
             return self._blobs.read(blob)
-        except FileNotFoundError:  # deleted with its image, and now the job is run again
+        except FileNotFoundError:  # deleted, or held already; and now the job is run again
             return b""
 
 
-def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any]:
-    """The data set's name in keys, and its table."""
+def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
+    return _own_id(file.metadata.get(column) for column in ID_COLUMNS)
+
+
+def upload_key(file: UploadedFile) -> str:
+    """What its image is known by, or would be."""
+    return _id_of(file)[0] or file.sha256
+
+
+def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
+    """The data set's name in keys, its table, and its version."""
     allowed.check(source.dataset)
     local = is_folder(source.dataset)
     name = str(allowed.real(source.dataset)) if local else source.dataset
     try:
-        builder = _builder(name, source, cache) if local else _hub_builder(source)
-        _check_files(builder, name, allowed)
-        _prepare(builder, name)
-        return name, builder.as_dataset(split=source.split)
+        with _disk_faults_named():
+            builder = _builder(name, source, cache) if local else _hub_builder(source)
+            _check_files(builder, name, allowed)
+            _prepare(builder, name)
+            table = builder.as_dataset(split=source.split)
+            return name, table, _version(builder, name, len(table))
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
@@ -170,10 +221,32 @@ def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: {_first_line(error)}") from error
-    except SourceError:
+    except KindredError:
         raise
     except Exception as error:  # whatever its parsers stumble over; it would do so again
         raise SourceError(f"{name}: it cannot be read ({type(error).__name__}).") from error
+
+
+@contextmanager
+def _disk_faults_named() -> Iterator[None]:
+    """Raises SourceUnavailable for a full disk and the like, also where the library wrapped it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and _is_the_disk_s(cause):
+                raise SourceUnavailable(
+                    "Make room, or let the worker read and write there."
+                ) from error
+            cause = cause.__cause__
+        raise
+
+
+def _is_the_disk_s(error: OSError) -> bool:
+    """Or of the rights to the folder in which a data set is prepared."""
+    known = error.errno in _DISK_FAULTS or isinstance(error, PermissionError)
+    return known or str(error).startswith("Not enough disk space")  # the library's own check
 
 
 def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
@@ -200,6 +273,16 @@ def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
 
 def _hub_builder(source: DatasetSource) -> Any:
     return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+
+
+def _version(builder: Any, name: str, rows: int) -> str:
+    """Of which files it is made, in their order: one that is added shifts the rows behind it.
+
+    Not of their times, in which two hosts with a copy each may differ.
+    """
+    named = (builder.config.data_files or {}).items()
+    files = [f"{split}:{str(file).removeprefix(name)}" for split, found in named for file in found]
+    return sha256("\n".join([*files, str(rows)]).encode())[:16]
 
 
 def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
@@ -235,28 +318,35 @@ def _image_column(table: Any, wanted: str | None) -> str:
     if wanted is not None and wanted in images:
         return wanted
     which = "no column of images" if wanted is None else f"no column of images named {wanted}"
-    raise SourceError(f"The data set has {which}; its columns are {', '.join(table.column_names)}.")
+    raise SourceError(f"The data set has {which}; its columns are {_listed(table.column_names)}.")
 
 
 def _id_column(table: Any, wanted: str | None) -> str | None:
     if wanted is not None and wanted not in table.column_names:
-        columns = ", ".join(table.column_names)
+        columns = _listed(table.column_names)
         raise SourceError(f"The data set has no column {wanted}; its columns are {columns}.")
     return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """As far as it can be read: there are tables of ten thousand columns."""
+    more = len(columns) - 20
+    named = ", ".join(name[:60] for name in columns[:20])
+    return f"{named} and {more:,} more" if more > 0 else named
 
 
 def _values(column: Any) -> list[Any]:
     """A column's cells; None for one of which Python has no value, as text that is no UTF-8."""
     try:
         return list(column.to_pylist())
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, LookupError):  # the last of a zone that nobody knows
         return [_value(cell) for cell in column]
 
 
 def _value(cell: Any) -> Any:
     try:
         return cell.as_py()
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, LookupError):
         return None
 
 
@@ -272,7 +362,10 @@ def _own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
 
 
 def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may."""
+    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may.
+
+    Raises SourceUnavailable when the disk fails: no row is to blame for that.
+    """
     if image is None:
         return b""
     if image.get("bytes") is not None:
@@ -282,7 +375,9 @@ def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
         # A device or a pipe could be read without end.
         readable = path.is_file() and path.stat().st_size <= MAX_FILE
         return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            raise SourceUnavailable("The disk, or the share, does not answer.") from error
         return b""
 
 

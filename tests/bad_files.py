@@ -123,6 +123,11 @@ def _broken() -> Iterator[tuple[str, bytes]]:
         made.with_png_chunk(_tiny(), b"iCCP", b"a\0\0" + _zeros()),
     )
     yield "JPEG cut in its tables", encoded(drawing(), "JPEG")[:60]
+    yield "TIFF with a tile as wide as a text", made.tiff_with_odd_tile(2, b"abc\0")
+    yield (
+        "TIFF with a tile as wide as no number",
+        made.tiff_with_odd_tile(11, struct.pack("<f", float("nan"))),
+    )
     yield "TIFF of its first eight bytes", b"II*\0" + struct.pack("<I", 8)
     yield "GIF cut in its header", b"GIF89a\x10"
     yield "WebP cut in its header", encoded(drawing(), "WEBP")[:20]

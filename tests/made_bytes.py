@@ -127,6 +127,13 @@ def tiff_with_a_tile(side: int) -> bytes:
     return tiff(tags, tile)
 
 
+def tiff_with_odd_tile(kind: int, value: bytes) -> bytes:
+    """A tile as wide as a value of a type (TIFF 6.0, section 2) in which no width can be."""
+    plain = struct.pack("<HHII", TILE_WIDTH, 4, 1, 160)
+    odd = struct.pack("<HHI", TILE_WIDTH, kind, len(value) if kind == 2 else 1) + value
+    return tiff_with_a_tile(160).replace(plain, odd)
+
+
 # --- others ------------------------------------------------------------------------------------
 
 

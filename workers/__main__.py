@@ -9,9 +9,11 @@ from celery.signals import worker_ready, worker_shutting_down
 from pipeline import logs
 from pipeline.errors import KindredError
 from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
+from pipeline.sweep import SWEEP_SECONDS, Sweep
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
+from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
 # A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
@@ -23,6 +25,7 @@ def main() -> int:
     logs.configure(settings.log_level)
     app = make_app(settings)
     try:
+        refuse_half_a_restore(settings)
         runtime = Runtime.open(settings, lambda lease: publish_lease(app, lease))
     except KindredError as error:
         print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
@@ -48,6 +51,10 @@ def serve(app: Celery, runtime: Runtime) -> None:
     background = (
         beat,
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
+        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
+        Repeating(
+            "sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings, runtime.answers.deletions)
+        ),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("guard", WATCH_SECONDS, guard),
     )

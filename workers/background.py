@@ -61,3 +61,4 @@ class Reconciler:
             publish_ask(self._app, ask, kind)
         for ask in runtime.ledger.asks.expired():
             runtime.blobs.delete(ask_folder(ask))
+            runtime.ledger.asks.forget(ask)  # not before: who is killed in between would leave them

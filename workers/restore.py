@@ -4,15 +4,20 @@ The settings say where to: the data folder or Qdrant, Redis, the blobs. Nothing 
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import archive
 from pipeline.blobs import Blobs
+from pipeline.deletions import Deletions
 from pipeline.errors import Conflict, KindredError
+from pipeline.fields import Fields
+from pipeline.ledger import Ledger
 from pipeline.ledger.snapshot import Snapshots
 from pipeline.manifest import Manifest
 from pipeline.settings import Settings
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
 
 
 def restore(folder: Path, settings: Settings) -> Manifest:
@@ -21,20 +26,61 @@ def restore(folder: Path, settings: Settings) -> Manifest:
     store = open_store(settings, manifest.encoder)
     snapshots = Snapshots(settings.redis_url)
     try:
-        archive.restore_keys(folder, settings.keys_file)
-        images = archive.restore_store(folder, store)
-        blobs = archive.restore_blobs(folder, Blobs(settings.blobs))
-        keys = archive.restore_ledger(folder, snapshots)
+        archive.refuse_unless_empty(settings.keys_file, store, snapshots)
+        with _unfinished(settings):
+            _restore(folder, settings, manifest, store, snapshots)
+            gone = _delete_again(settings, store)
     finally:
         store.close()
         snapshots.close()
-    restored = (images, blobs, keys)
-    if restored != (manifest.images, manifest.blobs, manifest.ledger_keys):
+    return manifest.model_copy(update={"images": manifest.images - gone})
+
+
+def refuse_half_a_restore(settings: Settings) -> None:
+    """Raises Conflict: with what is there, images and deletions would be missing in silence."""
+    if _mark(settings).exists():
+        raise Conflict(
+            f"A restore into {settings.data} did not come to its end. Empty that folder, the Redis"
+            " and the collection that belong to it, and restore again."
+        )
+
+
+@contextmanager
+def _unfinished(settings: Settings) -> Iterator[None]:
+    refuse_half_a_restore(settings)
+    mark = _mark(settings)
+    mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark.touch(mode=0o600)
+    yield
+    mark.unlink()
+
+
+def _mark(settings: Settings) -> Path:
+    return settings.data.absolute() / "restore-unfinished"
+
+
+def _restore(
+    folder: Path, settings: Settings, manifest: Manifest, store: Store, snapshots: Snapshots
+) -> None:
+    archive.restore_keys(folder, settings.keys_file)
+    images = archive.restore_store(folder, store)
+    blobs = archive.restore_blobs(folder, Blobs(settings.blobs))
+    keys = archive.restore_ledger(folder, snapshots)
+    if (images, blobs, keys) != (manifest.images, manifest.blobs, manifest.ledger_keys):
         raise Conflict(
             f"Restored {images} images, {blobs} blobs and {keys} entries of the ledger; the backup "
             f"has {manifest.images}, {manifest.blobs} and {manifest.ledger_keys}."
         )
-    return manifest
+
+
+def _delete_again(settings: Settings, store: Store) -> int:
+    """What was deleted after the backup had read it. How many images."""
+    ledger = Ledger(settings)
+    fields = Fields(store, settings.index_schema)
+    gone = Deletions(store, Blobs(settings.blobs), ledger.tombstones, fields).repeat()
+    store.flush()
+    ledger.close()
+    return gone
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from pipeline.answers import Answers
 from pipeline.blobs import Blobs, ask_folder
 from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
-from pipeline.errors import KindredError, LedgerUnavailable, Unavailable
+from pipeline.errors import KindredError, LedgerUnavailable, SourceUnavailable, Unavailable
 from pipeline.fields import Fields
 from pipeline.ingest import TRIES, Ingest
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
@@ -22,15 +22,17 @@ from pipeline.ledger.jobs import PLAN
 from pipeline.logs import where
 from pipeline.messages import Problem, problem
 from pipeline.settings import Settings
-from pipeline.sources import SourceCache, open_source
+from pipeline.sources import Reader, SourceCache, open_source
 from pipeline.store import Store, open_store
 from pipeline.watch import Watch
 from workers.health import Probe, end_process
+from workers.renewal import Renewals
 
 logger = logging.getLogger("kindred.worker")
 
 # Until work that met an absent service is tried again.
 SERVICE_DELAY = 2.0
+SOURCE_DELAY = 10.0  # to prepare one on a full disk fills that anew each time
 
 _BROKEN = Problem(
     type="internal-error",
@@ -55,6 +57,17 @@ _PLAN_POISON = Problem(
 )
 
 
+# How often a job begins anew because its source has changed: workers that see different files would
+# do it for ever.
+REPLANS = 5
+_CHANGING = Problem(
+    type="source-error",
+    title="The source cannot be read",
+    status=422,
+    detail="It changes, or not all workers see the same files. Retry when it stands still.",
+)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Everything is opened once per process and shared by its threads."""
@@ -73,6 +86,7 @@ class Runtime:
     probe: Probe
     publish: Callable[[Lease], None]
     stopping: threading.Event = field(default_factory=threading.Event)
+    renewals: Renewals = field(default_factory=Renewals)
 
     @classmethod
     def open(cls, settings: Settings, publish: Callable[[Lease], None]) -> "Runtime":
@@ -147,7 +161,8 @@ class Runtime:
             logger.warning("ledger away, unit left to its lease", extra={"job": lease.job})
             return
         except Unavailable as error:
-            self.ledger.jobs.postpone(lease, SERVICE_DELAY, error.title)
+            delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
+            self.ledger.jobs.postpone(lease, delay, error.title)
         except KindredError as error:
             self.ledger.jobs.fail(lease.job, problem(error))
             self.ledger.jobs.release(lease)
@@ -165,11 +180,12 @@ class Runtime:
     def answer(self, ask: str) -> None:
         """One search, or whatever else was asked."""
         asks = self.ledger.asks
-        if asks.take(ask, self.name) is None:
+        kind = asks.take(ask, self.name)
+        if kind is None:
             return
         try:
-            question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
-            self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
+            with self.renewals.during(lambda: asks.renew(ask, self.name, kind)):
+                self._answer(ask)
             asks.succeed(ask)
         except Unavailable:
             asks.requeue(ask, SERVICE_DELAY)
@@ -179,6 +195,10 @@ class Runtime:
             logger.error("ask failed", extra={"ask": ask, "error": where(error)})
             self._doubt_the_encoder()
             asks.fail(ask, _BROKEN)
+
+    def _answer(self, ask: str) -> None:
+        question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
+        self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
@@ -198,9 +218,28 @@ class Runtime:
         if unit.lease.unit == PLAN:
             self._plan(unit)
             return
-        reader = self.sources.get(unit.source)
-        if not self.ingest.run(unit, reader):
+        reader = self._reader(unit)
+        if reader.version != unit.version:
+            self._plan_anew(unit)
+        elif not self.ingest.run(unit, reader):
             self.ledger.jobs.release(unit.lease)
+
+    def _reader(self, unit: Unit) -> Reader:
+        """Opened anew where what is open is not what the job counted: its rows would be others."""
+        reader = self._opened(unit)
+        return reader if reader.version == unit.version else self._opened(unit, fresh=True)
+
+    def _opened(self, unit: Unit, *, fresh: bool = False) -> Reader:
+        with self.renewals.during(lambda: self.ledger.jobs.renew(unit.lease)):
+            return self.sources.get(unit.source, fresh=fresh)
+
+    def _plan_anew(self, unit: Unit) -> None:
+        """Its source has changed since the job counted it: else rows would be missed in silence."""
+        times = self.ledger.jobs.replan(unit.lease)  # 0 where another lane has seen it before us
+        if times:
+            logger.warning("source changed, job planned anew", extra={"job": unit.lease.job})
+        if times > REPLANS:
+            self.ledger.jobs.fail(unit.lease.job, _CHANGING)
 
     def _plan(self, unit: Unit) -> None:
         jobs = self.ledger.jobs
@@ -209,5 +248,7 @@ class Runtime:
             jobs.release(unit.lease)
             return
         jobs.checkpoint(unit.lease, Progress(cursor=0, hand=1))
-        total = len(self.sources.get(unit.source, fresh=True))
-        jobs.planned(unit.lease, total, self.encoder.plan.shard_size_for(total))
+        reader = self._opened(unit, fresh=True)
+        total = len(reader)
+        shard_size = self.encoder.plan.shard_size_for(total)
+        jobs.planned(unit.lease, total, shard_size, reader.version)

@@ -1,5 +1,7 @@
 """Images: uploads as jobs, pages of what is held, one image, its preview, and its removal."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
@@ -12,8 +14,8 @@ from api.asking import parse, passed_on
 from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import JobView
-from pipeline.blobs import preview_name, upload_folder
-from pipeline.errors import InvalidQuery, NotHeld
+from pipeline.blobs import manifest_of, preview_name, upload_folder
+from pipeline.errors import BlobsUnavailable, InvalidQuery, NotHeld
 from pipeline.filters import Filter
 from pipeline.identity import point_id, sha256
 from pipeline.messages import (
@@ -75,12 +77,12 @@ def upload(
     """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
     described = _described(metadata, len(files))
     job = entry.job = new_id()
-    kept = tuple(
-        _keep(services, f"{upload_folder(job)}/{number}", file.file.read(), described[number])
-        for number, file in enumerate(files)
-    )
-    manifest = f"{upload_folder(job)}/manifest.json"
-    services.blobs.write(manifest, Manifest(files=kept).model_dump_json().encode())
+    try:
+        manifest = _keep_all(services, upload_folder(job), files, described)
+    except BlobsUnavailable:
+        with suppress(BlobsUnavailable):  # a full disk has better uses than half an upload
+            services.blobs.delete(upload_folder(job))
+        raise
     services.start_job(job, UploadSource(manifest=manifest))
     response.headers["Location"] = f"/v1/jobs/{job}"
     return JobView.of(services.ledger.jobs.get(job))
@@ -159,6 +161,18 @@ async def facets(
 
 def _condition(text: str | None) -> Filter | None:
     return None if text is None else parse(Filter, text.encode(), ("filter",))
+
+
+def _keep_all(
+    services: Services, upload: str, files: Sequence[UploadFile], described: Sequence[Metadata]
+) -> str:
+    """The name of the manifest, which is written last."""
+    kept = tuple(
+        _keep(services, f"{upload}/{number}", file.file.read(), described[number])
+        for number, file in enumerate(files)
+    )
+    services.blobs.write(manifest_of(upload), Manifest(files=kept).model_dump_json().encode())
+    return manifest_of(upload)
 
 
 def _keep(services: Services, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:

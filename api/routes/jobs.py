@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -64,10 +64,12 @@ def _known(job: str, services: ServicesDep) -> None:
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
-async def events(job: str, services: ServicesDep) -> AsyncIterable[ServerSentEvent]:
-    """The job whenever it has changed, until it is final."""
+async def events(
+    job: str, request: Request, services: ServicesDep
+) -> AsyncIterable[ServerSentEvent]:
+    """The job whenever it has changed, until it is final, or the caller's key is revoked."""
     sent: JobView | None = None
-    while True:
+    while await run_in_threadpool(services.guard.still_admits, request):
         record = await run_in_threadpool(services.ledger.jobs.get, job)
         view = JobView.of(record)
         if view != sent:

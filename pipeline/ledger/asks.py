@@ -58,6 +58,11 @@ class AskLedger:
         kind: str | None = self._script("take_ask", ask, owner, self._lease)
         return kind
 
+    def renew(self, ask: str, owner: str, kind: str) -> None:
+        """A sign of life, of what can take long. A search cannot: one that does is given up."""
+        if kind == "delete":
+            self._script("renew_ask", ask, owner, self._lease)
+
     def succeed(self, ask: str) -> None:
         """The answer's blob is written before."""
         self._script("settle_ask", ask, "succeeded", "")
@@ -78,9 +83,13 @@ class AskLedger:
         return list(zip(found[::2], found[1::2], strict=True))
 
     def expired(self) -> list[str]:
-        """Asks whose blobs can go; each is returned once."""
-        gone: list[str] = self._script("expire_asks")
+        """Asks whose blobs can go, some at a time; until they are forgotten."""
+        gone: list[str] = self._script("expired_asks")
         return gone
+
+    def forget(self, ask: str) -> None:
+        """Its blobs have gone."""
+        self._script("forget_ask", ask)
 
     def get(self, ask: str) -> AskRecord:
         with reachable():

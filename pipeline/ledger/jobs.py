@@ -53,6 +53,7 @@ class Unit:
     Rows below `careful` were in the hand of a worker that died and are tried one by one, and
     alone; `crashes` counts how often that ended a worker, for the row at the cursor. `deaths`
     counts all since the cursor moved: of workers that ended before they touched a row as well.
+    `version` is that of the source whose rows the job counted.
     """
 
     lease: Lease
@@ -63,6 +64,7 @@ class Unit:
     careful: int
     crashes: int
     deaths: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,17 @@ class JobLedger:
     def finish(self, lease: Lease) -> None:
         self._script("finish", *_args(lease))
 
-    def planned(self, lease: Lease, total: int, shard_size: int) -> None:
-        self._script("planned", lease.job, lease.token, total, shard_size)
+    def planned(self, lease: Lease, total: int, shard_size: int, version: str = "") -> None:
+        """`version` tells the source that was counted from what it may become."""
+        self._script("planned", lease.job, lease.token, total, shard_size, version)
+
+    def replan(self, lease: Lease) -> int:
+        """The job begins anew, since its source has changed. How often it has done so by now."""
+        return int(self._script("replan", *_args(lease)))
+
+    def renew(self, lease: Lease) -> None:
+        """A sign of life, of work that does not checkpoint."""
+        self._script("renew", *_args(lease), self._lease)
 
     def release(self, lease: Lease, *, crashed: bool = False) -> None:
         """Gives a unit back. `crashed`: the rows in hand are blamed, as if the worker had died."""
@@ -205,7 +216,7 @@ def _unknown(job: str) -> NotHeld:
 
 
 def _unit(lease: Lease, found: list[str]) -> Unit:
-    total, size, cursor, careful, crashes, *counts, deaths = map(int, found[1:])
+    total, size, cursor, careful, crashes, *counts, deaths = map(int, found[1:-1])
     start = max(0, (lease.unit - 1) * size)
     return Unit(
         lease=lease,
@@ -216,6 +227,7 @@ def _unit(lease: Lease, found: list[str]) -> Unit:
         careful=careful,
         crashes=crashes,
         deaths=deaths,
+        version=found[-1],
     )
 
 

@@ -1,8 +1,8 @@
 -- The ledger: every change of state, each one atomic. Called as EVALSHA … COMMAND ARG…
 --
 -- kindred:jobs                    zset   job id -> created at
--- kindred:job:ID                  hash   source state total embedded unchanged rejected shard_size
---                                        units next done rate created_at started_at finished_at …
+-- kindred:job:ID                  hash   source version state total embedded unchanged rejected
+--                                        shard_size units next done rate replans created_at …
 -- kindred:job:ID:returned         list   units to hand out again
 -- kindred:job:ID:rejections       hash   row -> JSON
 -- kindred:active                  list   jobs with units to hand out, the next one first
@@ -180,7 +180,13 @@ function commands.begin(job, unit, token, owner, lease)
     get(unit_hash, 'cursor') or '-1', get(unit_hash, 'careful') or '0',
     get(unit_hash, 'crashes') or '0', get(unit_hash, 'embedded') or '0',
     get(unit_hash, 'unchanged') or '0', get(unit_hash, 'rejected') or '0',
-    get(unit_hash, 'deaths') or '0' }
+    get(unit_hash, 'deaths') or '0', get(key, 'version') or '' }
+end
+
+-- A sign of life of work that does not checkpoint.
+function commands.renew(job, unit, token, lease)
+  if not holds(job, unit, token) then return end
+  redis.call('ZADD', 'kindred:leases', now + lease, job .. ':' .. unit)
 end
 
 -- The whole of what the shard has come to. Returns the job's state, or 'lost'.
@@ -215,11 +221,11 @@ function commands.finish(job, unit, token)
   return get(job_key(job), 'state')
 end
 
-function commands.planned(job, token, total, shard_size)
+function commands.planned(job, token, total, shard_size, version)
   if not holds(job, '0', token) then return 'lost' end
   local key = job_key(job)
   redis.call('HSET', key, 'total', total, 'shard_size', shard_size, 'started_at', now,
-    'measured_at', now, 'units', 1 + math.ceil(tonumber(total) / tonumber(shard_size)))
+    'version', version, 'measured_at', now, 'units', 1 + math.ceil(tonumber(total) / tonumber(shard_size)))
   if get(key, 'state') == 'planning' then redis.call('HSET', key, 'state', 'running') end
   complete(job, '0')
   if WORKING[get(key, 'state')] then activate(job) end
@@ -280,6 +286,27 @@ local function forget_units(job)
   end
 end
 
+local function start_over(job)
+  local key = job_key(job)
+  forget_units(job)
+  redis.call('DEL', key .. ':rejections', key .. ':returned')
+  redis.call('HDEL', key, 'error', 'total', 'version', 'finished_at', 'rate', 'weight', 'notice')
+  redis.call('HSET', key, 'state', 'planning', 'units', 1, 'next', 0, 'done', 0,
+    'embedded', 0, 'unchanged', 0, 'rejected', 0)
+  activate(job)
+end
+
+-- The source is not the one that was counted. Returns how often this has happened to the job.
+function commands.replan(job, unit, token)
+  if not holds(job, unit, token) then return 0 end
+  if not WORKING[get(job_key(job), 'state')] then
+    put_back(job, unit)
+    return 0
+  end
+  start_over(job)
+  return redis.call('HINCRBY', job_key(job), 'replans', 1)
+end
+
 -- Returns the new state, or nothing when the job is unknown, or '!STATE' when it cannot be done.
 function commands.steer(job, action)
   local key = job_key(job)
@@ -295,12 +322,8 @@ function commands.steer(job, action)
       'measured_at', now)
     activate(job)
   elseif action == 'retry' and FINAL[state] and state ~= 'succeeded' then
-    forget_units(job)
-    redis.call('DEL', key .. ':rejections', key .. ':returned')
-    redis.call('HDEL', key, 'error', 'total', 'finished_at', 'rate', 'weight', 'notice')
-    redis.call('HSET', key, 'state', 'planning', 'units', 1, 'next', 0, 'done', 0,
-      'embedded', 0, 'unchanged', 0, 'rejected', 0)
-    activate(job)
+    redis.call('HDEL', key, 'replans')
+    start_over(job)
   else
     return '!' .. state
   end
@@ -380,6 +403,13 @@ function commands.take_ask(ask, owner, lease)
   return get(key, 'kind')
 end
 
+-- A sign of life of work that takes long.
+function commands.renew_ask(ask, owner, lease)
+  local key = 'kindred:ask:' .. ask
+  if get(key, 'state') ~= 'running' or get(key, 'owner') ~= owner then return end
+  redis.call('ZADD', 'kindred:asks', now + lease, ask)
+end
+
 function commands.settle_ask(ask, state, error)
   local key = 'kindred:ask:' .. ask
   local before = get(key, 'state')
@@ -413,7 +443,7 @@ function commands.reclaim_asks(alive, alone, ttl, look_again, too_old, poison)
       and (beat < now - alive or (alone ~= '' and owner ~= alone) or due)
     if not state then
       redis.call('ZREM', 'kindred:asks', ask)
-    elseif number(key, 'created_at') + ttl < now then
+    elseif (state == 'queued' or gone) and number(key, 'created_at') + ttl < now then
       commands.settle_ask(ask, 'failed', too_old)
     elseif gone and number(key, 'attempts') >= 3 then
       commands.settle_ask(ask, 'failed', poison)
@@ -427,11 +457,11 @@ function commands.reclaim_asks(alive, alone, ttl, look_again, too_old, poison)
   return again
 end
 
-function commands.expire_asks()
-  local gone = redis.call('ZRANGEBYSCORE', 'kindred:asks:expiry', '-inf', now, 'LIMIT', 0, 200)
-  if #gone > 0 then redis.call('ZREM', 'kindred:asks:expiry', unpack(gone)) end
-  return gone
+function commands.expired_asks()
+  return redis.call('ZRANGEBYSCORE', 'kindred:asks:expiry', '-inf', now, 'LIMIT', 0, 200)
 end
+
+function commands.forget_ask(ask) redis.call('ZREM', 'kindred:asks:expiry', ask) end
 
 -- Deletions ------------------------------------------------------------------------------------
 

@@ -39,12 +39,17 @@ class Snapshots:
                 kept = base64.b64encode(bytes(value)).decode()
                 yield json.dumps({"key": name, "ttl": max(0, int(ttl)), "value": kept}) + "\n"
 
-    def restore(self, lines: Iterable[str]) -> int:
-        """How many keys. Raises Conflict where there is a ledger already, and LedgerUnavailable."""
-        count = 0
+    def refuse_unless_empty(self) -> None:
+        """Raises Conflict where there is a ledger already, and LedgerUnavailable."""
         with reachable():
             if next(self._redis.scan_iter("kindred:job*"), None) is not None:
                 raise Conflict("This Redis holds jobs already: restore into an empty one.")
+
+    def restore(self, lines: Iterable[str]) -> int:
+        """How many keys. Raises as `refuse_unless_empty`."""
+        self.refuse_unless_empty()
+        count = 0
+        with reachable():
             for line in lines:
                 entry = json.loads(line)
                 value = base64.b64decode(entry["value"])

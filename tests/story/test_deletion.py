@@ -137,6 +137,25 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_half_deleted(
         assert system.http.get(f"/v1/images/{image_id}/preview").status_code == 404
 
 
+def test_of_an_image_that_came_three_times_nothing_is_left(system: System) -> None:
+    """Twice the same, then with other pixels: only the last upload is the image's own."""
+    sent = [upload(system, image_id="TWICE", shade=shade) for shade in (1, 1, 2)]
+    kept = [list((system.folder / "blobs/uploads" / job["id"]).glob("0")) for job in sent]
+    assert [len(files) for files in kept] == [0, 0, 1]
+    assert [job["embedded"] for job in sent] == [1, 0, 1]
+
+    delete(system, image_ids=["TWICE"])
+
+    assert not kept[2][0].exists()
+
+
+def test_images_of_several_patients_stay_away_with_each_of_them(system: System) -> None:
+    upload(system, image_id="BOTH", patient_id=["P1", "P2"])
+    assert delete(system, field="patient_id", value="P2")["image_ids"] == ["BOTH"]
+    late = upload(system, image_id="LATER", patient_id=["P2", "P3"])
+    assert rejections(system, late) == {"LATER": DELETED}
+
+
 def test_the_command_line_deletes_and_undoes(system: System, tmp_path: Path) -> None:
     upload(system, image_id="CLI", dx="nevus")
     file = tmp_path / "receipt.json"
@@ -177,9 +196,9 @@ def test_only_an_identifier_can_be_buried_by_its_value(system: System) -> None:
     assert system.http.delete("/v1/images/nobody").status_code == 404
 
 
-def upload(system: System, **metadata: Any) -> dict[str, Any]:
+def upload(system: System, shade: int = 90, **metadata: Any) -> dict[str, Any]:
     picture = io.BytesIO()
-    Image.new("RGB", (40, 30), (len(str(metadata)), 90, 90)).save(picture, "PNG")
+    Image.new("RGB", (40, 30), (len(str(metadata)), 90, shade)).save(picture, "PNG")
     answer = system.http.post(
         "/v1/images",
         files={"files": picture.getvalue()},

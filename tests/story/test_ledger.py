@@ -140,6 +140,49 @@ def test_a_message_that_was_lost_is_sent_again(url: str, ledger: Ledger) -> None
     hasty.close()
 
 
+def test_what_is_renewed_stays_with_its_worker(url: str, ledger: Ledger) -> None:
+    """A source that is opened for an hour, a deletion of a million images."""
+    hasty = Ledger(Settings(redis_url=url, lease_seconds=0.05, search_ttl=0.01))
+    ledger.workers.beat(_worker(US, lanes=2))
+    for job in ("quick", "slow"):
+        ledger.jobs.create(job, SOURCE)
+    leases = hasty.jobs.dispatch()
+    for lease in leases:
+        assert hasty.jobs.begin(lease, US)
+    for ask in ("quick", "slow"):
+        hasty.asks.create(ask, "delete")
+        assert hasty.asks.take(ask, US)
+
+    ledger.jobs.renew(leases[1])  # for a minute
+    ledger.asks.renew("slow", US, "delete")
+
+    assert until(ledger.jobs.reclaim, "the end of a lease") == 1
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["quick"]
+    until(lambda: hasty.asks.reclaim() or hasty.asks.get("quick").final, "the end of the other")
+    assert hasty.asks.get("slow").state == "running"
+    ledger.jobs.renew(Lease("quick", PLAN, "stale"))
+    hasty.close()
+
+
+def test_a_job_whose_source_has_changed_begins_anew(ledger: Ledger) -> None:
+    ledger.workers.beat(_worker(US, lanes=2))
+    _planned(ledger, "job", total=128, shard_size=64)
+    first, second = _begin_all(ledger, US)
+    ledger.jobs.checkpoint(first.lease, Progress(8, 16, 7, 0, 1))
+
+    assert ledger.jobs.replan(second.lease) == 1
+
+    job = ledger.jobs.get("job")
+    assert (job.state, job.total, job.done) == ("planning", None, 0)
+    assert not ledger.jobs.checkpoint(first.lease, Progress(16, 24, 15, 0, 1))
+    assert ledger.jobs.replan(second.lease) == 0, "it holds no lease any more"
+    [plan] = ledger.jobs.dispatch()
+    ledger.jobs.begin(plan, US)
+    ledger.jobs.planned(plan, 3, 64, "of three files")
+    [unit] = _begin_all(ledger, US)
+    assert (unit.version, unit.stop) == ("of three files", 3)
+
+
 def test_the_row_that_ends_its_workers_is_found(ledger: Ledger) -> None:
     """A batch of eight is in hand when the worker dies; row 5 is what kills it."""
     _planned(ledger, "job", total=64, shard_size=64)

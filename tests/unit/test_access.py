@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 from fastapi import Request
@@ -11,6 +14,8 @@ from starlette.testclient import TestClient
 from api.access import COOKIE, LOCAL, Guard
 from api.app import create_app
 from api.headers import DEFAULTS
+from api.routes import jobs
+from api.services import Services
 from pipeline.blobs import Blobs, preview_name
 from pipeline.errors import Forbidden, KeyNeeded, LedgerUnavailable, TooManyCalls
 from pipeline.identity import point_id
@@ -135,6 +140,36 @@ def test_a_key_is_taken_and_refused_without_a_restart(api):
     assert api.http.get("/v1/session", headers=headers).status_code == 401
 
 
+@pytest.mark.parametrize("given", ["key", "session", "nothing"])
+def test_a_stream_ends_with_what_it_was_opened_by(signed_in, monkeypatch, given):
+    """A job's progress can go on for hours."""
+    guard, cookie, file = signed_in
+    key, text = file.create("ward 4", "ingest")
+    with_key = {"Authorization": f"Bearer {text}"}
+    opened = request("GET", **(cookie if given == "session" else with_key))
+    if given == "nothing":  # as long as there is no key
+        opened = request("GET")
+        guard = replace(guard, keys=Keys(KeyFile(file.path.with_name("none.json")), ()))
+    views = iter(range(100))
+    record = SimpleNamespace(final=False)
+    services = SimpleNamespace(
+        guard=guard, ledger=SimpleNamespace(jobs=SimpleNamespace(get=lambda job: record))
+    )
+    monkeypatch.setattr(jobs, "EVENT_INTERVAL", 0)
+    monkeypatch.setattr(jobs.JobView, "of", lambda record: {"turn": next(views)})
+
+    async def read() -> int:
+        count = 0
+        async for _ in jobs.events("J", opened, services):
+            count += 1
+            if count == 3:
+                guard.keys.file.create("first", "search")
+                file.revoke(key.id if given == "key" else file.read()[0].id)
+        return count
+
+    assert asyncio.run(read()) == 3
+
+
 def test_a_file_of_keys_that_is_broken_lets_nobody_in(api):
     api.file.path.write_text("nonsense")
     answer = api.http.get("/v1/session")
@@ -176,6 +211,7 @@ FOREIGN = [
     {"Origin": "http://127.0.0.1:8001"},
     {"Origin": "http://127.0.0.1.elsewhere.example"},
     {"Origin": "null"},
+    {"Origin": "http://["},
 ]
 
 
@@ -201,7 +237,8 @@ class Calls:
 def request(method="POST", path="/v1/searches", host="127.0.0.1", **headers) -> Request:
     named = {"Host": host, **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = [(k.lower().encode(), v.encode()) for k, v in named.items()]
-    return Request({"type": "http", "method": method, "path": path, "headers": lines,
+    return Request({"type": "http", "method": method, "path": unquote(path),
+                    "raw_path": path.encode(), "headers": lines,
                     "query_string": b"", "client": ("10.0.0.7", 1)})  # fmt: skip
 
 
@@ -273,6 +310,9 @@ def test_without_keys_our_page_and_programs_may(api, where):
         ("127.0.0.1@elsewhere.example", False),
         ("10.0.0.7", False),
         ("", False),
+        ("[", False),
+        ("[::1", False),
+        ("]", False),
     ],
 )
 def test_without_keys_only_names_of_this_machine_answer(api, host, allowed):
@@ -300,6 +340,15 @@ def test_a_key_has_so_many_calls_a_minute_and_previews_do_not_count(signed_in):
     assert refused.value.retry_after == 7
 
 
+def test_only_previews_do_not_count(signed_in):
+    """The last part of an image's id, with %2F, is none; such a call asks a worker."""
+    guard, cookie, _ = signed_in
+    for _ in range(5):
+        guard.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
+    with pytest.raises(TooManyCalls):
+        guard.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
+
+
 def test_without_keys_there_is_no_limit(tmp_path):
     guard = Guard(Keys(KeyFile(tmp_path / "keys.json"), ()), Sessions(), Calls(), 5)
     assert [guard.admit(request("GET")) for _ in range(20)] == [LOCAL] * 20
@@ -324,6 +373,23 @@ def test_with_redis_away_a_key_is_let_in(signed_in):
     there = Guard(guard.keys, guard.sessions, Away(), 1)
     for _ in range(3):
         assert there.admit(request(Authorization=f"Bearer {text}")).name == "ward 4"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/jobs", {"dataset": "a/b", "id_column": "\ud800"}),
+        ("/v1/deletions", {"field": "lesion_id", "value": "\ud800"}),
+        ("/v1/searches/batch", {"searches": [{"image_id": "a", "ids": ["\ud800"]}]}),
+    ],
+)
+def test_text_that_is_no_text_is_refused(api, path, body, monkeypatch):
+    """Python's parser of JSON takes it, and nothing else does."""
+    monkeypatch.setattr(Services, "refuse_when_full", lambda self: None)
+    json_of = {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+    answer = api.http.post(path, **json_of)
+    assert answer.status_code == 422, answer.text
+    assert "Unicode" in answer.json()["detail"]
 
 
 # --- headers -------------------------------------------------------------------------------------

@@ -160,6 +160,14 @@ def test_files_of_the_hub_lie_on_the_hub(dataset, file, allowed):
         sources.check_file(dataset, file)
 
 
+@pytest.mark.parametrize("file", ["https://10.0.0.7/x.parquet", "hf://datasets/a/b@c/x", "x.png"])
+def test_files_of_a_folder_are_no_addresses_even_where_all_folders_are_allowed(file):
+    sources = AllowedSources.of("/")
+    sources.check_file("/srv/images", "zip://a.png::/srv/images/x.zip")
+    with pytest.raises(SourceNotAllowed):
+        sources.check_file("/srv/images", file)
+
+
 @pytest.mark.parametrize("kind", [ValueError, DatasetGenerationError])
 def test_what_the_library_quotes_of_a_row_is_not_passed_on(inside, monkeypatch, kind):
     class Torn:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import stat
 
 import pytest
@@ -76,6 +77,19 @@ def test_without_a_log_there_is_no_start_and_no_answer(tmp_path):
     assert answer.status_code == 503
     assert answer.json()["type"].endswith("audit-unavailable")
     assert b"a picture" not in answer.content
+
+
+def test_half_a_line_is_no_line(tmp_path, monkeypatch):
+    """A nearly full disk takes a part of what is written, and tells by its length alone."""
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
+    log.write({"n": 0})
+    write = os.write
+    with monkeypatch.context() as nearly_full, pytest.raises(AuditUnavailable, match="No space"):
+        nearly_full.setattr(os, "write", lambda file, data: write(file, data[:5]))
+        log.write({"n": 1})
+
+    log.write({"n": 2})
+    assert (tmp_path / "audit.jsonl").read_text() == '{"n": 0}\n{"n": 2}\n'
 
 
 def test_refusals_of_a_known_key_are_logged_and_floods_of_unknown_ones_are_not(api):

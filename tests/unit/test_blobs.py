@@ -47,4 +47,21 @@ def test_a_write_that_fails_leaves_the_old_blob_and_no_litter(
         blobs.write("kept", b"new")
 
     assert blobs.read("kept") == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept"]
+
+
+def test_a_disk_that_fails_is_no_row_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = Blobs(str(tmp_path))
+    blobs.write("kept", b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    for name in ("cat_file", "rm"):
+        monkeypatch.setattr(blobs._fs, name, fail)
+    with pytest.raises(BlobsUnavailable, match="Input/output"):
+        blobs.read("kept")
+    with pytest.raises(BlobsUnavailable):
+        blobs.delete("kept")

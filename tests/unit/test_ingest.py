@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.blobs import Blobs
+from pipeline.blobs import Blobs, preview_name
 from pipeline.deletions import mark
 from pipeline.encoder import Plan
 from pipeline.errors import TooLargeForDevice
@@ -170,6 +171,20 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
     assert jobs.progress[-1].cursor == 10
 
 
+def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, jobs: Jobs) -> None:
+    """A worker that dies over the row's key has touched no row, so only its death is counted."""
+
+    class Deadly(Rows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            assert not start <= 3 < stop, "it ends the process"
+            return super().read(start, stop)
+
+    poisoned = replace(unit(cursor=3, careful=5, crashes=3), deaths=7)
+    assert ingest.run(poisoned, Deadly())
+
+    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+
+
 def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
     ingest: Ingest, jobs: Jobs
 ) -> None:
@@ -187,6 +202,31 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
 
     assert [(r.row, r.reason) for r in jobs.rejections] == [(5, TOO_LARGE)]
     assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (9, 1)
+
+
+def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    """Nor does a row that ends its worker in the model: nothing is kept before that."""
+    encoder: Any = ingest.encoder
+    ingest.blobs.write(preview_name(point_id("row 5")), b"of the image that is held")
+    seen: list[int] = []
+
+    def embed(pixels: np.ndarray, bulk: bool) -> np.ndarray:
+        seen.append(len(list(tmp_path.rglob("*.jpg"))))
+        if len(pixels) > 1 or pixels.max() in (60, 100):
+            raise TooLargeForDevice("rows 3 and 5")
+        return np.ones((len(pixels), 2), np.float32)
+
+    encoder.embed = embed
+    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
+
+    assert ingest.run(unit(), Rows())
+
+    assert seen[0] == 1
+    assert not ingest.blobs.exists(preview_name(point_id("row 3")))
+    assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the image that is held"
+    assert len(list(tmp_path.rglob("*.jpg"))) == 9
 
 
 def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:

@@ -2,6 +2,9 @@
 
 import io
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 from pipeline import logs
 
@@ -18,3 +21,39 @@ def test_of_an_exception_only_its_type_and_place_are_logged() -> None:
         logger.exception("a library did not expect this")
     assert "Jane" not in out.getvalue()
     assert "ValueError at test_of_an_exception" in out.getvalue()
+
+
+def test_libraries_name_no_file_that_they_cannot_read(tmp_path: Path) -> None:
+    """In a process of its own, since loggers are the whole process's."""
+    (tmp_path / "Doe-Jane.csv").write_text("a,b\n1,2\n3,4,5,Doe-Jane\n")
+    told = subprocess.run(
+        [sys.executable, "-c", _INGEST, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot be read as a data set" in told.stdout
+    assert "Doe-Jane" not in told.stdout + told.stderr
+
+
+_INGEST = """
+import sys
+from pathlib import Path
+
+from pipeline import logs
+from pipeline.allowed import AllowedSources
+from pipeline.blobs import Blobs
+from pipeline.errors import SourceError
+from pipeline.messages import DatasetSource
+from pipeline.sources import open_source
+
+folder = sys.argv[1]
+logs.configure("DEBUG")
+try:
+    open_source(
+        DatasetSource(dataset=folder), Blobs(folder), Path(folder, "c"), AllowedSources.of(folder)
+    )
+except SourceError as error:
+    print(error)
+"""

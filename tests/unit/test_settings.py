@@ -48,7 +48,16 @@ def test_settings_are_frozen():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("POOLING", "max"), ("BATCH_SIZE", "many"), ("SEARCH_THREADS", "0"), ("LEASE_SECONDS", "0")],
+    [
+        ("POOLING", "max"),
+        ("BATCH_SIZE", "many"),
+        ("BATCH_SIZE", "0"),
+        ("BATCH_SIZE", "100000"),
+        ("LANES", "0"),
+        ("SHARD_SIZE", "-1"),
+        ("SEARCH_THREADS", "0"),
+        ("LEASE_SECONDS", "0"),
+    ],
 )
 def test_nonsense_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"KINDRED_{name}", value)

@@ -1,7 +1,10 @@
 """Rows of hostile data sets and uploads: whatever can be taken of them is, and nothing raises."""
 
+import errno
 import io
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, SourceUnavailable
 from pipeline.messages import DatasetSource
-from pipeline.sources import BAD_ID, Row, clean, open_source
+from pipeline.sources import BAD_ID, Row, SourceCache, clean, open_source
 
 ANYTHING = AllowedSources.of("/,hub:*")
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -37,7 +41,9 @@ class Folder:
         self.path, self.png = path, png
         self.allowed = AllowedSources.of(str(path / "data"))
 
-    def rows(self, columns: dict[str, Any], **features: Any) -> list[Row]:
+    def rows(
+        self, columns: dict[str, Any], id_column: str | None = None, **features: Any
+    ) -> list[Row]:
         (self.path / "data").mkdir()
         count = len(next(iter(columns.values())))
         image = [{"bytes": self.png, "path": "a.png"}] * count
@@ -51,10 +57,10 @@ class Folder:
             known["info"]["features"] |= more
         metadata = {"huggingface": json.dumps(known)}
         pq.write_table(table.replace_schema_metadata(metadata), self.path / "data" / "t.parquet")
-        return self.read("data", count)
+        return self.read("data", count, id_column)
 
-    def read(self, name: str, count: int) -> list[Row]:
-        source = DatasetSource(dataset=str(self.path / name))
+    def read(self, name: str, count: int, id_column: str | None = None) -> list[Row]:
+        source = DatasetSource(dataset=str(self.path / name), id_column=id_column)
         blobs = Blobs(str(self.path / "blobs"))
         return list(open_source(source, blobs, self.path / "cache", self.allowed).read(0, count))
 
@@ -75,6 +81,11 @@ def test_text_that_is_no_utf_8_costs_its_value_and_not_the_job(folder: Folder) -
 def test_times_that_python_cannot_hold_are_absent(folder: Folder) -> None:
     rows = folder.rows({"t": pa.array([2**62, 0], pa.timestamp("us"))})
     assert [row.metadata for row in rows] == [{}, {"t": "1970-01-01T00:00:00"}]
+
+
+def test_a_time_in_a_zone_that_nobody_knows_costs_its_value_and_not_its_row(folder: Folder) -> None:
+    rows = folder.rows({"t": pa.array([0, 1], pa.timestamp("us", tz="Mars/Olympus"))})
+    assert [(row.data, row.metadata) for row in rows] == [(folder.png, {})] * 2
 
 
 def test_a_class_without_a_name_is_absent(folder: Folder) -> None:
@@ -133,6 +144,95 @@ def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) ->
     pq.write_table(pa.table({"deep": pa.array([value], kind)}), folder.path / "data" / "t.parquet")
     with pytest.raises(SourceError, match="cannot be read"):
         folder.read("data", 1)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+KEPT = OSError("Not enough disk space. Needed: 3 GB")  # as the library says it, before it begins
+BARRED = PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("fault", [FULL, KEPT, BARRED], ids=str)
+def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, wrapped: bool
+) -> None:
+    """A full disk is no fault of the source, so its job must not fail of it."""
+    assert folder.rows({"age": [1, 2]})
+    (folder.path / "data" / "t.parquet").touch()  # so that it is prepared anew
+
+    def full(*_: object, **__: object) -> None:
+        if not wrapped:
+            raise fault
+        raise DatasetGenerationError("An error occurred") from fault
+
+    with monkeypatch.context() as patched, pytest.raises(SourceUnavailable):
+        patched.setattr("datasets.DatasetBuilder.download_and_prepare", full)
+        folder.read("data", 2)
+    assert len(folder.read("data", 2)) == 2
+
+
+def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.path / "data").mkdir()
+    (folder.path / "data" / "a.png").write_bytes(folder.png)
+    assert folder.read("data", 1)[0].data == folder.png
+    read = Path.read_bytes
+
+    def fail(number: int) -> None:
+        def failing(path: Path) -> bytes:
+            if path.suffix == ".png":
+                raise OSError(number, os.strerror(number))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", failing)
+
+    for number in (errno.EIO, errno.ESTALE, errno.EMFILE):
+        fail(number)
+        with pytest.raises(SourceUnavailable):
+            folder.read("data", 1)
+    fail(errno.EACCES)  # of the one file
+    assert folder.read("data", 1)[0].data == b""
+
+
+def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folder) -> None:
+    many = {f"{n} {'x' * 1000}": [n] for n in range(50)}
+    with pytest.raises(SourceError, match="no column nowhere") as refused:
+        folder.rows(many, id_column="nowhere")
+    assert "and 31 more" in str(refused.value)
+    assert len(str(refused.value)) < 2000
+
+
+def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder) -> None:
+    (folder.path / "data").mkdir()
+    versions = []
+    for name in ("b.png", None, "a.png"):
+        if name:
+            (folder.path / "data" / name).write_bytes(folder.png)
+        os.utime(folder.path / "data" / "b.png", (len(versions), 0))  # as in another host's copy
+        source = DatasetSource(dataset=str(folder.path / "data"))
+        blobs = Blobs(str(folder.path / "blobs"))
+        opened = open_source(source, blobs, folder.path / "cache", folder.allowed)
+        versions.append(opened.version)
+    first, touched, more = versions
+    assert first == touched != more
+
+
+def test_a_source_that_is_prepared_holds_up_no_other() -> None:
+    prepared, waiting = threading.Event(), threading.Event()
+
+    def opener(source: Any) -> Any:
+        if source.dataset == "a/giant":
+            waiting.set()
+            assert prepared.wait(20)
+        return source.dataset
+
+    cache = SourceCache(opener)
+    giant = threading.Thread(target=cache.get, args=[DatasetSource(dataset="a/giant")])
+    giant.start()
+    assert waiting.wait(20)
+    assert cache.get(DatasetSource(dataset="a/small")) == "a/small"
+    prepared.set()
+    giant.join()
+    assert cache.get(DatasetSource(dataset="a/giant")) == "a/giant"
 
 
 def test_numbers_beyond_the_store_stay_exact_as_text() -> None:

@@ -1,0 +1,75 @@
+"""What lies in the blobs, is of patients, and would not be found by anybody else.
+
+That is what processes that were killed left behind, and what uploads say of images that are deleted
+now: of one that was uploaded twice, or rejected, the store does not know where else it is named.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.blobs import PARTS, Blobs, manifest_of
+from pipeline.deletions import Deletions, marks_of
+from pipeline.messages import Manifest, UploadedFile
+from pipeline.settings import Settings
+from pipeline.sources import clean, upload_key
+
+SWEEP_SECONDS = 3600.0  # between two turns
+
+# In seconds. More than any file takes to be written, and any upload to be received.
+_PART_AGE, _UPLOAD_AGE = 3600.0, 86_400.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Several at once do no harm."""
+
+    blobs: Blobs
+    settings: Settings
+    deletions: Deletions
+
+    def __call__(self) -> None:
+        self._half_written()
+        self._asks()
+        self._uploads()
+
+    def _half_written(self) -> None:
+        for part in self.blobs.names(PARTS):
+            self._delete_if_older(part, part, _PART_AGE)
+
+    def _asks(self) -> None:
+        """Searches, and pictures sent along, that the ledger never knew or knows no more."""
+        forgotten = 2 * (self.settings.search_ttl + self.settings.result_ttl)
+        for ask in self.blobs.names("asks"):
+            for blob in self.blobs.names(ask):
+                self._delete_if_older(ask, blob, forgotten)
+
+    def _uploads(self) -> None:
+        for upload in self.blobs.names("uploads"):
+            try:
+                manifest = Manifest.model_validate_json(self.blobs.read(manifest_of(upload)))
+            except FileNotFoundError:  # it comes last: this upload was not received to its end
+                for blob in self.blobs.names(upload):
+                    self._delete_if_older(blob, blob, _UPLOAD_AGE)
+            else:
+                self._forget_deleted(upload, manifest)
+
+    def _forget_deleted(self, upload: str, manifest: Manifest) -> None:
+        """The list is kept, for a retry, but says nothing any more of what has a tombstone."""
+        described = [file for file in manifest.files if file.metadata]
+        marks = [marks_of(upload_key(file), clean(dict(file.metadata))) for file in described]
+        pairs = zip(described, self.deletions.buried(marks), strict=True)
+        deleted = {file.blob for file, was_deleted in pairs if was_deleted}
+        if not deleted:
+            return
+        for blob in deleted:
+            self.blobs.delete(blob)
+        files = tuple(_forgotten(file) if file.blob in deleted else file for file in manifest.files)
+        self.blobs.write(manifest_of(upload), Manifest(files=files).model_dump_json().encode())
+
+    def _delete_if_older(self, what: str, blob: str, seconds: float) -> None:
+        age = self.blobs.age(blob)
+        if age is not None and age > seconds:
+            self.blobs.delete(what)
+
+
+def _forgotten(file: UploadedFile) -> UploadedFile:
+    return file.model_copy(update={"metadata": {}})

@@ -1,0 +1,114 @@
+"""What is left lying by a process that was killed goes, and nothing that somebody may need."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from api.routes import images
+from pipeline.blobs import Blobs
+from pipeline.deletions import mark
+from pipeline.errors import BlobsUnavailable
+from pipeline.messages import Manifest, UploadedFile
+from pipeline.settings import Settings
+from pipeline.sweep import Sweep
+from workers.background import Reconciler
+
+OLD = ("parts/half", "asks/lost/ask.json", "asks/lost/image-0", "uploads/torn/0")
+KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "deletions/d/w.json")
+
+
+def nothing_deleted() -> Any:
+    return MagicMock(**{"buried.side_effect": lambda rows: [False] * len(rows)})
+
+
+def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
+    blobs = Blobs(str(tmp_path))
+    for name in (*OLD, *KEPT):
+        blobs.write(name, b'{"files": []}')
+    sweep = Sweep(blobs, Settings(), nothing_deleted())
+
+    sweep()
+    assert all(blobs.exists(name) for name in (*OLD, *KEPT))
+
+    days_ago = time.time() - 3 * 86_400
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (days_ago, days_ago))
+    sweep()
+    assert [name for name in (*OLD, *KEPT) if blobs.exists(name)] == [*KEPT]
+    sweep()
+
+
+def test_a_write_that_is_killed_leaves_its_half_where_it_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = Blobs(str(tmp_path))
+    monkeypatch.setattr(os, "replace", MagicMock(side_effect=SystemExit))
+    monkeypatch.setattr(Path, "unlink", MagicMock())  # a killed process comes to no end
+
+    with pytest.raises(SystemExit):
+        blobs.write("previews/ab/p.jpg", b"of a patient")
+
+    [half] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert half.parent == tmp_path / "parts"
+
+
+def test_an_ask_is_forgotten_after_its_blobs_and_not_before() -> None:
+    runtime: Any = MagicMock()
+    runtime.ledger.jobs.reclaim.return_value = 0
+    runtime.ledger.asks.reclaim.return_value = []
+    runtime.ledger.asks.expired.return_value = ["one", "two"]
+    runtime.blobs.delete.side_effect = [None, BlobsUnavailable("The disk does not answer.")]
+
+    with pytest.raises(BlobsUnavailable):
+        Reconciler(MagicMock(), runtime)()
+
+    runtime.ledger.asks.forget.assert_called_once_with("one")
+
+
+def test_an_upload_that_finds_no_room_is_not_left_by_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = Blobs(str(tmp_path))
+    services: Any = MagicMock(blobs=blobs)
+    write = Blobs.write
+
+    def full(self: Blobs, name: str, data: bytes) -> None:
+        if name.endswith("/1"):
+            raise BlobsUnavailable("Nothing can be kept just now: No space left on device.")
+        write(self, name, data)
+
+    monkeypatch.setattr(Blobs, "write", full)
+    files: Any = [MagicMock(**{"file.read.return_value": b"a picture"})] * 2
+
+    with pytest.raises(BlobsUnavailable):
+        images.upload(files, services, MagicMock(), MagicMock())
+
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    services.start_job.assert_not_called()
+
+
+def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> None:
+    """Of an image that was uploaded twice, or whose file was rejected, the store knows no place."""
+    blobs = Blobs(str(tmp_path))
+    named = {"image_id": "A", "dx": "nevus"}, {"PatientID": "P"}, {"image_id": "B"}, {}
+    files = tuple(
+        UploadedFile(blob=f"uploads/J/{number}", sha256=f"{number}", metadata=metadata)
+        for number, metadata in enumerate(named)
+    )
+    for file in files:
+        blobs.write(file.blob, b"of a patient")
+    blobs.write("uploads/J/manifest.json", Manifest(files=files).model_dump_json().encode())
+    deleted = {mark("image_id", "A"), mark("PatientID", "P")}
+    played: Any = nothing_deleted()
+    played.buried.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
+
+    for _ in range(2):
+        Sweep(blobs, Settings(), played)()
+
+    kept = Manifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
+    assert [file.metadata for file in kept] == [{}, {}, {"image_id": "B"}, {}]
+    assert [blobs.exists(file.blob) for file in kept] == [False, False, True, True]
