@@ -1,86 +1,13 @@
-"""`python -m workers`: opens the runtime, then serves the queues until it is told to stop."""
+"""`python -m workers`."""
 
+import gc
 import sys
-from typing import Any
 
-from celery import Celery
-from celery.signals import worker_ready, worker_shutting_down
-
-from pipeline import logs
-from pipeline.errors import KindredError
-from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
-from pipeline.sweep import SWEEP_SECONDS, Sweep
-from workers.app import make_app, publish_lease, register_tasks
-from workers.background import Reconciler, Repeating
-from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
-from workers.restore import refuse_half_a_restore
-from workers.runtime import Runtime
-
-# A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
-EXIT_CONFIGURATION = 78
-
-
-def main() -> int:
-    settings = Settings()
-    logs.configure(settings.log_level)
-    app = make_app(settings)
-    try:
-        refuse_half_a_restore(settings)
-        runtime = Runtime.open(settings, lambda lease: publish_lease(app, lease))
-    except KindredError as error:
-        print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
-        return EXIT_TRY_AGAIN if error.retryable else EXIT_CONFIGURATION
-    register_tasks(app, runtime)
-    try:
-        serve(app, runtime)
-    finally:
-        runtime.ledger.workers.leave(runtime.name)
-        runtime.close()
-    return 0
-
-
-def serve(app: Celery, runtime: Runtime) -> None:
-    """Runs Celery's worker in this thread; returns after a warm shutdown."""
-    settings, plan = runtime.settings, runtime.encoder.plan
-    beat = Repeating(
-        "heartbeat",
-        settings.heartbeat_seconds,
-        lambda: runtime.ledger.workers.beat(runtime.info),
-    )
-    guard = Guard(runtime.watch, runtime.probe, settings.decode_seconds)
-    background = (
-        beat,
-        Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
-        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
-        Repeating(
-            "sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings, runtime.answers.deletions)
-        ),
-        Repeating("probe", PROBE_SECONDS, runtime.probe),
-        Repeating("guard", WATCH_SECONDS, guard),
-    )
-
-    @worker_ready.connect(weak=False)
-    def ready(**_: Any) -> None:
-        for thread in background:
-            thread.start()
-
-    @worker_shutting_down.connect(weak=False)
-    def stop(**_: Any) -> None:
-        runtime.stopping.set()  # lanes give their shards back at the next batch
-
-    app.Worker(
-        hostname=f"kindred@{runtime.name}",
-        pool="threads",
-        concurrency=plan.lanes + settings.search_threads,
-        queues=[SEARCH_QUEUE, INGEST_QUEUE],
-        without_gossip=True,
-        without_mingle=True,
-        loglevel=settings.log_level,
-        task_events=True,
-    ).start()
-    for thread in reversed(background):
-        thread.stop()
-
+# What is imported now makes hundreds of thousands of objects that stay. To look through them for
+# garbage, again and again while they become more, takes up to a second of every start.
+gc.disable()
 
 if __name__ == "__main__":
+    from workers.service import main
+
     sys.exit(main())

@@ -32,7 +32,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 # What takes nearly all of a worker's start. Imported once, in the process that workers are forked
 # from; it computes nothing, so it has no threads that a fork would lose.
-PRELOADED = ["torch", "transformers", "datasets", "qdrant_edge", "workers.__main__"]
+PRELOADED = ["torch", "transformers", "datasets", "qdrant_edge", "workers.service"]
 
 
 def forking() -> ForkServerContext:
@@ -89,7 +89,7 @@ def run(environment: Mapping[str, str], log: str) -> None:
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     sys.argv = ["workers"]
     faulthandler.register(signal.SIGUSR1)  # prints where every thread stands
-    from workers.__main__ import main
+    from workers.service import main
 
     _break(Path(environment["CHAOS_SWITCHES"]))
     code = main()
@@ -118,7 +118,7 @@ def _tiny_visibility() -> None:
     seconds = os.environ.get("CHAOS_VISIBILITY_SECONDS")
     if not seconds:
         return
-    import workers.__main__ as entry
+    import workers.service as entry
 
     make = entry.make_app
 
@@ -135,7 +135,7 @@ def _tiny_visibility() -> None:
 
 
 def _probe_often() -> None:
-    import workers.__main__ as entry
+    import workers.service as entry
 
     entry.PROBE_SECONDS = float(os.environ.get("CHAOS_PROBE_SECONDS") or entry.PROBE_SECONDS)
 
