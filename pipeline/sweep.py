@@ -53,17 +53,20 @@ class Sweep:
                 self._forget_deleted(upload, manifest)
 
     def _forget_deleted(self, upload: str, manifest: Manifest) -> None:
-        """The list is kept, for a retry, but says nothing any more of what has a tombstone."""
-        described = [file for file in manifest.files if file.metadata]
-        marks = [marks_of(upload_key(file), clean(dict(file.metadata))) for file in described]
-        pairs = zip(described, self.deletions.buried(marks), strict=True)
-        deleted = {file.blob for file, was_deleted in pairs if was_deleted}
-        if not deleted:
-            return
-        for blob in deleted:
-            self.blobs.delete(blob)
-        files = tuple(_forgotten(file) if file.blob in deleted else file for file in manifest.files)
-        self.blobs.write(manifest_of(upload), Manifest(files=files).model_dump_json().encode())
+        """The list is kept, for a retry, but of what has a tombstone it gives the id alone."""
+        marks = [marks_of(upload_key(f), clean(dict(f.metadata))) for f in manifest.files]
+        buried = self.deletions.buried(marks)
+        for file, deleted in zip(manifest.files, buried, strict=True):
+            if deleted:
+                self.blobs.delete(file.blob)
+        left = Manifest(
+            files=tuple(
+                _forgotten(file) if deleted else file
+                for file, deleted in zip(manifest.files, buried, strict=True)
+            )
+        )
+        if left != manifest:
+            self.blobs.write(manifest_of(upload), left.model_dump_json().encode())
 
     def _delete_if_older(self, what: str, blob: str, seconds: float) -> None:
         age = self.blobs.age(blob)
@@ -72,4 +75,4 @@ class Sweep:
 
 
 def _forgotten(file: UploadedFile) -> UploadedFile:
-    return file.model_copy(update={"metadata": {}})
+    return file.model_copy(update={"metadata": {"image_id": upload_key(file)}})

@@ -94,7 +94,12 @@ def test_an_upload_that_finds_no_room_is_not_left_by_half(
 def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> None:
     """Of an image that was uploaded twice, or whose file was rejected, the store knows no place."""
     blobs = Blobs(str(tmp_path))
-    named = {"image_id": "A", "dx": "nevus"}, {"PatientID": "P"}, {"image_id": "B"}, {}
+    named = (
+        {"image_id": "A", "dx": "nevus"},
+        {"PatientID": "P"},
+        {"image_id": "B", "dx": "nevus"},
+        {},
+    )
     files = tuple(
         UploadedFile(blob=f"uploads/J/{number}", sha256=f"{number}", metadata=metadata)
         for number, metadata in enumerate(named)
@@ -110,5 +115,6 @@ def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> Non
         Sweep(blobs, Settings(), played)()
 
     kept = Manifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
-    assert [file.metadata for file in kept] == [{}, {}, {"image_id": "B"}, {}]
+    named_still = [{"image_id": "A"}, {"image_id": "1"}, {"image_id": "B", "dx": "nevus"}, {}]
+    assert [file.metadata for file in kept] == named_still
     assert [blobs.exists(file.blob) for file in kept] == [False, False, True, True]
