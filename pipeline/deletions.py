@@ -21,7 +21,7 @@ from pipeline.filters import FieldCondition, Filter, HasIdCondition, Match, json
 from pipeline.identity import point_id
 from pipeline.ledger import Tombstones
 from pipeline.messages import Deletion, Payload, Receipt
-from pipeline.sources import RESERVED
+from pipeline.metadata import RESERVED
 from pipeline.store import Record, Store
 
 # Images a step: receipt, store, previews. A search that comes between waits for one of them.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pipeline.errors import InvalidQuery
 from pipeline.filters import Filter, IsEmptyCondition, PayloadField, json_path
 from pipeline.identity import ID_COLUMNS
-from pipeline.sources import RESERVED
+from pipeline.metadata import RESERVED
 from pipeline.store import Store
 
 # Index types by which images can be put into groups.

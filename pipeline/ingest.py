@@ -24,8 +24,9 @@ from pipeline.identity import point_id, sha256
 from pipeline.images import Unusable, decode, preview
 from pipeline.ledger import JobLedger, Progress, Unit
 from pipeline.messages import Payload, Rejection
+from pipeline.metadata import RESERVED, same_metadata
 from pipeline.settings import Settings
-from pipeline.sources import RESERVED, Reader, Row, same_metadata
+from pipeline.sources import Reader, Row
 from pipeline.store import Points, Store
 from pipeline.watch import Watch
 

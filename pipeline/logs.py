@@ -32,9 +32,6 @@ def configure(level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "fsspec", "filelock", "urllib3", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel("WARNING")
-    # Names the file that it cannot read and quotes what it stumbled over; the job says that it
-    # failed.
-    logging.getLogger("datasets").setLevel("CRITICAL")
 
 
 def where(error: BaseException) -> str:

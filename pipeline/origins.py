@@ -11,8 +11,8 @@ from pipeline.errors import InvalidQuery, NotHeld
 from pipeline.identity import point_id
 from pipeline.images import Picture, Unusable, cut, decode
 from pipeline.messages import SearchQuery
+from pipeline.metadata import RESERVED
 from pipeline.settings import Settings
-from pipeline.sources import RESERVED
 from pipeline.store import Examples, Record, Store, Vectors
 from pipeline.watch import Watch
 

@@ -25,8 +25,8 @@ from pipeline.filters import (
 )
 from pipeline.identity import point_id
 from pipeline.messages import MAX_LIMIT, Hit, Payload, SearchQuery, preview_path
+from pipeline.metadata import RESERVED
 from pipeline.origins import Origin, Origins
-from pipeline.sources import RESERVED
 from pipeline.store import Query, ScoredPoint, Store
 
 # Hits fetched at once while groups are collected: enough for ten groups in most collections.

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pipeline.blobs import PARTS, Blobs, manifest_of
 from pipeline.deletions import Deletions, marks_of
 from pipeline.messages import Manifest, UploadedFile
+from pipeline.metadata import clean
 from pipeline.settings import Settings
-from pipeline.sources import clean, upload_key
+from pipeline.sources import upload_key
 
 SWEEP_SECONDS = 3600.0  # between two turns
 

@@ -29,8 +29,8 @@ from pipeline.images import Picture, Unusable, decode, inspect, preview
 from pipeline.keys import Keys
 from pipeline.ledger import AskRecord, JobRecord
 from pipeline.messages import Ask, DatasetSource, SearchQuery, Source
+from pipeline.metadata import RESERVED, clean
 from pipeline.settings import Settings
-from pipeline.sources import RESERVED, clean
 from tests.made_bytes import drawing, encoded
 
 EXAMPLES = int(os.environ.get("KINDRED_TEST_EXAMPLES", "0"))

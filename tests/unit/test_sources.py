@@ -20,7 +20,8 @@ from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
 from pipeline.errors import SourceError, SourceUnavailable
 from pipeline.messages import DatasetSource
-from pipeline.sources import BAD_ID, Row, SourceCache, clean, open_source
+from pipeline.metadata import clean
+from pipeline.sources import BAD_ID, Row, SourceCache, open_source
 
 ANYTHING = AllowedSources.of("/,hub:*")
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -1,0 +1,63 @@
+"""Metadata as Kindred keeps it: JSON that Qdrant takes, under the source's own names."""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from pipeline.messages import Payload
+
+RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
+
+
+@dataclass
+class _Cleaner:
+    """JSON as Qdrant takes it: what is missing is absent, numbers are finite, text is bounded."""
+
+    depth: int = 8
+    text: int = 65_536
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            return value[: self.text].encode("utf-8", "replace").decode()
+        if value is None or isinstance(value, (bytes, bytearray)) or depth > self.depth:
+            return None
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            # A number that Qdrant cannot hold is an id of some kind: as text it stays exact.
+            return value if -(2**63) <= value < 2**63 else str(value)[: self.text]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, (datetime, date)):
+            return value.isoformat()
+        if isinstance(value, dict):
+            return self.mapping(value, depth + 1)
+        if isinstance(value, (list, tuple)):
+            return [kept for v in value if (kept := self.value(v, depth + 1)) is not None]
+        if hasattr(value, "item"):  # a numpy scalar
+            return self.value(value.item(), depth)
+        return str(value)
+
+    def mapping(self, values: dict[Any, Any], depth: int = 0) -> Payload:
+        found = ((str(name), self.value(value, depth)) for name, value in values.items())
+        return {name: value for name, value in found if value is not None and value != ""}
+
+
+def clean(values: Payload) -> Payload:
+    """Metadata as it is stored: under its own names, absent where it is missing."""
+    cleaned = _Cleaner().mapping(values)
+    if RESERVED in cleaned:
+        other = f"{RESERVED}_"
+        while other in cleaned:
+            other += "_"
+        cleaned[other] = cleaned.pop(RESERVED)
+    return cleaned
+
+
+def same_metadata(stored: Payload, metadata: Payload) -> bool:
+    """Whether a stored payload already says what the source says now."""
+    ours = {name: value for name, value in stored.items() if name not in (RESERVED, "image_id")}
+    theirs = {name: value for name, value in metadata.items() if name != "image_id"}
+    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
