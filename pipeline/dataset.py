@@ -121,7 +121,8 @@ def _disk_faults_named() -> Iterator[None]:
                 raise SourceUnavailable(
                     "Make room, or let the worker read and write there."
                 ) from error
-            cause = cause.__cause__
+            # Or the library stumbled while it cleaned up after that (AttributeError of a writer).
+            cause = cause.__cause__ or cause.__context__
         raise
 
 

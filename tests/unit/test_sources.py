@@ -152,19 +152,24 @@ KEPT = OSError("Not enough disk space. Needed: 3 GB")  # as the library says it,
 BARRED = PermissionError(errno.EACCES, "Permission denied")
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("how", ["plain", "wrapped", "cleaning up"])
 @pytest.mark.parametrize("fault", [FULL, KEPT, BARRED], ids=str)
 def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, wrapped: bool
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, how: str
 ) -> None:
     """A full disk is no fault of the source, so its job must not fail of it."""
     assert folder.rows({"age": [1, 2]})
     (folder.path / "data" / "t.parquet").touch()  # so that it is prepared anew
 
     def full(*_: object, **__: object) -> None:
-        if not wrapped:
+        if how == "plain":
             raise fault
-        raise DatasetGenerationError("An error occurred") from fault
+        if how == "wrapped":
+            raise DatasetGenerationError("An error occurred") from fault
+        try:
+            raise fault
+        finally:
+            raise AttributeError("of a writer that was never opened")
 
     with monkeypatch.context() as patched, pytest.raises(SourceUnavailable):
         patched.setattr("datasets.DatasetBuilder.download_and_prepare", full)
