@@ -31,7 +31,7 @@ from pipeline.store.edge_index import Indexer
 _COMPARISONS = 500_000
 
 # How a search walks the graph, where there is one: with 128 candidates in hand; more find more of
-# the nearest. A filter tears holes into the graph; ACORN looks past them, at neighbours' neighbours.
+# the nearest. A filter tears holes into the graph; ACORN looks past them, one step further.
 _WALK = edge.SearchParams(
     hnsw_ef=128, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
 )
