@@ -33,6 +33,14 @@ from pipeline.store import common
 # is full does not fail a call: it ends the process (SIGBUS). One segment of its log takes 32 MiB.
 _LEAST_FREE = 64 * 2**20
 
+_PARAMETERS: dict[str, Any] = {
+    "keyword": edge.KeywordIndexParams,
+    "integer": edge.IntegerIndexParams,
+    "float": edge.FloatIndexParams,
+    "bool": edge.BoolIndexParams,
+    "datetime": edge.DatetimeIndexParams,
+}
+
 
 class Folder:
     """One encoder's shards in the folder of one collection; `path` is made where it is missing."""
@@ -120,13 +128,18 @@ def load(path: Path) -> edge.EdgeShard:
 
 
 def add_indexes(shard: edge.EdgeShard, indexes: Mapping[str, str]) -> None:
-    """Adds the payload indexes that are missing, and replaces those of another type."""
+    """Adds the payload indexes that are missing, and replaces those of another kind.
+
+    They lie in mapped files: in memory they would take half a gigabyte for a million images.
+    """
     held = shard.info().payload_schema
     for field, kind in indexes.items():
-        path, wanted = json_path(field), getattr(edge.PayloadSchemaType, kind.capitalize())
-        if path in held and held[path].data_type == wanted:
-            continue
+        path, wanted = json_path(field), _PARAMETERS[kind](memory=edge.Memory.Cached)
         if path in held:
+            params = held[path].params
+            same = type(params) is type(wanted)
+            if same and getattr(params, "memory", None) == wanted.memory:
+                continue
             shard.update(edge.UpdateOperation.delete_field_index(path))
         shard.update(edge.UpdateOperation.create_field_index(path, wanted))
 
