@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         _INDEXED,
         description="Payload indexes, NAME=TYPE, of keyword, integer, float, bool, datetime",
     )
+    index_from: int = Field(
+        100_000,
+        ge=0,
+        description="The embedded store builds an index aside when so many images have none; 0: "
+        "never, so that search stays exact",
+    )
 
     model: str = Field("facebook/dino-vits16", description="Encoder: a hub name or a folder")
     revision: str | None = Field(None, description="Revision of the encoder on the hub")

@@ -23,7 +23,8 @@ from pipeline.store import Store, open_store
 def restore(folder: Path, settings: Settings) -> Manifest:
     """Verified before anything is written, and counted afterwards. Raises KindredError."""
     manifest = archive.verify(folder)
-    store = open_store(settings, manifest.encoder)
+    # The worker that opens it builds an index once, of all; here it would be built again and again.
+    store = open_store(settings.model_copy(update={"index_from": 0}), manifest.encoder)
     snapshots = Snapshots(settings.redis_url)
     try:
         archive.refuse_unless_empty(settings.keys_file, store, snapshots)

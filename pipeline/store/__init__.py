@@ -37,4 +37,6 @@ def open_store(settings: Settings, encoder: EncoderInfo) -> Store:
     from pipeline.store.edge import EdgeStore
 
     folder = settings.data / "store" / settings.collection
-    return EdgeStore(folder, settings.collection, encoder, settings.index_schema)
+    return EdgeStore(
+        folder, settings.collection, encoder, settings.index_schema, settings.index_from
+    )

@@ -1,69 +1,75 @@
 """The store in the worker's own process: Qdrant's engine (qdrant-edge) in a folder.
 
-    DATA/store/{collection}/
-        lock                           held by the one worker that owns the folder
-        alias.json                     {"shard": "{collection}-{fingerprint}"}: what is read
-        {collection}-{fingerprint}/    one encoder's vectors
-            encoder.json               which encoder that is
-            edge_config.json, segments/, wal/    the engine's
-
 The binding holds Python's interpreter lock in every call, so calls of several threads run one after
-the other and need no lock of ours; writes and batches are cut small for it. `optimize()` would
-hold it for tens of seconds and is never called: without an HNSW graph, search is exact.
+the other; writes and batches are cut small for it. Few points are compared with one by one, which
+is exact. For many, an index (HNSW) is built aside, in another process (`edge_index.py`), since
+the engine would hold the lock for minutes; what is written later is compared with beside it.
 """
 
-import fcntl
-import json
 import os
-import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 import numpy as np
 import qdrant_edge as edge
 
-from pipeline.errors import InvalidQuery, KindredError, StoreLocked, StoreUnavailable
+from pipeline.errors import InvalidQuery, StoreUnavailable
 from pipeline.filters import Filter, json_path
 from pipeline.messages import EncoderInfo, Payload
-from pipeline.store import common
+from pipeline.store import common, edge_folder
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
+from pipeline.store.edge_current import Current
 from pipeline.store.edge_filters import to_edge
-
-# What must be free on the disk for a write. The engine writes through mapped files, so a disk that
-# is full does not fail a call: it ends the process (SIGBUS). One segment of its log takes 32 MiB.
-_LEAST_FREE = 64 * 2**20
+from pipeline.store.edge_folder import Folder
+from pipeline.store.edge_index import Indexer
 
 # Comparisons of a query with a point in one call, during which all other threads wait: measured, a
 # call takes 3 ms, and 70 ms more for a million of them.
 _COMPARISONS = 500_000
 
+# How a search walks the graph, where there is one: with 128 candidates in hand; more find more of
+# the nearest. A filter tears holes into the graph; ACORN looks past them, one step further.
+_WALK = edge.SearchParams(
+    hnsw_ef=128, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+)
+_WALK_COMPARISONS = 10_000  # about; they are of points that lie apart in memory
+
 
 class EdgeStore:
     """`folder` is created where it is missing; `indexes` maps payload fields to index types.
+
+    With `index_from` points or more, searches walk a graph that is built aside (0: never).
 
     Raises StoreLocked when another worker owns the folder, and EncoderMismatch when another encoder
     has filled the collection.
     """
 
     def __init__(
-        self, folder: Path, collection: str, encoder: EncoderInfo, indexes: Mapping[str, str]
+        self,
+        folder: Path,
+        collection: str,
+        encoder: EncoderInfo,
+        indexes: Mapping[str, str],
+        index_from: int = 0,
     ) -> None:
         common.check_indexes(indexes)
-        folder.mkdir(parents=True, exist_ok=True)
+        place = Folder(folder, collection, encoder)
         self._folder = folder
         self._encoder = encoder
         self._indexes = indexes
-        self._lock: int | None = _own(folder)
+        self._lock: int | None = edge_folder.own(folder)
         try:
-            self._shard = _open(folder, collection, encoder)
-            _index(self._shard, indexes)
+            path, shard = place.open()
+            edge_folder.add_indexes(shard, indexes)
         except BaseException:
             self._release()
             raise
+        self._current = Current(shard)
+        self._indexer = Indexer(place, path, self._current, index_from)
+        self._indexer.look()
 
     @property
     def encoder(self) -> EncoderInfo:
@@ -77,29 +83,37 @@ class EdgeStore:
             rows = zip(
                 points.ids[part], points.vectors[part].tolist(), points.payloads[part], strict=True
             )
-            self._update(edge.UpdateOperation.upsert_points([edge.Point(*row) for row in rows]))
+            operation = edge.UpdateOperation.upsert_points([edge.Point(*row) for row in rows])
+            self._update(operation, points.ids[part])
+        self._indexer.look()
 
     def set_payloads(self, payloads: Mapping[UUID, Payload]) -> None:
         for point, payload in payloads.items():
             # By filter, because by id the engine raises for a point that is gone by now.
             held = edge.Filter(must=[edge.HasIdCondition({point})])
-            self._update(edge.UpdateOperation.overwrite_payload_by_filter(held, payload))
+            self._update(edge.UpdateOperation.overwrite_payload_by_filter(held, payload), [point])
 
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
         common.check_queries(queries, self._encoder.dimensions)
         found: list[list[ScoredPoint]] = []
-        with self._reading():
-            size = max(1, _COMPARISONS // max(1, self._shard.info().points_count))
+        size = max(1, _COMPARISONS // self._comparisons())
         for start in range(0, len(queries), size):
-            with self._reading():
+            with self._reading() as shard:
                 requests = [_request(query) for query in queries[start : start + size]]
-                answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
+                answers = shard.query_batch(edge.QueryBatchRequest(requests))
             found += ([_scored(point) for point in answer] for answer in answers)
         return found
 
+    def _comparisons(self) -> int:
+        """Of one query."""
+        with self._reading() as shard:
+            info = shard.info()
+        walked = min(info.indexed_vectors_count, _WALK_COMPARISONS)
+        return max(1, walked + info.points_count - info.indexed_vectors_count)
+
     def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
-        with self._reading():
-            records = self._shard.retrieve([*ids], with_payload=True, with_vector=vectors)
+        with self._reading() as shard:
+            records = shard.retrieve([*ids], with_payload=True, with_vector=vectors)
         return {record.id: record for record in map(_record, records)}
 
     def scroll(
@@ -110,8 +124,8 @@ class EdgeStore:
         cursor: UUID | None = None,
         vectors: bool = False,
     ) -> tuple[list[Record], UUID | None]:
-        with self._reading():
-            records, following = self._shard.scroll(
+        with self._reading() as shard:
+            records, following = shard.scroll(
                 edge.ScrollRequest(
                     offset=cursor,
                     limit=limit,
@@ -123,8 +137,8 @@ class EdgeStore:
         return [_record(record) for record in records], cast("UUID | None", following)
 
     def count(self, filter: Filter | None = None) -> int:  # noqa: A002
-        with self._reading():
-            return self._shard.count(edge.CountRequest(exact=True, filter=_filter(filter)))
+        with self._reading() as shard:
+            return shard.count(edge.CountRequest(exact=True, filter=_filter(filter)))
 
     def facet(
         self,
@@ -134,8 +148,8 @@ class EdgeStore:
     ) -> list[tuple[str | int | bool, int]]:
         common.check_facet(field, self._indexes)
         request = edge.FacetRequest(json_path(field), limit, exact=True, filter=_filter(filter))
-        with self._reading():
-            answer = self._shard.facet(request)
+        with self._reading() as shard:
+            answer = shard.facet(request)
         # The engine's index remembers values that no point has any more, with a count of 0.
         return [(hit.value, hit.count) for hit in answer.hits if hit.count]
 
@@ -156,24 +170,29 @@ class EdgeStore:
             filter=_filter(wanted),
             with_payload=False,
         )
-        with self._reading():
-            records, _ = self._shard.scroll(request)
+        with self._reading() as shard:
+            records, _ = shard.scroll(request)
         return records[0].order_value if records else None
 
     def delete(self, ids: Sequence[UUID]) -> None:
-        self._update(edge.UpdateOperation.delete_points([*ids]))
+        self._update(edge.UpdateOperation.delete_points([*ids]), ids)
 
     def flush(self) -> None:
-        with self._writing():
-            self._shard.flush()
+        with self._writing() as shard:
+            shard.flush()
+
+    def settle(self) -> None:
+        """Returns when no index is being built."""
+        self._indexer.settle()
 
     def close(self) -> None:
         """A second call does nothing; any other call after it raises StoreUnavailable."""
         if self._lock is None:
             return
         try:
-            self._shard.flush()
-            self._shard.close()
+            self._indexer.close()
+            self._current.shard.flush()
+            self._current.shard.close()
         finally:
             self._release()
 
@@ -182,138 +201,29 @@ class EdgeStore:
             os.close(self._lock)
             self._lock = None
 
-    def _update(self, operation: edge.UpdateOperation) -> None:
+    def _update(self, operation: edge.UpdateOperation, ids: Sequence[UUID]) -> None:
         """In the write-ahead log when it returns, so that no kill of the process loses it."""
-        if shutil.disk_usage(self._folder).free < _LEAST_FREE:
-            raise StoreUnavailable(f"the disk of the store in {self._folder} is full")
-        with self._writing():
-            self._shard.update(operation)
+        edge_folder.check_free(self._folder)
+        with self._writing(ids) as shard:
+            shard.update(operation)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, ids: Sequence[UUID] = ()) -> Iterator[edge.EdgeShard]:
         try:
-            yield
+            with self._current.writing(ids) as shard:
+                yield shard
         except Exception as error:  # the engine raises bare Exceptions
             raise StoreUnavailable(f"the store in {self._folder} takes no writes") from error
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[edge.EdgeShard]:
         try:
-            yield
+            with self._current.reading() as shard:
+                yield shard
         except (TypeError, ValueError, OverflowError):
             raise InvalidQuery("the engine does not take this query", ("filter",)) from None
         except Exception as error:  # the engine raises bare Exceptions
             raise StoreUnavailable(f"the store in {self._folder} cannot be read") from error
-
-
-# --- the folder --------------------------------------------------------------------------------
-
-
-def _own(folder: Path) -> int:
-    """A descriptor that keeps other processes out until it is closed, by us or by our death."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(lock, 200, 0).decode(errors="replace") or "another process"
-        os.close(lock)
-        raise _locked(folder, owner) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    return lock
-
-
-def _locked(folder: Path, owner: str) -> StoreLocked:
-    return StoreLocked(
-        f"another worker ({owner}) owns the embedded store in {folder}. One worker can open it: "
-        "stop that one, or give this one another KINDRED_DATA, or let both use a Qdrant server "
-        "(KINDRED_QDRANT_URL)."
-    )
-
-
-def _open(folder: Path, collection: str, encoder: EncoderInfo) -> edge.EdgeShard:
-    """The encoder's shard, made and aliased where it is missing.
-
-    Each step is whole or absent on disk, and a start that was cut off is finished by the next one.
-    """
-    name = common.data_name(collection, encoder)
-    alias = folder / "alias.json"
-    aliased = _read_json(alias).get("shard")
-    if aliased and aliased != name:
-        _refuse_unless_empty(folder / aliased, encoder)
-    if not (folder / name).exists():
-        _create(folder / name, encoder)
-    shard = _load(folder / name)
-    if aliased != name:
-        _write_json(alias, {"shard": name})
-    return shard
-
-
-def _refuse_unless_empty(path: Path, ours: EncoderInfo) -> None:
-    """Raises EncoderMismatch when the shard that another encoder made holds points."""
-    if not path.exists():
-        return
-    shard = _load(path)
-    held = shard.count(edge.CountRequest(exact=True))
-    shard.close()
-    if held:
-        recorded = _read_json(path / "encoder.json")
-        theirs = EncoderInfo.model_validate(recorded) if recorded else None
-        raise common.mismatch(f"the embedded store in {path.parent}", theirs, ours)
-
-
-def _create(path: Path, encoder: EncoderInfo) -> None:
-    """Built aside and renamed, since the engine neither opens nor replaces half a shard."""
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    _write_json(part / "encoder.json", encoder.model_dump(mode="json"))
-    vectors = edge.EdgeVectorParams(size=encoder.dimensions, distance=edge.Distance.Cosine)
-    shard = edge.EdgeShard.create(str(part), edge.EdgeConfig(vectors=vectors, wal_enabled=True))
-    shard.flush()
-    shard.close()
-    part.rename(path)
-
-
-def _load(path: Path) -> edge.EdgeShard:
-    try:
-        return edge.EdgeShard.load(str(path))
-    except Exception as error:
-        # The engine's own lock, on its log: a program other than ours has the shard open.
-        if "WouldBlock" in str(error):
-            raise _locked(path, "a program that is not Kindred") from error
-        raise KindredError(f"the shard in {path} cannot be opened: {error}") from error
-
-
-def _index(shard: edge.EdgeShard, indexes: Mapping[str, str]) -> None:
-    """Adds the payload indexes that are missing, and replaces those of another type."""
-    held = shard.info().payload_schema
-    for field, kind in indexes.items():
-        path, wanted = json_path(field), getattr(edge.PayloadSchemaType, kind.capitalize())
-        if path in held and held[path].data_type == wanted:
-            continue
-        if path in held:
-            shard.update(edge.UpdateOperation.delete_field_index(path))
-        shard.update(edge.UpdateOperation.create_field_index(path, wanted))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """What is not there reads as empty."""
-    try:
-        value: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    return value
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all, also across a power cut."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 # --- the engine's classes ------------------------------------------------------------------------
@@ -331,6 +241,7 @@ def _request(query: Query) -> edge.QueryRequest:
         filter=_filter(query.filter),
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
+        params=_WALK,
     )
 
 

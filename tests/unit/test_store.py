@@ -81,6 +81,22 @@ def edge(folder: Path) -> Iterator[Open]:
 
 
 @contextmanager
+def indexed(folder: Path) -> Iterator[Open]:
+    """The engine with an index, which it else builds for many points only."""
+    opened: list[EdgeStore] = []
+
+    def open_(encoder: EncoderInfo = ENCODER, indexes: Mapping[str, str] = INDEXES) -> Store:
+        while opened:
+            opened.pop().close()
+        opened.append(EdgeStore(folder / "kindred", "kindred", encoder, indexes, index_from=100))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@contextmanager
 def memory(folder: Path) -> Iterator[Open]:
     client = QdrantClient(":memory:")
     yield lambda encoder=ENCODER, indexes=INDEXES: ServerStore(client, "kindred", encoder, indexes)
@@ -101,7 +117,9 @@ def server(folder: Path) -> Iterator[Open]:
     client.close()
 
 
-HOMES = {"edge": edge, "memory": memory} | ({"server": server} if SERVER else {})
+HOMES = {"edge": edge, "indexed": indexed, "memory": memory} | (
+    {"server": server} if SERVER else {}
+)
 every_home = pytest.mark.parametrize("home", HOMES)
 
 
@@ -168,6 +186,8 @@ def filled(
     with HOMES[request.param](tmp_path_factory.mktemp("store")) as open_:
         store = open_()
         store.upsert(HELD.points)
+        if isinstance(store, EdgeStore):
+            store.settle()
         yield store
 
 
