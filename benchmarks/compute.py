@@ -48,12 +48,14 @@ class Shape:
         layer = 2 * self.tokens * (weights + attention)
         return self.layers * layer + 2 * (self.tokens - 1) * self.patch * self.hidden
 
-    def products(self, images: int, dtype: torch.dtype) -> Callable[[], None]:
+    def products(
+        self, images: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Callable[[], None]:
         """All matrix products of one forward pass over `images`, with nothing between them."""
         rows, width = images * self.tokens, self.hidden // self.heads
 
         def filled(*size: int) -> torch.Tensor:
-            return torch.randn(size).to(dtype)
+            return torch.randn(size, device=device).to(dtype)
 
         x, y, out = filled(rows, self.hidden), filled(rows, self.inner), filled(rows, self.hidden)
         square = filled(self.hidden, self.hidden).T

@@ -225,7 +225,7 @@ def _checkpoints(
     encoder: Encoder, settings: Settings, source: DatasetSource, part: Slice, batch: int
 ) -> list[float]:
     """One for each batch, by a worker that holds the lease of a shard."""
-    with _redis(settings) as ledger:
+    with redis_ledger(settings) as ledger:
         ledger.workers.beat(
             WorkerInfo(
                 name="bench",
@@ -253,7 +253,7 @@ def _checkpoints(
 
 
 @contextmanager
-def _redis(settings: Settings) -> Iterator[Ledger]:
+def redis_ledger(settings: Settings) -> Iterator[Ledger]:
     """A Redis of the kind that `kindred up` starts, with the ledger on it."""
     with tempfile.TemporaryDirectory(prefix="kindred-") as folder:  # a socket's path must be short
         server = RedisServer(find_redis_server(), Path(folder), Path(folder) / "redis.sock")

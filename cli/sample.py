@@ -69,7 +69,7 @@ def write_dataset(folder: Path, rows: int, seed: int = 0) -> None:
         | {"age": Value("float64"), "sex": text, "localization": text}
     )
     folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([_row(seed, n) for n in range(rows)], features.arrow_schema)
+    table = pa.Table.from_pylist([drawn_row(seed, n) for n in range(rows)], features.arrow_schema)
     pq.write_table(table, folder / "train-00000-of-00001.parquet")
 
 
@@ -121,7 +121,8 @@ def _processor(size: int) -> dict[str, Any]:
     }
 
 
-def _row(seed: int, number: int) -> dict[str, Any]:
+def drawn_row(seed: int, number: int) -> dict[str, Any]:
+    """One drawn image (JPEG bytes) with its metadata; the same numbers give the same bytes."""
     import numpy as np
 
     lesion = number - number // 5  # so rows 4 and 5, 9 and 10, … share one

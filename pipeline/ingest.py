@@ -59,15 +59,12 @@ class Candidate:
     """A row that is to be embedded; `prepared` is being decoded."""
 
     row: Row
+    id: UUID
     key: str
     digest: str
     marks: list[str]
     prepared: Future[Prepared | Unusable]
     replaced: str | None = None  # the upload of which the image was made that is held now
-
-    @property
-    def id(self) -> UUID:
-        return point_id(self.key)
 
 
 @dataclass
@@ -140,23 +137,24 @@ class Ingest:
         batch = Batch(start, stop)
         rows = [(row, row.sha256 or sha256(row.data)) for row in reader.read(start, stop)]
         keyed = [(row, row.key or digest, digest) for row, digest in rows]
-        held = self.store.retrieve([point_id(key) for _, key, _ in keyed])
+        points = [point_id(key) for _, key, _ in keyed]
+        held = self.store.retrieve(points)
         marks = [marks_of(key, row.metadata) for row, key, _ in keyed]
-        buried = self.deletions.buried(marks)
-        for (row, key, digest), row_marks, was_deleted in zip(keyed, marks, buried, strict=True):
+        found = zip(keyed, points, marks, self.deletions.buried(marks), strict=True)
+        for (row, key, digest), point, row_marks, was_deleted in found:
             if was_deleted:
                 # It can be there: of a batch that a worker died in before it looked for tombstones.
-                self.deletions.discard({point_id(key): row.blob})
+                self.deletions.discard({point: row.blob})
                 batch.rejections.append(Rejection(key=key, row=row.number, reason=DELETED))
                 continue
-            known = held.get(point_id(key))
+            known = held.get(point)
             same = known is not None and known.payload.get(RESERVED, {}).get("sha256") == digest
             if known is not None and same and row.fault is None:
                 _recognise(batch, unit, row, key, known.payload)
             else:
                 prepared = self.pool.submit(self._prepare, row)
                 before = None if known is None else known.payload.get(RESERVED, {}).get("blob")
-                candidate = Candidate(row, key, digest, row_marks, prepared, before)
+                candidate = Candidate(row, point, key, digest, row_marks, prepared, before)
                 batch.candidates.append(candidate)
         return batch
 
@@ -216,7 +214,7 @@ class Ingest:
         """What fits on the device, its vectors, and what alone is too large for it."""
         if not usable:
             return [], np.empty((0, 0), np.float32), []
-        pixels = np.stack([prepared.pixels for _, prepared in usable])
+        pixels = self.encoder.stack([prepared.pixels for _, prepared in usable])
         try:
             return usable, self.encoder.embed(pixels, bulk=True), []
         except TooLargeForDevice:

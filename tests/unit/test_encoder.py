@@ -139,6 +139,11 @@ def test_no_images_are_no_vectors(encoder: Encoder) -> None:
     assert encoder.embed(np.empty((0, 3, 32, 32), np.uint8), bulk=True).shape == (0, 32)
 
 
+def test_pictures_are_stacked_into_one_batch(encoder: Encoder) -> None:
+    shown = pixels(encoder, 3)
+    assert np.array_equal(encoder.stack([*shown]), shown)
+
+
 def test_read_only_pixels_will_do(encoder: Encoder) -> None:
     shown = pixels(encoder, 2)
     shown.setflags(write=False)
@@ -544,6 +549,7 @@ def test_a_gpu_gives_the_processors_vectors(tiny: Path, encoder: Encoder) -> Non
     fast.warm_up()
     shown = pixels(fast, 40)
     on_gpu = fast.embed(shown, bulk=True)
+    assert np.array_equal(on_gpu, fast.embed(fast.stack([*shown]), bulk=True))
     assert cosines(on_gpu, encoder.embed(shown, bulk=True)).min() > 0.9999
     assert cosines(on_gpu, fast.embed(shown, bulk=False)).min() > 0.9999
 

@@ -260,6 +260,15 @@ def test_a_preview_is_small_in_proportion_and_never_enlarged() -> None:
     assert thin.size == (200, 1)
 
 
+def test_a_preview_is_the_same_on_systems_without_files_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = picture(encoded(drawing(60, 40)))
+    here = preview(shown, 200)
+    monkeypatch.delattr("os.memfd_create", raising=False)
+    assert preview(shown, 200) == here
+
+
 def test_a_preview_carries_no_metadata() -> None:
     exif = Image.Exif()
     exif[0x010E] = "Doe, Jane"

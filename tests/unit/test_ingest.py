@@ -104,6 +104,7 @@ def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]
     encoder = SimpleNamespace(
         plan=Plan(batch_size=4, lanes=1, shard_size=64),
         preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
+        stack=np.stack,
         embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),
     )
     with ThreadPoolExecutor(1) as pool:

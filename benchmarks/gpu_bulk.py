@@ -1,0 +1,361 @@
+"""Bulk ingest as a worker does it, from JPEG bytes in memory to the store, with searches beside it.
+
+Celery and the api are left out; the pool, the lanes, the store, previews and the ledger are those
+of a worker. Reading a data set is left out too: the rows come from memory.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks import stages
+from benchmarks.data import Slice
+from benchmarks.gpu_busy import Busy
+from benchmarks.gpu_setup import Bench, Measured, one, tried
+from benchmarks.machine import cores
+from benchmarks.report import Spread
+from pipeline.blobs import Blobs
+from pipeline.deletions import Deletions
+from pipeline.device import Plan
+from pipeline.encoder import Encoder
+from pipeline.fields import Fields
+from pipeline.images import Picture, decode
+from pipeline.ingest import Ingest
+from pipeline.ledger import Lease, Ledger, WorkerInfo
+from pipeline.messages import DatasetSource
+from pipeline.settings import Settings
+from pipeline.sources import Row
+from pipeline.store import Query, Store, open_store
+
+SEARCH_EVERY = 0.05  # seconds
+SOURCE = DatasetSource(dataset="memory")
+METADATA = {
+    "dx": "melanocytic_Nevi", "dx_type": "histo", "age": 45.0, "sex": "female",
+    "localization": "back", "lesion_id": "DRAWN_L000001",
+}  # fmt: skip
+
+
+class Rows:
+    """As many rows as are wanted, of a few photographs in turn."""
+
+    def __init__(self, files: Sequence[bytes], count: int) -> None:
+        self._files, self._count = files, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for number in range(start, stop):
+            data = self._files[number % len(self._files)]
+            yield Row(number, f"row-{number}", data, dict(METADATA))
+
+
+@dataclass(frozen=True)
+class Run:
+    images: int
+    seconds: float
+    busy: float | None  # percent
+    counted_by: str
+    waits: list[float]  # milliseconds of each search meanwhile
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
+
+
+def stage_by_stage(bench: Bench) -> Iterator[Measured]:
+    """Each step alone, as `python -m benchmarks` does it: read, decode, forward, store, ledger."""
+    plan = Plan(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
+    opened, part = _opened(bench, plan), _parquet(bench)
+    found = stages.measure(opened.encoder, opened.settings, part, part.rows)
+    for stage in found.stages:
+        mark = "- " if stage.part_of else ""
+        yield Measured(f"{mark}{stage.name}", stage.ms, "ms of a core an image")
+
+
+def _parquet(bench: Bench) -> Slice:
+    """The photographs as a data set, each twice."""
+    from datasets import Features, Image, Value
+
+    names = {name: Value("float64" if name == "age" else "string") for name in METADATA}
+    features = Features({"image": Image(), "image_id": Value("string"), **names})
+    files = bench.photographs()
+    rows = [*Rows(files, 2 * len(files)).read(0, 2 * len(files))]
+    ids = tuple(str(row.key) for row in rows)
+    cells = [
+        {"image": {"bytes": row.data, "path": None}, "image_id": row.key, **row.metadata}
+        for row in rows
+    ]
+    folder = bench.folder / "parquet"
+    folder.mkdir()
+    table = pa.Table.from_pylist(cells, features.arrow_schema)
+    pq.write_table(table, folder / "train-00000-of-00001.parquet")
+    return Slice(folder, len(rows), ids)
+
+
+def bulk(bench: Bench) -> Iterator[Measured]:
+    """For each plan: bytes to vectors, then all of the ingest, then that with cheaper previews."""
+    for lanes, batch in bench.sizes.plans:
+        plan = Plan(batch, lanes, bench.sizes.shard)
+        what = f"{lanes} lanes, batches of {batch}"
+        yield tried(
+            f"bytes to vectors, {what}", "images/s", lambda p=plan: _vectors(_opened(bench, p))
+        )
+        yield from _reported(bench, f"ingest, {what}", plan)
+    first = Plan(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
+    yield from _reported(bench, "ingest, previews of 640 pixels", first, preview_pixels=640)
+
+
+def _reported(bench: Bench, what: str, plan: Plan, **settings: Any) -> Iterator[Measured]:
+    try:
+        run = ingest(_opened(bench, plan, **settings))
+    except Exception as error:  # noqa: BLE001 - one plan that fails must not cost the others
+        yield tried(what, "images/s", lambda e=error: _again(e))
+        return
+    yield one(what, run.rate, "images/s", f"{run.images:,} images in {run.seconds:.1f} s")
+    yield _busy(run)
+    if run.waits:
+        note = f"p50 {np.percentile(run.waits, 50):.1f}, {len(run.waits)} searches"
+        yield one("- search beside it, p95", float(np.percentile(run.waits, 95)), "ms", note)
+
+
+def _busy(run: Run) -> Measured:
+    value = None if run.busy is None else Spread.of([run.busy])
+    return Measured("- the card is busy", value, "%", f"by {run.counted_by}")
+
+
+def _again(error: Exception) -> float:
+    raise error
+
+
+# --- one worker's parts --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Opened:
+    bench: Bench
+    settings: Settings
+    encoder: Encoder
+    plan: Plan
+    files: list[bytes]
+
+
+_numbers = itertools.count()
+
+
+def _opened(bench: Bench, plan: Plan, **settings: Any) -> Opened:
+    """A folder of its own each time, so that nothing is held yet."""
+    data = bench.folder / f"data-{os.getpid()}-{next(_numbers)}"
+    device = "cpu" if bench.cpu else "cuda"
+    own = Settings(
+        model=str(bench.model), data=data, device=device, batch_size=plan.batch_size,
+        lanes=plan.lanes, shard_size=plan.shard_size, **settings,
+    )  # fmt: skip
+    encoder = Encoder.load(own)
+    encoder.warm_up()
+    return Opened(bench, own, encoder, plan, bench.photographs())
+
+
+def _vectors(opened: Opened) -> float:
+    """Images a second with nothing but the pool and the lanes: no store, ledger or preview."""
+    size, encoder = opened.plan.batch_size, opened.encoder
+    counts = [opened.bench.sizes.rows // size // opened.plan.lanes] * opened.plan.lanes
+
+    def prepared(data: bytes) -> np.ndarray:
+        picture = decode(data, 10**8)
+        assert isinstance(picture, Picture)
+        return encoder.preprocess(picture)
+
+    with ThreadPoolExecutor(cores(), "decode") as pool:
+        files = list(itertools.islice(itertools.cycle(opened.files), size))
+
+        def lane(batches: int) -> None:
+            following = [pool.submit(prepared, data) for data in files]
+            for _ in range(batches):
+                current = following
+                following = [pool.submit(prepared, data) for data in files]
+                encoder.embed(encoder.stack([one.result() for one in current]), bulk=True)
+            for future in following:
+                future.cancel()
+
+        with ThreadPoolExecutor(opened.plan.lanes) as lanes:
+            start = time.perf_counter()
+            list(lanes.map(lane, counts))
+            return sum(counts) * size / (time.perf_counter() - start)
+
+
+def ingest(opened: Opened) -> Run:
+    """A whole job. Raises RuntimeError unless every row is embedded."""
+    settings, encoder = opened.settings, opened.encoder
+    store = open_store(settings, encoder.info)
+    try:
+        with stages.redis_ledger(settings) as ledger, ThreadPoolExecutor(cores(), "decode") as pool:
+            blobs = Blobs(settings.blobs)
+            deletions = Deletions(
+                store, blobs, ledger.tombstones, Fields(store, settings.index_schema)
+            )
+            work = Ingest(
+                encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
+                pool=pool, settings=settings, stopping=lambda: False,
+            )  # fmt: skip
+            with Searches(opened, store) as searches, Busy() as busy:
+                start = time.perf_counter()
+                _job(opened, ledger, work)
+                seconds = time.perf_counter() - start
+        images = store.count()
+    finally:
+        store.close()
+    if images != opened.bench.sizes.rows:
+        raise RuntimeError(f"of {opened.bench.sizes.rows} images {images} are held")
+    return Run(images, seconds, busy.percent, busy.how, searches.waits)
+
+
+def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
+    """Its shards in lanes, as a worker takes them."""
+    rows = Rows(opened.files, opened.bench.sizes.rows)
+    info = WorkerInfo(
+        name="bench", ready=True, lanes=opened.plan.lanes, device=str(opened.encoder.device),
+        dtype=str(opened.encoder.dtype), encoder=opened.encoder.info,
+    )  # fmt: skip
+
+    def shard(lease: Lease) -> None:
+        ledger.workers.beat(info)
+        unit = ledger.jobs.begin(lease, "bench")
+        assert unit is not None
+        if not work.run(unit, rows):
+            raise RuntimeError("a shard was stopped")
+
+    ledger.workers.beat(info)
+    ledger.jobs.create("bench", SOURCE)
+    (plan,) = ledger.jobs.dispatch(1)
+    ledger.jobs.begin(plan, "bench")
+    ledger.jobs.planned(plan, len(rows), opened.plan.shard_size_for(len(rows)))
+    with ThreadPoolExecutor(opened.plan.lanes) as lanes:
+        running: set[Future[None]] = set()
+        while True:
+            running |= {
+                lanes.submit(shard, lease) for lease in ledger.jobs.dispatch(opened.plan.lanes)
+            }
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+
+
+class Searches:
+    """By image, one after the other in a thread, while its `with` lasts."""
+
+    def __init__(self, opened: Opened, store: Store) -> None:
+        self._opened, self._store = opened, store
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+        self.waits: list[float] = []
+
+    def __enter__(self) -> "Searches":
+        self._search(0)  # the first one opens what is opened once
+        self._running = self._pool.submit(self._run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._pool.shutdown()
+        self._running.result()
+
+    def _run(self) -> None:
+        for number in itertools.count():
+            start = time.perf_counter()
+            self._search(number)
+            self.waits.append(1000 * (time.perf_counter() - start))
+            if self._over.wait(SEARCH_EVERY):
+                return
+
+    def _search(self, number: int) -> None:
+        picture = decode(self._opened.files[number % len(self._opened.files)], 10**8)
+        assert isinstance(picture, Picture)
+        pixels = self._opened.encoder.preprocess(picture)[None]
+        [vector] = self._opened.encoder.embed(pixels, bulk=False)
+        self._store.query([Query(target=vector, limit=10)])
+
+
+# --- several workers -----------------------------------------------------------------------------
+
+
+def workers(bench: Bench) -> Iterator[Measured]:
+    """As many processes, each with a store of its own, on one card; on two where there are two."""
+    import torch
+
+    alone: float | None = None
+    for cards in range(1, 1 + min(2, max(1, torch.cuda.device_count()))):
+        for count in (1, *bench.sizes.workers) if cards == 1 else (2,):
+            what = f"{count} workers on {cards} cards".replace("1 cards", "one card")
+            try:
+                rate, note = _together(bench, count, cards)
+            except Exception as error:  # noqa: BLE001 - what fails is a line of the table
+                yield tried(what, "images/s", lambda e=error: _again(e))
+                continue
+            alone = rate if alone is None else alone
+            yield one(what, rate, "images/s", f"{rate / alone:.2f} times one worker; {note}")
+
+
+def _together(bench: Bench, count: int, cards: int) -> tuple[float, str]:
+    """Images a second of all, from the common start to the last one's end."""
+    children = [_child(bench, number % cards) for number in range(count)]
+    try:
+        for child in children:
+            _line(child)  # it is ready
+        with Busy() as busy:
+            for child in children:
+                assert child.stdin is not None
+                child.stdin.write("go\n")
+                child.stdin.flush()
+            runs = [json.loads(_line(child)) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    images, seconds = sum(run["images"] for run in runs), max(run["seconds"] for run in runs)
+    note = "" if busy.percent is None else f"the card is busy {busy.percent:.0f} %"
+    return images / seconds, note
+
+
+def _child(bench: Bench, card: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "benchmarks.gpu", "--worker", str(bench.folder)]
+    visible = {} if bench.cpu else {"CUDA_VISIBLE_DEVICES": str(card)}
+    return subprocess.Popen(
+        [*command, "--cpu"] if bench.cpu else command,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **visible},
+    )  # fmt: skip
+
+
+def _line(child: "subprocess.Popen[str]") -> str:
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line:
+        raise RuntimeError("a worker ended early")
+    return line
+
+
+def worker(folder: Path, *, cpu: bool, sizes: Any) -> None:
+    """What such a process does: says that it is ready, waits for a line, and says what it did."""
+    lanes, batch = sizes.plans[0]
+    bench = Bench(folder, cpu, replace(sizes, rows=sizes.rows // 2))
+    opened = _opened(bench, Plan(batch, lanes, sizes.shard))
+    print("ready", flush=True)
+    if not sys.stdin.readline():
+        return  # the benchmark has ended, or was ended
+    run = ingest(opened)
+    print(json.dumps({"images": run.images, "seconds": run.seconds}), flush=True)

@@ -1,0 +1,96 @@
+"""`python -m benchmarks.gpu` runs through on tiny sizes without a card: so its code runs at all."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_bulk
+from benchmarks.gpu_setup import TINY, Bench, Measured, one, prepare, tried
+from benchmarks.report import Spread
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("gpu")
+    prepare(folder, None, tiny=True)
+    return Bench(folder, cpu=True, sizes=TINY)
+
+
+@pytest.mark.parametrize("name", [name for name in gpu.PARTS if name != "workers"])
+def test_every_part_runs_to_its_end(name: str, bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    gpu._write_lines(gpu.PARTS[name], bench, file)
+
+    lines = gpu._read_lines(file)
+
+    assert lines
+    assert all(line.value or line.note for line in lines)
+    assert "the rest of this part" not in {line.what for line in lines}
+
+
+def test_a_worker_waits_for_the_common_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("go\n"))
+    gpu_bulk.worker(bench.folder, cpu=True, sizes=TINY)
+
+    ready, result = capsys.readouterr().out.splitlines()
+
+    assert ready == "ready"
+    assert json.loads(result)["images"] == TINY.rows // 2
+
+
+def test_without_a_card_it_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert gpu.main() == 2
+
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", gpu.NO_CARD + "\n")
+
+
+def test_a_part_that_cannot_run_says_why() -> None:
+    missing = gpu.Part("gpu_nowhere", "any", "a part", 1)
+    [line] = gpu.measured(missing, Bench(Path(), cpu=True, sizes=TINY))
+    assert "No module named" in line.note
+
+
+def test_a_candidate_that_fails_costs_one_line() -> None:
+    def fails() -> float:
+        raise torch.OutOfMemoryError("no memory\nand much more")
+
+    line = tried("candidate", "ms", fails)
+    assert (line.value, line.note) == (None, "not measured: OutOfMemoryError: no memory")
+
+
+def test_goals_are_those_of_what_was_measured(tmp_path: Path) -> None:
+    found = {
+        "limits": gpu.Found([one("square product, 8 rows", 600, "TFLOP/s")], 1),
+        "forward": gpu.Found(
+            [
+                one("work of one image", 9.2, "GFLOP"),
+                one("forward, 256 images", 15_500, "images/s"),
+                Measured("forward, 512 images", Spread.of([14_000, 16_000]), "images/s"),
+            ],
+            1,
+        ),
+        "bulk": gpu.Found([one("ingest, 2 lanes", 900, "images/s")], 1, "cut off after 9 s"),
+    }
+
+    told = gpu.told({"gpu": "a card"}, found, cpu=False)
+    gpu.write(tmp_path / "gpu.json", {"gpu": "a card"}, found, cpu=False)
+
+    assert "met: forward pass, images/s 15500.00, wanted >= 15000" in told
+    assert "23.8 % of what a large square product reaches" in told
+    assert "MISSED: ingest, images/s 900.00, wanted >= 5000" in told
+    assert "cut off after 9 s" in told
+    assert [goal["met"] for goal in json.loads((tmp_path / "gpu.json").read_text())["goals"]] == [
+        True,
+        False,
+    ]
