@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
-from pipeline.errors import InvalidQuery, StoreUnavailable
+from pipeline.errors import InvalidQuery, KindredError, StoreUnavailable
 from pipeline.filters import Filter, json_path
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.store import common, edge_folder
@@ -64,9 +64,12 @@ class EdgeStore:
         try:
             path, shard = place.open()
             edge_folder.add_indexes(shard, indexes)
-        except BaseException:
+        except BaseException as error:
             self._release()
-            raise
+            if isinstance(error, KindredError) or not isinstance(error, Exception):
+                raise
+            # A full disk, say; the engine raises bare Exceptions.
+            raise StoreUnavailable(f"the store in {folder} cannot be opened") from error
         self._current = Current(shard)
         self._indexer = Indexer(place, path, self._current, index_from)
         self._indexer.look()

@@ -101,7 +101,7 @@ def run(environment: Mapping[str, str], log: str) -> None:
 def _break(switches: Path) -> None:
     import pipeline.ingest
     import pipeline.origins
-    import pipeline.store.edge
+    import pipeline.store.edge_folder as edge_folder
     from pipeline.encoder import Encoder
 
     _tiny_visibility()
@@ -109,8 +109,8 @@ def _break(switches: Path) -> None:
     for module in (pipeline.ingest, pipeline.origins):
         module.decode = _poisoned(module.decode)  # type: ignore[attr-defined]
     Encoder._embed = _hungry(Encoder._embed, switches / ENCODER_BROKEN)  # type: ignore[method-assign]
-    loaded = pipeline.store.edge._load
-    pipeline.store.edge._load = lambda path: _Flaky(loaded(path), switches / STORE_AWAY)
+    loaded = edge_folder.load
+    edge_folder.load = lambda path: _Flaky(loaded(path), switches / STORE_AWAY)
 
 
 def _tiny_visibility() -> None:
