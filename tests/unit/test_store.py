@@ -729,6 +729,20 @@ def test_a_second_worker_is_told_who_owns_the_store_and_a_killed_one_loses_nothi
     store.close()
 
 
+def test_a_store_that_cannot_be_opened_is_away_and_lets_go_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a full disk: the engine's bare exception must not look like a fault of the worker's."""
+
+    def refuse(*_: object) -> None:
+        raise Exception("No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
+        patched.setattr("pipeline.store.edge_folder.add_indexes", refuse)
+        EdgeStore(tmp_path, "kindred", ENCODER, {})
+    EdgeStore(tmp_path, "kindred", ENCODER, {}).close()
+
+
 def test_the_engines_own_lock_is_told_too(tmp_path: Path):
     store = EdgeStore(tmp_path, "kindred", ENCODER, {})
     (tmp_path / "lock").unlink()  # as a clean-up job might, while the worker lives
