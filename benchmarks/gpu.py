@@ -24,6 +24,7 @@ import torch
 from benchmarks import machine
 from benchmarks.gpu_setup import FULL, TINY, Bench, Measured, prepare, reason
 from benchmarks.report import Goal, Spread, number, table
+from workers.memory import keep_freed_memory
 
 TOTAL_SECONDS = 530.0  # all parts together; a call of a rented machine is often ten minutes
 NO_CARD = "torch sees no GPU here; --cpu runs all of it on tiny sizes, whose numbers mean nothing"
@@ -60,6 +61,7 @@ def main() -> int:
         return 2
     for name in [n for n in os.environ if n.upper().startswith("KINDRED_")]:
         del os.environ[name]  # an installation's settings must not be measured by accident
+    keep_freed_memory()  # as a worker does
     sizes = TINY if arguments.cpu else FULL
     if arguments.worker:
         from benchmarks.gpu_bulk import worker

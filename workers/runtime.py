@@ -26,6 +26,7 @@ from pipeline.sources import Reader, SourceCache, open_source
 from pipeline.store import Store, open_store
 from pipeline.watch import Watch
 from workers.health import Probe, end_process
+from workers.memory import keep_freed_memory
 from workers.renewal import Renewals
 
 logger = logging.getLogger("kindred.worker")
@@ -94,6 +95,7 @@ class Runtime:
 
         Raises EncoderError, EncoderMismatch, StoreLocked, StoreUnavailable or LedgerUnavailable.
         """
+        keep_freed_memory()
         ledger = Ledger(settings, patience=settings.lease_seconds / 2)
         ledger.ping()
         encoder = Encoder.load(settings)
