@@ -45,6 +45,7 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
     if images >= Settings().index_from:
         done["index"] = _step("scale_store", "index", images, folder)
         done["indexed"] = _step("scale_store", "search", images, folder)
+    done["append"] = _step("scale_store", "append", images, folder)
     return done
 
 
@@ -95,7 +96,10 @@ COSTS = {
     "upsert and flush, ms an image": lambda m: m["fill"]["ms_an_image"],
     "- the first tenth": lambda m: m["fill"]["ms_an_image_first_tenth"],
     "- the last tenth": lambda m: m["fill"]["ms_an_image_last_tenth"],
+    "upsert of the next 4,096, ms an image": lambda m: m["append"]["ms_an_image"],
+    "- processor time of that": lambda m: m["append"]["cpu_ms_an_image"],
     "ledger, ms an image": lambda m: m["ledger"]["ms_an_image"],
+    "- processor time of that, with Redis'": lambda m: m["ledger"]["cpu_ms_an_image"],
     "Redis, MiB more by the job": lambda m: m["ledger"]["redis_mib_more"],
     "- its append-only file, MiB": lambda m: m["ledger"]["append_only_file_mib"],
     "disk of the store, MiB": lambda m: _final(m)["disk_mib"],

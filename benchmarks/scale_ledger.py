@@ -79,7 +79,9 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
     with redis(folder) as url:
         ledger = Ledger(Settings(redis_url=url))
         before = _state(ledger)
+        cpu = time.process_time()
         seconds = work(ledger, images)
+        cpu = time.process_time() - cpu
         after = _state(ledger)
         job = ledger.jobs.get("job")
         assert job.final, job.state
@@ -87,6 +89,7 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
         ledger.close()
     return {
         "ms_an_image": 1000 * seconds / images,
+        "cpu_ms_an_image": 1000 * (cpu + after["cpu"] - before["cpu"]) / images,
         "redis_mib": after["memory"],
         "redis_mib_more": after["memory"] - before["memory"],
         "keys": after["keys"],
@@ -102,6 +105,7 @@ def _state(ledger: Ledger) -> dict[str, float]:
         "memory": info["used_memory"] / MIB,
         "file": info.get("aof_current_size", 0) / MIB,
         "keys": redis.dbsize(),
+        "cpu": info["used_cpu_sys"] + info["used_cpu_user"],
     }
 
 

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 import qdrant_edge as edge
 
@@ -27,7 +28,7 @@ def main() -> int:
     end_with(parent)
     os.nice(NICE)
     build(path, dimensions, exact_below)
-    os.sync()  # what is built must survive a power cut before anything refers to it
+    sync(Path(path))
     return 0
 
 
@@ -58,6 +59,14 @@ def build(path: str, dimensions: int, exact_below: int) -> None:
     shard.optimize()
     shard.flush()
     shard.close()
+
+
+def sync(folder: Path) -> None:
+    """What is built must survive a power cut before anything refers to it."""
+    for path in (folder, *folder.rglob("*")):
+        file = os.open(path, os.O_RDONLY)
+        os.fsync(file)
+        os.close(file)
 
 
 if __name__ == "__main__":
