@@ -30,10 +30,10 @@ from pipeline.store.edge_index import Indexer
 # call takes 3 ms, and 70 ms more for a million of them.
 _COMPARISONS = 500_000
 
-# How a search walks the graph, where there is one: with 128 candidates in hand; more find more of
+# How a search walks the graph, where there is one: with 256 candidates in hand; more find more of
 # the nearest. A filter tears holes into the graph; ACORN looks past them, one step further.
 _WALK = edge.SearchParams(
-    hnsw_ef=128, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+    hnsw_ef=256, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
 )
 _WALK_COMPARISONS = 10_000  # about; they are of points that lie apart in memory
 

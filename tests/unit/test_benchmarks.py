@@ -8,10 +8,12 @@ import pytest
 
 from benchmarks import data
 from benchmarks.compute import Shape
+from benchmarks.embeddings import IMAGES_A_LESION, Maker, Structure
 from benchmarks.fidelity import compare
 from benchmarks.kindred import KindredRun
 from benchmarks.report import Goal, Spread, number, ratios, table
 from benchmarks.results import Ingests
+from benchmarks.scale_store import FILTERS, TOP, Truth, asked, fits, points
 from benchmarks.seed import SeedRun
 
 
@@ -101,3 +103,30 @@ def test_fidelity_looks_at_directions_and_neighbours():
     assert same.overlap == 1
     assert other.lowest_cosine < 0.9
     assert other.overlap < 1
+
+
+def test_made_images_are_the_same_each_time_and_those_of_a_lesion_lie_close():
+    made, again = (Maker(1000).make(1000, part=3) for _ in range(2))
+
+    assert (made.vectors == again.vectors).all()
+    assert (Maker(1000).make(1000, part=4).vectors != made.vectors).any()
+    np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
+    assert made.lesions.max() < round(1000 / IMAGES_A_LESION)
+    structure = Structure.of(made.vectors, made.lesions)
+    assert structure.any_pair < structure.same_lesion < 1
+    assert structure.nearest_low < structure.nearest < structure.nearest_high
+
+
+def test_the_truth_that_is_kept_up_is_that_of_brute_force_over_all():
+    maker, truth = Maker(600), Truth(600)
+    parts = [points(maker.make(200, part), 200 * part) for part in range(3)]
+    for part in parts:
+        truth.see(part)
+
+    vectors = np.concatenate([part.vectors for part in parts])
+    ids = np.array([str(point) for part in parts for point in part.ids])
+    for name in FILTERS:
+        keep = np.concatenate([fits(part)[name] for part in parts])
+        for query, found in zip(asked(600)[:5], truth.ids()[name][:5], strict=True):
+            order = np.argsort(-(vectors[keep] @ query))[:TOP]
+            assert found == list(ids[keep][order])

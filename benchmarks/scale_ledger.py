@@ -1,0 +1,118 @@
+"""What the ledger costs an image, whatever the size of the job: checkpoints, and Redis' memory.
+
+    python -m benchmarks.scale_ledger IMAGES FOLDER      one JSON document
+
+A Redis of our own, and the calls that a worker makes for a job of so many rows: two lanes, shards
+of 64, batches of 8, as on a CPU. One row of a thousand is rejected, which is what the ledger keeps
+of single rows.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.redis_server import RedisServer, find_redis_server
+from pipeline.ledger import Lease, Ledger, Progress
+from pipeline.messages import DatasetSource, Rejection
+from pipeline.settings import Settings
+
+SHARD, BATCH, LANES = 64, 8, 2
+REJECTED_EACH = 1000
+DEADLINE = 30.0  # seconds until Redis answers
+MIB = 2**20
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """Its URL. The socket lies in a short path of its own."""
+    (folder / "redis").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="kindred-") as private:
+        server = RedisServer(find_redis_server(), folder / "redis", Path(private) / "redis.sock")
+        with subprocess.Popen(server.command, stdout=subprocess.DEVNULL) as process:
+            try:
+                end = time.monotonic() + DEADLINE
+                while not server.answers() and time.monotonic() < end:
+                    time.sleep(0.05)
+                yield server.url
+            finally:
+                process.terminate()
+
+
+def work(ledger: Ledger, images: int) -> float:
+    """Seconds of all calls for one job."""
+    begun = time.perf_counter()
+    ledger.jobs.create("job", DatasetSource(dataset="made", split="train"))
+    (plan,) = ledger.jobs.dispatch(LANES)
+    ledger.jobs.begin(plan, "worker")
+    ledger.jobs.planned(plan, images, SHARD)
+    leases = ledger.jobs.dispatch(LANES)
+    while leases:
+        _shard(ledger, leases.pop(0))
+        leases += ledger.jobs.dispatch(LANES)
+    return time.perf_counter() - begun
+
+
+def _shard(ledger: Ledger, lease: Lease) -> None:
+    unit = ledger.jobs.begin(lease, "worker")
+    assert unit is not None
+    rejected = 0
+    for cursor in range(unit.start, unit.stop, BATCH):
+        stop = min(unit.stop, cursor + BATCH)
+        bad = [row for row in range(cursor, stop) if row % REJECTED_EACH == REJECTED_EACH - 1]
+        rejected += len(bad)
+        embedded = stop - unit.start - rejected
+        progress = Progress(stop, min(unit.stop, stop + 2 * BATCH), embedded, 0, rejected)
+        rejections = [
+            Rejection(key=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
+        ]
+        assert ledger.jobs.checkpoint(lease, progress, rejections)
+    ledger.jobs.finish(lease)
+
+
+def measure(images: int, folder: Path) -> dict[str, Any]:
+    with redis(folder) as url:
+        ledger = Ledger(Settings(redis_url=url))
+        before = _state(ledger)
+        cpu = time.process_time()
+        seconds = work(ledger, images)
+        cpu = time.process_time() - cpu
+        after = _state(ledger)
+        job = ledger.jobs.get("job")
+        assert job.final, job.state
+        assert job.done == images, job.done
+        ledger.close()
+    return {
+        "ms_an_image": 1000 * seconds / images,
+        "cpu_ms_an_image": 1000 * (cpu + after["cpu"] - before["cpu"]) / images,
+        "redis_mib": after["memory"],
+        "redis_mib_more": after["memory"] - before["memory"],
+        "keys": after["keys"],
+        "append_only_file_mib": after["file"],
+        "rejected": job.rejected,
+    }
+
+
+def _state(ledger: Ledger) -> dict[str, float]:
+    redis = ledger._script.redis
+    info = redis.info()
+    return {
+        "memory": info["used_memory"] / MIB,
+        "file": info.get("aof_current_size", 0) / MIB,
+        "keys": redis.dbsize(),
+        "cpu": info["used_cpu_sys"] + info["used_cpu_user"],
+    }
+
+
+def main() -> int:
+    print(json.dumps(measure(int(sys.argv[1]), Path(sys.argv[2]))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

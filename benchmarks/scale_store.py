@@ -1,0 +1,401 @@
+"""The embedded store at one size: filled, searched, indexed aside, opened again, searched again.
+
+    python -m benchmarks.scale_store IMAGES FOLDER      one JSON document
+
+A process of its own for each step, so that the memory that is told is that of the step.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.embeddings import DIMENSIONS, Made, Maker
+from pipeline.filters import Filter
+from pipeline.identity import point_id
+from pipeline.messages import EncoderInfo
+from pipeline.settings import Settings
+from pipeline.store import Points, Query
+from pipeline.store.edge import EdgeStore
+
+BATCH = 256  # images an upsert
+SHARD = 1024  # images a flush
+PART = 8192  # images made at once
+QUERIES = 200
+TOP = 10
+TRICKLE = 64  # images that are written again, each second, while an index is built
+MIB = 2**20
+
+ENCODER = EncoderInfo(
+    model="made",
+    revision=None,
+    weights_sha256="0" * 64,
+    pooling="mean",
+    preprocessing="none",
+    dimensions=DIMENSIONS,
+)
+CLASSES = (
+    "melanocytic_Nevi", "melanoma", "benign_keratosis-like_lesions", "basal_cell_carcinoma",
+    "actinic_keratoses", "vascular_lesions", "dermatofibroma",
+)  # fmt: skip
+PLACES = (
+    "back", "lower extremity", "trunk", "upper extremity", "abdomen", "face", "chest", "foot",
+    "neck", "scalp", "hand", "ear", "genital", "acral",
+)  # fmt: skip
+FILTERS: dict[str, dict[str, Any] | None] = {
+    "any": None,
+    "rare": {"must": [{"key": "dx", "match": {"value": CLASSES[6]}}]},
+    "common": {"must": [{"key": "dx", "match": {"value": CLASSES[0]}}]},
+    "combined": {
+        "must": [
+            {"key": "sex", "match": {"value": "female"}},
+            {"key": "age", "range": {"gte": 40, "lt": 60}},
+        ],
+        "must_not": [{"key": "localization", "match": {"value": "back"}}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds."""
+
+    p50: float
+    p95: float
+    most: float
+    count: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Times":
+        p50, p95, most = np.percentile(np.array(seconds) * 1000, [50, 95, 100])
+        return cls(float(p50), float(p95), float(most), len(seconds))
+
+
+# --- what is held ---------------------------------------------------------------------------------
+
+
+def payload(number: int, dx: int, lesion: int) -> dict[str, Any]:
+    """Like those of the skin-lesion data, with what ingest adds."""
+    drawn = lesion * 2654435761 % 2**32  # Knuth's multiplicative hash: the lesion's own numbers
+    sex, place, age = drawn >> 8 & 1, (drawn >> 9) % len(PLACES), 1 + (drawn >> 16) % 17
+    return {
+        "image_id": f"ISIC_{number:07}",
+        "lesion_id": f"HAM_{lesion:07}",
+        "dx": CLASSES[dx],
+        "dx_type": "histo",
+        "age": float(5 * age),
+        "sex": ("female", "male")[sex],
+        "localization": PLACES[place],
+        "source": {
+            "kind": "dataset",
+            "dataset": "marmal88/skin_cancer",
+            "split": "train",
+            "row": number,
+            "job": "8c2ad0e7c5f84d0b9a51f0c0f0a3f7aa",
+            "sha256": f"{number:064x}",
+            "width": 600,
+            "height": 450,
+            "dhash": f"{number:016x}",
+            "time": "2026-11-23T00:00:00+00:00",
+        },
+    }
+
+
+def points(made: Made, start: int) -> Points:
+    payloads = [
+        payload(start + row, int(dx), int(lesion))
+        for row, (dx, lesion) in enumerate(zip(made.classes, made.lesions, strict=True))
+    ]
+    return Points([point_id(p["image_id"]) for p in payloads], made.vectors, payloads)
+
+
+def fits(held: Points) -> dict[str, NDArray[np.bool_]]:
+    """Which of them each filter keeps."""
+    p = held.payloads
+    return {
+        "any": np.ones(len(p), bool),
+        "rare": np.array([x["dx"] == CLASSES[6] for x in p]),
+        "common": np.array([x["dx"] == CLASSES[0] for x in p]),
+        "combined": np.array(
+            [
+                x["sex"] == "female" and 40 <= x["age"] < 60 and x["localization"] != "back"
+                for x in p
+            ]
+        ),
+    }
+
+
+def asked(images: int) -> NDArray[np.float32]:
+    """Other images of the same population."""
+    return Maker(images).make(QUERIES, part=10**6).vectors
+
+
+class Truth:
+    """The nearest by brute force, kept up while the points go by: ids and cosines, best first."""
+
+    def __init__(self, images: int) -> None:
+        self._queries = asked(images)
+        self._best: dict[str, list[tuple[NDArray[np.float32], list[str]]]] = {
+            name: [(np.empty(0, np.float32), [])] * QUERIES for name in FILTERS
+        }
+
+    def see(self, held: Points) -> None:
+        cosines = self._queries @ held.vectors.T
+        for name, keep in fits(held).items():
+            self._best[name] = [
+                _merge(best, row[keep], np.flatnonzero(keep), held)
+                for best, row in zip(self._best[name], cosines, strict=True)
+            ]
+
+    def ids(self) -> dict[str, list[list[str]]]:
+        return {name: [ids for _, ids in best] for name, best in self._best.items()}
+
+
+def _merge(
+    best: tuple[NDArray[np.float32], list[str]],
+    cosines: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    held: Points,
+) -> tuple[NDArray[np.float32], list[str]]:
+    order = np.argpartition(-cosines, TOP)[:TOP] if len(cosines) > TOP else np.arange(len(cosines))
+    ids = best[1] + [str(held.ids[rows[i]]) for i in order]
+    together = np.concatenate([best[0], cosines[order]])
+    chosen = np.argsort(-together, kind="stable")[:TOP]
+    return together[chosen], [ids[i] for i in chosen]
+
+
+# --- steps, each in a process of its own ----------------------------------------------------------
+
+
+def open_store(folder: Path, index_from: int) -> EdgeStore:
+    return EdgeStore(folder / "store", "made", ENCODER, Settings().index_schema, index_from)
+
+
+def fill(images: int, folder: Path) -> dict[str, Any]:
+    """Through our own interface, as ingest does; the time is that of upserts and flushes alone."""
+    store, maker, truth = open_store(folder, 0), Maker(images), Truth(images)
+    parts: list[float] = []
+    spent = 0.0
+    for part, start in enumerate(range(0, images, PART)):
+        held = points(maker.make(min(PART, images - start), part), start)
+        begun, cpu = time.perf_counter(), time.process_time()
+        _write(store, held)
+        parts.append((time.perf_counter() - begun) / len(held.ids))
+        spent += time.process_time() - cpu
+        truth.see(held)
+    (folder / "truth.json").write_text(json.dumps(truth.ids()))
+    (folder / "expected.json").write_text(json.dumps(store.count()))
+    tenth = max(1, len(parts) // 10)
+    result = {
+        "ms_an_image": 1000 * float(np.mean(parts)),
+        "cpu_ms_an_image": 1000 * spent / images,
+        "ms_an_image_first_tenth": 1000 * float(np.mean(parts[:tenth])),
+        "ms_an_image_last_tenth": 1000 * float(np.mean(parts[-tenth:])),
+        "memory": memory(),
+    }
+    store.close()
+    return result
+
+
+def append(images: int, folder: Path) -> dict[str, float]:
+    """What the next 4,096 images cost, of all time and of processor time. Changes what is right."""
+    store = open_store(folder, 0)
+    held = points(Maker(images).make(4096, part=10**6 + 1), images)
+    begun, cpu = time.perf_counter(), time.process_time()
+    _write(store, held)
+    seconds, spent = time.perf_counter() - begun, time.process_time() - cpu
+    store.close()
+    return {"ms_an_image": 1000 * seconds / 4096, "cpu_ms_an_image": 1000 * spent / 4096}
+
+
+def _write(store: EdgeStore, held: Points) -> None:
+    for start in range(0, len(held.ids), BATCH):
+        some = slice(start, start + BATCH)
+        store.upsert(Points(held.ids[some], held.vectors[some], held.payloads[some]))
+        if (start + BATCH) % SHARD == 0:
+            store.flush()
+    store.flush()
+
+
+def search(images: int, folder: Path) -> dict[str, Any]:
+    """Opened once with its files out of the page cache and once with them in it, then searched."""
+    forget(folder)
+    before = memory()
+    begun = time.perf_counter()
+    open_store(folder, 0).close()
+    cold = time.perf_counter() - begun
+    begun = time.perf_counter()
+    store = open_store(folder, 0)
+    warm = time.perf_counter() - begun
+    opened = memory()
+    info = store._current.shard.info()
+    result = {
+        "opening_s": {"cold": cold, "warm": warm},
+        "indexed": info.indexed_vectors_count,
+        "segments": info.segments_count,
+        "filters": {name: _search(store, images, folder, name) for name in FILTERS},
+        "batch_of_50_ms": _batch(store, images),
+        "calls_ms": _calls(store),
+        "memory": {"before": before, "opened": opened, "searched": memory()},
+        "disk_mib": size(folder / "store") / MIB,
+    }
+    assert store.count() == json.loads((folder / "expected.json").read_text())
+    store.close()
+    return result
+
+
+def _search(store: EdgeStore, images: int, folder: Path, name: str) -> dict[str, Any]:
+    wanted = FILTERS[name]
+    filter_ = None if wanted is None else Filter.model_validate(wanted)
+    truth = json.loads((folder / "truth.json").read_text())[name]
+    seconds, found, expected = [], 0, 0
+    for vector, right in zip(asked(images), truth, strict=True):
+        begun = time.perf_counter()
+        (hits,) = store.query([Query(vector, limit=TOP, filter=filter_)])
+        seconds.append(time.perf_counter() - begun)
+        found += len({str(hit.id) for hit in hits} & set(right))
+        expected += len(right)
+    return {
+        "times": asdict(Times.of(seconds)),
+        "recall": found / expected if expected else 1.0,
+        "fitting": store.count(filter_),
+    }
+
+
+def _batch(store: EdgeStore, images: int) -> float:
+    queries = [Query(vector, limit=TOP) for vector in asked(images)[:50]]
+    return _milliseconds(lambda: store.query(queries))
+
+
+def _calls(store: EdgeStore) -> dict[str, float]:
+    return {
+        "count": _milliseconds(store.count),
+        "count, filtered": _milliseconds(
+            lambda: store.count(Filter.model_validate(FILTERS["common"]))
+        ),
+        "facet": _milliseconds(lambda: store.facet("dx")),
+        "bounds": _milliseconds(lambda: store.bounds("age")),
+        "scroll, 100": _milliseconds(lambda: store.scroll(100)),
+        "retrieve, 64": _milliseconds(
+            lambda: store.retrieve([point_id(f"ISIC_{n:07}") for n in range(64)])
+        ),
+    }
+
+
+def _milliseconds(call: Callable[[], object], times: int = 5) -> float:
+    spent = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - begun)
+    return 1000 * float(np.median(spent))
+
+
+def index(images: int, folder: Path) -> dict[str, Any]:
+    """Builds an index aside, while one thread searches, one writes, and one waits for the lock."""
+    done = threading.Event()
+    times: dict[str, list[float]] = {"searches": [], "writes": [], "gaps": []}
+    begun = time.perf_counter()
+    store = open_store(folder, Settings().index_from)
+    threads = [
+        threading.Thread(target=watch, args=(store, images, times, done))
+        for watch in (_searching, _writing, _ticking)
+    ]
+    for thread in threads:
+        thread.start()
+    store.settle()
+    seconds = time.perf_counter() - begun
+    done.set()
+    for thread in threads:
+        thread.join()
+    info = store._current.shard.info()
+    result = {
+        "seconds": seconds,
+        "indexed": info.indexed_vectors_count,
+        "points": info.points_count,
+        "memory": memory(),
+        **{name: asdict(Times.of(spent)) for name, spent in times.items()},
+        "longest_stalls_ms": [1000 * gap for gap in sorted(times["gaps"])[:-6:-1]],
+        "longest_searches_ms": [1000 * s for s in sorted(times["searches"])[:-6:-1]],
+    }
+    store.close()
+    return result
+
+
+def _searching(
+    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+) -> None:
+    vectors = asked(images)
+    while not done.wait(0.5):
+        begun = time.perf_counter()
+        store.query([Query(vectors[len(times["searches"]) % QUERIES], limit=TOP)])
+        times["searches"].append(time.perf_counter() - begun)
+
+
+def _writing(
+    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+) -> None:
+    """Points that are held already, so that what is right to find stays the same."""
+    held = points(Maker(images).make(min(PART, images), 0), 0)
+    while not done.wait(1):
+        start = TRICKLE * len(times["writes"]) % (len(held.ids) - TRICKLE)
+        some = slice(start, start + TRICKLE)
+        part = Points(held.ids[some], held.vectors[some], held.payloads[some])
+        begun = time.perf_counter()
+        store.upsert(part)
+        times["writes"].append(time.perf_counter() - begun)
+
+
+def _ticking(
+    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+) -> None:
+    """How much later than asked a thread wakes that needs nothing but the interpreter's lock."""
+    while not done.is_set():
+        begun = time.perf_counter()
+        time.sleep(0.002)
+        times["gaps"].append(time.perf_counter() - begun - 0.002)
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+def memory() -> dict[str, float]:
+    """MiB of this process: its own, and of files that it has mapped."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+    return {"own": kib["RssAnon"] / 1024, "mapped": kib["RssFile"] / 1024}
+
+
+def size(folder: Path) -> int:
+    """Bytes on the disk; files with holes count by what they hold."""
+    return sum(entry.stat().st_blocks * 512 for entry in folder.rglob("*"))
+
+
+def forget(folder: Path) -> None:
+    """Puts the files out of the page cache, as after a start of the machine."""
+    for entry in folder.rglob("*"):
+        if entry.is_file():
+            with entry.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+STEPS = {"fill": fill, "search": search, "index": index, "append": append}
+
+
+def main() -> int:
+    step, images, folder = sys.argv[1:]
+    print(json.dumps(STEPS[step](int(images), Path(folder))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
