@@ -120,9 +120,7 @@ def _measure(
         worker = Worker(system.start_seconds, system.worker_mib())
         others["searches"] = watch.share()
     _say("searching among many images")
-    watch = machine.Others()
-    many = held.measure(folder / "held", effort.held, effort.ids)
-    others["searches by id"] = watch.share()
+    many, others["searches by id"] = held.measure(folder / "held", effort.held, effort.ids)
 
     _say("comparing vectors")
     theirs = fidelity.seed_vectors([run.vectors for run in ingests.seed])

@@ -7,7 +7,7 @@ one would take half an hour, and the vectors, the payloads and the previews are 
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import SHARED, Slice
 from benchmarks.kindred import System, running
+from benchmarks.machine import Others
 from benchmarks.page import first_picture
 from benchmarks.report import Spread, p95
 from cli.sample import write_dataset, write_encoder
@@ -49,20 +50,23 @@ class Held:
         return self.batch.median / self.filtered.median
 
 
-def measure(folder: Path, rows: int, searches: int) -> Held:
+def measure(folder: Path, rows: int, searches: int) -> tuple[Held, float | None]:
     """Fills a system of its own with at most `rows` images, and searches `searches` times in each
-    way, in turn."""
+    way, in turn. Also the part of the cores that other processes took meanwhile."""
     folder.mkdir()
     source, images_are = _source(folder, rows)
     model = folder / "model"
     write_encoder(model, layers=1, intermediate=384, patch=56)
     with running(folder / "kindred", model) as system:
+        watch = Others()
+        system.ingest(replace(source, rows=1, ids=source.ids[:1]))  # what jobs need is imported now
         empty = system.worker_mib()
         system.ingest(source)
         memory = (empty, system.worker_mib())
         chosen = np.random.default_rng(0).permutation(source.rows)
         ids = [source.ids[row] for row in chosen]
-        return _searches(system, ids, searches, source.rows, images_are, memory)
+        found = _searches(system, ids, searches, source.rows, images_are, memory)
+        return found, watch.share()
 
 
 def _source(folder: Path, rows: int) -> tuple[Slice, str]:

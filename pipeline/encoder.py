@@ -202,7 +202,9 @@ class Encoder:
         height, width = self._preprocessing.size
         noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
         alone = self.embed(noise, bulk=False)
-        batch = self.embed(noise.repeat(self.plan.batch_size, axis=0), bulk=True)
+        # A GPU's first batch of a size takes long; on a CPU a small one shows as much, sooner.
+        size = self.plan.batch_size if self.device.type == "cuda" else 2
+        batch = self.embed(noise.repeat(size, axis=0), bulk=True)
         texts = self.embed_text(_TEXTS) if self.reads_text else np.empty_like(alone[:0])
         if not all(np.isfinite(vectors).all() for vectors in (alone, batch, texts)):
             raise EncoderError(

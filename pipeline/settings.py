@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         description="Payload indexes, NAME=TYPE, of keyword, integer, float, bool, datetime",
     )
     index_from: int = Field(
-        100_000,
+        250_000,
         ge=0,
         description="The embedded store builds an index aside when so many images have none; 0: "
         "never, so that search stays exact",
