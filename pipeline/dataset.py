@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.constants import HF_HUB_CACHE
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pipeline.allowed import AllowedSources, is_folder
 from pipeline.errors import KindredError, SourceError, SourceUnavailable
@@ -36,6 +37,10 @@ _DISK_FAULTS = frozenset(
 datasets.disable_progress_bars()
 # It names the file that it cannot read and quotes what is in it; the job says that it failed.
 datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+# Its bars of progress, shown or not, make this lock when they need one and delete it afterwards:
+# two threads that open a source each would delete it twice (AttributeError). One that is there
+# stays.
+tqdm.get_lock()
 
 
 class DatasetReader:

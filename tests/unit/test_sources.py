@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,3 +253,25 @@ def test_numbers_beyond_the_store_stay_exact_as_text() -> None:
 
 def test_the_payload_s_own_name_is_given_away_once() -> None:
     assert clean({"source": 1, "source_": 2}) == {"source_": 2, "source__": 1}
+
+
+def test_bars_of_progress_keep_the_lock_that_threads_would_delete_for_each_other() -> None:
+    """In a process of its own: here another test may have made it."""
+    told = subprocess.run(
+        [sys.executable, "-c", _LOCKS], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert told.stdout.split() == ["True", "True"]
+
+
+_LOCKS = """
+import pipeline.dataset
+from datasets.utils import tqdm as theirs
+from tqdm.auto import tqdm
+from tqdm.contrib.concurrent import ensure_lock
+
+for bars in (theirs, tqdm):
+    with ensure_lock(bars):
+        pass
+    print(bars._lock is not None)
+"""
