@@ -35,12 +35,12 @@ def test_what_ends_or_hangs_a_worker_is_set_aside_by_name_and_all_else_is_embedd
 
     rig.wait(lambda: rig.unfinished() == 0, "the end of the job")
 
+    view = rig.system.job(job)
+    assert (view["state"], view["embedded"]) == ("completed_with_rejections", 56), view
     reasons = {row["key"]: row["reason"] for row in checks.rejections(rig)}
     assert reasons == {
         ids[row]: TOO_LARGE if colour == BLUE else POISON for row, colour in POISONED.items()
     }
-    view = rig.system.job(job)
-    assert (view["state"], view["embedded"]) == ("completed_with_rejections", 56)
     assert rig.exits.count(EXIT_TRY_AGAIN) >= 3, "ended by the picture that hangs"
     rig.wait(lambda: not checks.nothing_is_owed(rig), "the end of all that is owed")
     rig.system.stop()
