@@ -73,13 +73,22 @@ local function complete(job, unit)
   settle(job)
 end
 
+-- With what they have come to: should the job begin anew, so do they.
+local function forget_returned(job)
+  local list = job_key(job) .. ':returned'
+  for _, unit in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    redis.call('DEL', unit_key(job, unit))
+  end
+  redis.call('DEL', list)
+end
+
 local function end_job(job, state, error)
   local key = job_key(job)
   redis.call('HSET', key, 'state', state, 'finished_at', now)
   redis.call('HDEL', key, 'notice')
   if error then redis.call('HSET', key, 'error', error) end
   redis.call('LREM', 'kindred:active', 0, job)
-  redis.call('DEL', key .. ':returned')
+  forget_returned(job)
 end
 
 local function holds(job, unit, token)
@@ -289,7 +298,8 @@ end
 local function start_over(job)
   local key = job_key(job)
   forget_units(job)
-  redis.call('DEL', key .. ':rejections', key .. ':returned')
+  forget_returned(job)
+  redis.call('DEL', key .. ':rejections')
   redis.call('HDEL', key, 'error', 'total', 'version', 'finished_at', 'rate', 'weight', 'notice')
   redis.call('HSET', key, 'state', 'planning', 'units', 1, 'next', 0, 'done', 0,
     'embedded', 0, 'unchanged', 0, 'rejected', 0)

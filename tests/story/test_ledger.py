@@ -303,6 +303,27 @@ def test_a_cancelled_job_is_final(ledger: Ledger) -> None:
         ledger.jobs.steer("another", "cancel")
 
 
+def test_a_retried_job_begins_every_shard_anew(ledger: Ledger) -> None:
+    """Also one that waited to be handed out again when the job ended."""
+    _planned(ledger, "job", total=4, shard_size=4)
+    [unit] = _begin_all(ledger, US)
+    ledger.jobs.checkpoint(unit.lease, Progress(2, 4, 2))
+    ledger.jobs.release(unit.lease)
+    ledger.jobs.steer("job", "cancel")
+
+    ledger.jobs.steer("job", "retry")
+    [plan] = ledger.jobs.dispatch()
+    ledger.jobs.begin(plan, US)
+    ledger.jobs.planned(plan, 4, 4)
+    [again] = _begin_all(ledger, US)
+
+    assert again.progress.cursor == 0
+    ledger.jobs.checkpoint(again.lease, Progress(4, 4, 4))
+    ledger.jobs.finish(again.lease)
+    job = ledger.jobs.get("job")
+    assert (job.state, job.embedded) == ("succeeded", 4)
+
+
 def test_a_service_that_was_away_delays_a_shard_and_blames_nobody(ledger: Ledger) -> None:
     _planned(ledger, "job", total=64, shard_size=64)
     [unit] = _begin_all(ledger, US)
