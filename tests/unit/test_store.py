@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -41,19 +42,11 @@ from pipeline.settings import Settings
 from pipeline.store import Examples, Points, Query, Store, fingerprint, open_store
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
+from tests.encoders import DIMENSIONS, ENCODER
 
 ROOT = Path(__file__).parents[2]
 SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
 SERVER_KEY = os.environ.get("KINDRED_TEST_QDRANT_API_KEY")
-DIMENSIONS = 16
-ENCODER = EncoderInfo(
-    model="acme/vit",
-    revision=None,
-    weights_sha256="ab" * 32,
-    pooling="mean",
-    preprocessing="224 bicubic",
-    dimensions=DIMENSIONS,
-)
 OTHER = ENCODER.model_copy(update={"model": "acme/other", "dimensions": 8})
 INDEXES = {"dx": "keyword", "age": "float", "grade": "integer", "held": "bool"}
 
@@ -66,13 +59,13 @@ Open = Callable[..., Store]
 
 
 @contextmanager
-def edge(folder: Path) -> Iterator[Open]:
+def edge(folder: Path, index_from: int = 0) -> Iterator[Open]:
     opened: list[Store] = []
 
     def open_(encoder: EncoderInfo = ENCODER, indexes: Mapping[str, str] = INDEXES) -> Store:
         while opened:
             opened.pop().close()
-        opened.append(EdgeStore(folder / "kindred", "kindred", encoder, indexes))
+        opened.append(EdgeStore(folder / "kindred", "kindred", encoder, indexes, index_from))
         return opened[-1]
 
     yield open_
@@ -80,20 +73,8 @@ def edge(folder: Path) -> Iterator[Open]:
         store.close()
 
 
-@contextmanager
-def indexed(folder: Path) -> Iterator[Open]:
-    """The engine with an index, which it else builds for many points only."""
-    opened: list[EdgeStore] = []
-
-    def open_(encoder: EncoderInfo = ENCODER, indexes: Mapping[str, str] = INDEXES) -> Store:
-        while opened:
-            opened.pop().close()
-        opened.append(EdgeStore(folder / "kindred", "kindred", encoder, indexes, index_from=100))
-        return opened[-1]
-
-    yield open_
-    for store in opened:
-        store.close()
+# The engine with an index, which it else builds for many points only.
+indexed = partial(edge, index_from=100)
 
 
 @contextmanager

@@ -18,21 +18,12 @@ import pytest
 from pipeline.errors import KindredError
 from pipeline.filters import Filter
 from pipeline.identity import point_id
-from pipeline.messages import EncoderInfo
 from pipeline.store import Points, Query, fingerprint
 from pipeline.store.edge import EdgeStore
 from pipeline.store.edge_index import Indexer
+from tests.encoders import DIMENSIONS, ENCODER
 
 ROOT = Path(__file__).parents[2]
-DIMENSIONS = 16
-ENCODER = EncoderInfo(
-    model="acme/vit",
-    revision=None,
-    weights_sha256="ab" * 32,
-    pooling="mean",
-    preprocessing="224 bicubic",
-    dimensions=DIMENSIONS,
-)
 NAME = f"kindred-{fingerprint(ENCODER)}"
 INDEXES = {"dx": "keyword", "row": "integer"}
 FROM = 100
