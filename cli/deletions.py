@@ -10,6 +10,7 @@ from cli.client import Client
 from cli.documents import Document
 from cli.failure import CommandError
 from cli.render import print_json
+from pipeline.identity import spellings
 
 
 def make_deletion(image_ids: Sequence[str], same: str | None, filter_: Document | None) -> Document:
@@ -48,5 +49,6 @@ def delete(client: Client, wanted: Document, receipt: Path | None, *, as_json: b
 def _count(client: Client, wanted: Document) -> int:
     if "filter" in wanted:
         return int(client.facets(wanted["filter"])["count"])
-    condition = {"key": wanted["field"], "match": {"value": wanted["value"]}}
-    return int(client.facets({"must": [condition]})["count"])
+    values = spellings(wanted["value"])
+    conditions = [{"key": wanted["field"], "match": {"value": value}} for value in values]
+    return int(client.facets({"should": conditions})["count"])

@@ -12,9 +12,9 @@ from pipeline.blobs import Blobs
 from pipeline.deletions import Deletions
 from pipeline.encoder import Encoder
 from pipeline.errors import InvalidQuery, NotHeld
-from pipeline.fields import Fields, is_identifier
+from pipeline.fields import Fields
 from pipeline.filters import Filter
-from pipeline.identity import point_id
+from pipeline.identity import is_identifier, point_id
 from pipeline.messages import (
     Ask,
     BatchAnswer,

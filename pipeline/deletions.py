@@ -16,9 +16,9 @@ from uuid import UUID
 
 from pipeline.blobs import Blobs, deletion_folder, preview_name
 from pipeline.errors import NotHeld
-from pipeline.fields import Fields, is_identifier
+from pipeline.fields import Fields
 from pipeline.filters import FieldCondition, Filter, HasIdCondition, Match, json_path
-from pipeline.identity import point_id
+from pipeline.identity import is_identifier, point_id, spellings
 from pipeline.ledger import Tombstones
 from pipeline.messages import Deletion, Payload, Receipt
 from pipeline.metadata import RESERVED
@@ -185,5 +185,6 @@ def _marks_of(wanted: Deletion) -> list[str]:
 def _filter(wanted: Deletion) -> Filter | None:
     if wanted.field is None or wanted.value is None:
         return wanted.filter
-    condition = FieldCondition(key=json_path(wanted.field), match=Match(value=wanted.value))
-    return Filter(must=(condition,))
+    key = json_path(wanted.field)
+    values = spellings(wanted.value)
+    return Filter(should=tuple(FieldCondition(key=key, match=Match(value=v)) for v in values))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import InvalidQuery
 from pipeline.filters import Filter, IsEmptyCondition, PayloadField, json_path
-from pipeline.identity import ID_COLUMNS
+from pipeline.identity import ID_COLUMNS, is_identifier
 from pipeline.metadata import RESERVED
 from pipeline.store import Store
 
@@ -13,11 +13,6 @@ from pipeline.store import Store
 GROUPED = ("keyword", "integer")
 
 Place = tuple[str | int, ...]
-
-
-def is_identifier(name: str) -> bool:
-    """Whether a field says which one (image, lesion, patient, study), by the custom of its name."""
-    return name.endswith(("_id", "ID", "_uid", "UID"))
 
 
 @dataclass(frozen=True)

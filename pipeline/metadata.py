@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from pipeline.identity import as_identifier, is_identifier
 from pipeline.messages import Payload
 
 RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
@@ -47,7 +48,9 @@ class _Cleaner:
 
 def clean(values: Payload) -> Payload:
     """Metadata as it is stored: under its own names, absent where it is missing."""
-    cleaned = _Cleaner().mapping(values)
+    cleaned = _Cleaner().mapping(
+        {n: as_identifier(v) if is_identifier(str(n)) else v for n, v in values.items()}
+    )
     if RESERVED in cleaned:
         other = f"{RESERVED}_"
         while other in cleaned:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from pipeline.allowed import AllowedSources
 from pipeline.blobs import Blobs
-from pipeline.identity import ID_COLUMNS
+from pipeline.identity import ID_COLUMNS, as_identifier
 from pipeline.images import Unusable
 from pipeline.messages import (
     MAX_ID,
@@ -138,6 +138,6 @@ def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN
             continue
-        key = str(own)
+        key = str(as_identifier(own))
         return (None, BAD_ID) if len(key) > MAX_ID or key in (".", "..") else (key, None)
     return None, None

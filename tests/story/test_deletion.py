@@ -10,6 +10,8 @@ import datasets
 import pytest
 from PIL import Image
 
+from cli.client import Client
+from cli.deletions import confirm, make_deletion
 from pipeline.identity import point_id
 from pipeline.ingest import DELETED
 from tests.story.test_parity import run
@@ -84,6 +86,25 @@ def test_a_lesion_stays_away_with_images_that_come_later(system: System, rows: R
     assert rejections(system, late) == {"LATE": DELETED}
     assert not held(system) & {*own, "LATE"}
     assert not list((system.folder / "blobs/uploads" / late["id"]).glob("0"))
+
+
+def test_a_patient_s_number_is_one_as_text_as_number_and_from_a_column_with_gaps(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image_id, patient in {"N1": 123, "N2": "123", "N3": 123.0, "N4": 1230}.items():
+        upload(system, image_id=image_id, patient_id=patient)
+
+    wanted = make_deletion([], "patient_id=123", None)
+    asked: list[str] = []
+    monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or True)
+    with Client(f"http://127.0.0.1:{system.port}") as client:
+        confirm(client, wanted)
+    gone = delete(system, **wanted)
+
+    assert asked == ["Delete 3 images for good?"]
+    assert gone["image_ids"] == ["N1", "N2", "N3"]
+    assert rejections(system, upload(system, image_id="N5", patient_id=123.0)) == {"N5": DELETED}
+    delete(system, image_ids=["N4"])
 
 
 def test_a_filter_s_worth_goes_also_what_a_running_job_brings_meanwhile(

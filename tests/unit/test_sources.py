@@ -121,7 +121,14 @@ def test_cells_name_no_file_outside_the_data_set(folder: Folder) -> None:
 def test_what_is_no_id_is_none(folder: Folder) -> None:
     numbers = folder.rows({"image_id": [17.0, float("nan"), None]})
     name = f"{folder.path}/data/train"
-    assert [row.key for row in numbers] == ["17.0", f"{name}#1", f"{name}#2"]
+    assert [row.key for row in numbers] == ["17", f"{name}#1", f"{name}#2"]
+
+
+def test_a_number_of_a_patient_stays_one_in_a_column_with_gaps(folder: Folder) -> None:
+    rows = folder.rows({"patient_id": [123.0, None, 0.5], "dose": [123.0, None, 0.5]})
+    assert [json.dumps(row.metadata) for row in rows] == [
+        '{"patient_id": 123, "dose": 123.0}', "{}", '{"patient_id": 0.5, "dose": 0.5}'
+    ]  # fmt: skip
 
 
 def test_an_id_that_has_no_address_is_a_fault_of_its_row(folder: Folder) -> None:
