@@ -30,12 +30,16 @@ from pipeline.store.edge_index import Indexer
 # call takes 3 ms, and 70 ms more for a million of them.
 _COMPARISONS = 500_000
 
-# How a search walks the graph, where there is one: with 256 candidates in hand; more find more of
-# the nearest. A filter tears holes into the graph; ACORN looks past them, one step further.
-_WALK = edge.SearchParams(
-    hnsw_ef=256, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+# How a search walks the graph, where there is one, with so many candidates in hand; more find more
+# of the nearest. A filter tears holes into the graph. ACORN looks past them, a step further, which
+# finds more for more work; where most points fit, more candidates find as much for less. Measured
+# on a million: docs/scale.md.
+_WIDE = edge.SearchParams(hnsw_ef=1024)
+_PAST_HOLES = edge.SearchParams(
+    hnsw_ef=240, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
 )
-_WALK_COMPARISONS = 10_000  # about; they are of points that lie apart in memory
+_MOST = 0.6  # of all points
+_WALK_COMPARISONS = 20_000  # about; they are of points that lie apart in memory
 
 
 class EdgeStore:
@@ -102,7 +106,7 @@ class EdgeStore:
         size = max(1, _COMPARISONS // self._comparisons())
         for start in range(0, len(queries), size):
             with self._reading() as shard:
-                requests = [_request(query) for query in queries[start : start + size]]
+                requests = [_request(query, shard) for query in queries[start : start + size]]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
             found += ([_scored(point) for point in answer] for answer in answers)
         return found
@@ -236,16 +240,26 @@ def _filter(wanted: Filter | None) -> edge.Filter | None:
     return None if wanted is None else to_edge(wanted)
 
 
-def _request(query: Query) -> edge.QueryRequest:
+def _request(query: Query, shard: edge.EdgeShard) -> edge.QueryRequest:
+    fitting = _filter(query.filter)
     return edge.QueryRequest(
         query=_target(query.target),
         limit=query.limit,
         offset=query.offset,
-        filter=_filter(query.filter),
+        filter=fitting,
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
-        params=_WALK,
+        params=_walk(fitting, shard),
     )
+
+
+def _walk(fitting: edge.Filter | None, shard: edge.EdgeShard) -> edge.SearchParams:
+    """Without a graph it does not matter. The engine estimates how many fit, in a millisecond."""
+    info = shard.info()
+    if fitting is None or not info.indexed_vectors_count:
+        return _WIDE
+    estimate = shard.count(edge.CountRequest(exact=False, filter=fitting))
+    return _WIDE if estimate > _MOST * info.points_count else _PAST_HOLES
 
 
 def _target(target: Vectors | Examples) -> edge.Query:

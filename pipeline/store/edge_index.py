@@ -40,6 +40,8 @@ _ROOM = 2.5
 
 _RETRY_SECONDS = 600.0
 
+_READ = 2**20  # bytes at once
+
 # Points a call while catching up, during which a search waits: about 5 ms.
 _BATCH = 64
 
@@ -125,6 +127,7 @@ class Indexer:
         try:
             self._copy(path)
             self._optimize(path)
+            self._read_through(path)
             shard = edge_folder.load(path)
             try:
                 self._catch_up(shard)
@@ -157,8 +160,7 @@ class Indexer:
             shutil.copytree(self._path, path, copy_function=self._copy_file)
 
     def _copy_file(self, source: str, target: str) -> None:
-        if self._stopping.is_set():
-            raise _Stopped
+        self._go_on()
         shutil.copyfile(source, target)
 
     def _optimize(self, path: Path) -> None:
@@ -166,16 +168,28 @@ class Indexer:
         numbers = (os.getpid(), self._folder.encoder.dimensions, self._from // 2)
         command = [sys.executable, "-P", indexing.__file__, str(path), *map(str, numbers)]
         with self._lock:
-            if self._stopping.is_set():
-                raise _Stopped
+            self._go_on()
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
         status = self._child.wait()
-        if self._stopping.is_set():
-            raise _Stopped
+        self._go_on()
         if status:
             raise StoreUnavailable(f"the process that builds an index has ended with {status}")
+
+    def _read_through(self, path: Path) -> None:
+        """Into the system's memory: the engine, which reads it page by page while all others wait,
+        then opens a million points in half a second instead of three."""
+        buffer = bytearray(_READ)
+        for file in path.rglob("*"):
+            if file.is_file():
+                with file.open("rb", buffering=0) as opened:
+                    while opened.readinto(buffer):
+                        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _catch_up(self, shard: edge.EdgeShard) -> None:
         changed = self._current.changes()
@@ -196,8 +210,7 @@ class Indexer:
     def _take_over(self, changed: Sequence[UUID], shard: edge.EdgeShard) -> None:
         """These points as they are read now: changed, new, or gone."""
         for start in range(0, len(changed), _BATCH):
-            if self._stopping.is_set():
-                raise _Stopped
+            self._go_on()
             ids = list(changed[start : start + _BATCH])
             held = self._current.shard.retrieve([*ids], with_payload=True, with_vector=True)
             edge_folder.check_free(self._path)
