@@ -118,7 +118,7 @@ class _Part(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """The fields that are set, by name."""
-        return {name: value for name, value in self if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 # --- operators of a field ----------------------------------------------------------------------

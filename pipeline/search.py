@@ -246,8 +246,7 @@ def _hit(point: ScoredPoint, hidden: Sequence[str], **more: Any) -> Hit:
     image_id = payload["image_id"]
     for name in hidden:
         payload.pop(name, None)
-    # Not validated: a batch can have 100,000 hits, and nothing here comes from outside.
-    return Hit.model_construct(
+    return Hit(
         image_id=image_id,
         point_id=str(point.id),
         payload=payload,

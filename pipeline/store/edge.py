@@ -103,20 +103,15 @@ class EdgeStore:
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
         common.check_queries(queries, self._encoder.dimensions)
         found: list[list[ScoredPoint]] = []
-        size = max(1, _COMPARISONS // self._comparisons())
+        with self._reading() as shard:
+            info = shard.info()
+        size = max(1, _COMPARISONS // _comparisons(info))
         for start in range(0, len(queries), size):
             with self._reading() as shard:
-                requests = [_request(query, shard) for query in queries[start : start + size]]
+                requests = [_request(query, shard, info) for query in queries[start : start + size]]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
             found += ([_scored(point) for point in answer] for answer in answers)
         return found
-
-    def _comparisons(self) -> int:
-        """Of one query."""
-        with self._reading() as shard:
-            info = shard.info()
-        walked = min(info.indexed_vectors_count, _WALK_COMPARISONS)
-        return max(1, walked + info.points_count - info.indexed_vectors_count)
 
     def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
         with self._reading() as shard:
@@ -240,7 +235,13 @@ def _filter(wanted: Filter | None) -> edge.Filter | None:
     return None if wanted is None else to_edge(wanted)
 
 
-def _request(query: Query, shard: edge.EdgeShard) -> edge.QueryRequest:
+def _comparisons(info: "edge.ShardInfo") -> int:
+    """Of one query."""
+    walked = min(info.indexed_vectors_count, _WALK_COMPARISONS)
+    return max(1, walked + info.points_count - info.indexed_vectors_count)
+
+
+def _request(query: Query, shard: edge.EdgeShard, info: "edge.ShardInfo") -> edge.QueryRequest:
     fitting = _filter(query.filter)
     return edge.QueryRequest(
         query=_target(query.target),
@@ -249,13 +250,14 @@ def _request(query: Query, shard: edge.EdgeShard) -> edge.QueryRequest:
         filter=fitting,
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
-        params=_walk(fitting, shard),
+        params=_walk(fitting, shard, info),
     )
 
 
-def _walk(fitting: edge.Filter | None, shard: edge.EdgeShard) -> edge.SearchParams:
+def _walk(
+    fitting: edge.Filter | None, shard: edge.EdgeShard, info: "edge.ShardInfo"
+) -> edge.SearchParams:
     """Without a graph it does not matter. The engine estimates how many fit, in a millisecond."""
-    info = shard.info()
     if fitting is None or not info.indexed_vectors_count:
         return _WIDE
     estimate = shard.count(edge.CountRequest(exact=False, filter=fitting))
