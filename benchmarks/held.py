@@ -66,7 +66,7 @@ def measure(folder: Path, rows: int, searches: int) -> tuple[Held, float | None]
         chosen = np.random.default_rng(0).permutation(source.rows)
         ids = [source.ids[row] for row in chosen]
         found = _searches(system, ids, searches, source.rows, images_are, memory)
-        others = watch.share()  # before the browser, whose time is lost to us when it has ended
+        others = watch.share()  # before the browser, whose processes leave it
         picture = first_picture(system.client.url, ids[:WINDOWS])
         return replace(found, first_picture=picture), others
 

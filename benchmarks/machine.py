@@ -80,7 +80,7 @@ class Others:
         self._busy, self._ours = busy_seconds(), cpu_seconds(os.getpid())
 
     def share(self) -> float | None:
-        """0 to 1, of all cores; what we have started must still be running."""
+        """0 to 1, of all cores."""
         busy, ours = busy_seconds(), cpu_seconds(os.getpid())
         if busy is None or ours is None or self._busy is None or self._ours is None:
             return None
@@ -89,7 +89,8 @@ class Others:
 
 
 def cpu_seconds(root: int) -> float | None:
-    """Processor time of a process and all below it, so far; None where there is no /proc."""
+    """Processor time of a process and all below it, so far, those that have ended included; None
+    where there is no /proc."""
     if not Path("/proc/self/stat").exists():
         return None
     children: dict[int, list[int]] = {}
@@ -101,7 +102,8 @@ def cpu_seconds(root: int) -> float | None:
             continue
         pid = int(stat.parent.name)
         children.setdefault(int(fields[1]), []).append(pid)
-        spent[pid] = (int(fields[11]) + int(fields[12])) / _TICK
+        own_and_of_children_that_ended = map(int, fields[11:15])
+        spent[pid] = sum(own_and_of_children_that_ended) / _TICK
     total, pending = 0.0, [root]
     while pending:
         pid = pending.pop()
