@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -140,7 +141,7 @@ class Indexer:
             edge_folder.remove(path)
             raise
         left, self._path = self._path, path
-        old.close()
+        self._let_go(old)
         edge_folder.remove(left)
         seconds = round(time.monotonic() - started)
         points = shard.info().indexed_vectors_count
@@ -206,6 +207,15 @@ class Indexer:
             shard.flush()
             self._folder.switch(path)
             return self._current.exchange(shard)
+
+    def _let_go(self, shard: edge.EdgeShard) -> None:
+        """Closes what nobody reads. The payload indexes of points without an index lie in memory,
+        and to free those of a million at once would keep all others waiting for seconds."""
+        with suppress(StoreUnavailable):  # on a full disk, a write could end the process
+            for field in shard.info().payload_schema:
+                edge_folder.check_free(self._path)
+                shard.update(edge.UpdateOperation.delete_field_index(field))
+        shard.close()
 
     def _take_over(self, changed: Sequence[UUID], shard: edge.EdgeShard) -> None:
         """These points as they are read now: changed, new, or gone."""
