@@ -72,6 +72,20 @@ def test_signing_out_ends_the_session_and_shows_nothing_more(page: Page, system:
     assert page.request.get("/v1/collection").status == 401
 
 
+def test_who_signs_in_after_another_is_the_one_who_is_shown(page: Page, system: System) -> None:
+    page.goto("/")
+    _sign_in(page, _key(system, "search"))
+    expect(page.locator("#who")).to_have_text("ward of search")
+    chosen = shown(page)[0]
+    page.context.clear_cookies()  # as when the session ends
+
+    page.get_by_role("button", name=f"Search from {chosen}").click()
+    _sign_in(page, _key(system, "ingest"))
+
+    expect(page.locator("#who")).to_have_text("ward of ingest")
+    expect(page.get_by_role("link", name="Jobs")).to_be_visible()
+
+
 def test_a_key_that_may_only_search_is_offered_no_jobs(page: Page, system: System) -> None:
     page.goto("/")
     _sign_in(page, _key(system, "search"))

@@ -52,6 +52,8 @@ export function installSignIn() {
     showFault("key", refusal);
     if (refusal) return key.focus();
     key.value = "";
+    known = false; // it may be another key than before
+    showSession();
     dialog.close("in");
   });
   dialog.addEventListener("close", () => settle(dialog.returnValue === "in"));
