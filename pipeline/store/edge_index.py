@@ -4,6 +4,7 @@
     build       in a process of its own (`indexing.py`); points that change meanwhile are remembered
     catch up    those points are taken over from the shard that is read, while all go on
     switch      the rest of them, while writers wait; then the alias, and the shard in memory
+    let go      of the old shard, in pieces, since each call keeps all others waiting
 
 Until the alias is written the old generation is complete, and from then on the new one is, so a
 kill at any moment loses nothing; the next start deletes the one that is not read.
