@@ -88,13 +88,15 @@ def test_a_lesion_stays_away_with_images_that_come_later(system: System, rows: R
     assert not list((system.folder / "blobs/uploads" / late["id"]).glob("0"))
 
 
-def test_a_patient_s_number_is_one_as_text_as_number_and_from_a_column_with_gaps(
-    system: System, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("field", ["patient_id", "lesion_id"])  # without and with an index
+def test_a_number_is_one_as_text_as_number_and_from_a_column_with_gaps(
+    system: System, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
-    for image_id, patient in {"N1": 123, "N2": "123", "N3": 123.0, "N4": 1230}.items():
-        upload(system, image_id=image_id, patient_id=patient)
+    numbers = {"A": 123, "B": "123", "C": 123.0, "D": 1230}
+    for name, number in numbers.items():
+        upload(system, image_id=f"{field} {name}", **{field: number})
 
-    wanted = make_deletion([], "patient_id=123", None)
+    wanted = make_deletion([], f"{field}=123", None)
     asked: list[str] = []
     monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or True)
     with Client(f"http://127.0.0.1:{system.port}") as client:
@@ -102,9 +104,10 @@ def test_a_patient_s_number_is_one_as_text_as_number_and_from_a_column_with_gaps
     gone = delete(system, **wanted)
 
     assert asked == ["Delete 3 images for good?"]
-    assert gone["image_ids"] == ["N1", "N2", "N3"]
-    assert rejections(system, upload(system, image_id="N5", patient_id=123.0)) == {"N5": DELETED}
-    delete(system, image_ids=["N4"])
+    assert gone["image_ids"] == [f"{field} {name}" for name in "ABC"]
+    late = upload(system, image_id="LATE", **{field: 123.0})
+    assert rejections(system, late) == {"LATE": DELETED}
+    delete(system, image_ids=[f"{field} D"])
 
 
 def test_a_filter_s_worth_goes_also_what_a_running_job_brings_meanwhile(
