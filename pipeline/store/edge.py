@@ -103,12 +103,12 @@ class EdgeStore:
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
         common.check_queries(queries, self._encoder.dimensions)
         found: list[list[ScoredPoint]] = []
-        with self._reading() as shard:
-            info = shard.info()
-        size = max(1, _COMPARISONS // _comparisons(info))
-        for start in range(0, len(queries), size):
-            with self._reading() as shard:
-                requests = [_request(query, shard, info) for query in queries[start : start + size]]
+        while len(found) < len(queries):
+            with self._reading() as shard:  # between two calls it may be exchanged
+                info = shard.info()
+                size = max(1, _COMPARISONS // _comparisons(info))
+                some = queries[len(found) : len(found) + size]
+                requests = [_request(query, shard, info) for query in some]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
             found += ([_scored(point) for point in answer] for answer in answers)
         return found

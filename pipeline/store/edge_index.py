@@ -212,7 +212,7 @@ class Indexer:
     def _let_go(self, shard: edge.EdgeShard) -> None:
         """Closes what nobody reads. The payload indexes of points without an index lie in memory,
         and to free those of a million at once would keep all others waiting for seconds."""
-        with suppress(StoreUnavailable):  # on a full disk, a write could end the process
+        with suppress(Exception):  # as on a full disk; what is left is freed with the rest
             for field in shard.info().payload_schema:
                 edge_folder.check_free(self._path)
                 shard.update(edge.UpdateOperation.delete_field_index(field))
