@@ -20,7 +20,6 @@ from pipeline.identity import point_id
 from pipeline.images import TOO_SMALL, Picture, cut
 from pipeline.messages import (
     BatchAsk,
-    EncoderInfo,
     FacetsAsk,
     Hit,
     ImagesAsk,
@@ -30,16 +29,8 @@ from pipeline.messages import (
 from pipeline.settings import Settings
 from pipeline.store import Points
 from pipeline.store.edge import EdgeStore
+from tests.encoders import DIMENSIONS, ENCODER
 
-DIMENSIONS = 8
-ENCODER = EncoderInfo(
-    model="acme/vit",
-    revision=None,
-    weights_sha256="ab" * 32,
-    pooling="mean",
-    preprocessing="none",
-    dimensions=DIMENSIONS,
-)
 INDEXES = "image_id=keyword,lesion_id=keyword,dx=keyword,age=float,visit=integer"
 
 
