@@ -7,11 +7,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.app import create_app
-from pipeline import logs
-from pipeline.addresses import is_loopback
-from pipeline.errors import KeyNeeded, KindredError
-from pipeline.keys import Keys
-from pipeline.settings import Settings
+from pipeline.base import logs
+from pipeline.base.addresses import is_loopback
+from pipeline.base.errors import KindredError, Unauthorized
+from pipeline.base.keys import Keys
+from pipeline.base.settings import Settings
 
 EXIT_CONFIGURATION = 78
 
@@ -43,10 +43,10 @@ def main() -> int:
 
 
 def _app_for(host: str, settings: Settings) -> ASGIApp:
-    """Raises KeyNeeded where others could call without one."""
+    """Raises Unauthorized where others could call without one."""
     keys = Keys.of(settings.keys_file, settings.api_keys)
     if not keys.needed and not is_loopback(host):
-        raise KeyNeeded(f"{host} is open to others; `kindred keys create` makes a key.")
+        raise Unauthorized(f"{host} is open to others; `kindred keys create` makes a key.")
     return create_app(settings, keys)
 
 

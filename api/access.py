@@ -7,8 +7,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from api.origin import refuse_other_names, refuse_other_sites
-from pipeline.errors import Forbidden, KeyNeeded, LedgerUnavailable, TooManyCalls
-from pipeline.keys import Key, Keys, Role, includes
+from pipeline.base.errors import Forbidden, LedgerUnavailable, RateLimited, Unauthorized
+from pipeline.base.keys import Key, Keys, Role, includes
 from pipeline.ledger import CallLedger, SessionLedger
 
 COOKIE = "kindred_session"
@@ -35,7 +35,7 @@ LOCAL = Caller("local", "local", "admin")
 
 
 @dataclass(frozen=True)
-class Guard:
+class AccessControl:
     """`rate_limit` is in calls a minute and key; 0 for any number."""
 
     keys: Keys
@@ -44,14 +44,16 @@ class Guard:
     rate_limit: int
 
     def admit(self, request: Request) -> Caller:
-        """Raises KeyNeeded, Forbidden, TooManyCalls, or Unavailable if keys cannot be looked up."""
+        """Raises Unauthorized, Forbidden or RateLimited; Unavailable if keys cannot be read."""
         if not self.keys.needed:
             refuse_other_names(request)
             refuse_other_sites(request)
             return LOCAL
         key = self._key_of(request)
         if key is None:
-            raise KeyNeeded("Send a key that is valid as 'Authorization: Bearer KEY', or sign in.")
+            raise Unauthorized(
+                "Send a key that is valid as 'Authorization: Bearer KEY', or sign in."
+            )
         if self.rate_limit and not _is_preview(request):
             self._count(key.id, self.rate_limit)
         return Caller.of(key)
@@ -61,12 +63,12 @@ class Guard:
         return not self.keys.needed or self._key_of(request) is not None
 
     def sign_in(self, request: Request, given: str) -> tuple[Caller, str]:
-        """Who it is, and the token of their session. Raises KeyNeeded or TooManyCalls."""
+        """Who it is, and the token of their session. Raises Unauthorized or RateLimited."""
         address = request.client.host if request.client else "unknown"
         self._count(f"sign-in:{address}", SIGN_INS)
         key = self.keys.find(given)
         if key is None:
-            raise KeyNeeded("This is no valid key.")
+            raise Unauthorized("This is no valid key.")
         return Caller.of(key), self.sessions.open(key.id)
 
     def sign_out(self, request: Request) -> None:
@@ -98,7 +100,7 @@ class Guard:
         except LedgerUnavailable:
             return  # whatever the call needs will say so
         if calls > most:
-            raise TooManyCalls(f"At most {most} calls a minute. Go on in {wait} seconds.", wait)
+            raise RateLimited(f"At most {most} calls a minute. Go on in {wait} seconds.", wait)
 
 
 def require(role: Role) -> Any:

@@ -12,8 +12,8 @@ from api.gate import Gate
 from api.headers import SecurityHeaders
 from api.routes import backup, deletions, health, images, jobs, page, searches, session
 from api.services import Services
-from pipeline.keys import Keys
-from pipeline.settings import Settings
+from pipeline.base.keys import Keys
+from pipeline.base.settings import Settings
 
 
 def create_app(settings: Settings, keys: Keys) -> ASGIApp:
@@ -42,7 +42,7 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(Gate, guard=services.guard, log=log)
+    app.add_middleware(Gate, access=services.access, log=log)
     for resource in (health, session, jobs, searches, deletions, images, backup):
         app.include_router(resource.router)
     page.mount(app)

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.audit import Entry, images_in
 from api.services import Services
-from pipeline.blobs import ask_folder
-from pipeline.errors import KindredError, Unavailable
-from pipeline.ledger import AskRecord
+from pipeline.base.blobs import request_folder
+from pipeline.base.errors import KindredError, Unavailable
+from pipeline.ledger import RequestRecord
 from pipeline.messages import Ask, Problem
 
 # In seconds: how long a plain GET waits for a worker, and the most that `Prefer: wait` gets.
@@ -54,10 +54,10 @@ async def passed_on(services: Services, ask: Ask, entry: Entry | None = None) ->
 
 async def ask_and_wait(services: Services, ask: Ask) -> bytes:
     """The answer's JSON. Raises what the worker said, or Unavailable when none answers in time,
-    or TooManyCalls when too many wait."""
+    or RateLimited when too many wait."""
     await run_in_threadpool(services.refuse_when_full)
     identifier = await run_in_threadpool(services.submit, ask)
-    record = await services.waiting.settled(identifier, PATIENCE)
+    record = await services.waiting.finished(identifier, PATIENCE)
     if record.error is not None:
         raise AnsweredWithProblem(record.error)
     if record.state != "succeeded":
@@ -65,8 +65,8 @@ async def ask_and_wait(services: Services, ask: Ask) -> bytes:
     return await run_in_threadpool(answer, services, record)
 
 
-def answer(services: Services, record: AskRecord) -> bytes:
-    return services.blobs.read(f"{ask_folder(record.id)}/answer.json")
+def answer(services: Services, record: RequestRecord) -> bytes:
+    return services.blobs.read(f"{request_folder(record.id)}/answer.json")
 
 
 def documented(model: str) -> dict[str, Any]:

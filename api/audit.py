@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from api.access import Caller
-from pipeline.errors import AuditUnavailable
+from pipeline.base.errors import AuditUnavailable
 
 
 @dataclass

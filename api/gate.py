@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from api.access import Guard
+from api.access import AccessControl
 from api.audit import AuditLog, Entry
 from api.origin import refuse_other_sites
-from pipeline.errors import AuditUnavailable, KindredError
+from pipeline.base.errors import AuditUnavailable, KindredError
 
 SIGN_IN = "/v1/session"
 
@@ -23,8 +23,8 @@ PROGRESS = frozenset({"/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", SIG
 class Gate:
     """Guards `/v1` and `/metrics`; the page and the health checks are open, and hold nothing."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, log: AuditLog) -> None:
-        self._app, self._guard, self._log = app, guard, log
+    def __init__(self, app: ASGIApp, access: AccessControl, log: AuditLog) -> None:
+        self._app, self._access, self._log = app, access, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _guarded(scope["path"]):
@@ -43,7 +43,7 @@ class Gate:
         if request.scope["path"] == SIGN_IN and request.method in ("POST", "DELETE"):
             refuse_other_sites(request)
         else:
-            request.state.caller = entry.caller = self._guard.admit(request)
+            request.state.caller = entry.caller = self._access.admit(request)
 
     def _logging(self, scope: Scope, receive: Receive, entry: Entry, send: Send) -> Send:
         """`send`, with the line written first: no answer leaves that the log does not know of."""

@@ -8,8 +8,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request
 
-from pipeline.addresses import is_loopback
-from pipeline.errors import Forbidden
+from pipeline.base.addresses import is_loopback
+from pipeline.base.errors import Forbidden
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing
 

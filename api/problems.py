@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.asking import AnsweredWithProblem
-from pipeline.errors import InvalidQuery, KeyNeeded, KindredError, TooManyCalls
-from pipeline.logs import where
+from pipeline.base.errors import InvalidQuery, KindredError, RateLimited, Unauthorized
+from pipeline.base.logs import where
 from pipeline.messages import Problem, problem
 
 # What a name of an option can look like.
@@ -39,7 +39,7 @@ _SCHEMA = {
             "description": "Each fault of the request with its place",
             "items": {
                 "type": "object",
-                "properties": {"place": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
             },
         },
     },
@@ -75,12 +75,12 @@ def of(error: KindredError) -> JSONResponse:
     """An error of ours, with what the caller should know beside it."""
     if isinstance(error, AnsweredWithProblem):
         return response(error.said)
-    if isinstance(error, InvalidQuery) and error.place:
-        return response(problem(error), errors=[_fault(error.place, str(error))])
+    if isinstance(error, InvalidQuery) and error.path:
+        return response(problem(error), errors=[_fault(error.path, str(error))])
     answer = response(problem(error))
-    if isinstance(error, TooManyCalls):
+    if isinstance(error, RateLimited):
         answer.headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, KeyNeeded):
+    if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
 
@@ -99,8 +99,8 @@ def _ours(_: Request, error: Exception) -> JSONResponse:
 def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     faults = [_fault(e["loc"], e["msg"]) for e in error.errors()]
-    first = faults[0] if faults else {"place": "request", "message": "is not valid"}
-    detail = f"{first['place']}: {first['message']}"
+    first = faults[0] if faults else {"path": "request", "message": "is not valid"}
+    detail = f"{first['path']}: {first['message']}"
     found = Problem(type="invalid-query", title="Invalid request", status=422, detail=detail)
     return response(found, errors=faults)
 
@@ -132,7 +132,7 @@ def _unexpected(_: Request, error: Exception) -> JSONResponse:
 
 
 def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
-    return {"place": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
+    return {"path": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
 
 
 def _named(part: str | int) -> str:

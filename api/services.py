@@ -10,15 +10,15 @@ from fastapi import Depends, Request
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from api.access import Guard
+from api.access import AccessControl
 from api.waiting import WaitingRoom
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs, ask_folder
-from pipeline.errors import TooManyCalls
-from pipeline.keys import Keys
+from pipeline.base.blobs import Blobs, request_folder
+from pipeline.base.errors import RateLimited
+from pipeline.base.keys import Keys
+from pipeline.base.settings import SEARCH_QUEUE, Settings, celery_configuration
 from pipeline.ledger import Ledger
 from pipeline.messages import ASK_TASKS, INGEST_TASK, Ask, Source
-from pipeline.settings import SEARCH_QUEUE, Settings, celery_configuration
+from pipeline.sources.allowed import AllowedSources
 
 logger = logging.getLogger("kindred.api")
 
@@ -32,7 +32,7 @@ class Services:
     blobs: Blobs
     queue: Celery
     waiting: WaitingRoom
-    guard: Guard
+    access: AccessControl
     allowed: AllowedSources
 
     @classmethod
@@ -41,9 +41,9 @@ class Services:
         queue.conf.update(celery_configuration(settings))
         ledger = Ledger(settings)
         waiting = WaitingRoom(settings.redis_url, ledger.asks)
-        guard = Guard(keys, ledger.sessions, ledger.calls, settings.rate_limit)
+        access = AccessControl(keys, ledger.sessions, ledger.calls, settings.rate_limit)
         allowed = AllowedSources.of(settings.sources)
-        return cls(settings, ledger, Blobs(settings.blobs), queue, waiting, guard, allowed)
+        return cls(settings, ledger, Blobs(settings.blobs), queue, waiting, access, allowed)
 
     def start_job(self, job: str, source: Source) -> None:
         """Accepted once it is in the ledger; publishing can only make it sooner."""
@@ -55,15 +55,15 @@ class Services:
             self._publish(INGEST_TASK, lease.job, lease.unit, lease.token)
 
     def refuse_when_full(self) -> None:
-        """Before anything is kept of an ask. Raises TooManyCalls while too many wait already."""
+        """Before anything is kept of an ask. Raises RateLimited while too many wait already."""
         if self.ledger.queue_length(SEARCH_QUEUE) >= self.settings.search_backlog:
-            raise TooManyCalls("More searches wait than can be answered soon.", BACKLOG_SECONDS)
+            raise RateLimited("More searches wait than can be answered soon.", BACKLOG_SECONDS)
 
     def submit(self, ask: Ask, identifier: str | None = None) -> str:
         """Hands an ask to the workers and returns its id. Its body lies in the blobs only."""
         identifier = identifier or new_id()
         body = ask.model_dump_json(exclude_none=True).encode()
-        self.blobs.write(f"{ask_folder(identifier)}/ask.json", body)
+        self.blobs.write(f"{request_folder(identifier)}/ask.json", body)
         self.ledger.asks.create(identifier, ask.kind)
         self._publish(ASK_TASKS[ask.kind], identifier)
         return identifier

@@ -9,7 +9,7 @@ from types import TracebackType
 import redis.asyncio
 from starlette.concurrency import run_in_threadpool
 
-from pipeline.ledger import AskLedger, AskRecord
+from pipeline.ledger import RequestLedger, RequestRecord
 
 logger = logging.getLogger("kindred.api")
 
@@ -20,7 +20,7 @@ LOOK_ANYWAY = 0.5
 class WaitingRoom:
     """Use as an async context manager, for as long as the api serves."""
 
-    def __init__(self, redis_url: str, asks: AskLedger) -> None:
+    def __init__(self, redis_url: str, asks: RequestLedger) -> None:
         self._redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
         self._asks = asks
         self._events: dict[str, asyncio.Event] = {}
@@ -46,7 +46,7 @@ class WaitingRoom:
             await asyncio.wait([self._listener], timeout=2)
         await self._redis.aclose()
 
-    async def settled(self, ask: str, seconds: float) -> AskRecord:
+    async def finished(self, ask: str, seconds: float) -> RequestRecord:
         """The ask's record as soon as it is final, or as it is after so many seconds."""
         deadline = time.monotonic() + seconds
         event = self._events.setdefault(ask, asyncio.Event())

@@ -17,8 +17,8 @@ import torch
 from benchmarks import beside, compute, fidelity, held, kindred, machine, searches, seed, stages
 from benchmarks.data import SHARED, Slice, prepare
 from benchmarks.results import Ingests, Results, Worker
-from pipeline.encoder import Encoder
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
 
 # Settings of an installation must not be measured by accident; these are, and are reported.
 KEPT_SETTINGS = ("DEVICE", "DTYPE", "BATCH_SIZE", "LANES", "SHARD_SIZE", "PREVIEW_PIXELS")
@@ -102,7 +102,7 @@ def _measure(
     settings = Settings(model=str(sample.model), data=data)
     own = settings.model_copy(update={"data": folder / "stages"})
     encoder = Encoder.load(settings)
-    pixels = stages.pixels_of(encoder, own, sample.slices[0], 4 * encoder.plan.batch_size)
+    pixels = stages.pixels_of(encoder, own, sample.slices[0], 4 * encoder.sizing.batch_size)
 
     _say("starting the notebook's process and Kindred")
     with kindred.running(folder / "kindred", sample.model) as system:
@@ -130,7 +130,7 @@ def _measure(
     _say("measuring what the machine computes")
     shape = compute.Shape.read(sample.model)
     dtypes = list(dict.fromkeys([torch.float32, encoder.dtype]))
-    plan = encoder.plan
+    plan = encoder.sizing
     limits = compute.limits(shape, dtypes, plan.lanes, plan.batch_size, effort.rounds)
     size = int((shape.tokens - 1) ** 0.5 * (shape.patch / 3) ** 0.5)
     plain = compute.plain_model(sample.model, size, dtypes, list(effort.batches), effort.rounds)

@@ -117,7 +117,7 @@ def in_lanes(work: Sequence[Callable[[], object]], threads: int) -> float:
     """Seconds until all of `work` is done, each in a thread that computes on `threads`."""
 
     def run(one: Callable[[], None]) -> None:
-        torch.get_num_threads()  # see pipeline.encoder: a thread must ask before it sets
+        torch.get_num_threads()  # see pipeline.encoding.encoder: a thread must ask before it sets
         torch.set_num_threads(threads)
         with torch.inference_mode():
             one()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from cli.hub import hub_in_reach
 from cli.sample import write_dataset, write_encoder
-from pipeline.checkpoint import folder_of
+from pipeline.encoding.checkpoint import folder_of
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "skin_cancer_dev"
 HUB_MODEL = "facebook/dino-vits16"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data import Slice
-from pipeline.encoder import Encoder
-from pipeline.identity import point_id
-from pipeline.settings import Settings
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
 from pipeline.store import open_store
 
 NEIGHBOURS = 10

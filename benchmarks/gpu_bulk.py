@@ -27,17 +27,17 @@ from benchmarks.gpu_busy import Busy
 from benchmarks.gpu_setup import Bench, Measured, one, tried
 from benchmarks.machine import cores
 from benchmarks.report import Spread
-from pipeline.blobs import Blobs
-from pipeline.deletions import Deletions
-from pipeline.device import Plan
-from pipeline.encoder import Encoder
-from pipeline.fields import Fields
-from pipeline.images import Picture, decode
-from pipeline.ingest import Ingest
+from pipeline.base.blobs import Blobs
+from pipeline.base.settings import Settings
+from pipeline.encoding.device import Sizing
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture, decode
 from pipeline.ledger import Lease, Ledger, WorkerInfo
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.ingest import Ingest
 from pipeline.messages import DatasetSource
-from pipeline.settings import Settings
-from pipeline.sources import Row
+from pipeline.retrieval.fields import Fields
+from pipeline.sources.base import Row
 from pipeline.store import Query, Store, open_store
 
 SEARCH_EVERY = 0.05  # seconds
@@ -78,7 +78,7 @@ class Run:
 
 def stage_by_stage(bench: Bench) -> Iterator[Measured]:
     """Each step alone, as `python -m benchmarks` does it: read, decode, forward, store, ledger."""
-    plan = Plan(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
+    plan = Sizing(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
     opened, part = _opened(bench, plan), _parquet(bench)
     found = stages.measure(opened.encoder, opened.settings, part, part.rows)
     for stage in found.stages:
@@ -112,17 +112,17 @@ def _parquet(bench: Bench) -> Slice:
 def bulk(bench: Bench) -> Iterator[Measured]:
     """For each plan: bytes to vectors, then all of the ingest, then that with cheaper previews."""
     for lanes, batch in bench.sizes.plans:
-        plan = Plan(batch, lanes, bench.sizes.shard)
+        plan = Sizing(batch, lanes, bench.sizes.shard)
         what = f"{lanes} lanes, batches of {batch}"
         yield tried(
             f"bytes to vectors, {what}", "images/s", lambda p=plan: _vectors(_opened(bench, p))
         )
         yield from _reported(bench, f"ingest, {what}", plan)
-    first = Plan(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
+    first = Sizing(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
     yield from _reported(bench, "ingest, previews of 640 pixels", first, preview_pixels=640)
 
 
-def _reported(bench: Bench, what: str, plan: Plan, **settings: Any) -> Iterator[Measured]:
+def _reported(bench: Bench, what: str, plan: Sizing, **settings: Any) -> Iterator[Measured]:
     try:
         run = ingest(_opened(bench, plan, **settings))
     except Exception as error:  # noqa: BLE001 - one plan that fails must not cost the others
@@ -152,14 +152,14 @@ class Opened:
     bench: Bench
     settings: Settings
     encoder: Encoder
-    plan: Plan
+    plan: Sizing
     files: list[bytes]
 
 
 _numbers = itertools.count()
 
 
-def _opened(bench: Bench, plan: Plan, **settings: Any) -> Opened:
+def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
     """A folder of its own each time, so that nothing is held yet."""
     data = bench.folder / f"data-{os.getpid()}-{next(_numbers)}"
     device = "cpu" if bench.cpu else "cuda"
@@ -356,7 +356,7 @@ def worker(folder: Path, *, cpu: bool, sizes: Any) -> None:
     """What such a process does: says that it is ready, waits for a line, and says what it did."""
     lanes, batch = sizes.plans[0]
     bench = Bench(folder, cpu, replace(sizes, rows=sizes.rows // 2))
-    opened = _opened(bench, Plan(batch, lanes, sizes.shard))
+    opened = _opened(bench, Sizing(batch, lanes, sizes.shard))
     print("ready", flush=True)
     if not sys.stdin.readline():
         return  # the benchmark has ended, or was ended

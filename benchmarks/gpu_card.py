@@ -15,9 +15,9 @@ import torch
 from benchmarks.fidelity import compare
 from benchmarks.gpu_setup import Bench, Measured, one, tried
 from benchmarks.machine import cores
-from pipeline.encoder import Encoder, vectors_of
-from pipeline.images import Picture, decode
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder, vectors_of
+from pipeline.images.decoding import Picture, decode
 
 # JPEG files to uint8 (n, 3, H, W) on the device; all of one size.
 Decoder = Callable[[Sequence[bytes]], torch.Tensor]
@@ -76,8 +76,8 @@ def _embed(encoder: Encoder, decoder: Decoder, files: Sequence[bytes]) -> np.nda
     """Decoded, resized to what the model sees, normalised and embedded on the device."""
     preprocessing = encoder._preprocessing
     parts = []
-    for start in range(0, len(files), encoder.plan.batch_size):
-        shown = decoder(files[start : start + encoder.plan.batch_size]).to(torch.float32)
+    for start in range(0, len(files), encoder.sizing.batch_size):
+        shown = decoder(files[start : start + encoder.sizing.batch_size]).to(torch.float32)
         resized = torch.nn.functional.interpolate(
             shown,
             size=preprocessing.size,

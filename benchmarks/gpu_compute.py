@@ -133,8 +133,8 @@ def forward(bench: Bench) -> Iterator[Measured]:
 
 def _loaded(bench: Bench) -> tuple[Forward, Forward, Any]:
     """The product's forward pass, its first step, and the model."""
-    from pipeline.encoder import Encoder, vectors_of
-    from pipeline.settings import Settings
+    from pipeline.base.settings import Settings
+    from pipeline.encoding.encoder import Encoder, vectors_of
 
     device = "cpu" if bench.cpu else "cuda"
     encoder = Encoder.load(Settings(model=str(bench.model), data=bench.folder, device=device))
@@ -194,7 +194,7 @@ def _enqueued(bench: Bench, action: Callable[[], object]) -> Spread:
 
 @contextmanager
 def _decoding(bench: Bench, threads: int) -> Iterator[None]:
-    from pipeline.images import decode, preview
+    from pipeline.images.decoding import decode, preview
 
     files, over = bench.photographs(), threading.Event()
 

@@ -16,10 +16,10 @@ from benchmarks.report import Spread
 
 def decoding(bench: Bench) -> Iterator[Measured]:
     """Stages that the other table lacks; then what the worker's pool does, in 1 to 16 threads."""
-    from pipeline.blobs import Blobs, preview_name
-    from pipeline.duplicates import difference_hash
-    from pipeline.images import Picture, decode, preview
-    from pipeline.preprocessing import Preprocessing
+    from pipeline.base.blobs import Blobs, preview_name
+    from pipeline.encoding.preprocessing import Preprocessing
+    from pipeline.images.decoding import Picture, decode, preview
+    from pipeline.images.hashes import difference_hash
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))
     preprocessing = Preprocessing.load(bench.model)
@@ -115,7 +115,7 @@ def _others(bench: Bench, files: Sequence[bytes]) -> Iterator[Measured]:
 
 
 def _pillow(data: bytes) -> np.ndarray:
-    from pipeline.images import Picture, decode
+    from pipeline.images.decoding import Picture, decode
 
     picture = decode(data, 10**8)
     assert isinstance(picture, Picture)

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.machine import describe
 from benchmarks.report import Goal, number, table
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
 
 SIZES = "1000,10000,100000,1000000"
 SEARCH_MS, OPENING_S, RECALL = 50.0, 10.0, 0.98

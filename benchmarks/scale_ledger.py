@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.redis_server import RedisServer, find_redis_server
+from pipeline.base.settings import Settings
 from pipeline.ledger import Lease, Ledger, Progress
 from pipeline.messages import DatasetSource, Rejection
-from pipeline.settings import Settings
 
 SHARD, BATCH, LANES = 64, 8, 2
 REJECTED_EACH = 1000

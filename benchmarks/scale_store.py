@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.embeddings import DIMENSIONS, Made, Maker
-from pipeline.filters import Filter
-from pipeline.identity import point_id
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
 from pipeline.messages import EncoderInfo
-from pipeline.settings import Settings
+from pipeline.messages.filters import Filter
 from pipeline.store import Points, Query
 from pipeline.store.edge import EdgeStore
 
@@ -316,7 +316,7 @@ def index(images: int, folder: Path) -> dict[str, Any]:
     ]
     for thread in threads:
         thread.start()
-    store.settle()
+    store.wait_until_idle()
     seconds = time.perf_counter() - begun
     done.set()
     for thread in threads:

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.kindred import System
 from benchmarks.report import Spread
-from pipeline.encoder import Encoder
-from pipeline.images import Unusable, decode
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Unusable, decode
 
 # Threads of a computation spin for some milliseconds before they sleep. The rivals take turns on
 # the same cores, and one must not pay for the other's.

@@ -22,16 +22,17 @@ from benchmarks.machine import cores
 from benchmarks.report import Spread
 from cli.processes import Child, Program
 from cli.redis_server import RedisServer, find_redis_server
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs, preview_name
-from pipeline.encoder import Encoder, pool
-from pipeline.identity import point_id, sha256
-from pipeline.images import Picture, decode, preview
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.identity import point_id, sha256
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder, pool
+from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.images.decoding import Picture, decode, preview
 from pipeline.ledger import Ledger, Progress, WorkerInfo
 from pipeline.messages import DatasetSource
-from pipeline.preprocessing import Preprocessing
-from pipeline.settings import Settings
-from pipeline.sources import Reader, Row, open_source
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Reader, Row
+from pipeline.sources.registry import open_source
 from pipeline.store import Points, open_store
 
 REDIS_SECONDS = 20.0
@@ -58,7 +59,7 @@ class Stages:
 
 def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> Stages:
     """`settings.data` is a folder of its own. The first `images` rows of `part` are worked."""
-    batch = encoder.plan.batch_size
+    batch = encoder.sizing.batch_size
     blobs = Blobs(settings.blobs)
     source = DatasetSource(dataset=str(part.folder))
     reader = _reader(settings, part)
@@ -109,12 +110,12 @@ def pixels_of(encoder: Encoder, settings: Settings, part: Slice, images: int) ->
     """uint8 (batch, 3, H, W) each: the first `images` of a slice, as the model gets them."""
     rows = _reader(settings, part).read(0, images)
     pixels = [encoder.preprocess(_decoded(row, settings)) for row in rows]
-    return _stacked(pixels, encoder.plan.batch_size)
+    return _stacked(pixels, encoder.sizing.batch_size)
 
 
 def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
     """Images a second of bulk embedding, all lanes at once, with nothing beside it."""
-    lanes, threads = encoder.plan.lanes, max(1, cores() // encoder.plan.lanes)
+    lanes, threads = encoder.sizing.lanes, max(1, cores() // encoder.sizing.lanes)
     work = [lambda: [encoder.embed(s, bulk=True) for s in stacks]] * lanes
     return lanes * sum(map(len, stacks)) / in_lanes(work, threads)
 
@@ -167,7 +168,7 @@ def _parts_of_embed(
         encoder.device, encoder.dtype
     )
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // encoder.plan.lanes))
+    torch.set_num_threads(max(1, cores() // encoder.sizing.lanes))
     try:
         with torch.inference_mode():
             normalised = [
@@ -211,7 +212,7 @@ def _written(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: i
                 ids = [point_id(_key(r)) for r in group]
                 points = Points(ids, vectors.astype(np.float32), payloads)
                 times.append(_each(len(group), lambda p=points: store.upsert(p)))
-            flushed.append(_each(encoder.plan.shard_size, store.flush))
+            flushed.append(_each(encoder.sizing.shard_size, store.flush))
     finally:
         store.close()
     return [Stage("upsert", Spread.of(times)), Stage("flush, a shard", Spread.of(flushed))]
@@ -240,7 +241,7 @@ def _checkpoints(
         jobs.create("bench", source)
         (plan,) = jobs.dispatch(1)
         jobs.begin(plan, "bench")
-        jobs.planned(plan, part.rows, encoder.plan.shard_size)
+        jobs.planned(plan, part.rows, encoder.sizing.shard_size)
         (lease,) = jobs.dispatch(1)
         unit = jobs.begin(lease, "bench")
         assert unit is not None

@@ -1,6 +1,6 @@
 """`kindred backup` of a running system, and `kindred restore` onto an empty one.
 
-`pipeline/archive.py` says what a backup is made of, and why in this order.
+`pipeline/backup/archive.py` says what a backup is made of, and why in this order.
 """
 
 import json
@@ -22,7 +22,7 @@ from cli.preflight import locked
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.up import private_folder, say
-from pipeline.manifest import (
+from pipeline.backup.manifest import (
     BLOBS,
     KEYS,
     LEDGER,
@@ -32,7 +32,7 @@ from pipeline.manifest import (
     VECTORS,
     file_sha256,
 )
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
 
 REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
 

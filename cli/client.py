@@ -12,15 +12,15 @@ import httpx
 from cli.documents import (
     Action,
     Document,
-    HeldImage,
     ImagePage,
     Job,
     Rejection,
     Search,
+    StoredImage,
     problem_line,
 )
 from cli.failure import CommandError, TooLarge, Unreachable
-from pipeline.addresses import is_loopback
+from pipeline.base.addresses import is_loopback
 
 REJECTIONS_PAGE = 1000
 SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
@@ -104,7 +104,7 @@ class Client:
             params["cursor"] = cursor
         return cast(ImagePage, self._document("GET", "/v1/images", params=params))
 
-    def all_images(self, filter_: Document | None = None) -> Iterator[HeldImage]:
+    def all_images(self, filter_: Document | None = None) -> Iterator[StoredImage]:
         """Every one with its vector, page by page."""
         cursor: str | None = None
         while True:

@@ -10,7 +10,7 @@ from cli.client import Client
 from cli.documents import Document
 from cli.failure import CommandError
 from cli.render import print_json
-from pipeline.identity import spellings
+from pipeline.base.identity import spellings
 
 
 def make_deletion(image_ids: Sequence[str], same: str | None, filter_: Document | None) -> Document:

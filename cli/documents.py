@@ -39,7 +39,7 @@ class Rejection(TypedDict):
     reason: str
 
 
-class HeldImage(TypedDict):
+class StoredImage(TypedDict):
     image_id: str
     point_id: str
     payload: Document
@@ -47,7 +47,7 @@ class HeldImage(TypedDict):
     vector: NotRequired[list[float]]
 
 
-class Hit(HeldImage):
+class Hit(StoredImage):
     score: float
     others: NotRequired[list["Hit"]]
     hash_distance: NotRequired[int]
@@ -63,7 +63,7 @@ class Search(TypedDict):
 
 
 class ImagePage(TypedDict):
-    images: list[HeldImage]
+    images: list[StoredImage]
     cursor: str | None
 
 

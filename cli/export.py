@@ -7,9 +7,9 @@ from typing import BinaryIO, TextIO
 import numpy as np
 
 from cli.client import Client
-from cli.documents import Document, HeldImage
+from cli.documents import Document, StoredImage
 from cli.failure import CommandError
-from pipeline.manifest import PAYLOADS, VECTORS
+from pipeline.backup.manifest import PAYLOADS, VECTORS
 
 
 def export_images(client: Client, folder: Path, filter_: Document | None) -> int:
@@ -43,7 +43,7 @@ def write_images(client: Client, folder: Path, filter_: Document | None) -> int:
     return rows
 
 
-def _row(vectors: BinaryIO, payloads: TextIO, image: HeldImage) -> None:
+def _row(vectors: BinaryIO, payloads: TextIO, image: StoredImage) -> None:
     vectors.write(np.asarray(image["vector"], "<f4").tobytes())
     line = {name: image[name] for name in ("image_id", "point_id", "payload")}
     payloads.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -13,7 +13,7 @@ from cli.follow import display, follow
 from cli.render import account_line, print_json, print_rejections
 from cli.source import resolve_source
 from cli.upload import Upload, local_images
-from pipeline.addresses import is_loopback
+from pipeline.base.addresses import is_loopback
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from cli.failure import CommandError
 from cli.render import make_console, print_json, print_rows
 
 if TYPE_CHECKING:
-    from pipeline.keys import Key, KeyFile
+    from pipeline.base.keys import Key, KeyFile
 
 app = typer.Typer(help="Make, list and revoke the keys of the api.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def create(
     data: Data = None,
 ) -> None:
     """Make a key and print it: this once, since only a hash of it is kept."""
-    from pipeline.keys import ROLES
+    from pipeline.base.keys import ROLES
 
     if role not in ROLES:
         raise CommandError(f"--role is one of {', '.join(ROLES)}")
@@ -69,7 +69,7 @@ def revoke(
 
 def _file(data: Path | None) -> "KeyFile":
     from cli.up import load_settings
-    from pipeline.keys import KeyFile
+    from pipeline.base.keys import KeyFile
 
     return KeyFile(load_settings(data).keys_file)
 

@@ -21,7 +21,7 @@ from cli.ingest import Report, follow_job, ingest_dataset, ingest_upload
 from cli.jobs import list_jobs, list_rejections, only_action, show_job
 from cli.processes import module_command, module_environment
 from cli.render import make_console, print_facets, print_images, print_json
-from pipeline.errors import KindredError
+from pipeline.base.errors import KindredError
 
 LOCAL_URL = "http://127.0.0.1:8000"
 
@@ -226,7 +226,7 @@ def jobs(
     rejections: Annotated[
         bool, typer.Option("--rejections", help="All that was rejected, and why.")
     ] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Watch it to its end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="DecodeWatch it to its end.")] = False,
     url: Url = LOCAL_URL,
     as_json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cli.failure import CommandError
-from pipeline.addresses import is_loopback
+from pipeline.base.addresses import is_loopback
 
 LEFTOVER_SECONDS = 90  # that what a killed `kindred up` left gets for stopping; a worker takes 60
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.account import Account
-from cli.documents import Document, HeldImage, Job, Rejection
+from cli.documents import Document, Job, Rejection, StoredImage
 from cli.failure import printable
 
 PIPE_WIDTH = 200  # characters; a pipe has no width of its own, and ids must not be folded in it
@@ -100,7 +100,7 @@ def _job_cells(job: Job) -> Cells:
 # --- images --------------------------------------------------------------------------------------
 
 
-def print_images(console: Console, images: Sequence[HeldImage]) -> None:
+def print_images(console: Console, images: Sequence[StoredImage]) -> None:
     """Images held, or found: a found one has a score."""
     if not images:
         console.print("no images")
@@ -110,7 +110,7 @@ def print_images(console: Console, images: Sequence[HeldImage]) -> None:
     console.print(_table(columns, rows))
 
 
-def _image_cells(image: HeldImage) -> Cells:
+def _image_cells(image: StoredImage) -> Cells:
     payload = image["payload"]
     cells = {name: _value(payload[name]) for name in _FIELDS if payload.get(name) is not None}
     score = image.get("score")

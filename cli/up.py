@@ -17,8 +17,8 @@ from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
-from pipeline.keys import Keys
-from pipeline.settings import Settings
+from pipeline.base.keys import Keys
+from pipeline.base.settings import Settings
 
 QUIET_SECONDS = 3.0  # of waiting, before we say what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 from PIL.Image import Transpose
 
-from pipeline import images
-from pipeline.images import Unusable
+from pipeline.images import decoding
+from pipeline.images.decoding import Unusable
 from tests import made_bytes as made
 from tests.made_bytes import drawing, encoded
 
@@ -62,15 +62,15 @@ def catalogue() -> tuple[Kind, ...]:
 
 def _refused() -> Iterator[Kind]:
     for reason, files in (
-        (images.EMPTY, {"empty": b""}),
-        (images.NOT_AN_IMAGE, dict(_other_things())),
-        (images.DICOM, {"DICOM": bytes(128) + b"DICM" + SECRET.encode()}),
-        (images.PDF, {"PDF": b"%PDF-1.7\n" + SECRET.encode()}),
-        (images.HEIC, {"HEIC without a picture": made.box(b"ftyp", b"heic", bytes(8))}),
-        (images.TOO_MANY_PIXELS, dict(_bombs_of_pixels())),
-        (images.TOO_LONG, {"PNG 1 by 90,000,000": made.png(1, 90_000_000, bytes(64))}),
-        (images.TOO_MANY_SCANS, {"JPEG of 300 scans": _scans()}),
-        (images.BROKEN, dict(_broken())),
+        (decoding.EMPTY, {"empty": b""}),
+        (decoding.NOT_AN_IMAGE, dict(_other_things())),
+        (decoding.DICOM, {"DICOM": bytes(128) + b"DICM" + SECRET.encode()}),
+        (decoding.PDF, {"PDF": b"%PDF-1.7\n" + SECRET.encode()}),
+        (decoding.HEIC, {"HEIC without a picture": made.box(b"ftyp", b"heic", bytes(8))}),
+        (decoding.TOO_MANY_PIXELS, dict(_bombs_of_pixels())),
+        (decoding.TOO_LONG, {"PNG 1 by 90,000,000": made.png(1, 90_000_000, bytes(64))}),
+        (decoding.TOO_MANY_SCANS, {"JPEG of 300 scans": _scans()}),
+        (decoding.BROKEN, dict(_broken())),
     ):
         for name, data in files.items():
             yield Kind(name, data, reason)
@@ -167,7 +167,7 @@ def _colours() -> Iterator[Kind]:
     image, grey = drawing(), drawing().convert("L")
     for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM"):
         yield _same(kind, image, kind)
-    if "HEIF" in images.FORMATS:  # the extra `heic` is installed
+    if "HEIF" in decoding.FORMATS:  # the extra `heic` is installed
         yield _same("HEIC", image, "HEIF")
     yield _same("GIF", image.quantize(64), "GIF")
     yield _same("progressive JPEG", image, "JPEG", progressive=True)

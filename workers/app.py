@@ -2,9 +2,9 @@
 
 from celery import Celery
 
+from pipeline.base.settings import Settings, celery_configuration
 from pipeline.ledger import Lease
 from pipeline.messages import ASK_TASKS, INGEST_TASK
-from pipeline.settings import Settings, celery_configuration
 from workers.runtime import Runtime
 
 

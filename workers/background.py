@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from celery import Celery
 
-from pipeline.blobs import ask_folder
-from pipeline.errors import LedgerUnavailable
-from pipeline.logs import where
+from pipeline.base.blobs import request_folder
+from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.logs import where
 from workers.app import publish_ask
 from workers.runtime import Runtime
 
@@ -60,5 +60,5 @@ class Reconciler:
         for ask, kind in runtime.ledger.asks.reclaim(runtime.alone):
             publish_ask(self._app, ask, kind)
         for ask in runtime.ledger.asks.expired():
-            runtime.blobs.delete(ask_folder(ask))
+            runtime.blobs.delete(request_folder(ask))
             runtime.ledger.asks.forget(ask)  # not before: who is killed in between would leave them

@@ -14,13 +14,13 @@ import time
 import numpy as np
 from PIL import Image
 
-from pipeline.encoder import Encoder
-from pipeline.errors import LedgerUnavailable
-from pipeline.images import Picture
+from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.logs import where
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture
+from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import Ledger
-from pipeline.logs import where
-from pipeline.settings import Settings
-from pipeline.watch import Watch
 
 logger = logging.getLogger("kindred.health")
 
@@ -90,13 +90,13 @@ class Probe:
         return unit
 
 
-class Guard:
+class Watchdog:
     """Ends the process where only that can help: threads cannot be stopped.
 
     What it held is handed out again, and a picture that was to blame is found, as after any death.
     """
 
-    def __init__(self, watch: Watch, probe: Probe, decode_seconds: float) -> None:
+    def __init__(self, watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
         self._watch, self._probe, self._decode_seconds = watch, probe, decode_seconds
 
     def __call__(self) -> None:

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import archive
-from pipeline.blobs import Blobs
-from pipeline.deletions import Deletions
-from pipeline.errors import Conflict, KindredError
-from pipeline.fields import Fields
+from pipeline.backup import archive
+from pipeline.backup.manifest import BackupManifest
+from pipeline.backup.snapshot import Snapshots
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import Conflict, KindredError
+from pipeline.base.settings import Settings
 from pipeline.ledger import Ledger
-from pipeline.ledger.snapshot import Snapshots
-from pipeline.manifest import Manifest
-from pipeline.settings import Settings
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
 
 
-def restore(folder: Path, settings: Settings) -> Manifest:
+def restore(folder: Path, settings: Settings) -> BackupManifest:
     """Verified before anything is written, and counted afterwards. Raises KindredError."""
     manifest = archive.verify(folder)
     # The worker that opens it builds an index once, of all; here it would be built again and again.
@@ -61,7 +61,7 @@ def _mark(settings: Settings) -> Path:
 
 
 def _restore(
-    folder: Path, settings: Settings, manifest: Manifest, store: Store, snapshots: Snapshots
+    folder: Path, settings: Settings, manifest: BackupManifest, store: Store, snapshots: Snapshots
 ) -> None:
     archive.restore_keys(folder, settings.keys_file)
     images = archive.restore_store(folder, store)

@@ -9,22 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from pipeline.allowed import AllowedSources
-from pipeline.answers import Answers
-from pipeline.blobs import Blobs, ask_folder
-from pipeline.deletions import Deletions
-from pipeline.encoder import Encoder
-from pipeline.errors import KindredError, LedgerUnavailable, SourceUnavailable, Unavailable
-from pipeline.fields import Fields
-from pipeline.ingest import TRIES, Ingest
+from pipeline.base.blobs import Blobs, request_folder
+from pipeline.base.errors import KindredError, LedgerUnavailable, SourceUnavailable, Unavailable
+from pipeline.base.logs import where
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
 from pipeline.ledger.jobs import PLAN
-from pipeline.logs import where
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.ingest import TRIES, Ingest
 from pipeline.messages import Problem, problem
-from pipeline.settings import Settings
-from pipeline.sources import Reader, SourceCache, open_source
+from pipeline.operations.answers import Answers
+from pipeline.retrieval.fields import Fields
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Reader
+from pipeline.sources.registry import SourceCache, open_source
 from pipeline.store import Store, open_store
-from pipeline.watch import Watch
 from workers.health import Probe, end_process
 from workers.memory import keep_freed_memory
 from workers.renewal import Renewals
@@ -83,7 +84,7 @@ class Runtime:
     pool: ThreadPoolExecutor
     answers: Answers
     ingest: Ingest
-    watch: Watch
+    watch: DecodeWatch
     probe: Probe
     publish: Callable[[Lease], None]
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -106,7 +107,7 @@ class Runtime:
         stopping = threading.Event()
         cache = settings.data.absolute() / "datasets"
         fields = Fields(store, settings.index_schema)
-        watch = Watch()
+        watch = DecodeWatch()
         deletions = Deletions(store, blobs, ledger.tombstones, fields)
         allowed = AllowedSources.of(settings.sources)
         return cls(
@@ -146,7 +147,7 @@ class Runtime:
         return WorkerInfo(
             name=self.name,
             ready=self.probe.healthy,
-            lanes=self.encoder.plan.lanes,
+            lanes=self.encoder.sizing.lanes,
             device=str(self.encoder.device),
             dtype=str(self.encoder.dtype).removeprefix("torch."),
             encoder=self.encoder.info,
@@ -164,7 +165,7 @@ class Runtime:
             return
         except Unavailable as error:
             delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
-            self.ledger.jobs.postpone(lease, delay, error.title)
+            self.ledger.jobs.retry_later(lease, delay, error.title)
         except KindredError as error:
             self.ledger.jobs.fail(lease.job, problem(error))
             self.ledger.jobs.release(lease)
@@ -176,7 +177,7 @@ class Runtime:
 
     def hand_out(self) -> None:
         """Publishes what can be worked on now."""
-        for lease in self.ledger.jobs.dispatch(self.encoder.plan.lanes):
+        for lease in self.ledger.jobs.dispatch(self.encoder.sizing.lanes):
             self.publish(lease)
 
     def answer(self, ask: str) -> None:
@@ -199,8 +200,8 @@ class Runtime:
             asks.fail(ask, _BROKEN)
 
     def _answer(self, ask: str) -> None:
-        question = self.blobs.read(f"{ask_folder(ask)}/ask.json")
-        self.blobs.write(f"{ask_folder(ask)}/answer.json", self.answers.answer(question))
+        question = self.blobs.read(f"{request_folder(ask)}/ask.json")
+        self.blobs.write(f"{request_folder(ask)}/answer.json", self.answers.answer(question))
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
@@ -252,5 +253,5 @@ class Runtime:
         jobs.checkpoint(unit.lease, Progress(cursor=0, hand=1))
         reader = self._opened(unit, fresh=True)
         total = len(reader)
-        shard_size = self.encoder.plan.shard_size_for(total)
+        shard_size = self.encoder.sizing.shard_size_for(total)
         jobs.planned(unit.lease, total, shard_size, reader.version)

@@ -7,13 +7,13 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from pipeline import logs
-from pipeline.errors import KindredError
-from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
-from pipeline.sweep import SWEEP_SECONDS, Sweep
+from pipeline.base import logs
+from pipeline.base.errors import KindredError
+from pipeline.base.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
+from pipeline.lifecycle.sweep import SWEEP_SECONDS, Sweep
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
-from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Guard
+from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
@@ -44,13 +44,13 @@ def main() -> int:
 
 def serve(app: Celery, runtime: Runtime) -> None:
     """Runs Celery's worker in this thread; returns after a warm shutdown."""
-    settings, plan = runtime.settings, runtime.encoder.plan
+    settings, plan = runtime.settings, runtime.encoder.sizing
     beat = Repeating(
         "heartbeat",
         settings.heartbeat_seconds,
         lambda: runtime.ledger.workers.beat(runtime.info),
     )
-    guard = Guard(runtime.watch, runtime.probe, settings.decode_seconds)
+    watchdog = Watchdog(runtime.watch, runtime.probe, settings.decode_seconds)
     background = (
         beat,
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
@@ -59,7 +59,7 @@ def serve(app: Celery, runtime: Runtime) -> None:
             "sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings, runtime.answers.deletions)
         ),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
-        Repeating("guard", WATCH_SECONDS, guard),
+        Repeating("watchdog", WATCH_SECONDS, watchdog),
     )
 
     @worker_ready.connect(weak=False)

@@ -6,9 +6,9 @@ from pydantic import BaseModel
 
 from api.access import require
 from api.services import ServicesDep
-from pipeline.keys import Key
-from pipeline.ledger.snapshot import Snapshots
-from pipeline.tar import tar_of
+from pipeline.backup.snapshot import Snapshots
+from pipeline.backup.tar import tar_of
+from pipeline.base.keys import Key
 
 
 class KeysView(BaseModel):
@@ -30,7 +30,7 @@ def ledger(services: ServicesDep) -> StreamingResponse:
 @router.get("/keys")
 def keys(services: ServicesDep) -> KeysView:
     """The file of keys, in which they are hashed."""
-    return KeysView(keys=services.guard.keys.file.read())
+    return KeysView(keys=services.access.keys.file.read())
 
 
 @router.get("/blobs", response_class=StreamingResponse)

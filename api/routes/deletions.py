@@ -10,8 +10,8 @@ from api.asking import JSON, ask_and_wait, preferred_wait
 from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import DeletionView
-from pipeline.errors import NotHeld
-from pipeline.ledger import AskRecord
+from pipeline.base.errors import NotFound
+from pipeline.ledger import RequestRecord
 from pipeline.messages import DeleteAsk, Deletion, LiftAsk, Receipt, ReceiptAsk
 
 router = APIRouter(prefix="/v1/deletions", tags=["deletions"], dependencies=[require("admin")])
@@ -33,7 +33,7 @@ async def delete(
     await run_in_threadpool(services.submit, ask, identifier)
     response.headers["Location"] = f"/v1/deletions/{identifier}"
     wait = preferred_wait(request)
-    record = await services.waiting.settled(identifier, wait)
+    record = await services.waiting.finished(identifier, wait)
     if record.final and wait:
         response.status_code = 200
     view = await _view(services, identifier, record)
@@ -45,8 +45,8 @@ async def delete(
 async def one(deletion: str, request: Request, services: ServicesDep) -> DeletionView:
     """The receipt: what has gone, also rows that a running job brought afterwards."""
     try:
-        record = await services.waiting.settled(deletion, preferred_wait(request))
-    except NotHeld:  # receipts are kept for longer than the record of who asked
+        record = await services.waiting.finished(deletion, preferred_wait(request))
+    except NotFound:  # receipts are kept for longer than the record of who asked
         record = None
     return await _view(services, deletion, record)
 
@@ -58,7 +58,7 @@ async def lift(deletion: str, services: ServicesDep) -> Response:
     return Response(body, media_type=JSON)
 
 
-async def _view(services: Services, identifier: str, record: AskRecord | None) -> DeletionView:
+async def _view(services: Services, identifier: str, record: RequestRecord | None) -> DeletionView:
     if record is not None and record.state != "succeeded":
         return DeletionView(id=identifier, state=record.state, error=record.error)
     body = await ask_and_wait(services, ReceiptAsk(id=identifier))

@@ -5,8 +5,8 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from api.services import Services, ServicesDep
-from pipeline.errors import Unavailable
-from pipeline.settings import INGEST_QUEUE, SEARCH_QUEUE
+from pipeline.base.errors import Unavailable
+from pipeline.base.settings import INGEST_QUEUE, SEARCH_QUEUE
 
 router = APIRouter(tags=["health"])
 

@@ -14,10 +14,9 @@ from api.asking import parse, passed_on
 from api.audit import EntryDep
 from api.services import Services, ServicesDep, new_id
 from api.views import JobView
-from pipeline.blobs import manifest_of, preview_name, upload_folder
-from pipeline.errors import BlobsUnavailable, InvalidQuery, NotHeld
-from pipeline.filters import Filter
-from pipeline.identity import point_id, sha256
+from pipeline.base.blobs import manifest_of, preview_name, upload_folder
+from pipeline.base.errors import BlobsUnavailable, InvalidQuery, NotFound
+from pipeline.base.identity import point_id, sha256
 from pipeline.messages import (
     MAX_ID,
     MAX_LIMIT,
@@ -27,15 +26,16 @@ from pipeline.messages import (
     Deletion,
     FacetsAnswer,
     FacetsAsk,
-    HeldImage,
     ImageAsk,
     ImagesAnswer,
     ImagesAsk,
-    Manifest,
     Receipt,
+    StoredImage,
     UploadedFile,
+    UploadManifest,
     UploadSource,
 )
+from pipeline.messages.filters import Filter
 
 router = APIRouter(prefix="/v1", tags=["images"], dependencies=[require("search")])
 
@@ -114,7 +114,7 @@ async def preview(
     """A JPEG of the whole picture, made smaller."""
     if not request.scope["raw_path"].endswith(b"/preview"):
         if len(image_id) > MAX_ID - len("/preview"):
-            raise NotHeld("This image is not held.")
+            raise NotFound("This image is not held.")
         # An id that ends so, written with %2F.
         return await one(f"{image_id}/preview", services, entry)
     return await run_in_threadpool(_preview, image_id, request, services)
@@ -124,7 +124,7 @@ def _preview(image_id: str, request: Request, services: Services) -> Response:
     try:
         data = services.blobs.read(preview_name(point_id(image_id)))
     except FileNotFoundError:
-        raise NotHeld("There is no preview of this image.") from None
+        raise NotFound("There is no preview of this image.") from None
     tag = f'"{sha256(data)[:32]}"'
     headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
     if tag in request.headers.get("If-None-Match", ""):
@@ -132,7 +132,7 @@ def _preview(image_id: str, request: Request, services: Services) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/images/{image_id:any}", response_model=HeldImage)
+@router.get("/images/{image_id:any}", response_model=StoredImage)
 async def one(image_id: ImageIdPath, services: ServicesDep, entry: EntryDep) -> Response:
     return await passed_on(services, ImageAsk(image_id=image_id), entry)
 
@@ -171,7 +171,7 @@ def _keep_all(
         _keep(services, f"{upload}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
     )
-    services.blobs.write(manifest_of(upload), Manifest(files=kept).model_dump_json().encode())
+    services.blobs.write(manifest_of(upload), UploadManifest(files=kept).model_dump_json().encode())
     return manifest_of(upload)
 
 

@@ -69,7 +69,7 @@ async def events(
 ) -> AsyncIterable[ServerSentEvent]:
     """The job whenever it has changed, until it is final, or the caller's key is revoked."""
     sent: JobView | None = None
-    while await run_in_threadpool(services.guard.still_admits, request):
+    while await run_in_threadpool(services.access.still_admits, request):
         record = await run_in_threadpool(services.ledger.jobs.get, job)
         view = JobView.of(record)
         if view != sent:
@@ -83,27 +83,27 @@ async def events(
 @router.post("/{job}/cancel")
 def cancel(job: str, services: ServicesDep) -> JobView:
     """Takes hold between batches; what is embedded stays."""
-    return _steer(job, "cancel", services)
+    return _transition(job, "cancel", services)
 
 
 @router.post("/{job}/pause")
 def pause(job: str, services: ServicesDep) -> JobView:
     """Takes hold between batches."""
-    return _steer(job, "pause", services)
+    return _transition(job, "pause", services)
 
 
 @router.post("/{job}/resume")
 def resume(job: str, services: ServicesDep) -> JobView:
-    return _steer(job, "resume", services)
+    return _transition(job, "resume", services)
 
 
 @router.post("/{job}/retry")
 def retry(job: str, services: ServicesDep) -> JobView:
     """Runs an ended job again; what it holds already is recognised, only the rest is embedded."""
-    return _steer(job, "retry", services)
+    return _transition(job, "retry", services)
 
 
-def _steer(job: str, action: Action, services: ServicesDep) -> JobView:
-    record = services.ledger.jobs.steer(job, action)
+def _transition(job: str, action: Action, services: ServicesDep) -> JobView:
+    record = services.ledger.jobs.transition(job, action)
     services.hand_out()
     return JobView.of(record)

@@ -14,10 +14,10 @@ from api.asking import JSON, answer, documented, parse, preferred_wait
 from api.audit import Entry, EntryDep, images_in
 from api.services import Services, ServicesDep, new_id
 from api.views import SearchView
-from pipeline.blobs import ask_folder
-from pipeline.errors import BadRequest, InvalidQuery
-from pipeline.images import Unusable, inspect
-from pipeline.ledger import AskRecord
+from pipeline.base.blobs import request_folder
+from pipeline.base.errors import BadRequest, InvalidQuery
+from pipeline.images.decoding import Unusable, inspect
+from pipeline.ledger import RequestRecord
 from pipeline.messages import (
     MAX_BATCH,
     MAX_PICTURES,
@@ -91,7 +91,7 @@ async def batch(
         try:
             query.check_target(pictures=0)
         except InvalidQuery as error:
-            raise InvalidQuery(str(error), ("searches", number, *error.place)) from None
+            raise InvalidQuery(str(error), ("searches", number, *error.path)) from None
     ask = BatchAsk(searches=body.searches)
     entry.images = [image_id for query in body.searches for image_id in query.named]
     return await _accept(ask, new_id(), request, services, entry)
@@ -102,7 +102,7 @@ async def one(
     identifier: str, request: Request, services: ServicesDep, entry: EntryDep
 ) -> Response:
     """The search as it stands; with `Prefer: wait=N`, as soon as it is settled."""
-    record = await services.waiting.settled(identifier, preferred_wait(request))
+    record = await services.waiting.finished(identifier, preferred_wait(request))
     return await run_in_threadpool(_settled, services, record, entry)
 
 
@@ -111,7 +111,7 @@ async def _accept(
 ) -> Response:
     await run_in_threadpool(services.submit, ask, identifier)
     wait = preferred_wait(request)
-    record = await services.waiting.settled(identifier, wait)
+    record = await services.waiting.finished(identifier, wait)
     response = await run_in_threadpool(_settled, services, record, entry)
     response.headers["Location"] = f"/v1/searches/{identifier}"
     if record.final and wait:
@@ -164,12 +164,12 @@ def _keep(
         found = inspect(data, services.settings.max_pixels)
         if isinstance(found, Unusable):
             raise InvalidQuery(found.reason, ("image",))
-        blobs.append(f"{ask_folder(identifier)}/image-{number}")
+        blobs.append(f"{request_folder(identifier)}/image-{number}")
         services.blobs.write(blobs[-1], data)
     return SearchAsk(query=query, images=tuple(blobs))
 
 
-def _settled(services: Services, record: AskRecord, entry: Entry) -> Response:
+def _settled(services: Services, record: RequestRecord, entry: Entry) -> Response:
     """The search as it stands, with what the worker wrote."""
     entry.search = record.id
     view = SearchView(id=record.id, state=record.state, error=record.error)

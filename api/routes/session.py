@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from api.access import COOKIE, require
 from api.audit import EntryDep
 from api.services import ServicesDep
-from pipeline.keys import Role
+from pipeline.base.keys import Role
 from pipeline.ledger.sessions import SESSION_SECONDS
 from pipeline.messages import Message
 
@@ -29,8 +29,8 @@ class SessionView(BaseModel):
 def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryDep) -> Response:
     """Sets a cookie for twelve hours, or until the key is revoked."""
     response = Response(status_code=204)
-    if services.guard.keys.needed:
-        entry.caller, token = services.guard.sign_in(request, body.key)
+    if services.access.keys.needed:
+        entry.caller, token = services.access.sign_in(request, body.key)
         response.set_cookie(
             COOKIE,
             token,
@@ -44,7 +44,7 @@ def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryD
 
 @router.delete("", status_code=204)
 def sign_out(request: Request, services: ServicesDep) -> Response:
-    services.guard.sign_out(request)
+    services.access.sign_out(request)
     response = Response(status_code=204)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
@@ -53,4 +53,4 @@ def sign_out(request: Request, services: ServicesDep) -> Response:
 @router.get("", dependencies=[require("search")])
 def who(request: Request, services: ServicesDep) -> SessionView:
     caller = request.state.caller
-    return SessionView(role=caller.role, name=caller.name, keys=services.guard.keys.needed)
+    return SessionView(role=caller.role, name=caller.name, keys=services.access.keys.needed)

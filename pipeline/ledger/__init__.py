@@ -3,7 +3,7 @@
 Beside it, since all processes of the api share them: who has signed in, and who calls how often.
 """
 
-from pipeline.ledger.asks import AskLedger, AskRecord
+from pipeline.ledger.asks import RequestLedger, RequestRecord
 from pipeline.ledger.jobs import JobLedger, JobRecord, JobState, Lease, Progress, Unit
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.sessions import CallLedger, SessionLedger
@@ -11,8 +11,6 @@ from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger
 
 __all__ = [
-    "AskLedger",
-    "AskRecord",
     "CallLedger",
     "JobLedger",
     "JobRecord",
@@ -20,6 +18,8 @@ __all__ = [
     "Lease",
     "Ledger",
     "Progress",
+    "RequestLedger",
+    "RequestRecord",
     "SessionLedger",
     "Tombstones",
     "Unit",

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import NotHeld
+from pipeline.base.errors import NotFound
 from pipeline.ledger.script import Script, reachable
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import Problem
 
-AskState = Literal["queued", "running", "succeeded", "failed"]
+RequestState = Literal["queued", "running", "succeeded", "failed"]
 
 # Until a queued ask is published again, in case its message was lost. A second message is harmless.
 LOOK_AGAIN = 10.0
@@ -28,10 +28,10 @@ _POISON = Problem(
 
 
 @dataclass(frozen=True)
-class AskRecord:
+class RequestRecord:
     id: str
     kind: str
-    state: AskState
+    state: RequestState
     error: Problem | None
 
     @property
@@ -39,7 +39,7 @@ class AskRecord:
         return self.state in ("succeeded", "failed")
 
 
-class AskLedger:
+class RequestLedger:
     """`ttl`: seconds until an ask that nobody answers fails; `keep`: until it is forgotten."""
 
     def __init__(
@@ -91,10 +91,10 @@ class AskLedger:
         """Its blobs have gone."""
         self._script("forget_ask", ask)
 
-    def get(self, ask: str) -> AskRecord:
+    def get(self, ask: str) -> RequestRecord:
         with reachable():
             fields: dict[str, str] = self._script.redis.hgetall(f"kindred:ask:{ask}")
         if not fields:
-            raise NotHeld(f"There is no search {ask}, or its results have expired.")
+            raise NotFound(f"There is no search {ask}, or its results have expired.")
         error = Problem.model_validate_json(fields["error"]) if "error" in fields else None
-        return AskRecord(ask, fields["kind"], fields["state"], error)  # type: ignore[arg-type]
+        return RequestRecord(ask, fields["kind"], fields["state"], error)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from pipeline.errors import Conflict, NotHeld
+from pipeline.base.errors import Conflict, NotFound
 from pipeline.ledger.script import Script, reachable
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import Problem, Rejection, Source
@@ -152,9 +152,9 @@ class JobLedger:
         """Gives a unit back. `crashed`: the rows in hand are blamed, as if the worker had died."""
         self._script("release", *_args(lease), int(crashed))
 
-    def postpone(self, lease: Lease, delay: float, notice: str) -> None:
+    def retry_later(self, lease: Lease, delay: float, notice: str) -> None:
         """Gives a unit back because a service is away; it is sent again after `delay` seconds."""
-        self._script("postpone", *_args(lease), delay, notice)
+        self._script("retry_later", *_args(lease), delay, notice)
 
     def fail(self, job: str, problem: Problem) -> None:
         self._script("fail_job", job, problem.model_dump_json())
@@ -163,9 +163,9 @@ class JobLedger:
         """Takes back the leases of the dead. `alone` names a worker that must be the only one."""
         return int(self._script("reclaim", self._workers.alive_for, alone))
 
-    def steer(self, job: str, action: Action) -> JobRecord:
-        """Raises NotHeld for an unknown job and Conflict where its state does not allow that."""
-        state = self._script("steer", _checked(job), action)
+    def transition(self, job: str, action: Action) -> JobRecord:
+        """Raises NotFound for an unknown job and Conflict where its state does not allow that."""
+        state = self._script("transition", _checked(job), action)
         if state is None:
             raise _unknown(job)
         if state.startswith("!"):
@@ -211,8 +211,8 @@ def _checked(job: str) -> str:
     return job
 
 
-def _unknown(job: str) -> NotHeld:
-    return NotHeld(f"There is no job {job}.")
+def _unknown(job: str) -> NotFound:
+    return NotFound(f"There is no job {job}.")
 
 
 def _unit(lease: Lease, found: list[str]) -> Unit:

@@ -265,7 +265,7 @@ function commands.release(job, unit, token, crashed)
 end
 
 -- A service was away: nobody's fault, try again in `delay` seconds.
-function commands.postpone(job, unit, token, delay, notice)
+function commands.retry_later(job, unit, token, delay, notice)
   if not holds(job, unit, token) then return 0 end
   if FINAL[get(job_key(job), 'state')] then
     put_back(job, unit)
@@ -318,7 +318,7 @@ function commands.replan(job, unit, token)
 end
 
 -- Returns the new state, or nothing when the job is unknown, or '!STATE' when it cannot be done.
-function commands.steer(job, action)
+function commands.transition(job, action)
   local key = job_key(job)
   local state = get(key, 'state')
   if not state then return nil end
@@ -475,10 +475,10 @@ function commands.forget_ask(ask) redis.call('ZREM', 'kindred:asks:expiry', ask)
 
 -- Deletions ------------------------------------------------------------------------------------
 
-function commands.bury(...) redis.call('SADD', 'kindred:tombstones', ...) end
-function commands.lift(...) redis.call('SREM', 'kindred:tombstones', ...) end
+function commands.add_tombstones(...) redis.call('SADD', 'kindred:tombstones', ...) end
+function commands.remove_tombstones(...) redis.call('SREM', 'kindred:tombstones', ...) end
 
-function commands.buried(...)
+function commands.contains_tombstones(...)
   local found = {}
   for _, mark in ipairs({ ... }) do
     if redis.call('SISMEMBER', 'kindred:tombstones', mark) == 1 then found[#found + 1] = mark end

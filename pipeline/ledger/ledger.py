@@ -1,12 +1,12 @@
 """The whole ledger, over one connection pool."""
 
-from pipeline.ledger.asks import AskLedger
+from pipeline.base.settings import Settings
+from pipeline.ledger.asks import RequestLedger
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.script import Script, reachable
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerLedger
-from pipeline.settings import Settings
 
 
 class Ledger:
@@ -20,7 +20,7 @@ class Ledger:
         self.workers = WorkerLedger(self._script, settings.heartbeat_seconds)
         self.jobs = JobLedger(self._script, self.workers, settings.lease_seconds)
         self.tombstones = Tombstones(self._script)
-        self.asks = AskLedger(
+        self.asks = RequestLedger(
             self._script,
             self.workers,
             ttl=settings.search_ttl,

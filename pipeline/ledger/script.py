@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline.errors import LedgerUnavailable
+from pipeline.base.errors import LedgerUnavailable
 
 # Redis answers in well under a millisecond. A caller must learn soon that it is away, but a server
 # that is only busy rewriting its append-only file must not look dead.

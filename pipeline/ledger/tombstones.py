@@ -17,19 +17,19 @@ class Tombstones:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def bury(self, marks: Sequence[str]) -> None:
+    def add(self, marks: Sequence[str]) -> None:
         for start in range(0, len(marks), _CALL):
-            self._script("bury", *marks[start : start + _CALL])
+            self._script("add_tombstones", *marks[start : start + _CALL])
 
-    def lift(self, marks: Sequence[str]) -> None:
+    def remove(self, marks: Sequence[str]) -> None:
         for start in range(0, len(marks), _CALL):
-            self._script("lift", *marks[start : start + _CALL])
+            self._script("remove_tombstones", *marks[start : start + _CALL])
 
-    def buried(self, marks: Sequence[str]) -> set[str]:
+    def contains(self, marks: Sequence[str]) -> set[str]:
         """Those of the marks that have a tombstone."""
         found: set[str] = set()
         for start in range(0, len(marks), _CALL):
-            found.update(self._script("buried", *marks[start : start + _CALL]))
+            found.update(self._script("contains_tombstones", *marks[start : start + _CALL]))
         return found
 
     def watch(self, deletion: str) -> None:

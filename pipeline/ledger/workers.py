@@ -4,7 +4,7 @@ import contextlib
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import LedgerUnavailable
+from pipeline.base.errors import LedgerUnavailable
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 

@@ -11,11 +11,11 @@ from pipeline.messages.answers import (
     Facets,
     FacetsAnswer,
     FacetValue,
-    HeldImage,
     Hit,
     ImagesAnswer,
     Receipt,
     SearchAnswer,
+    StoredImage,
     ValueRange,
     preview_path,
 )
@@ -37,16 +37,17 @@ from pipeline.messages.asks import (
 )
 from pipeline.messages.base import (
     MAX_ID,
+    RESERVED,
     Message,
     Payload,
 )
 from pipeline.messages.jobs import (
     INGEST_TASK,
     DatasetSource,
-    Manifest,
     Rejection,
     Source,
     UploadedFile,
+    UploadManifest,
     UploadSource,
 )
 from pipeline.messages.problems import (
@@ -65,6 +66,7 @@ __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
     "MAX_PICTURES",
+    "RESERVED",
     "Ask",
     "BatchAnswer",
     "BatchAsk",
@@ -78,13 +80,11 @@ __all__ = [
     "Facets",
     "FacetsAnswer",
     "FacetsAsk",
-    "HeldImage",
     "Hit",
     "ImageAsk",
     "ImagesAnswer",
     "ImagesAsk",
     "LiftAsk",
-    "Manifest",
     "Message",
     "Payload",
     "Problem",
@@ -95,6 +95,8 @@ __all__ = [
     "SearchAsk",
     "SearchQuery",
     "Source",
+    "StoredImage",
+    "UploadManifest",
     "UploadSource",
     "UploadedFile",
     "ValueRange",

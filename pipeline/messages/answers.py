@@ -47,14 +47,14 @@ class BatchAnswer(Message):
     results: tuple[tuple[Hit, ...], ...]
 
 
-class HeldImage(_Shown):
+class StoredImage(_Shown):
     """`vector` has length 1, and is there when it was asked for."""
 
     vector: tuple[float, ...] | None = Field(None, exclude_if=_is_none)
 
 
 class ImagesAnswer(Message):
-    images: tuple[HeldImage, ...]
+    images: tuple[StoredImage, ...]
     cursor: str | None = None
 
 

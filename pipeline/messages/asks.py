@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.filters import Filter
 from pipeline.messages.base import FieldName, ImageId, Message
+from pipeline.messages.filters import Filter
 from pipeline.messages.queries import MAX_IDS, MAX_LIMIT, SearchQuery
 
 MAX_BATCH = 100

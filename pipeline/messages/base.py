@@ -8,6 +8,8 @@ Payload = dict[str, Any]
 
 MAX_ID = 1000  # characters
 
+RESERVED = "source"  # the payload's own nested object; a column of that name is kept as source_
+
 ImageId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 FieldName = Annotated[str, Field(min_length=1, max_length=1000)]
 

@@ -41,7 +41,7 @@ class UploadedFile(Message):
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Manifest(Message):
+class UploadManifest(Message):
     files: tuple[UploadedFile, ...]
 
 

@@ -1,6 +1,6 @@
 """Errors as they travel and are kept (RFC 9457)."""
 
-from pipeline.errors import InvalidQuery, KindredError
+from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.messages.base import Message
 
 
@@ -15,6 +15,6 @@ class Problem(Message):
 
 def problem(error: KindredError) -> Problem:
     """An error as it is kept and shown."""
-    place = ".".join(map(str, error.place)) if isinstance(error, InvalidQuery) else ""
+    place = ".".join(map(str, error.path)) if isinstance(error, InvalidQuery) else ""
     detail = f"{place}: {error}" if place else str(error)
     return Problem(type=error.slug, title=error.title, status=error.status, detail=detail)

@@ -6,9 +6,9 @@ from typing import Literal, LiteralString
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.errors import InvalidQuery
-from pipeline.filters import Filter
+from pipeline.base.errors import InvalidQuery
 from pipeline.messages.base import FieldName, ImageId, Message
+from pipeline.messages.filters import Filter
 
 MAX_LIMIT = 1000
 MAX_IDS = 10_000

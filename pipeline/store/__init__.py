@@ -1,7 +1,7 @@
-"""The vector store: one interface, two homes, chosen by whether a Qdrant server is named."""
+"""The vector store: one interface, two backends, chosen by whether a Qdrant server is named."""
 
+from pipeline.base.settings import Settings
 from pipeline.messages import EncoderInfo
-from pipeline.settings import Settings
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Store, Vectors
 from pipeline.store.common import fingerprint
 

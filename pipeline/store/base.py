@@ -1,6 +1,6 @@
 """The store's interface: vectors with payloads, by point id. One collection, read by its alias.
 
-Both homes (`edge.py` in the process, `server.py` over the network) pass one conformance suite,
+Both backends (`edge.py` in the process, `server.py` over the network) pass one conformance suite,
 `tests/unit/test_store.py`.
 """
 
@@ -12,8 +12,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.filters import Filter
 from pipeline.messages import EncoderInfo, Payload
+from pipeline.messages.filters import Filter
 
 Vectors = NDArray[np.float32]
 

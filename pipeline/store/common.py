@@ -1,4 +1,4 @@
-"""What both homes of the store share: names, and the checks that make their answers alike."""
+"""What both backends of the store share: names, and the checks that make their answers alike."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.errors import EncoderMismatch, InvalidQuery, KindredError
+from pipeline.base.errors import EncoderMismatch, InvalidQuery, KindredError
 from pipeline.messages import EncoderInfo
 from pipeline.store.base import Examples, Points, Query, Vectors
 

@@ -16,9 +16,9 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
-from pipeline.errors import InvalidQuery, KindredError, StoreUnavailable
-from pipeline.filters import Filter, json_path
+from pipeline.base.errors import InvalidQuery, KindredError, StoreUnavailable
 from pipeline.messages import EncoderInfo, Payload
+from pipeline.messages.filters import Filter, json_path
 from pipeline.store import common, edge_folder
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 from pipeline.store.edge_current import Current
@@ -76,7 +76,7 @@ class EdgeStore:
             raise StoreUnavailable(f"the store in {folder} cannot be opened") from error
         self._current = Current(shard)
         self._indexer = Indexer(place, path, self._current, index_from)
-        self._indexer.look()
+        self._indexer.maybe_build()
 
     @property
     def encoder(self) -> EncoderInfo:
@@ -92,7 +92,7 @@ class EdgeStore:
             )
             operation = edge.UpdateOperation.upsert_points([edge.Point(*row) for row in rows])
             self._update(operation, points.ids[part])
-        self._indexer.look()
+        self._indexer.maybe_build()
 
     def set_payloads(self, payloads: Mapping[UUID, Payload]) -> None:
         for point, payload in payloads.items():
@@ -183,9 +183,9 @@ class EdgeStore:
         with self._writing() as shard:
             shard.flush()
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Returns when no index is being built."""
-        self._indexer.settle()
+        self._indexer.wait_until_idle()
 
     def close(self) -> None:
         """A second call does nothing; any other call after it raises StoreUnavailable."""

@@ -55,7 +55,7 @@ class Current:
                 self._changed.update(ids)
             yield self._open.shard
 
-    def watch(self) -> None:
+    def record_changes(self) -> None:
         """From here on changes are remembered. To be called in a block of `writing`."""
         self._changed = set()
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import qdrant_edge as edge
 
-from pipeline import filters
-from pipeline.filters import Filter
+from pipeline.messages import filters
+from pipeline.messages.filters import Filter
 
 
 def to_edge(wanted: Filter) -> edge.Filter:

@@ -24,9 +24,9 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from pipeline.errors import KindredError, StoreLocked, StoreUnavailable
-from pipeline.filters import json_path
+from pipeline.base.errors import KindredError, StoreLocked, StoreUnavailable
 from pipeline.messages import EncoderInfo
+from pipeline.messages.filters import json_path
 from pipeline.store import common
 
 # What must be free on the disk for a write. The engine writes through mapped files, so a disk that
@@ -67,7 +67,9 @@ class Folder:
         shard = load(path)
         if aliased != path.name:
             self.switch(path)
-        for name in self._held() - {path.name}:  # a build that was cut off, or what it replaced
+        for name in self._generations() - {
+            path.name
+        }:  # a build that was cut off, or what it replaced
             remove(self.path / name)
         return path, shard
 
@@ -77,11 +79,13 @@ class Folder:
 
     def following(self) -> Path:
         """Where the next generation is to be made."""
-        numbers = [int(match[1] or 0) for name in self._held() if (match := self._generation(name))]
+        numbers = [
+            int(match[1] or 0) for name in self._generations() if (match := self._generation(name))
+        ]
         return self.path / f"{self._name}.{max(numbers, default=0) + 1}"
 
     def _current(self, aliased: str | None) -> str:
-        held = self._held()
+        held = self._generations()
         if aliased in held:
             return aliased
         if len(held) > 1:
@@ -91,7 +95,7 @@ class Folder:
             )
         return next(iter(held), self._name)
 
-    def _held(self) -> set[str]:
+    def _generations(self) -> set[str]:
         """The folders of all our generations, whole or not."""
         return {entry.name for entry in self.path.iterdir() if self._generation(entry.name)}
 

@@ -1,7 +1,7 @@
 """Indexes for many points, built aside, so that no search waits for one.
 
     copy        the shard's folder, while writers wait and searches go on
-    build       in a process of its own (`indexing.py`); points that change meanwhile are remembered
+    build       in a process of its own (`edge_build.py`); points that change are remembered
     catch up    those points are taken over from the shard that is read, while all go on
     switch      the rest of them, while writers wait; then the alias, and the shard in memory
     let go      of the old shard, in pieces, since each call keeps all others waiting
@@ -24,9 +24,9 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from pipeline.errors import StoreUnavailable
-from pipeline.logs import where
-from pipeline.store import edge_folder, indexing
+from pipeline.base.errors import StoreUnavailable
+from pipeline.base.logs import where
+from pipeline.store import edge_build, edge_folder
 from pipeline.store.edge_current import Current
 from pipeline.store.edge_folder import Folder
 
@@ -71,7 +71,7 @@ class Indexer:
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
-    def look(self) -> None:
+    def maybe_build(self) -> None:
         """Starts a thread that builds, if one is due. Takes microseconds."""
         if self._thread is not None or not self._due():
             return
@@ -81,7 +81,7 @@ class Indexer:
                 self._thread = threading.Thread(target=self._run, name="index", daemon=True)
                 self._thread.start()
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Returns when no index is being built."""
         self._idle.wait()
 
@@ -142,7 +142,7 @@ class Indexer:
             edge_folder.remove(path)
             raise
         left, self._path = self._path, path
-        self._let_go(old)
+        self._dispose(old)
         edge_folder.remove(left)
         seconds = round(time.monotonic() - started)
         points = shard.info().indexed_vectors_count
@@ -158,7 +158,7 @@ class Indexer:
         """No links: the engine writes into its files where they are."""
         with self._current.writing() as shard:
             shard.flush()
-            self._current.watch()
+            self._current.record_changes()
             shutil.copytree(self._path, path, copy_function=self._copy_file)
 
     def _copy_file(self, source: str, target: str) -> None:
@@ -168,7 +168,7 @@ class Indexer:
     def _optimize(self, path: Path) -> None:
         """-P: or Python would look for modules in the folder of the script."""
         numbers = (os.getpid(), self._folder.encoder.dimensions, self._from // 2)
-        command = [sys.executable, "-P", indexing.__file__, str(path), *map(str, numbers)]
+        command = [sys.executable, "-P", edge_build.__file__, str(path), *map(str, numbers)]
         with self._lock:
             self._go_on()
             self._child = subprocess.Popen(
@@ -196,7 +196,7 @@ class Indexer:
     def _catch_up(self, shard: edge.EdgeShard) -> None:
         changed = self._current.changes()
         while changed:
-            self._take_over(changed, shard)
+            self._apply_changes(changed, shard)
             if len(changed) < _FEW:
                 return
             changed = self._current.changes()
@@ -204,12 +204,12 @@ class Indexer:
     def _switch(self, path: Path, shard: edge.EdgeShard) -> edge.EdgeShard:
         """The shard that is read no more."""
         with self._current.writing():
-            self._take_over(self._current.changes_while_writing(), shard)
+            self._apply_changes(self._current.changes_while_writing(), shard)
             shard.flush()
             self._folder.switch(path)
             return self._current.exchange(shard)
 
-    def _let_go(self, shard: edge.EdgeShard) -> None:
+    def _dispose(self, shard: edge.EdgeShard) -> None:
         """Closes what nobody reads. The payload indexes of points without an index lie in memory,
         and to free those of a million at once would keep all others waiting for seconds."""
         with suppress(Exception):  # as on a full disk; what is left is freed with the rest
@@ -218,7 +218,7 @@ class Indexer:
                 shard.update(edge.UpdateOperation.delete_field_index(field))
         shard.close()
 
-    def _take_over(self, changed: Sequence[UUID], shard: edge.EdgeShard) -> None:
+    def _apply_changes(self, changed: Sequence[UUID], shard: edge.EdgeShard) -> None:
         """These points as they are read now: changed, new, or gone."""
         for start in range(0, len(changed), _BATCH):
             self._go_on()

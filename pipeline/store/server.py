@@ -15,9 +15,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from pipeline.errors import Conflict, InvalidQuery, StoreUnavailable
-from pipeline.filters import Filter, json_path
+from pipeline.base.errors import Conflict, InvalidQuery, StoreUnavailable
 from pipeline.messages import EncoderInfo, Payload
+from pipeline.messages.filters import Filter, json_path
 from pipeline.store import common
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 

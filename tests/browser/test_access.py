@@ -7,8 +7,8 @@ import pytest
 from celery import Celery
 from playwright.sync_api import Page, expect
 
-from pipeline.keys import KeyFile, Role
-from pipeline.settings import SEARCH_QUEUE, Settings, celery_configuration
+from pipeline.base.keys import KeyFile, Role
+from pipeline.base.settings import SEARCH_QUEUE, Settings, celery_configuration
 from tests.browser.conftest import Visit, shown
 from tests.system import System
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from pipeline.blobs import preview_name
-from pipeline.identity import point_id
+from pipeline.base.blobs import preview_name
+from pipeline.base.identity import point_id
 from tests.chaos.rig import FINAL, Rig
 
 

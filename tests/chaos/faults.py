@@ -9,8 +9,8 @@ from random import Random
 
 from celery import Celery
 
+from pipeline.base.settings import Settings, celery_configuration
 from pipeline.messages import ASK_TASKS, INGEST_TASK
-from pipeline.settings import Settings, celery_configuration
 from tests.chaos.rig import Rig
 from tests.chaos.worker import ENCODER_BROKEN, STORE_AWAY
 from tests.system import kill, until

@@ -99,14 +99,14 @@ def run(environment: Mapping[str, str], log: str) -> None:
 
 
 def _break(switches: Path) -> None:
-    import pipeline.ingest
-    import pipeline.origins
+    import pipeline.lifecycle.ingest
+    import pipeline.retrieval.targets
     import pipeline.store.edge_folder as edge_folder
-    from pipeline.encoder import Encoder
+    from pipeline.encoding.encoder import Encoder
 
     _tiny_visibility()
     _probe_often()
-    for module in (pipeline.ingest, pipeline.origins):
+    for module in (pipeline.lifecycle.ingest, pipeline.retrieval.targets):
         module.decode = _poisoned(module.decode)  # type: ignore[attr-defined]
     Encoder._embed = _hungry(Encoder._embed, switches / ENCODER_BROKEN)  # type: ignore[method-assign]
     loaded = edge_folder.load

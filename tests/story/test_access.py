@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cli.processes import module_command
-from pipeline.keys import KeyFile
+from pipeline.base.keys import KeyFile
 from tests.system import System, end
 
 LIMIT = 600  # calls a minute of a key

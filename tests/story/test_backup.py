@@ -12,11 +12,11 @@ import pytest
 
 import workers.restore
 from cli.backup import _renew_tombstones
-from pipeline import archive
-from pipeline.errors import Conflict
-from pipeline.ledger.snapshot import Snapshots
-from pipeline.manifest import LEDGER, MANIFEST, file_sha256
-from pipeline.settings import Settings
+from pipeline.backup import archive
+from pipeline.backup.manifest import LEDGER, MANIFEST, file_sha256
+from pipeline.backup.snapshot import Snapshots
+from pipeline.base.errors import Conflict
+from pipeline.base.settings import Settings
 from tests.story.test_parity import kindred, run
 from tests.system import System, until
 from workers.restore import refuse_half_a_restore

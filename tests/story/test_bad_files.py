@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import images
-from pipeline.identity import row_key, sha256
-from pipeline.images import Picture, Unusable, decode
-from pipeline.sources import BAD_ID
+from pipeline.base.identity import row_key, sha256
+from pipeline.images import decoding
+from pipeline.images.decoding import Picture, Unusable, decode
+from pipeline.sources.base import BAD_ID
 from tests.bad_files import SECRET, Kind, catalogue
 from tests.system import JobView, System
 
@@ -268,7 +268,7 @@ def ingested(
     cells: list[Any] = [{"bytes": k.data, "path": NAMES[3]} for k in in_order]
     cells += [{"bytes": None, "path": path} for path in (str(outside), "/dev/zero", "../x", None)]
     cells += [None, {"bytes": None, "path": "beside.png"}]
-    nothing = Kind("no file", b"", images.EMPTY)
+    nothing = Kind("no file", b"", decoding.EMPTY)
     kinds = [*in_order, *[nothing] * 5, good]
     ids = [_id(n) for n in range(len(kinds))]
     sent = [Sent(k, _key(folder, n, ids[n]), fate(k)) for n, k in enumerate(kinds)]

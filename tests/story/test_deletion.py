@@ -12,8 +12,8 @@ from PIL import Image
 
 from cli.client import Client
 from cli.deletions import confirm, make_deletion
-from pipeline.identity import point_id
-from pipeline.ingest import DELETED
+from pipeline.base.identity import point_id
+from pipeline.lifecycle.ingest import DELETED
 from tests.story.test_parity import run
 from tests.system import System, kill, until
 

@@ -188,7 +188,7 @@ def test_a_query_that_makes_no_sense_names_the_place(
     answer = system.http.post("/v1/searches", json={"image_id": "B0", **query})
 
     assert answer.status_code == 422
-    assert place in [error["place"] for error in answer.json()["errors"]]
+    assert place in [error["path"] for error in answer.json()["errors"]]
 
 
 @pytest.mark.parametrize("path", ["jobs/nope", "searches/nope", "images/nope", "nope"])

@@ -10,11 +10,11 @@ import pytest
 
 from cli.processes import Child, Program
 from cli.redis_server import RedisServer, find_redis_server
-from pipeline.errors import Conflict, LedgerUnavailable, NotHeld
+from pipeline.base.errors import Conflict, LedgerUnavailable, NotFound
+from pipeline.base.settings import Settings
 from pipeline.ledger import Lease, Ledger, Progress, Unit, WorkerInfo
 from pipeline.ledger.jobs import PLAN
 from pipeline.messages import DatasetSource, EncoderInfo, Rejection
-from pipeline.settings import Settings
 from tests.system import end, until
 
 SOURCE = DatasetSource(dataset="any")
@@ -209,12 +209,12 @@ def test_a_row_is_blamed_only_for_a_death_that_it_was_alone_in(ledger: Ledger) -
     """Two units are in the hand of the worker that dies; each is then tried without the other."""
     ledger.workers.beat(_worker(US, lanes=2))
     _planned(ledger, "bystander", total=64, shard_size=64)
-    ledger.jobs.steer("bystander", "pause")
+    ledger.jobs.transition("bystander", "pause")
     _planned(ledger, "job", total=128, shard_size=64)
     for unit in _begin_all(ledger, US):
         ledger.jobs.checkpoint(unit.lease, Progress(unit.start, unit.start + 8))
     ledger.jobs.reclaim(alone=OTHER)
-    ledger.jobs.steer("bystander", "resume")
+    ledger.jobs.transition("bystander", "resume")
 
     [first] = ledger.jobs.dispatch()
     assert ledger.jobs.dispatch() == [], "nothing else while a suspect is out"
@@ -275,14 +275,14 @@ def test_a_redis_that_takes_no_writes_is_away(ledger: Ledger) -> None:
 def test_a_stopped_job_hands_out_nothing_and_goes_on_where_it_was(ledger: Ledger) -> None:
     _planned(ledger, "job", total=128, shard_size=64)
     units = _begin_all(ledger, US)
-    ledger.jobs.steer("job", "pause")
+    ledger.jobs.transition("job", "pause")
 
     for unit in units:
         assert not ledger.jobs.checkpoint(unit.lease, Progress(unit.start + 8, unit.stop, 8))
         ledger.jobs.release(unit.lease)
     assert ledger.jobs.dispatch() == []
 
-    ledger.jobs.steer("job", "resume")
+    ledger.jobs.transition("job", "resume")
     again = _begin_all(ledger, US)
     assert [u.progress.cursor - u.start for u in again] == [8]
     assert ledger.jobs.get("job").embedded == 8 * len(units)
@@ -292,15 +292,15 @@ def test_a_cancelled_job_is_final(ledger: Ledger) -> None:
     _planned(ledger, "job", total=64, shard_size=64)
     [unit] = _begin_all(ledger, US)
 
-    assert ledger.jobs.steer("job", "cancel").state == "cancelled"
+    assert ledger.jobs.transition("job", "cancel").state == "cancelled"
 
     assert not ledger.jobs.checkpoint(unit.lease, Progress(8, 16, 8))
     ledger.jobs.release(unit.lease)
     assert ledger.jobs.dispatch() == []
     with pytest.raises(Conflict):
-        ledger.jobs.steer("job", "resume")
-    with pytest.raises(NotHeld):
-        ledger.jobs.steer("another", "cancel")
+        ledger.jobs.transition("job", "resume")
+    with pytest.raises(NotFound):
+        ledger.jobs.transition("another", "cancel")
 
 
 def test_a_retried_job_begins_every_shard_anew(ledger: Ledger) -> None:
@@ -309,9 +309,9 @@ def test_a_retried_job_begins_every_shard_anew(ledger: Ledger) -> None:
     [unit] = _begin_all(ledger, US)
     ledger.jobs.checkpoint(unit.lease, Progress(2, 4, 2))
     ledger.jobs.release(unit.lease)
-    ledger.jobs.steer("job", "cancel")
+    ledger.jobs.transition("job", "cancel")
 
-    ledger.jobs.steer("job", "retry")
+    ledger.jobs.transition("job", "retry")
     [plan] = ledger.jobs.dispatch()
     ledger.jobs.begin(plan, US)
     ledger.jobs.planned(plan, 4, 4)
@@ -328,7 +328,7 @@ def test_a_service_that_was_away_delays_a_shard_and_blames_nobody(ledger: Ledger
     _planned(ledger, "job", total=64, shard_size=64)
     [unit] = _begin_all(ledger, US)
     ledger.jobs.checkpoint(unit.lease, Progress(0, 16))
-    ledger.jobs.postpone(unit.lease, 0.01, "Qdrant is away")
+    ledger.jobs.retry_later(unit.lease, 0.01, "Qdrant is away")
     assert ledger.jobs.get("job").notice == "Qdrant is away"
 
     until(lambda: ledger.jobs.reclaim() == 1, "the end of the delay")

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.encoder import Encoder
-from pipeline.images import Picture, decode
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture, decode
 from tests.conftest import SHARED
 from tests.system import System
 
@@ -379,7 +379,7 @@ def test_what_makes_no_sense_is_refused_with_its_place(
     answer = held.system.http.post("/v1/searches", json={"image_id": held.id(0), **query})
     assert answer.status_code == 422
     [fault] = answer.json()["errors"]
-    assert fault["place"] == place
+    assert fault["path"] == place
     assert says in fault["message"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ingest import POISON, TOO_LARGE
+from pipeline.lifecycle.ingest import POISON, TOO_LARGE
 from tests.chaos import checks, data
 from tests.chaos.rig import Rig
 from tests.chaos.worker import BLUE, ENCODER_BROKEN, GREEN, RED

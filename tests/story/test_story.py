@@ -8,9 +8,9 @@ import datasets
 import numpy as np
 import pytest
 
-from pipeline.encoder import Encoder
-from pipeline.images import Picture, decode
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture, decode
 from tests.system import System, end, until
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.encoder import Encoder
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
 from tests.system import System
 from tests.towers import SENTENCES, write_clip
 

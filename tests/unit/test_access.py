@@ -11,16 +11,16 @@ import pytest
 from fastapi import Request
 from starlette.testclient import TestClient
 
-from api.access import COOKIE, LOCAL, Guard
+from api.access import COOKIE, LOCAL, AccessControl
 from api.app import create_app
 from api.headers import DEFAULTS
 from api.routes import jobs
 from api.services import Services
-from pipeline.blobs import Blobs, preview_name
-from pipeline.errors import Forbidden, KeyNeeded, LedgerUnavailable, TooManyCalls
-from pipeline.identity import point_id
-from pipeline.keys import ROLES, KeyFile, Keys
-from pipeline.settings import Settings
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import Forbidden, LedgerUnavailable, RateLimited, Unauthorized
+from pipeline.base.identity import point_id
+from pipeline.base.keys import ROLES, KeyFile, Keys
+from pipeline.base.settings import Settings
 
 # Every call under /v1, and the least role that it needs.
 NEEDED = {
@@ -143,17 +143,17 @@ def test_a_key_is_taken_and_refused_without_a_restart(api):
 @pytest.mark.parametrize("given", ["key", "session", "nothing"])
 def test_a_stream_ends_with_what_it_was_opened_by(signed_in, monkeypatch, given):
     """A job's progress can go on for hours."""
-    guard, cookie, file = signed_in
+    access, cookie, file = signed_in
     key, text = file.create("ward 4", "ingest")
     with_key = {"Authorization": f"Bearer {text}"}
     opened = request("GET", **(cookie if given == "session" else with_key))
     if given == "nothing":  # as long as there is no key
         opened = request("GET")
-        guard = replace(guard, keys=Keys(KeyFile(file.path.with_name("none.json")), ()))
+        access = replace(access, keys=Keys(KeyFile(file.path.with_name("none.json")), ()))
     views = iter(range(100))
     record = SimpleNamespace(final=False)
     services = SimpleNamespace(
-        guard=guard, ledger=SimpleNamespace(jobs=SimpleNamespace(get=lambda job: record))
+        access=access, ledger=SimpleNamespace(jobs=SimpleNamespace(get=lambda job: record))
     )
     monkeypatch.setattr(jobs, "EVENT_INTERVAL", 0)
     monkeypatch.setattr(jobs.JobView, "of", lambda record: {"turn": next(views)})
@@ -163,7 +163,7 @@ def test_a_stream_ends_with_what_it_was_opened_by(signed_in, monkeypatch, given)
         async for _ in jobs.events("J", opened, services):
             count += 1
             if count == 3:
-                guard.keys.file.create("first", "search")
+                access.keys.file.create("first", "search")
                 file.revoke(key.id if given == "key" else file.read()[0].id)
         return count
 
@@ -243,41 +243,41 @@ def request(method="POST", path="/v1/searches", host="127.0.0.1", **headers) -> 
 
 
 @pytest.fixture
-def signed_in(tmp_path) -> tuple[Guard, dict[str, str], KeyFile]:
-    """A guard, the headers of a session that it knows, and the file of the session's key."""
+def signed_in(tmp_path) -> tuple[AccessControl, dict[str, str], KeyFile]:
+    """A access, the headers of a session that it knows, and the file of the session's key."""
     file = KeyFile(tmp_path / "keys.json")
     key, _ = file.create("ward 3", "search")
-    guard = Guard(Keys(file, ()), Sessions(token=key.id), Calls(), 5)
-    return guard, {"Cookie": f"{COOKIE}=token"}, file
+    access = AccessControl(Keys(file, ()), Sessions(token=key.id), Calls(), 5)
+    return access, {"Cookie": f"{COOKIE}=token"}, file
 
 
 @pytest.mark.parametrize("where", [OURS, TYPED, ORIGIN])
 def test_a_cookie_lets_our_own_page_in(signed_in, where):
-    guard, cookie, _ = signed_in
-    assert guard.admit(request(**cookie, **where)).name == "ward 3"
+    access, cookie, _ = signed_in
+    assert access.admit(request(**cookie, **where)).name == "ward 3"
 
 
 @pytest.mark.parametrize("where", [*FOREIGN, SILENT])
 def test_a_cookie_changes_nothing_for_another_sites_page(signed_in, where):
-    guard, cookie, _ = signed_in
+    access, cookie, _ = signed_in
     for method in ("POST", "DELETE", "PUT", "PATCH"):
         with pytest.raises(Forbidden):
-            guard.admit(request(method, **cookie, **where))
-    assert guard.admit(request("GET", **cookie, **where))
+            access.admit(request(method, **cookie, **where))
+    assert access.admit(request("GET", **cookie, **where))
 
 
 def test_a_session_ends_with_its_key(signed_in):
-    guard, cookie, file = signed_in
-    assert guard.admit(request(**cookie, **OURS))
+    access, cookie, file = signed_in
+    assert access.admit(request(**cookie, **OURS))
     file.revoke(file.read()[0].id)
-    with pytest.raises(KeyNeeded):
-        guard.admit(request(**cookie, **OURS))
+    with pytest.raises(Unauthorized):
+        access.admit(request(**cookie, **OURS))
 
 
 def test_a_wrong_key_is_not_mended_by_a_cookie(signed_in):
-    guard, cookie, _ = signed_in
-    with pytest.raises(KeyNeeded):
-        guard.admit(request(**cookie, **OURS, Authorization="Bearer wrong"))
+    access, cookie, _ = signed_in
+    with pytest.raises(Unauthorized):
+        access.admit(request(**cookie, **OURS, Authorization="Bearer wrong"))
 
 
 def test_a_key_needs_no_browsers_word(api):
@@ -330,37 +330,37 @@ def test_with_keys_any_name_answers(api):
 
 
 def test_a_key_has_so_many_calls_a_minute_and_previews_do_not_count(signed_in):
-    guard, cookie, _ = signed_in
+    access, cookie, _ = signed_in
     for _ in range(20):
-        guard.admit(request("GET", "/v1/images/a/preview", **cookie))
+        access.admit(request("GET", "/v1/images/a/preview", **cookie))
     for _ in range(5):
-        guard.admit(request("GET", **cookie))
-    with pytest.raises(TooManyCalls) as refused:
-        guard.admit(request("GET", **cookie))
+        access.admit(request("GET", **cookie))
+    with pytest.raises(RateLimited) as refused:
+        access.admit(request("GET", **cookie))
     assert refused.value.retry_after == 7
 
 
 def test_only_previews_do_not_count(signed_in):
     """The last part of an image's id, with %2F, is none; such a call asks a worker."""
-    guard, cookie, _ = signed_in
+    access, cookie, _ = signed_in
     for _ in range(5):
-        guard.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
-    with pytest.raises(TooManyCalls):
-        guard.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
+        access.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
+    with pytest.raises(RateLimited):
+        access.admit(request("GET", "/v1/images/a%2Fpreview", **cookie))
 
 
 def test_without_keys_there_is_no_limit(tmp_path):
-    guard = Guard(Keys(KeyFile(tmp_path / "keys.json"), ()), Sessions(), Calls(), 5)
-    assert [guard.admit(request("GET")) for _ in range(20)] == [LOCAL] * 20
+    access = AccessControl(Keys(KeyFile(tmp_path / "keys.json"), ()), Sessions(), Calls(), 5)
+    assert [access.admit(request("GET")) for _ in range(20)] == [LOCAL] * 20
 
 
 def test_signing_in_is_limited_by_address(signed_in):
-    guard, _, _ = signed_in
+    access, _, _ = signed_in
     for _ in range(10):
-        with pytest.raises(KeyNeeded):
-            guard.sign_in(request(), "wrong")
-    with pytest.raises(TooManyCalls):
-        guard.sign_in(request(), "wrong")
+        with pytest.raises(Unauthorized):
+            access.sign_in(request(), "wrong")
+    with pytest.raises(RateLimited):
+        access.sign_in(request(), "wrong")
 
 
 def test_with_redis_away_a_key_is_let_in(signed_in):
@@ -368,9 +368,9 @@ def test_with_redis_away_a_key_is_let_in(signed_in):
         def count(self, who):
             raise LedgerUnavailable("away")
 
-    guard, _, file = signed_in
+    access, _, file = signed_in
     _, text = file.create("ward 4", "search")
-    there = Guard(guard.keys, guard.sessions, Away(), 1)
+    there = AccessControl(access.keys, access.sessions, Away(), 1)
     for _ in range(3):
         assert there.admit(request(Authorization=f"Bearer {text}")).name == "ward 4"
 

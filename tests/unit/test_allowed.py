@@ -12,11 +12,12 @@ from PIL import Image as Pillow
 
 from api.services import Services
 from cli.sample import write_dataset
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs
-from pipeline.errors import SourceError, SourceNotAllowed
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import SourceError, SourceNotAllowed
 from pipeline.messages import DatasetSource
-from pipeline.sources import Reader, open_source
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Reader
+from pipeline.sources.registry import open_source
 from tests.unit.test_access import Api
 
 

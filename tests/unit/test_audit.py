@@ -9,9 +9,9 @@ import pytest
 
 from api.access import Caller
 from api.audit import AuditLog, Entry, images_in
-from pipeline.blobs import Blobs, preview_name
-from pipeline.errors import AuditUnavailable
-from pipeline.identity import point_id
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import AuditUnavailable
+from pipeline.base.identity import point_id
 from tests.unit.test_access import Api
 
 CALLER = Caller("0a1b2c3d", "ward 3", "search")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images
-from pipeline.bombs import MOST_SCANS, too_many_scans
-from pipeline.duplicates import difference_hash
-from pipeline.images import Picture, Unusable, decode, inspect, preview
+from pipeline.images import decoding
+from pipeline.images.bombs import MOST_SCANS, too_many_scans
+from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from pipeline.images.hashes import difference_hash
 from tests import made_bytes as made
 from tests.bad_files import SECRET, Kind, catalogue
 from tests.made_bytes import drawing, encoded
@@ -85,7 +85,7 @@ def test_bombs_are_refused_without_the_memory_that_they_would_take() -> None:
 
 # The peak is of the process's whole life, so each kind is charged with what it adds to it.
 _MEASURE = f"""
-from pipeline.images import decode
+from pipeline.images.decoding import decode
 from tests.bad_files import catalogue
 
 def peak():
@@ -103,7 +103,7 @@ for kind in catalogue():
 def test_a_tile_within_the_cap_is_read() -> None:
     data = made.tiff_with_a_tile(160)
     assert isinstance(decode(data, 160 * 160), Picture)
-    assert decode(data, 160 * 160 - 1) == images.TOO_MANY_PIXELS
+    assert decode(data, 160 * 160 - 1) == decoding.TOO_MANY_PIXELS
 
 
 def test_scans_are_counted_in_the_picture_alone() -> None:
@@ -126,5 +126,5 @@ def test_no_memory_to_turn_an_image_is_no_reason_to_leave_it_lying(
     def no_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images.ImageOps, "exif_transpose", no_memory)
-    assert decode(encoded(drawing()), CAP) == images.NO_MEMORY
+    monkeypatch.setattr(decoding.ImageOps, "exif_transpose", no_memory)
+    assert decode(encoded(drawing()), CAP) == decoding.NO_MEMORY

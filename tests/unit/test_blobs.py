@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.blobs import Blobs
-from pipeline.errors import BlobsUnavailable
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import BlobsUnavailable
 
 
 @pytest.fixture(params=["folder", "memory"])

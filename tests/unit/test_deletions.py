@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from pipeline.answers import Answers
-from pipeline.blobs import Blobs, preview_name
-from pipeline.deletions import Deletions, mark, marks_of
-from pipeline.errors import NotHeld
-from pipeline.identity import point_id
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import NotFound
+from pipeline.base.identity import point_id
+from pipeline.lifecycle.deletion import Deletions, tombstone_key, tombstone_keys
 from pipeline.messages import DeleteAsk, Deletion
+from pipeline.operations.answers import Answers
 
 POINT, UPLOAD = point_id("A"), "uploads/J/0"
 ASK = DeleteAsk(id="0" * 36, wanted=Deletion(image_ids=("A",)), held=True)
@@ -48,7 +48,7 @@ class Store:
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_what_a_killed_worker_had_begun_is_finished(tmp_path: Path, moment: str) -> None:
     store, blobs = Store(), Blobs(str(tmp_path))
-    tombstones: Any = SimpleNamespace(bury=lambda marks: None, watch=lambda deletion: None)
+    tombstones: Any = SimpleNamespace(add=lambda keys: None, watch=lambda deletion: None)
     fields: Any = SimpleNamespace(check_filter=lambda wanted: None)
     played: Any = store
     deletions = Deletions(played, blobs, tombstones, fields)
@@ -67,10 +67,14 @@ def test_what_a_killed_worker_had_begun_is_finished(tmp_path: Path, moment: str)
     assert not store.held
     assert not blobs.exists(preview_name(POINT))
     assert not blobs.exists(UPLOAD)
-    with pytest.raises(NotHeld):
+    with pytest.raises(NotFound):
         answers.delete(ASK.model_copy(update={"id": "1" * 36}))
 
 
 def test_each_of_several_identifiers_is_a_mark() -> None:
-    marks = marks_of("A", {"patient_id": ["P1", "P2"], "age": 3})
-    assert marks == [mark("image_id", "A"), mark("patient_id", "P1"), mark("patient_id", "P2")]
+    marks = tombstone_keys("A", {"patient_id": ["P1", "P2"], "age": 3})
+    assert marks == [
+        tombstone_key("image_id", "A"),
+        tombstone_key("patient_id", "P1"),
+        tombstone_key("patient_id", "P2"),
+    ]

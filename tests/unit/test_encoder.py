@@ -19,11 +19,11 @@ from transformers import AutoImageProcessor, ViTModel
 from transformers.utils import logging as transformers_logging
 
 from cli import sample
-from pipeline import checkpoint
-from pipeline.encoder import Encoder, Plan
-from pipeline.errors import DeviceFull, EncoderError, TooLargeForDevice
-from pipeline.images import Picture
-from pipeline.settings import Settings
+from pipeline.base.errors import DeviceFull, EncoderError, TooLargeForDevice
+from pipeline.base.settings import Settings
+from pipeline.encoding import checkpoint
+from pipeline.encoding.encoder import Encoder, Sizing
+from pipeline.images.decoding import Picture
 
 TINY: dict[str, Any] = {
     "hidden": 32, "layers": 2, "heads": 2, "intermediate": 64, "image_size": 32, "patch": 8
@@ -274,7 +274,7 @@ def made_model(kind: str, folder: Path) -> Path:
             hf.ConvNextConfig(hidden_sizes=[8, 8], depths=[1, 1], num_stages=2)
         ),
     }
-    checkpoint.hush()
+    checkpoint.silence_logging()
     makers[kind]().save_pretrained(folder)
     processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
@@ -488,7 +488,7 @@ def test_bulk_computes_on_one_core_while_a_search_computes_on_all(
 ) -> None:
     """Both threads live at once, and neither changes the other's number."""
     shared = Encoder.load(settings(tiny))
-    monkeypatch.setattr(shared, "_cores", shared.plan.lanes)
+    monkeypatch.setattr(shared, "_cores", shared.sizing.lanes)
     model, seen = shared._model, []
     both = threading.Barrier(2, timeout=20)
 
@@ -510,15 +510,15 @@ def test_bulk_computes_on_one_core_while_a_search_computes_on_all(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(seen) == [("bulk", 1), ("search", shared.plan.lanes)]
+    assert sorted(seen) == [("bulk", 1), ("search", shared.sizing.lanes)]
 
 
 def test_what_auto_means_on_a_processor(tiny: Path, encoder: Encoder) -> None:
-    plan = encoder.plan
+    plan = encoder.sizing
     assert (plan.batch_size, plan.shard_size) == (8, 64)
     assert plan.lanes >= 1
     chosen = Encoder.load(settings(tiny, batch_size=3, lanes=5, shard_size=7))
-    assert chosen.plan == Plan(batch_size=3, lanes=5, shard_size=7)
+    assert chosen.sizing == Sizing(batch_size=3, lanes=5, shard_size=7)
 
 
 @pytest.mark.parametrize(
@@ -558,4 +558,4 @@ def test_a_gpu_gives_the_processors_vectors(tiny: Path, encoder: Encoder) -> Non
     ("total", "size"), [(0, 8), (3, 8), (24, 8), (297, 40), (1487, 64), (1_000_000, 64)]
 )
 def test_every_lane_gets_some_of_a_small_job(total: int, size: int) -> None:
-    assert Plan(batch_size=8, lanes=2, shard_size=64).shard_size_for(total) == size
+    assert Sizing(batch_size=8, lanes=2, shard_size=64).shard_size_for(total) == size

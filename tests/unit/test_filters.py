@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 from qdrant_client import models
 
-from pipeline.filters import MAX_DEPTH, MAX_OBJECTS, MAX_VALUES, Filter, json_path
 from pipeline.messages import SearchQuery
+from pipeline.messages.filters import MAX_DEPTH, MAX_OBJECTS, MAX_VALUES, Filter, json_path
 
 UUID_TEXT = "7d0f6f6e-4a8e-5c51-9f4b-0d6a6b1f9a55"
 POINT = {"lon": 13.4, "lat": 52.5}

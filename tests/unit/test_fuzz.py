@@ -18,19 +18,19 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api import app as application
-from api.access import Guard
+from api.access import AccessControl
 from api.services import Services
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs
-from pipeline.errors import InvalidQuery
-from pipeline.filters import Filter
-from pipeline.identity import ID_COLUMNS
-from pipeline.images import Picture, Unusable, decode, inspect, preview
-from pipeline.keys import Keys
-from pipeline.ledger import AskRecord, JobRecord
-from pipeline.messages import Ask, DatasetSource, SearchQuery, Source
-from pipeline.metadata import RESERVED, clean
-from pipeline.settings import Settings
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import InvalidQuery
+from pipeline.base.identity import ID_COLUMNS
+from pipeline.base.keys import Keys
+from pipeline.base.settings import Settings
+from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from pipeline.ledger import JobRecord, RequestRecord
+from pipeline.messages import RESERVED, Ask, DatasetSource, SearchQuery, Source
+from pipeline.messages.filters import Filter
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.metadata import clean
 from tests.made_bytes import drawing, encoded
 
 EXAMPLES = int(os.environ.get("KINDRED_TEST_EXAMPLES", "0"))
@@ -164,7 +164,7 @@ class _Jobs:
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Any], None]:
         return [], None
 
-    def steer(self, job: str, action: str) -> JobRecord:
+    def transition(self, job: str, action: str) -> JobRecord:
         return self.get(job)
 
 
@@ -173,8 +173,8 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def settled(self, ask: str, seconds: float) -> AskRecord:
-        return AskRecord(ask, "search", "queued", None)
+    async def finished(self, ask: str, seconds: float) -> RequestRecord:
+        return RequestRecord(ask, "search", "queued", None)
 
 
 class _Services(Services):
@@ -193,10 +193,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ledger: Any = SimpleNamespace(jobs=_Jobs(), close=lambda: None)
     settings, keys = Settings(data=folder), Keys.of(folder / "keys.json", ())
     nothing: Any = None
-    guard = Guard(keys, nothing, nothing, rate_limit=0)
+    access = AccessControl(keys, nothing, nothing, rate_limit=0)
     allowed = AllowedSources.of("/")
     blobs = Blobs(str(folder / "blobs"))
-    parts: Any = (settings, ledger, blobs, None, _Waiting(), guard, allowed)
+    parts: Any = (settings, ledger, blobs, None, _Waiting(), access, allowed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Services, "open", lambda *_: _Services(*parts))
         app = application.create_app(settings, keys)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.encoder import Encoder
-from pipeline.errors import LedgerUnavailable
-from pipeline.settings import Settings
-from pipeline.watch import Watch
+from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.watchdog import DecodeWatch
 from tests.system import until
 from workers import health
 from workers.background import Repeating
-from workers.health import Guard, Probe
+from workers.health import Probe, Watchdog
 
 
 @pytest.fixture
@@ -78,13 +78,13 @@ def test_a_guard_ends_the_process_where_only_that_helps(
     watch: Any = SimpleNamespace(longest=lambda: decoding)
     probe: Any = SimpleNamespace(hopeless=hopeless)
 
-    Guard(watch, probe, decode_seconds=30)()
+    Watchdog(watch, probe, decode_seconds=30)()
 
     assert bool(ended) == ends
 
 
 def test_a_watch_tells_the_oldest_of_several_decodes() -> None:
-    watch = Watch()
+    watch = DecodeWatch()
     go_on = threading.Event()
 
     def decode() -> None:

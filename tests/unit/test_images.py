@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 from PIL.Image import Transpose
 
-from pipeline import images
-from pipeline.images import Picture, Unusable, decode, inspect, preview
+from pipeline.images import decoding
+from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
 
 CAP = 1_000_000
 
@@ -74,14 +74,14 @@ def test_every_format_named_is_read(kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "answer"),
     [
-        (b"", images.EMPTY),
-        (b"hello, this is a letter", images.NOT_AN_IMAGE),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, images.BROKEN),
-        (b"\0" * 128 + b"DICM" + b"\0" * 64, images.DICOM),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 32, images.HEIC),
-        (b"%PDF-1.7 ...", images.PDF),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", images.NOT_AN_IMAGE),
-        (png_header(2000, 2000), images.TOO_MANY_PIXELS),
+        (b"", decoding.EMPTY),
+        (b"hello, this is a letter", decoding.NOT_AN_IMAGE),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, decoding.BROKEN),
+        (b"\0" * 128 + b"DICM" + b"\0" * 64, decoding.DICOM),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 32, decoding.HEIC),
+        (b"%PDF-1.7 ...", decoding.PDF),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", decoding.NOT_AN_IMAGE),
+        (png_header(2000, 2000), decoding.TOO_MANY_PIXELS),
     ],
 )
 def test_the_header_is_enough_to_refuse(data: bytes, answer: Unusable) -> None:
@@ -93,14 +93,14 @@ def test_size_is_checked_before_decoding_and_pillow_does_not_interfere() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # 400 megapixels: Pillow by itself would raise its DecompressionBombError.
-        assert decode(png_header(20_000, 20_000), CAP) == images.TOO_MANY_PIXELS
+        assert decode(png_header(20_000, 20_000), CAP) == decoding.TOO_MANY_PIXELS
         assert inspect(png_header(20_000, 20_000), 500_000_000) is None
 
 
 def test_one_pixel_over_the_cap() -> None:
     data = encoded(drawing(60, 40))
     assert isinstance(decode(data, 2400), Picture)
-    assert decode(data, 2399) == images.TOO_MANY_PIXELS
+    assert decode(data, 2399) == decoding.TOO_MANY_PIXELS
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (65_535, 1)])
@@ -110,7 +110,7 @@ def test_thin_images_are_images(size: tuple[int, int]) -> None:
 
 
 def test_a_thread_of_pixels_that_would_swell_while_it_is_resized_is_refused() -> None:
-    assert decode(png_header(1, 100_000_000), 100_000_000) == images.TOO_LONG
+    assert decode(png_header(1, 100_000_000), 100_000_000) == decoding.TOO_LONG
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
@@ -144,7 +144,7 @@ def test_whatever_a_decoder_raises_is_a_reason(
     data = encoded(drawing())
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fails)
     result = decode(data, CAP)
-    assert result == (images.NO_MEMORY if error is MemoryError else images.BROKEN)
+    assert result == (decoding.NO_MEMORY if error is MemoryError else decoding.BROKEN)
 
 
 def test_an_operators_interrupt_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.blobs import Blobs, preview_name
-from pipeline.deletions import mark
-from pipeline.encoder import Plan
-from pipeline.errors import TooLargeForDevice
-from pipeline.identity import point_id
-from pipeline.ingest import DELETED, POISON, TOO_LARGE, Ingest
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import TooLargeForDevice
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Sizing
 from pipeline.ledger import Lease, Progress, Unit
+from pipeline.lifecycle.deletion import tombstone_key
+from pipeline.lifecycle.ingest import DELETED, POISON, TOO_LARGE, Ingest
 from pipeline.messages import DatasetSource, Rejection
-from pipeline.settings import Settings
-from pipeline.sources import Row
+from pipeline.sources.base import Row
 
 
 class Jobs:
@@ -65,11 +65,11 @@ class Deletions:
         self.meanwhile: set[UUID] = set()
         self.discarded: list[UUID] = []
 
-    def buried(self, rows: Sequence[Sequence[str]]) -> list[bool]:
-        marks = {mark("image_id", f"row {row}") for row in self.before}
+    def are_deleted(self, rows: Sequence[Sequence[str]]) -> list[bool]:
+        marks = {tombstone_key("image_id", f"row {row}") for row in self.before}
         return [not marks.isdisjoint(row) for row in rows]
 
-    def meant(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
+    def matches_pending_deletion(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
         return self.meanwhile & batch.keys()
 
     def discard(self, points: Mapping[UUID, str | None]) -> None:
@@ -102,7 +102,7 @@ def deletions() -> Deletions:
 @pytest.fixture
 def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]:
     encoder = SimpleNamespace(
-        plan=Plan(batch_size=4, lanes=1, shard_size=64),
+        sizing=Sizing(batch_size=4, lanes=1, shard_size=64),
         preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
         stack=np.stack,
         embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),

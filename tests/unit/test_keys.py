@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from pipeline.errors import KeysUnavailable, NotHeld
-from pipeline.keys import ROLES, KeyFile, Keys, includes
+from pipeline.base.errors import KeysUnavailable, NotFound
+from pipeline.base.keys import ROLES, KeyFile, Keys, includes
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +145,7 @@ def test_keys_of_the_environment_are_admins_with_an_id_that_names_them_alone(fil
 def test_several_writers_lose_nothing_of_each_other(file):
     """Processes, since a lock of a file is one of processes. They wait for each other to begin."""
     program = (
-        "import sys; from pathlib import Path; from pipeline.keys import KeyFile\n"
+        "import sys; from pathlib import Path; from pipeline.base.keys import KeyFile\n"
         "print('here', flush=True); sys.stdin.read()\n"
         "for n in range(40): KeyFile(Path(sys.argv[1])).create(f'{sys.argv[2]} {n}', 'search')"
     )
@@ -170,7 +170,7 @@ def test_several_writers_lose_nothing_of_each_other(file):
 def test_revoking_twice_keeps_the_first_time_and_an_unknown_key_is_named(file):
     key, _ = file.create("ward 3", "search")
     assert file.revoke(key.id) == file.revoke(key.id)
-    with pytest.raises(NotHeld, match="00000000"):
+    with pytest.raises(NotFound, match="00000000"):
         file.revoke("00000000")
 
 

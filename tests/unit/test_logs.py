@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline import logs
+from pipeline.base import logs
 
 
 def test_of_an_exception_only_its_type_and_place_are_logged() -> None:
@@ -41,12 +41,12 @@ _INGEST = """
 import sys
 from pathlib import Path
 
-from pipeline import logs
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs
-from pipeline.errors import SourceError
+from pipeline.base import logs
+from pipeline.sources.allowed import AllowedSources
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import SourceError
 from pipeline.messages import DatasetSource
-from pipeline.sources import open_source
+from pipeline.sources.registry import open_source
 
 folder = sys.argv[1]
 logs.configure("DEBUG")

@@ -15,9 +15,9 @@ from transformers.models.deit.image_processing_pil_deit import DeiTImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from pipeline import preprocessing
-from pipeline.errors import EncoderError
-from pipeline.preprocessing import Preprocessing
+from pipeline.base.errors import EncoderError
+from pipeline.encoding import preprocessing
+from pipeline.encoding.preprocessing import Preprocessing
 
 REAL = Path(__file__).parents[2] / "../shared/data/skin_cancer_dev/train-00000-of-00001.parquet"
 

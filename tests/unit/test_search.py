@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pipeline.answers import Answers
-from pipeline.blobs import Blobs
-from pipeline.deletions import Deletions
-from pipeline.duplicates import difference_hash, hash_distance
-from pipeline.encoder import Encoder
-from pipeline.errors import InvalidQuery, NotHeld
-from pipeline.fields import Fields
-from pipeline.identity import point_id
-from pipeline.images import TOO_SMALL, Picture, cut
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import TOO_SMALL, Picture, cut
+from pipeline.images.hashes import difference_hash, hash_distance
+from pipeline.lifecycle.deletion import Deletions
 from pipeline.messages import (
     BatchAsk,
     FacetsAsk,
@@ -26,7 +25,8 @@ from pipeline.messages import (
     SearchAsk,
     SearchQuery,
 )
-from pipeline.settings import Settings
+from pipeline.operations.answers import Answers
+from pipeline.retrieval.fields import Fields
 from pipeline.store import Points
 from pipeline.store.edge import EdgeStore
 from tests.encoders import DIMENSIONS, ENCODER
@@ -151,7 +151,7 @@ def test_examples_that_cancel_each_other_out_are_refused(answers: Answers) -> No
 
 def test_an_id_that_is_not_held_is_named(answers: Answers) -> None:
     hold(answers, [{}])
-    with pytest.raises(NotHeld, match="No image 7 is held"):
+    with pytest.raises(NotFound, match="No image 7 is held"):
         found(answers, image_id=None, positive=["0"], negative=["7"])
 
 
@@ -171,7 +171,7 @@ def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Ans
     ):
         with pytest.raises(InvalidQuery) as refusal:
             ask()
-        assert refusal.value.place == place
+        assert refusal.value.path == place
 
 
 def test_in_an_empty_collection_no_field_is_wrong(answers: Answers) -> None:
@@ -224,7 +224,7 @@ def test_a_batch_mixes_plain_and_grouped_searches(answers: Answers) -> None:
 def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, place: str) -> None:
     with pytest.raises(InvalidQuery) as refusal:
         SearchQuery.model_validate(query).check_target(pictures)
-    assert refusal.value.place == (place,)
+    assert refusal.value.path == (place,)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.settings import Settings, celery_configuration
+from pipeline.base.settings import Settings, celery_configuration
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = "one-of-16-letters", "two-of-16-letters"

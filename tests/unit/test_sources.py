@@ -18,12 +18,13 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
-from pipeline.allowed import AllowedSources
-from pipeline.blobs import Blobs
-from pipeline.errors import SourceError, SourceUnavailable
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.messages import DatasetSource
-from pipeline.metadata import clean
-from pipeline.sources import BAD_ID, Row, SourceCache, open_source
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import BAD_ID, Row
+from pipeline.sources.metadata import clean
+from pipeline.sources.registry import SourceCache, open_source
 
 ANYTHING = AllowedSources.of("/,hub:*")
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -272,7 +273,7 @@ def test_bars_of_progress_keep_the_lock_that_threads_would_delete_for_each_other
 
 
 _LOCKS = """
-import pipeline.dataset
+import pipeline.sources.dataset
 from datasets.utils import tqdm as theirs
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import ensure_lock

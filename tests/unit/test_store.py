@@ -1,4 +1,4 @@
-"""One suite for both homes of the store, against brute force in numpy.
+"""One suite for both backends of the store, against brute force in numpy.
 
 Homes: the embedded engine, a Qdrant server (when KINDRED_TEST_QDRANT_URL names one), and the
 server's code on qdrant-client's in-memory stand-in, which needs no server.
@@ -27,7 +27,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from pipeline.errors import (
+from pipeline.base.errors import (
     Conflict,
     EncoderMismatch,
     InvalidQuery,
@@ -35,10 +35,10 @@ from pipeline.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from pipeline.filters import Filter
-from pipeline.identity import point_id
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
 from pipeline.messages import EncoderInfo
-from pipeline.settings import Settings
+from pipeline.messages.filters import Filter
 from pipeline.store import Examples, Points, Query, Store, fingerprint, open_store
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect i
 Open = Callable[..., Store]
 
 
-# --- the homes --------------------------------------------------------------------------------
+# --- the backends --------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def filled(
         store = open_()
         store.upsert(HELD.points)
         if isinstance(store, EdgeStore):
-            store.settle()
+            store.wait_until_idle()
         yield store
 
 
@@ -500,7 +500,7 @@ def test_a_vector_that_cannot_be_searched_is_refused(filled: Store):
     for vector in (VECTOR[:-1], broken):
         with pytest.raises(InvalidQuery) as caught:
             filled.query([Query(vector, limit=1)])
-        assert caught.value.place == ("vector",)
+        assert caught.value.path == ("vector",)
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -659,7 +659,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import numpy as np
-from pipeline.identity import point_id
+from pipeline.base.identity import point_id
 from pipeline.messages import EncoderInfo
 from pipeline.store import Points
 from pipeline.store.edge import EdgeStore
@@ -801,7 +801,7 @@ def test_what_a_server_says_of_a_filter_is_not_repeated(
         store.query([Query(VECTOR, limit=1)])
     assert "Lovelace" not in str(caught.value)
     assert str(status) in str(caught.value)
-    assert getattr(caught.value, "place", ("filter",)) == ("filter",)
+    assert getattr(caught.value, "path", ("filter",)) == ("filter",)
     store.close()
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import KindredError
-from pipeline.filters import Filter
-from pipeline.identity import point_id
+from pipeline.base.errors import KindredError
+from pipeline.base.identity import point_id
+from pipeline.messages.filters import Filter
 from pipeline.store import Points, Query, fingerprint
 from pipeline.store.edge import EdgeStore
 from pipeline.store.edge_index import Indexer
@@ -60,22 +60,22 @@ def shards(folder: Path) -> list[str]:
 def test_an_index_is_built_when_enough_have_none_and_is_kept(tmp_path: Path):
     store = open_(tmp_path)
     store.upsert(rows(0, FROM - 1))
-    store.settle()
+    store.wait_until_idle()
     assert (built(store), shards(tmp_path)) == ((0, FROM - 1), [NAME])
 
     store.upsert(rows(FROM - 1, FROM))
-    store.settle()
+    store.wait_until_idle()
     assert (built(store), shards(tmp_path)) == ((FROM, FROM), [f"{NAME}.1"])
 
     store.upsert(rows(FROM, 2 * FROM - 1))  # too few for the next one
-    store.settle()
+    store.wait_until_idle()
     assert built(store) == (FROM, 2 * FROM - 1)
     store.close()
 
     store = open_(tmp_path)
     assert built(store) == (FROM, 2 * FROM - 1)
     store.upsert(rows(2 * FROM - 1, 2 * FROM))
-    store.settle()
+    store.wait_until_idle()
     assert (built(store), shards(tmp_path)) == ((2 * FROM, 2 * FROM), [f"{NAME}.2"])
     assert dict(store.facet("dx")) == {"nv": FROM, "mel": FROM}
     assert store.bounds("row") == (0, 2 * FROM - 1)
@@ -85,7 +85,7 @@ def test_an_index_is_built_when_enough_have_none_and_is_kept(tmp_path: Path):
 def test_no_index_is_built_where_none_is_wanted(tmp_path: Path):
     store = open_(tmp_path, index_from=0)
     store.upsert(rows(0, 2 * FROM))
-    store.settle()
+    store.wait_until_idle()
     assert (built(store), shards(tmp_path)) == ((0, 2 * FROM), [NAME])
     store.close()
 
@@ -93,12 +93,12 @@ def test_no_index_is_built_where_none_is_wanted(tmp_path: Path):
 def test_what_is_written_beside_an_index_is_found_beside_it(tmp_path: Path):
     store = open_(tmp_path)
     store.upsert(rows(0, FROM))
-    store.settle()
+    store.wait_until_idle()
     store.upsert(rows(FROM, FROM + 20))
     store.upsert(rows(0, 10, version=1))
     store.delete(rows(10, 20).ids)
     store.set_payloads({point_id("20"): {"dx": "bkl"}})
-    store.settle()
+    store.wait_until_idle()
     for row in (0, 50, FROM + 5):
         points = rows(row, row + 1, version=int(row < 10))
         (found,) = store.query([Query(points.vectors[0], limit=1)])
@@ -140,7 +140,7 @@ def test_what_changes_while_an_index_is_built_is_in_it(
         (found,) = store.query([Query(rows(start, start + 1, version=1).vectors[0], limit=1)])
         assert found[0].payload["version"] == 1
         gate.opened.set()
-    store.settle()
+    store.wait_until_idle()
     assert shards(tmp_path) == [f"{NAME}.1"]
     assert store.count() == FROM + 30 - 9
     for number in range(3):
@@ -179,7 +179,7 @@ def test_threads_write_and_search_without_an_error_while_indexes_are_built(tmp_p
         thread.start()
     for thread in threads:
         thread.join()
-    store.settle()
+    store.wait_until_idle()
     assert failures == []
     assert shards(tmp_path) != [NAME]
     assert store.count() == 3 * 30 * 15
@@ -216,7 +216,7 @@ store = None
 setattr(owners[owner], step, deadly)
 store = open_(folder)
 store.upsert(rows(0, FROM))
-store.settle()
+store.wait_until_idle()
 """
 
 
@@ -254,7 +254,7 @@ def test_a_kill_at_any_step_loses_nothing(
 
 PARENT = """
 import os, subprocess, sys
-child = "import os, signal; from pipeline.store.indexing import end_with; "
+child = "import os, signal; from pipeline.store.edge_build import end_with; "
 child += f"end_with({os.getpid()}); print('tied', flush=True); signal.pause()"
 subprocess.run([sys.executable, "-c", child])
 """
@@ -287,7 +287,7 @@ def test_closing_gives_up_what_is_being_built(tmp_path: Path, monkeypatch: pytes
     closing.join()
     assert shards(tmp_path) == [NAME]
     again = open_(tmp_path)  # and it is built after all
-    again.settle()
+    again.wait_until_idle()
     assert built(again) == (FROM, FROM)
     again.close()
 
@@ -299,7 +299,7 @@ def test_no_index_is_built_where_the_disk_has_no_room_for_it(
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100 * 2**20))
         store.upsert(rows(0, FROM))
-        store.settle()
+        store.wait_until_idle()
     assert built(store) == (0, FROM)
     assert shards(tmp_path) == [NAME]
     [record] = caplog.records
@@ -314,7 +314,7 @@ def test_a_build_that_fails_is_told_and_changes_nothing(
     store = open_(tmp_path)
     with caplog.at_level(logging.WARNING):
         store.upsert(rows(0, FROM))
-        store.settle()
+        store.wait_until_idle()
     assert (built(store), shards(tmp_path)) == ((0, FROM), [NAME])
     assert "has ended with 1" in vars(caplog.records[0])["reason"]
     store.upsert(rows(FROM, FROM + 1))

@@ -17,7 +17,7 @@ from cli.processes import EX_CONFIG, Backoff, Child, Program, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Kept, Stop, Supervisor
 from cli.up import System, Wait, load_settings, private_folder, programs, with_sources
-from pipeline.settings import Settings
+from pipeline.base.settings import Settings
 
 KEY = "a-key-of-16-characters"
 

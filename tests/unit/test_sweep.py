@@ -9,12 +9,12 @@ from unittest.mock import MagicMock
 import pytest
 
 from api.routes import images
-from pipeline.blobs import Blobs
-from pipeline.deletions import mark
-from pipeline.errors import BlobsUnavailable
-from pipeline.messages import Manifest, UploadedFile
-from pipeline.settings import Settings
-from pipeline.sweep import Sweep
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import BlobsUnavailable
+from pipeline.base.settings import Settings
+from pipeline.lifecycle.deletion import tombstone_key
+from pipeline.lifecycle.sweep import Sweep
+from pipeline.messages import UploadedFile, UploadManifest
 from workers.background import Reconciler
 
 OLD = ("parts/half", "asks/lost/ask.json", "asks/lost/image-0", "uploads/torn/0")
@@ -22,7 +22,7 @@ KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "
 
 
 def nothing_deleted() -> Any:
-    return MagicMock(**{"buried.side_effect": lambda rows: [False] * len(rows)})
+    return MagicMock(**{"are_deleted.side_effect": lambda rows: [False] * len(rows)})
 
 
 def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
@@ -106,15 +106,15 @@ def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> Non
     )
     for file in files:
         blobs.write(file.blob, b"of a patient")
-    blobs.write("uploads/J/manifest.json", Manifest(files=files).model_dump_json().encode())
-    deleted = {mark("image_id", "A"), mark("PatientID", "P")}
+    blobs.write("uploads/J/manifest.json", UploadManifest(files=files).model_dump_json().encode())
+    deleted = {tombstone_key("image_id", "A"), tombstone_key("PatientID", "P")}
     played: Any = nothing_deleted()
-    played.buried.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
+    played.are_deleted.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
 
     for _ in range(2):
         Sweep(blobs, Settings(), played)()
 
-    kept = Manifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
+    kept = UploadManifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
     named_still = [{"image_id": "A"}, {"image_id": "1"}, {"image_id": "B", "dx": "nevus"}, {}]
     assert [file.metadata for file in kept] == named_still
     assert [blobs.exists(file.blob) for file in kept] == [False, False, True, True]

@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoProcessor
 
-from pipeline import checkpoint
-from pipeline.encoder import Encoder
-from pipeline.errors import EncoderError, InvalidQuery
-from pipeline.images import Picture
-from pipeline.settings import Settings
+from pipeline.base.errors import EncoderError, InvalidQuery
+from pipeline.base.settings import Settings
+from pipeline.encoding import checkpoint
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture
 from tests.towers import DIMENSIONS, READS, SENTENCES, write_clip, write_siglip
 
 WRITERS = {"clip": write_clip, "siglip": write_siglip}
@@ -30,7 +30,7 @@ TEXTS = ["a mole", "two red naevi", "an ultrasound scan of a heart", "  Dark\nMO
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    checkpoint.hush()
+    checkpoint.silence_logging()
     return {kind: write(tmp_path_factory.mktemp(kind)) for kind, write in WRITERS.items()}
 
 
@@ -216,7 +216,7 @@ def test_a_model_of_images_refuses_text(encoder: Path) -> None:
     assert not vision.reads_text
     with pytest.raises(InvalidQuery, match="reads images only; it cannot search by text") as caught:
         vision.embed_text(["a mole"])
-    assert (caught.value.status, caught.value.place) == (422, ("text",))
+    assert (caught.value.status, caught.value.path) == (422, ("text",))
 
 
 def test_a_model_of_images_has_no_projection(encoder: Path) -> None:

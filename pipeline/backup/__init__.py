@@ -1,0 +1,1 @@
+"""A whole system as a folder of files, and back again."""

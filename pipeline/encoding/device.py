@@ -1,0 +1,76 @@
+"""What `auto` means on this machine: where a model runs, how precisely, how work is spread."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.base.errors import EncoderError
+from pipeline.base.settings import Settings
+
+# Instructions in which a CPU computes bfloat16. Without them it is emulated, slower than float32.
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+
+# At the end of a job a lane is idle for half a shard on average: an eighth of what it did.
+SHARDS_A_LANE = 4
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How a worker spreads bulk work over this device."""
+
+    batch_size: int  # images a forward pass
+    lanes: int  # threads that embed shards at once
+    shard_size: int  # rows a shard, at most
+
+    def shard_size_for(self, total: int) -> int:
+        """Rows a shard of a job of `total` rows: whole batches, and some shards for every lane.
+
+        Else a small job would run in one lane, and any job's last shards would leave lanes idle.
+        """
+        fair = -(-total // (SHARDS_A_LANE * self.lanes))
+        batches = -(-fair // self.batch_size)
+        return min(self.shard_size, max(1, batches) * self.batch_size)
+
+
+def device_of(settings: Settings) -> torch.device:
+    if settings.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if settings.device == "cuda":
+        raise EncoderError("KINDRED_DEVICE=cuda, but torch sees no GPU here: set it to cpu or auto")
+    return torch.device("cpu")
+
+
+def dtype_of(settings: Settings, device: torch.device) -> torch.dtype:
+    if settings.dtype == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return any(able.get(instructions, False) for instructions in _BF16_INSTRUCTIONS)
+
+
+def sizing_of(settings: Settings, device: torch.device) -> Sizing:
+    gpu = device.type == "cuda"
+
+    def resolved(value: int | str, on_cpu: int, on_gpu: int) -> int:
+        return value if isinstance(value, int) else on_gpu if gpu else on_cpu
+
+    return Sizing(
+        batch_size=resolved(settings.batch_size, 8, 256),
+        lanes=resolved(settings.lanes, cores(), 2),
+        shard_size=resolved(settings.shard_size, 64, 1024),
+    )
+
+
+def cores() -> int:
+    """Cores that this process may run on; a container may have been given fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,338 @@
+"""A model as a function from images to vectors, and from texts if it was trained on both.
+
+    encoder = Encoder.load(settings)
+    vectors = encoder.embed(encoder.stack([encoder.preprocess(picture)]), bulk=False)
+    query = encoder.embed_text(["a dark mole"])  # if encoder.reads_text
+
+`embed` may be called from many threads at once and takes no lock: a model in inference mode is only
+read, and the device shares itself out.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+import torch
+from transformers import PretrainedConfig
+
+from pipeline.base.errors import DeviceFull, EncoderError, InvalidQuery, TooLargeForDevice
+from pipeline.base.settings import Settings
+from pipeline.encoding import checkpoint
+from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
+from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.encoding.text import Tokenizer
+from pipeline.images.decoding import Picture
+from pipeline.messages import EncoderInfo
+
+log = logging.getLogger("kindred.encoder")
+
+# Names that models give to the parameter of a class token.
+_CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
+
+# Different in their words and in their number.
+_TEXTS = ("a picture", "an ultrasound scan of a healthy heart")
+
+# Least cosine between embeddings of one picture in different batches. bfloat16 keeps 0.9999; a
+# model that drops patches at random, as masked autoencoders do, does not.
+_LEAST_AGREEMENT = 0.999
+
+
+# How often an image that alone does not fit is tried.
+_TRIES = 3
+
+
+class Encoder:
+    """Made by `load`, then only read."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocessing: Preprocessing,
+        info: EncoderInfo,
+        sizing: Sizing,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        """`model` is on its device, in its precision and in evaluation mode.
+
+        With a tokenizer, it is a model of images and text.
+        """
+        parameter = next(model.parameters())
+        self.info = info
+        self.sizing = sizing
+        self.device: torch.device = parameter.device
+        self.dtype: torch.dtype = parameter.dtype
+        self._model: Any = model
+        self._preprocessing = preprocessing
+        self._tokenizer = tokenizer
+        self._cores = cores()
+        self._streams = threading.local()
+        # Every thread that computes on several cores has a team of OpenMP threads of its own, and
+        # the teams get in each other's way: on a CPU all searches are computed in one thread.
+        self._searcher = ThreadPoolExecutor(1, "search")
+
+    @classmethod
+    def load(cls, settings: Settings) -> Self:
+        """The model that `settings` names, on its device.
+
+        Raises EncoderError if it cannot be found or reached, if weights are missing or of the wrong
+        shape, if it is no model that turns images into tokens, or if it has not what the pooling
+        asks for.
+        """
+        device = device_of(settings)
+        dtype = dtype_of(settings, device)
+        checkpoint.silence_logging()
+        folder = checkpoint.folder_of(settings.model, settings.revision)
+        preprocessing = Preprocessing.load(folder)
+        config = checkpoint.configuration(folder, settings.model)
+        pooling = _resolved(settings, config)
+        tokenizer = None
+        if pooling == "projection":
+            checkpoint.add_tokenizer(folder, settings.model)
+            tokenizer = Tokenizer.load(folder, config, settings.model)
+        else:
+            config = checkpoint.vision(config)
+        model = checkpoint.load(folder, config, settings.model)
+        _check_class_token(model, pooling, settings.model)
+        # Hashed as stored, before the cast: workers of different precision share a collection.
+        weights = checkpoint.weights_sha256(model)
+        model.to(device=device, dtype=dtype)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # streams of other threads do not wait for the copy
+        info = EncoderInfo(
+            model=settings.model,
+            revision=settings.revision,
+            weights_sha256=weights,
+            pooling=pooling,
+            preprocessing=preprocessing.spec,
+            dimensions=_dimensions(model, preprocessing, pooling, settings.model),
+        )
+        encoder = cls(model, preprocessing, info, sizing_of(settings, device), tokenizer)
+        log.info(
+            "encoder loaded",
+            extra={"action": "encoder_loaded", "device": str(device), "dtype": str(dtype)},
+        )
+        return encoder
+
+    def preprocess(self, picture: Picture) -> np.ndarray:
+        """uint8 (3, H, W): what the model sees of a picture."""
+        return self._preprocessing.pixels(picture.image)
+
+    def stack(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Pixels of pictures, uint8 (3, H, W) each, as one batch for `embed`: (n, 3, H, W).
+
+        For a GPU, in page-locked memory, from which it copies at full speed and beside its kernels.
+        Torch keeps such memory and hands it out again, so that little of it is ever locked anew.
+        """
+        if self.device.type != "cuda":
+            return np.stack(images)
+        shape = (len(images), *images[0].shape)
+        locked: np.ndarray = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return np.stack(images, out=locked)
+
+    def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
+        """uint8 (n, 3, H, W) to float32 (n, dimensions), in the model's own scale.
+
+        Bulk work computes on its lane's share of the cores, which is one unless there are fewer
+        lanes than cores; a search computes on all of them. A batch that the device has no memory
+        for is halved. Raises TooLargeForDevice if one image alone is too much time and again, and
+        DeviceFull if any image would be.
+        """
+        if len(pixels) == 0:
+            return np.empty((0, self.info.dimensions), dtype=np.float32)
+        if bulk or self.device.type == "cuda":
+            return self._embed_here(pixels, bulk=bulk)
+        return self._searcher.submit(self._embed_here, pixels, bulk=False).result()
+
+    def _embed_here(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
+        """As `embed`, in the calling thread."""
+        self._take_threads(bulk)
+        writable = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
+        with torch.inference_mode(), self._stream(bulk):
+            batches = torch.split(writable, self.sizing.batch_size)
+            vectors = torch.cat([self._embed_halving(batch) for batch in batches])
+        result: np.ndarray = vectors.numpy()
+        return result
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether texts can be embedded, into the same space as images."""
+        return self._tokenizer is not None
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts to float32 (n, dimensions), in the model's own scale.
+
+        They are compared with images by their cosine. The model reads the first few dozen words of
+        a text, 64 or 77 tokens as a rule, and nothing after them. Computed as a search is.
+
+        Raises InvalidQuery if the model reads images only.
+        """
+        if self._tokenizer is None:
+            raise InvalidQuery(
+                f"The encoder {self.info.model} reads images only; it cannot search by text.",
+                ("text",),
+            )
+        if len(texts) == 0:
+            return np.empty((0, self.info.dimensions), dtype=np.float32)
+        if self.device.type == "cuda":
+            return self._embed_text_here(self._tokenizer, texts)
+        return self._searcher.submit(self._embed_text_here, self._tokenizer, texts).result()
+
+    def _embed_text_here(self, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+        """As `embed_text`, in the calling thread."""
+        self._take_threads(bulk=False)
+        size, vectors = self.sizing.batch_size, []
+        with torch.inference_mode(), self._stream(bulk=False):
+            for start in range(0, len(texts), size):
+                tokens = tokenizer(texts[start : start + size])
+                on_device = {name: values.to(self.device) for name, values in tokens.items()}
+                vectors.append(self._model.get_text_features(**on_device).pooler_output)
+            result: np.ndarray = torch.cat(vectors).float().cpu().numpy()
+        return result
+
+    def warm_up(self) -> None:
+        """Embeds a test picture in each shape that will be used, and texts if the model reads them.
+
+        Raises EncoderError if a vector is not finite, if one picture's depends on what else is in
+        the batch, or if different texts have the same.
+        """
+        height, width = self._preprocessing.size
+        noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+        alone = self.embed(noise, bulk=False)
+        # A GPU's first batch of a size takes long; on a CPU a small one shows as much, sooner.
+        size = self.sizing.batch_size if self.device.type == "cuda" else 2
+        batch = self.embed(noise.repeat(size, axis=0), bulk=True)
+        texts = self.embed_text(_TEXTS) if self.reads_text else np.empty_like(alone[:0])
+        if not all(np.isfinite(vectors).all() for vectors in (alone, batch, texts)):
+            raise EncoderError(
+                f"{self.info.model} does not give finite numbers on {self.device} in {self.dtype}: "
+                "set KINDRED_DTYPE=float32"
+            )
+        vectors = np.concatenate((alone, batch)).astype(np.float64)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not float((vectors @ vectors[0]).min()) >= _LEAST_AGREEMENT:  # a NaN is no agreement
+            raise EncoderError(f"{self.info.model} gives one picture different vectors: not usable")
+        if self.reads_text and np.array_equal(*texts):
+            raise EncoderError(
+                f"{self.info.model} gives different texts one vector: its tokenizer does not fit"
+            )
+
+    def _embed_halving(self, batch: torch.Tensor) -> torch.Tensor:
+        """As `_embed`, in halves if it does not fit."""
+        if len(batch) == 1:
+            return self._embed_one(batch)
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return self._embed(batch)
+        # Out here the traceback, and with it the tensors that did not fit, is gone.
+        log.warning("batch halved", extra={"action": "batch_halved", "images": len(batch)})
+        return torch.cat([self._embed_halving(half) for half in batch.tensor_split(2)])
+
+    def _embed_one(self, image: torch.Tensor) -> torch.Tensor:
+        """As `_embed`. What an image needs, a black one of its shape needs too: if that one does
+        not fit either, somebody else holds the memory, and the image is not to blame."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._embed(image)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                self._embed(torch.zeros_like(image))
+            except torch.OutOfMemoryError:
+                raise DeviceFull(f"{self.device} has no memory for a single image.") from None
+        raise TooLargeForDevice(f"The picture needs more memory than {self.device} has.")
+
+    def _embed(self, batch: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, 3, H, W) to float32 (n, dimensions), both in the CPU's memory."""
+        if self.device.type == "cuda":
+            locked = batch if batch.is_pinned() else batch.pin_memory()
+            batch = locked.to(self.device, non_blocking=True)
+        values = self._preprocessing.normalize(batch).to(self.dtype)
+        return vectors_of(self._model, values, self.info.pooling).cpu()
+
+    def _take_threads(self, bulk: bool) -> None:
+        """Set how many threads torch computes on in this one.
+
+        The number is each thread's own, but must be asked for before it is set: at a thread's first
+        question torch gives it the number that was set last anywhere.
+        """
+        wanted = max(1, self._cores // self.sizing.lanes) if bulk else self._cores
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
+
+    def _stream(self, bulk: bool) -> contextlib.AbstractContextManager[Any]:
+        """On a GPU, each thread's own stream, so that one's copies run beside another's kernels.
+
+        Searches go first: their kernels are scheduled before those that bulk work has queued.
+        """
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        name = "bulk" if bulk else "search"
+        stream = getattr(self._streams, name, None)
+        if stream is None:
+            stream = torch.cuda.Stream(  # type: ignore[no-untyped-call]
+                self.device, priority=0 if bulk else -1
+            )
+            setattr(self._streams, name, stream)
+        return torch.cuda.stream(stream)
+
+
+def vectors_of(model: Any, values: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Normalised pixels (n, 3, H, W) to float32 (n, d), both on the model's device.
+
+    `projection` is where CLIP and SigLIP were trained to have an image beside its caption.
+    """
+    if pooling == "projection":
+        features: torch.Tensor = model.get_image_features(pixel_values=values).pooler_output
+        return features.float()
+    return pool(model(pixel_values=values).last_hidden_state, pooling)
+
+
+def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(n, tokens, d) of any precision to float32 (n, d), by `mean` or `cls`.
+
+    `mean` is over all tokens, the class token among them, as in the notebook that this system
+    started from (`last_hidden_state.mean(dim=1)`).
+    """
+    if tokens.ndim != 3:
+        raise ValueError(f"it gives {tokens.ndim} axes")
+    if pooling == "mean":
+        return tokens.mean(dim=1, dtype=torch.float32)
+    return tokens[:, 0].float()
+
+
+# --- what a loaded model must be able to do ---------------------------------------------------
+
+
+def _resolved(settings: Settings, config: PretrainedConfig) -> str:
+    """The pooling, with `auto` resolved."""
+    joint = checkpoint.has_joint_space(config)
+    if settings.pooling == "auto":
+        return "projection" if joint else "mean"
+    if settings.pooling == "projection" and not joint:
+        raise EncoderError(
+            f"{settings.model} has no space that it shares with text, as CLIP and SigLIP have: "
+            "set KINDRED_POOLING=mean"
+        )
+    return settings.pooling
+
+
+def _check_class_token(model: torch.nn.Module, pooling: str, name: str) -> None:
+    names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    if pooling == "cls" and not names & _CLASS_TOKENS:
+        raise EncoderError(f"{name} has no class token: set KINDRED_POOLING=mean")
+
+
+def _dimensions(
+    model: torch.nn.Module, preprocessing: Preprocessing, pooling: str, name: str
+) -> int:
+    """Length of a vector, from a forward pass, since configurations tell it in many ways."""
+    weight = next(model.parameters())
+    black = torch.zeros((1, 3, *preprocessing.size), dtype=weight.dtype, device=weight.device)
+    try:
+        with torch.inference_mode():
+            return int(vectors_of(model, black, pooling).shape[1])
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"{name} does not turn images into vectors: {error}") from error

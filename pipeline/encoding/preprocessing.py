@@ -1,0 +1,236 @@
+"""The pixels that a model's own image processor makes, at less than their cost.
+
+`AutoImageProcessor` of transformers goes PIL → NumPy → PIL → NumPy and computes in float64 on the
+CPU. Here Pillow resizes, the image stays uint8, and what is left, to rescale and to normalise, runs
+on the model's device. The result is the same, to the bit on a CPU, and loading checks that it is.
+
+Written after transformers 5.23, `image_processing_backends.PilBackend`. The Pillow backend is named
+wherever a processor is loaded: with torchvision installed transformers would take that one, and the
+pixels differ.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.Image import Resampling
+from transformers import AutoImageProcessor
+from transformers.image_processing_backends import PilBackend
+
+from pipeline.base.errors import EncoderError
+
+# What a processor may not do in its own way, if its pixels are to be had without it.
+_ARITHMETIC = (
+    "preprocess",
+    "process_image",
+    "convert_to_rgb",
+    "resize",
+    "center_crop",
+    "rescale",
+    "normalize",
+    "_preprocess",
+    "_preprocess_image_like_inputs",
+    "_prepare_image_like_inputs",
+)
+
+# Pixels. To bring the shorter edge of a 1 by 65,535 image to 224 takes 13 GB; above this many only
+# the part that the crop keeps is computed. An ordinary image stays far below.
+_LARGEST = 16_000_000
+
+# Largest difference to the processor's own values, which are about -3 to 3.
+_TOLERANCE = 1e-6
+
+Three = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop, rescale, normalise: each as the model's processor has it, or None."""
+
+    resize: tuple[int, int] | int | None  # (height, width), or the length of the shorter edge
+    resample: Resampling
+    crop: tuple[int, int] | None  # (height, width), from the middle, black where there is none
+    scale: float | None
+    mean: Three | None
+    std: Three | None
+
+    @classmethod
+    def load(cls, model: str | Path, revision: str | None = None) -> Self:
+        """From the processor's configuration, in a folder or on the hub.
+
+        Raises EncoderError if there is none, or if it does what is not reproduced here.
+        """
+        try:
+            processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                model, revision=revision, backend="pil", trust_remote_code=False
+            )
+        except Exception as error:  # transformers raises OSError, ValueError, ImportError, KeyError
+            raise EncoderError(f"{model}: its image processor cannot be loaded: {error}") from error
+        return cls.reproducing(processor)
+
+    @classmethod
+    def reproducing(cls, processor: object) -> Self:
+        """Makes the pixels of `processor`. Raises EncoderError, naming what is unsupported."""
+        if unsupported := _unsupported(processor):
+            raise EncoderError(
+                f"{type(processor).__name__} cannot be reproduced: {unsupported}. "
+                "Choose a model whose processor resizes, crops, rescales and normalises only"
+            )
+        it: Any = processor
+        made = cls(
+            resize=_resize(it) if it.do_resize else None,
+            resample=Resampling(it.resample if it.resample is not None else Resampling.BILINEAR),
+            crop=(it.crop_size.height, it.crop_size.width) if it.do_center_crop else None,
+            scale=float(it.rescale_factor) if it.do_rescale else None,
+            mean=_three(it.image_mean) if it.do_normalize else None,
+            std=_three(it.image_std) if it.do_normalize else None,
+        )
+        made._compare(it)
+        return made
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the model sees."""
+        size = self.crop or self.resize
+        assert isinstance(size, tuple)  # noqa: S101 - anything else was refused
+        return size
+
+    @property
+    def spec(self) -> str:
+        """All of it in one line. Two of these make the same pixels if their specs are equal."""
+        return " ".join(
+            (
+                f"resize={_words(self.resize)}",
+                f"resample={self.resample.name.lower()}",
+                f"crop={_words(self.crop)}",
+                f"scale={self.scale!r}",
+                f"mean={self.mean!r}".replace(" ", ""),
+                f"std={self.std!r}".replace(" ", ""),
+            )
+        )
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """An RGB image as uint8 (3, H, W), resized and cropped; `size` is (H, W)."""
+        image = self._resized(image)
+        if self.crop and self.crop != (image.height, image.width):
+            height, width = self.crop
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            # Where this reaches beyond the image Pillow fills in black, as the processor does.
+            image = image.crop((left, top, left + width, top + height))
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, 3, H, W) to float32 of the same shape, on the device where the batch is.
+
+        The order and the precision of each step are the processor's: it scales in float64 and
+        rounds to float32 before it subtracts and divides.
+        """
+        if self.scale is None:
+            values = batch.to(torch.float32)
+        else:
+            values = batch.to(torch.float64).mul_(self.scale).to(torch.float32)
+        if self.mean is not None and self.std is not None:
+            values.sub_(_per_channel(self.mean, batch.device))
+            values.div_(_per_channel(self.std, batch.device))
+        return values
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self.resize is None:
+            return image
+        if isinstance(self.resize, tuple):
+            height, width = self.resize
+            return image.resize((width, height), self.resample)
+        width, height = _shorter_edge_to(self.resize, image.size)
+        if width * height > _LARGEST:
+            return self._resized_middle(image, width, height)
+        return image.resize((width, height), self.resample)
+
+    def _resized_middle(self, image: Image.Image, width: int, height: int) -> Image.Image:
+        """The part that the crop will keep of `image` resized to width by height.
+
+        Nearly the same: Pillow takes a box in float32, and may swap its two passes for it.
+        """
+        assert self.crop is not None  # noqa: S101 - a shorter edge without a crop was refused
+        rows, columns = min(self.crop[0], height), min(self.crop[1], width)
+        left, top = (width - columns) // 2, (height - rows) // 2
+        x, y = image.width / width, image.height / height
+        right, bottom = min((left + columns) * x, image.width), min((top + rows) * y, image.height)
+        return image.resize((columns, rows), self.resample, box=(left * x, top * y, right, bottom))
+
+    def _compare(self, processor: Any) -> None:
+        """Refuse to go on with a processor that gives other values, for whatever reason."""
+        noise = np.random.default_rng(0)
+        for height, width in ((97, 61), (240, 320)):
+            image = Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            theirs = processor(images=image, return_tensors="np")["pixel_values"][0]
+            ours = self.normalize(torch.from_numpy(self.pixels(image)[None]))[0].numpy()
+            if theirs.shape != ours.shape or float(abs(theirs - ours).max()) > _TOLERANCE:
+                raise EncoderError(
+                    f"{type(processor).__name__} cannot be reproduced: "
+                    "the installed transformers computes other pixels than Kindred"
+                )
+
+
+def _unsupported(processor: object) -> str | None:
+    """What keeps a processor from being reproduced, in words; None if nothing does."""
+    if not isinstance(processor, PilBackend):
+        return "it has no Pillow backend in transformers"
+    overridden = [
+        n for n in _ARITHMETIC if getattr(type(processor), n) is not getattr(PilBackend, n)
+    ]
+    if overridden:
+        return f"it has its own {', '.join(overridden)}"
+    it: Any = processor
+    if it.do_pad:
+        return "it pads (do_pad)"
+    if it.do_resize and _resize(it) is None:
+        return f"it resizes to {dict(it.size)}"
+    if it.do_normalize and not (_three(it.image_mean) and _three(it.image_std)):
+        return "it normalises by something other than three channels"
+    if not it.do_center_crop and not (it.do_resize and isinstance(_resize(it), tuple)):
+        return "its images come in different sizes"
+    return None
+
+
+def _resize(processor: Any) -> tuple[int, int] | int | None:
+    """The size that a processor resizes to, or None for one of the kinds not reproduced here."""
+    given = {name: value for name, value in dict(processor.size).items() if value is not None}
+    if given.keys() == {"height", "width"}:
+        return int(given["height"]), int(given["width"])
+    if given.keys() == {"shortest_edge"}:
+        return int(given["shortest_edge"])
+    return None
+
+
+def _three(values: Any) -> Three | None:
+    """One number for all channels, or one for each; None for anything else."""
+    if isinstance(values, int | float):
+        return float(values), float(values), float(values)
+    if isinstance(values, list | tuple) and len(values) == 3:
+        return float(values[0]), float(values[1]), float(values[2])
+    return None
+
+
+def _words(size: tuple[int, int] | int | None) -> str:
+    """As in 224x224 (height by width), shortest=224, None."""
+    if isinstance(size, tuple):
+        return f"{size[0]}x{size[1]}"
+    return f"shortest={size}" if size else "None"
+
+
+def _shorter_edge_to(edge: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) with the shorter edge at `edge`; the longer one is rounded down."""
+    width, height = size
+    if width <= height:
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge
+
+
+@lru_cache(maxsize=16)
+def _per_channel(values: Three, device: torch.device) -> torch.Tensor:
+    """float32 (3, 1, 1), kept on the device: to copy it there for each batch would wait for it."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)

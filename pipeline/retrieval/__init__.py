@@ -1,0 +1,1 @@
+"""From a query to the images most similar to it."""

@@ -1,0 +1,65 @@
+"""Which payload fields there are, so that a misspelt one is an error and not an empty result."""
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from pipeline.base.errors import InvalidQuery
+from pipeline.base.identity import ID_COLUMNS, is_identifier
+from pipeline.messages import RESERVED
+from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
+from pipeline.store import Store
+
+# Index types by which images can be put into groups.
+GROUPED = ("keyword", "integer")
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """`indexes` maps fields to index types; only top-level names are looked at."""
+
+    store: Store
+    indexes: dict[str, str]
+    _seen: set[str] = field(default_factory=set)
+
+    def of_type(self, kinds: Container[str]) -> list[str]:
+        return [name for name, kind in self.indexes.items() if kind in kinds]
+
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """Fields that results can be grouped by."""
+        return tuple(n for n in self.of_type(GROUPED) if "." not in n and n not in ID_COLUMNS)
+
+    def check_grouping(self, name: str, place: Place) -> None:
+        """Raises InvalidQuery for a field that results cannot be grouped by."""
+        if name not in self.grouping:
+            raise InvalidQuery(f"This must be one of {', '.join(self.grouping)}.", place)
+
+    def check_identifier(self, name: str, place: Place) -> None:
+        """Raises InvalidQuery for a field by whose value images cannot be deleted for good."""
+        if not is_identifier(name):
+            raise InvalidQuery(
+                "This must be an identifier, as lesion_id or PatientID are; for others, delete by "
+                "a filter.",
+                place,
+            )
+        self.check(name, place)
+
+    def check_filter(self, wanted: Filter | None) -> None:
+        """Raises InvalidQuery when the filter names a field that no image has."""
+        for place, name in wanted.fields() if wanted is not None else ():
+            self.check(name, ("filter", *place))
+
+    def check(self, name: str, place: Place) -> None:
+        """Raises InvalidQuery when no image has the field."""
+        if name in self.indexes or name in (*ID_COLUMNS, RESERVED) or name in self._seen:
+            return
+        # Looked up once for a field that is there; for one that is not, this reads all payloads.
+        is_empty = IsEmptyCondition(is_empty=PayloadField(key=json_path(name)))
+        records, _ = self.store.scroll(1, filter=Filter(must_not=(is_empty,)))
+        if not records and self.store.count():
+            common = ", ".join(self.indexes)
+            raise InvalidQuery(f"No image has this field. The usual ones: {common}.", place)
+        if records:
+            self._seen.add(name)

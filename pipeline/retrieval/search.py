@@ -1,0 +1,255 @@
+"""The search itself: from what is searched for to the images most similar to it.
+
+    found = search.run([query], [pictures])
+
+What a search starts from becomes one vector or a set of examples (`targets.py`), its conditions
+become one filter (`_filter`), and the store does the rest; groups and near-duplicates are made of
+its answers in `_grouped` and `_duplicates`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+from uuid import UUID
+
+from pipeline.base.identity import point_id
+from pipeline.images.hashes import difference_hash, hash_distance
+from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
+from pipeline.messages.filters import (
+    AnyCondition,
+    FieldCondition,
+    Filter,
+    HasIdCondition,
+    Match,
+    json_path,
+    top_level,
+)
+from pipeline.retrieval.fields import Fields
+from pipeline.retrieval.targets import QueryTarget, QueryTargets
+from pipeline.store import Query, ScoredPoint, Store
+
+# Hits fetched at once while groups are collected: enough for ten groups in most collections.
+_WINDOW = 64
+
+# What the images of a group share, or the id of the one image in it.
+Group = str | int | UUID
+
+
+@dataclass(frozen=True)
+class Search:
+    """Safe to call from several threads. Raises InvalidQuery, NotFound or StoreUnavailable."""
+
+    store: Store
+    targets: QueryTargets
+    fields: Fields
+
+    def run(
+        self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
+    ) -> list[tuple[Hit, ...]]:
+        """One list of hits for each search; `pictures` are the blobs that were sent with each."""
+        for search in searches:
+            self._check_fields(search)
+        targets = self.targets.of(searches, pictures)
+        queries = [_query(*each) for each in zip(searches, targets, strict=True)]
+        plain = [n for n, search in enumerate(searches) if _is_plain(search)]
+        found = dict(zip(plain, self.store.query([queries[n] for n in plain]), strict=True))
+        return [
+            _hits(found[n], search) if n in found else self._special(search, targets[n], queries[n])
+            for n, search in enumerate(searches)
+        ]
+
+    def _special(self, search: SearchQuery, target: QueryTarget, query: Query) -> tuple[Hit, ...]:
+        if search.group_by is not None:
+            return self._grouped(search, search.group_by, query)
+        assert search.max_hash_distance is not None  # noqa: S101 - see _is_plain
+        return self._duplicates(search, search.max_hash_distance, target, query)
+
+    def _check_fields(self, search: SearchQuery) -> None:
+        self.fields.check_filter(search.filter)
+        for name in ("group_by", "not_same"):
+            if (field := getattr(search, name)) is not None:
+                self.fields.check_grouping(field, (name,))
+        for number, field in enumerate(search.include or ()):
+            self.fields.check(top_level(json_path(field)), ("include", number))
+
+    def _grouped(self, search: SearchQuery, field: str, query: Query) -> tuple[Hit, ...]:
+        """The best image of each group; one without a value is a group of its own.
+
+        Exact: what is found is excluded, and the search goes on until there are enough groups. So
+        the scores fall from round to round, and a lesion of a thousand pictures costs one more.
+        """
+        wanted = search.offset + search.limit
+        best: dict[Group, ScoredPoint] = {}
+        while len(best) < wanted:
+            others = _also(query.filter, must_not=_members(field, best))
+            [page] = self.store.query([replace(query, limit=_WINDOW, offset=0, filter=others)])
+            for point in page:
+                best.setdefault(_group(point, field), point)
+            if len(page) < _WINDOW:
+                break
+        chosen = dict(list(best.items())[search.offset : wanted])
+        further = self._others(search, field, query, chosen) if search.group_size > 1 else {}
+        hidden = _hidden(search)
+        return tuple(
+            _hit(point, hidden, others=further.get(group, ())) for group, point in chosen.items()
+        )
+
+    def _others(
+        self, search: SearchQuery, field: str, query: Query, best: Mapping[Group, ScoredPoint]
+    ) -> dict[Group, tuple[Hit, ...]]:
+        """The next best of each group."""
+        groups = [group for group in best if not isinstance(group, UUID)]
+        asked = [
+            replace(
+                query,
+                limit=search.group_size - 1,
+                offset=0,
+                filter=_also(
+                    query.filter,
+                    must=_equals(field, [group]),
+                    must_not=[_is([best[group].id])],
+                ),
+            )
+            for group in groups
+        ]
+        found = self.store.query(asked)
+        return {group: _hits(points, search) for group, points in zip(groups, found, strict=True)}
+
+    def _duplicates(
+        self, search: SearchQuery, most: int, target: QueryTarget, query: Query
+    ) -> tuple[Hit, ...]:
+        """Those of the most similar images whose hash is about that of the picture."""
+        if target.picture is not None:
+            ours = difference_hash(target.picture)
+        else:
+            ours = _hash(target.positives[0].payload)
+        [points] = self.store.query([replace(query, limit=MAX_LIMIT, offset=0)])
+        payloads = self.store.retrieve([point.id for point in points])
+        near, hidden = [], _hidden(search)
+        for point in points:
+            theirs = _hash(payloads[point.id].payload) if point.id in payloads else ""
+            if ours and theirs and (distance := hash_distance(ours, theirs)) <= most:
+                near.append(_hit(point, hidden, hash_distance=distance))
+        return tuple(near[search.offset : search.offset + search.limit])
+
+
+def _is_plain(search: SearchQuery) -> bool:
+    return search.group_by is None and search.max_hash_distance is None
+
+
+def _hash(payload: Payload) -> str:
+    """Empty where the image was embedded before hashes were kept."""
+    return str(payload.get(RESERVED, {}).get("dhash", ""))
+
+
+# --- conditions --------------------------------------------------------------------------------
+
+
+def _query(search: SearchQuery, target: QueryTarget) -> Query:
+    """What names a hit, or its group, is always fetched; `_hit` takes it out again."""
+    needed = _needed(search)
+    include = None if search.include is None else sorted({*search.include, *needed})
+    exclude = [name for name in search.exclude or () if name not in needed]
+    return Query(
+        target=target.target,
+        limit=search.limit,
+        filter=_filter(search, target),
+        offset=search.offset,
+        score_threshold=search.score_threshold,
+        include=include,
+        exclude=exclude or None,
+    )
+
+
+def _needed(search: SearchQuery) -> set[str]:
+    return {"image_id"} if search.group_by is None else {"image_id", search.group_by}
+
+
+def _filter(search: SearchQuery, target: QueryTarget) -> Filter | None:
+    """The filter with all shorthands worked in."""
+    must = [] if search.ids is None else [_has_ids(search.ids)]
+    must_not: list[AnyCondition] = [_has_ids(search.not_ids)] if search.not_ids else []
+    examples = (*search.positive, *search.negative)
+    if examples:
+        must_not.append(_has_ids(examples))
+    if search.not_same is not None or search.max_hash_distance is not None:
+        must_not.append(_is([record.id for record in target.positives]))
+    if search.not_same is not None:
+        shared = {record.payload.get(search.not_same) for record in target.positives}
+        must_not += _equals(search.not_same, [value for value in shared if _groups(value)])
+    return _also(search.filter, must=must, must_not=must_not)
+
+
+def _also(
+    wanted: Filter | None,
+    must: Sequence[AnyCondition] = (),
+    must_not: Sequence[AnyCondition] = (),
+) -> Filter | None:
+    """The filter with further conditions."""
+    all_of = (*(() if wanted is None else (wanted,)), *must)
+    if not all_of and not must_not:
+        return None
+    return Filter(must=all_of or None, must_not=tuple(must_not) or None)
+
+
+def _has_ids(image_ids: Sequence[str]) -> HasIdCondition:
+    return _is([point_id(image_id) for image_id in image_ids])
+
+
+def _is(points: Sequence[UUID]) -> HasIdCondition:
+    return HasIdCondition(has_id=tuple(str(point) for point in points))
+
+
+def _equals(field: str, values: Iterable[str | int]) -> list[AnyCondition]:
+    """Conditions of which one holds for an image with one of these values."""
+    words = tuple(value for value in values if isinstance(value, str))
+    numbers = tuple(value for value in values if isinstance(value, int))
+    kinds = [kind for kind in (words, numbers) if kind]
+    return [FieldCondition(key=json_path(field), match=Match(any=kind)) for kind in kinds]
+
+
+def _members(field: str, groups: Mapping[Group, ScoredPoint]) -> list[AnyCondition]:
+    """Conditions of which one holds for an image of these groups."""
+    values = [group for group in groups if not isinstance(group, UUID)]
+    single = [group for group in groups if isinstance(group, UUID)]
+    return [*_equals(field, values), *([_is(single)] if single else [])]
+
+
+def _group(point: ScoredPoint, field: str) -> Group:
+    """The value that the point shares with others, or its id if there is none."""
+    value = point.payload.get(field)
+    return value if _groups(value) else point.id
+
+
+def _groups(value: Any) -> TypeGuard[str | int]:
+    """Whether images with this value belong together: what Qdrant can match, True being no 1."""
+    return type(value) in (str, int)
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+def _hidden(search: SearchQuery) -> list[str]:
+    """Of what is fetched in any case, what the answer is not to show."""
+    left_out = search.exclude or ()
+    return [n for n in _needed(search) if n in left_out or n not in (search.include or (n,))]
+
+
+def _hits(points: Sequence[ScoredPoint], search: SearchQuery) -> tuple[Hit, ...]:
+    hidden = _hidden(search)
+    return tuple(_hit(point, hidden) for point in points)
+
+
+def _hit(point: ScoredPoint, hidden: Sequence[str], **more: Any) -> Hit:
+    payload = dict(point.payload)
+    image_id = payload["image_id"]
+    for name in hidden:
+        payload.pop(name, None)
+    return Hit(
+        image_id=image_id,
+        point_id=str(point.id),
+        payload=payload,
+        preview_url=preview_path(image_id),
+        score=point.score,
+        **more,
+    )

@@ -1,0 +1,146 @@
+"""What a search starts from, as a vector or as examples: pictures, held images, words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.identity import point_id
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoding import Picture, Unusable, cut, decode
+from pipeline.images.watchdog import DecodeWatch
+from pipeline.messages import RESERVED, SearchQuery
+from pipeline.store import Examples, Record, Store, Vectors
+
+
+@dataclass(frozen=True)
+class QueryTarget:
+    """`positives` are the indexed images that results should resemble; `picture` is what was
+    embedded, if it was one."""
+
+    target: Vectors | Examples
+    positives: tuple[Record, ...] = ()
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class QueryTargets:
+    """Raises InvalidQuery, NotFound or StoreUnavailable."""
+
+    encoder: Encoder
+    store: Store
+    blobs: Blobs
+    settings: Settings
+    watch: DecodeWatch = field(default_factory=DecodeWatch)
+
+    def of(
+        self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
+    ) -> list[QueryTarget]:
+        """One for each search; `pictures` are the blobs that were sent with each."""
+        held = self._retrieve(searches)
+        return [self._target_of(*each, held) for each in zip(searches, pictures, strict=True)]
+
+    def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
+        """The held images that are named, by image id. Raises NotFound for one that is not held."""
+        wanted = {image_id: point_id(image_id) for s in searches for image_id in s.named}
+        held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
+        for image_id, point in wanted.items():
+            if point not in held:
+                raise NotFound(f"No image {image_id} is held.")
+        return {image_id: held[point] for image_id, point in wanted.items()}
+
+    def _target_of(
+        self, search: SearchQuery, pictures: Sequence[str], held: Mapping[str, Record]
+    ) -> QueryTarget:
+        if search.text is not None:
+            return QueryTarget(self.encoder.embed_text([search.text])[0])
+        if search.vector is not None:
+            return QueryTarget(self._given_vector(search.vector))
+        if search.image_id is not None:
+            return self._from_held(search, held[search.image_id])
+        sent = [self._cropped(self._decode(blob, "image"), search) for blob in pictures]
+        positives = tuple(held[image_id] for image_id in search.positive)
+        picture = sent[0] if len(sent) == 1 and not positives else None
+        return QueryTarget(self._examples(sent, search, held), positives, picture)
+
+    def _from_held(self, search: SearchQuery, record: Record) -> QueryTarget:
+        if search.crop is None:
+            return QueryTarget(_vector(record), (record,))
+        picture = self._cropped(self._picture_of(record), search)
+        return QueryTarget(self._embed([picture])[0], (record,), picture)
+
+    def _picture_of(self, record: Record) -> Picture:
+        """The upload itself where there is one, else the preview: a data set's rows may be gone."""
+        blob = record.payload.get(RESERVED, {}).get("blob")
+        if blob is not None and self.blobs.exists(blob):
+            return self._decode(blob, "image_id")
+        try:
+            return self._decode(preview_name(record.id), "image_id")
+        except FileNotFoundError:
+            raise InvalidQuery("Of this image no picture is kept.", ("crop",)) from None
+
+    def _decode(self, blob: str, place: str) -> Picture:
+        data = self.blobs.read(blob)
+        with self.watch.decoding():
+            picture = decode(data, self.settings.max_pixels)
+        if isinstance(picture, Unusable):
+            raise InvalidQuery(picture.reason, (place,))
+        return picture
+
+    def _cropped(self, picture: Picture, search: SearchQuery) -> Picture:
+        if search.crop is None:
+            return picture
+        part = cut(picture, **search.crop.model_dump())
+        if isinstance(part, Unusable):
+            raise InvalidQuery(part.reason, ("crop",))
+        return part
+
+    def _embed(self, pictures: Sequence[Picture]) -> Vectors:
+        """float32 (n, dimensions), of length 1 each."""
+        if not pictures:
+            return np.empty((0, self.encoder.info.dimensions), np.float32)
+        pixels = np.stack([self.encoder.preprocess(picture) for picture in pictures])
+        vectors = self.encoder.embed(pixels, bulk=False)
+        if not np.isfinite(vectors).all():  # the encoder's fault: no InvalidQuery
+            raise FloatingPointError("a vector holds NaN or infinity")
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    def _examples(
+        self, sent: Sequence[Picture], search: SearchQuery, held: Mapping[str, Record]
+    ) -> Vectors | Examples:
+        """As Qdrant's recommend combines them. All vectors have length 1."""
+        positive = [*self._embed(sent), *(_vector(held[i]) for i in search.positive)]
+        negative = [_vector(held[i]) for i in search.negative]
+        positives = np.stack(positive)
+        negatives = (
+            np.stack(negative) if negative else np.empty((0, positives.shape[1]), np.float32)
+        )
+        if search.strategy == "best_score":
+            return Examples(positives, negatives)
+        mean: Vectors = positives.mean(axis=0)
+        if negative:
+            mean = 2 * mean - negatives.mean(axis=0)
+        if np.linalg.norm(mean) < 1e-6:
+            raise InvalidQuery("These examples cancel each other out.", ("negative",))
+        return mean
+
+    def _given_vector(self, values: Sequence[float]) -> Vectors:
+        vector = np.asarray(values, dtype=np.float32)
+        dimensions = self.encoder.info.dimensions
+        if vector.shape != (dimensions,):
+            raise InvalidQuery(
+                f"The vector has {vector.size} dimensions; the encoder's have {dimensions}.",
+                ("vector",),
+            )
+        if not np.isfinite(vector).all() or not vector.any():
+            raise InvalidQuery("The vector must be finite and not all zero.", ("vector",))
+        return vector
+
+
+def _vector(record: Record) -> Vectors:
+    assert record.vector is not None  # noqa: S101 - retrieved with vectors
+    return record.vector

@@ -1,0 +1,56 @@
+"""Metadata as Kindred keeps it: JSON that Qdrant takes, under the source's own names."""
+
+import math
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from pipeline.base.identity import as_identifier, is_identifier
+from pipeline.messages import RESERVED, Payload
+
+
+@dataclass
+class _Cleaner:
+    """JSON as Qdrant takes it: what is missing is absent, numbers are finite, text is bounded."""
+
+    depth: int = 8
+    text: int = 65_536
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            return value[: self.text].encode("utf-8", "replace").decode()
+        if value is None or isinstance(value, (bytes, bytearray)) or depth > self.depth:
+            return None
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            # A number that Qdrant cannot hold is an id of some kind: as text it stays exact.
+            return value if -(2**63) <= value < 2**63 else str(value)[: self.text]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, (datetime, date)):
+            return value.isoformat()
+        if isinstance(value, dict):
+            return self.mapping(value, depth + 1)
+        if isinstance(value, (list, tuple)):
+            return [kept for v in value if (kept := self.value(v, depth + 1)) is not None]
+        if hasattr(value, "item"):  # a numpy scalar
+            return self.value(value.item(), depth)
+        return str(value)
+
+    def mapping(self, values: dict[Any, Any], depth: int = 0) -> Payload:
+        found = ((str(name), self.value(value, depth)) for name, value in values.items())
+        return {name: value for name, value in found if value is not None and value != ""}
+
+
+def clean(values: Payload) -> Payload:
+    """Metadata as it is stored: under its own names, absent where it is missing."""
+    cleaned = _Cleaner().mapping(
+        {n: as_identifier(v) if is_identifier(str(n)) else v for n, v in values.items()}
+    )
+    if RESERVED in cleaned:
+        other = f"{RESERVED}_"
+        while other in cleaned:
+            other += "_"
+        cleaned[other] = cleaned.pop(RESERVED)
+    return cleaned

@@ -1,0 +1,44 @@
+"""Files that came through the api, and lie as blobs."""
+
+from collections.abc import Iterator
+
+from pipeline.base.blobs import Blobs
+from pipeline.base.identity import ID_COLUMNS
+from pipeline.images.decoding import Unusable
+from pipeline.messages import UploadedFile, UploadManifest, UploadSource
+from pipeline.sources.base import Row, own_id
+from pipeline.sources.metadata import clean
+
+
+class UploadReader:
+    version = ""  # an upload does not change
+
+    def __init__(self, source: UploadSource, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._files = UploadManifest.model_validate_json(blobs.read(source.manifest)).files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for number in range(start, stop):
+            file = self._files[number]
+            key, fault = _id_of(file)
+            metadata = clean(dict(file.metadata))
+            data = self._data(file.blob)
+            yield Row(number, key, data, metadata, file.blob, fault, file.sha256)
+
+    def _data(self, blob: str) -> bytes:
+        try:
+            return self._blobs.read(blob)
+        except FileNotFoundError:  # deleted, or held already; and now the job is run again
+            return b""
+
+
+def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
+    return own_id(file.metadata.get(column) for column in ID_COLUMNS)
+
+
+def upload_key(file: UploadedFile) -> str:
+    """What its image is known by, or would be."""
+    return _id_of(file)[0] or file.sha256
