@@ -3,15 +3,25 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from api import problems
 from api.audit import AuditLog
 from api.gate import Gate
 from api.headers import SecurityHeaders
-from api.routes import backup, deletions, health, images, jobs, page, searches, session
-from api.services import Services
+from api.routes import (
+    backup,
+    collections,
+    deletions,
+    health,
+    images,
+    jobs,
+    page,
+    searches,
+    session,
+)
+from api.services import BASE, Services, named_collection
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
 
@@ -28,7 +38,7 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with services.waiting:
             yield
-        services.ledger.close()
+        services.ledgers.close()
 
     app = FastAPI(
         title="Kindred",
@@ -43,7 +53,14 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     app.state.services = services
     problems.install(app)
     app.add_middleware(Gate, access=services.access, log=log)
-    for resource in (health, session, jobs, searches, deletions, images, backup):
+    for resource in (health, session, collections):
         app.include_router(resource.router)
+    for resource in (jobs, searches, deletions, images, backup):
+        app.include_router(resource.router, prefix=BASE)
+        app.include_router(
+            resource.router,
+            prefix=f"{BASE}/collections/{{collection}}",
+            dependencies=[Depends(named_collection)],
+        )
     page.mount(app)
     return SecurityHeaders(problems.TooLargeAsProblem(app, settings.max_upload_mb))

@@ -40,6 +40,7 @@ class Entry:
             "name": caller and caller.name,
             "call": call,
             "status": status,
+            "collection": path.get("collection"),
             "job": self.job or path.get("job"),
             "search": self.search or path.get("identifier"),
             "deletion": self.deletion or path.get("deletion"),

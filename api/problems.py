@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.asking import AnsweredWithProblem
+from api.queries import AnsweredWithProblem
 from pipeline.base.errors import InvalidQuery, KindredError, RateLimited, Unauthorized
 from pipeline.base.logs import where
 from pipeline.messages import Problem, problem

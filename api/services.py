@@ -1,78 +1,128 @@
-"""What the routes share: settings, ledger, blobs, the queue, and the waiting room for answers."""
+"""What the routes share: the ledger, the blobs, the queue, and the waiting room for answers."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import uuid4
 
 from celery import Celery
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from api.access import AccessControl
 from api.waiting import WaitingRoom
 from pipeline.base.blobs import Blobs, request_folder
-from pipeline.base.errors import RateLimited
+from pipeline.base.errors import NotFound, RateLimited
 from pipeline.base.keys import Keys
-from pipeline.base.settings import SEARCH_QUEUE, Settings, celery_configuration
-from pipeline.ledger import Ledger
-from pipeline.messages import ASK_TASKS, INGEST_TASK, Ask, Source
+from pipeline.base.settings import Settings
+from pipeline.ledger import Ledger, Ledgers, open_ledgers
+from pipeline.lifecycle.receipts import Receipts
+from pipeline.messages import Message
+from pipeline.operations.base import Operation, queue_name
+from pipeline.operations.registry import operation
 from pipeline.sources.allowed import AllowedSources
+from workers.queue import make_app, publish_lease, publish_query
 
 logger = logging.getLogger("kindred.api")
 
-BACKLOG_SECONDS = 5  # until who was refused for the queue's length should try again
+BACKLOG_SECONDS = 5  # until a caller who was refused for the queue's length should try again
+
+BASE = "/v1"  # the default collection; any one is /v1/collections/{name}
 
 
 @dataclass(frozen=True)
 class Services:
+    """Of the whole process."""
+
     settings: Settings
-    ledger: Ledger
-    blobs: Blobs
+    ledgers: Ledgers
     queue: Celery
     waiting: WaitingRoom
     access: AccessControl
     allowed: AllowedSources
+    _blobs: dict[str, Blobs] = field(default_factory=dict)
 
     @classmethod
     def open(cls, settings: Settings, keys: Keys) -> "Services":
-        queue = Celery("kindred", set_as_current=False)
-        queue.conf.update(celery_configuration(settings))
-        ledger = Ledger(settings)
-        waiting = WaitingRoom(settings.redis_url, ledger.asks)
-        access = AccessControl(keys, ledger.sessions, ledger.calls, settings.rate_limit)
-        allowed = AllowedSources.of(settings.sources)
-        return cls(settings, ledger, Blobs(settings.blobs), queue, waiting, access, allowed)
+        ledgers = open_ledgers(settings)
+        return cls(
+            settings=settings,
+            ledgers=ledgers,
+            queue=make_app(settings.broker_url, current=False),
+            waiting=WaitingRoom(settings.redis_url),
+            access=AccessControl(keys, ledgers.sessions, ledgers.calls, settings.rate_limit),
+            allowed=AllowedSources.of(settings.sources),
+        )
 
-    def start_job(self, job: str, source: Source) -> None:
+    def collection(self, name: str | None = None) -> "Collection":
+        """The default one without a name. Raises NotFound for one that no worker has opened."""
+        default = self.settings.collection
+        if name not in (None, default) and name not in self.ledgers.names():
+            raise NotFound("There is no such collection.")
+        chosen = name or default
+        blobs = self._blobs.setdefault(chosen, Blobs(self.settings.blobs_of(chosen)))
+        base = BASE if name is None else f"{BASE}/collections/{name}"
+        return Collection(base, self.ledgers.of(chosen), blobs, self)
+
+    def names(self) -> list[str]:
+        """All collections that a worker has opened, and the default one."""
+        return sorted({self.settings.collection, *self.ledgers.names()})
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection as a call sees it. `base` is the path that it was called by."""
+
+    base: str
+    ledger: Ledger
+    blobs: Blobs
+    services: Services
+
+    @property
+    def name(self) -> str:
+        return self.ledger.collection
+
+    @property
+    def receipts(self) -> Receipts:
+        return Receipts(self.blobs, self.ledger.tombstones)
+
+    def start_job(self, job: str, wanted: Operation, request: str) -> None:
         """Accepted once it is in the ledger; publishing can only make it sooner."""
-        self.ledger.jobs.create(job, source)
-        self.hand_out()
+        self.ledger.jobs.create(job, wanted.name, wanted.queue, request)
+        self.dispatch()
 
-    def hand_out(self) -> None:
+    def dispatch(self) -> None:
         for lease in self.ledger.jobs.dispatch():
-            self._publish(INGEST_TASK, lease.job, lease.unit, lease.token)
+            with _published_later(lease.operation):
+                publish_lease(self.services.queue, self.name, operation(lease.operation), lease)
 
     def refuse_when_full(self) -> None:
-        """Before anything is kept of an ask. Raises RateLimited while too many wait already."""
-        if self.ledger.queue_length(SEARCH_QUEUE) >= self.settings.search_backlog:
+        """Before anything is kept of a query. Raises RateLimited while too many wait already."""
+        waiting = self.services.ledgers.queue_length(queue_name(self.name, "search"))
+        if waiting >= self.services.settings.search_backlog:
             raise RateLimited("More searches wait than can be answered soon.", BACKLOG_SECONDS)
 
-    def submit(self, ask: Ask, identifier: str | None = None) -> str:
-        """Hands an ask to the workers and returns its id. Its body lies in the blobs only."""
+    def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
+        """Hands a query to the workers and returns its id. Its body lies in the blobs only."""
         identifier = identifier or new_id()
-        body = ask.model_dump_json(exclude_none=True).encode()
-        self.blobs.write(f"{request_folder(identifier)}/ask.json", body)
-        self.ledger.asks.create(identifier, ask.kind)
-        self._publish(ASK_TASKS[ask.kind], identifier)
+        envelope = wanted.envelope(self.base, body)
+        self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
+        self.ledger.requests.create(identifier, wanted.name)
+        with _published_later(wanted.name):
+            publish_query(self.services.queue, self.name, wanted, identifier)
         return identifier
 
-    def _publish(self, task: str, *args: str | int) -> None:
-        try:
-            self.queue.send_task(task, args=args)
-        except (OperationalError, RedisError):  # kombu names only what fails as it connects
-            logger.warning("not published; the reconciler will", extra={"task": task})
+
+@contextmanager
+def _published_later(name: str) -> Iterator[None]:
+    """Where the broker does not answer: the reconciler publishes what the ledger holds."""
+    try:
+        yield
+    except (OperationalError, RedisError):  # kombu names only what fails as it connects
+        logger.warning("not published; the reconciler will", extra={"operation": name})
 
 
 def new_id() -> str:
@@ -85,3 +135,16 @@ async def _services(request: Request) -> Services:  # FastAPI gives what is not 
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def _collection(request: Request, services: ServicesDep) -> Collection:
+    return services.collection(request.path_params.get("collection"))
+
+
+CollectionDep = Annotated[Collection, Depends(_collection)]
+
+
+async def named_collection(
+    collection: Annotated[str, Path(description="As `GET /v1/collections` lists them")],
+) -> None:
+    """Documents the path of the calls below /v1/collections/{collection}."""

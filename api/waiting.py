@@ -1,15 +1,15 @@
-"""Waiting for answers without a thread or a connection a caller: one subscription wakes all."""
+"""Waiting for ends without a thread or a connection a caller: one subscription wakes all."""
 
 import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol, TypeVar
 
 import redis.asyncio
 from starlette.concurrency import run_in_threadpool
-
-from pipeline.ledger import RequestLedger, RequestRecord
 
 logger = logging.getLogger("kindred.api")
 
@@ -17,12 +17,21 @@ logger = logging.getLogger("kindred.api")
 LOOK_ANYWAY = 0.5
 
 
+class Finishing(Protocol):
+    """A job or a request, as the ledger records it."""
+
+    @property
+    def final(self) -> bool: ...
+
+
+Record = TypeVar("Record", bound=Finishing)
+
+
 class WaitingRoom:
     """Use as an async context manager, for as long as the api serves."""
 
-    def __init__(self, redis_url: str, asks: RequestLedger) -> None:
+    def __init__(self, redis_url: str) -> None:
         self._redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
-        self._asks = asks
         self._events: dict[str, asyncio.Event] = {}
         self._waiting: Counter[str] = Counter()
         self._listener: asyncio.Task[None] | None = None
@@ -46,30 +55,32 @@ class WaitingRoom:
             await asyncio.wait([self._listener], timeout=2)
         await self._redis.aclose()
 
-    async def finished(self, ask: str, seconds: float) -> RequestRecord:
-        """The ask's record as soon as it is final, or as it is after so many seconds."""
+    async def finished(
+        self, get: Callable[[str], Record], identifier: str, seconds: float
+    ) -> Record:
+        """The record as soon as it is final, or as it is after so many seconds."""
         deadline = time.monotonic() + seconds
-        event = self._events.setdefault(ask, asyncio.Event())
-        self._waiting[ask] += 1
+        event = self._events.setdefault(identifier, asyncio.Event())
+        self._waiting[identifier] += 1
         try:
             while True:
-                record = await run_in_threadpool(self._asks.get, ask)
+                record = await run_in_threadpool(get, identifier)
                 left = deadline - time.monotonic()
                 if record.final or left <= 0:
                     return record
                 await _wait(event, min(left, LOOK_ANYWAY))
         finally:
-            self._waiting[ask] -= 1
-            if not self._waiting[ask]:
-                del self._waiting[ask], self._events[ask]
+            self._waiting[identifier] -= 1
+            if not self._waiting[identifier]:
+                del self._waiting[identifier], self._events[identifier]
 
     async def _listen(self) -> None:
         while not self._closing:
             try:
                 async with self._redis.pubsub() as channel:
-                    await channel.psubscribe("kindred:ask:*")
+                    await channel.psubscribe("kindred:*:finished")
                     async for message in channel.listen():
-                        event = self._events.get(str(message["channel"]).rpartition(":")[2])
+                        event = self._events.get(str(message["data"]))
                         if event is not None:
                             event.set()
             except redis.RedisError:

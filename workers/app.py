@@ -1,37 +1,29 @@
-"""The Celery app. Its tasks take ids and hand them to the runtime, which does the work."""
+"""Celery's tasks. They take ids and hand them to the runtime, which does the work."""
 
 from celery import Celery
 
-from pipeline.base.settings import Settings, celery_configuration
 from pipeline.ledger import Lease
-from pipeline.messages import ASK_TASKS, INGEST_TASK
+from pipeline.operations.registry import OPERATIONS
 from workers.runtime import Runtime
 
 
-def make_app(settings: Settings) -> Celery:
-    """Knows the queues, and no task yet."""
-    app = Celery("kindred", set_as_current=True)
-    app.conf.update(celery_configuration(settings))
-    return app
-
-
 def register_tasks(app: Celery, runtime: Runtime) -> None:
-    """A task ends well whatever becomes of its work: the ledger, not Celery, is the record."""
-
-    @app.task(name=INGEST_TASK)
-    def ingest(job: str, unit: int, token: str) -> None:
-        runtime.work(Lease(job, unit, token))
-
-    for name in sorted(set(ASK_TASKS.values())):
-
-        @app.task(name=name)
-        def answer(ask: str) -> None:
-            runtime.answer(ask)
+    """One task an operation. A task ends well whatever becomes of its work: the ledger, not Celery,
+    is the record."""
+    for operation in OPERATIONS:
+        if operation.lifetime == "job":
+            _register_job(app, runtime, operation.task)
+        else:
+            _register_query(app, runtime, operation.task)
 
 
-def publish_lease(app: Celery, lease: Lease) -> None:
-    app.send_task(INGEST_TASK, args=[lease.job, lease.unit, lease.token])
+def _register_job(app: Celery, runtime: Runtime, task: str) -> None:
+    @app.task(name=task)
+    def work(job: str, item: int, token: str) -> None:
+        runtime.work(Lease(job, item, token))
 
 
-def publish_ask(app: Celery, ask: str, kind: str) -> None:
-    app.send_task(ASK_TASKS[kind], args=[ask])
+def _register_query(app: Celery, runtime: Runtime, task: str) -> None:
+    @app.task(name=task)
+    def answer(request: str) -> None:
+        runtime.answer(request)

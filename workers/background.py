@@ -1,5 +1,6 @@
 """What a worker does beside its tasks: it says that it lives, and looks for work that was lost."""
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from celery import Celery
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
-from workers.app import publish_ask
+from pipeline.operations.registry import operation
+from workers.queue import publish_query
 from workers.runtime import Runtime
 
 logger = logging.getLogger("kindred.background")
@@ -36,7 +38,7 @@ class Repeating:
             try:
                 self._action()
             except LedgerUnavailable:
-                logger.warning("ledger away", extra={"loop": self._thread.name})
+                logger.warning("ledger unavailable", extra={"loop": self._thread.name})
             except Exception as error:  # noqa: BLE001 - the loop must outlive any one turn
                 logger.error(
                     "turn failed", extra={"loop": self._thread.name, "error": where(error)}
@@ -51,14 +53,35 @@ class Reconciler:
         self._app, self._runtime = app, runtime
 
     def __call__(self) -> None:
-        runtime = self._runtime
-        reclaimed = runtime.ledger.jobs.reclaim(runtime.alone)
+        ledger, runtime = self._runtime.ledger, self._runtime
+        reclaimed = ledger.jobs.reclaim(runtime.alone)
         if reclaimed:
-            logger.info("units reclaimed", extra={"units": reclaimed})
+            logger.info("work items reclaimed", extra={"items": reclaimed})
         if not runtime.stopping.is_set():
-            runtime.hand_out()
-        for ask, kind in runtime.ledger.asks.reclaim(runtime.alone):
-            publish_ask(self._app, ask, kind)
-        for ask in runtime.ledger.asks.expired():
-            runtime.blobs.delete(request_folder(ask))
-            runtime.ledger.asks.forget(ask)  # not before: who is killed in between would leave them
+            runtime.dispatch()
+        for request, name in ledger.requests.reclaim(runtime.alone):
+            publish_query(self._app, ledger.collection, operation(name), request)
+        for request in ledger.requests.expired():
+            runtime.context.blobs.delete(request_folder(request))
+            ledger.requests.forget(request)  # not before: a kill in between would leave the blobs
+
+
+class Cleaner:
+    """Deletes what was kept for work that has ended: it can hold what was known of patients."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._context = runtime.context
+
+    def __call__(self) -> None:
+        self._requests_of_deletions()
+        if not self._context.ledger.jobs.any_open("ingest") and self._context.sources.clear():
+            gc.collect()  # readers hold their copies until they are garbage
+            self._context.copies.delete()
+
+    def _requests_of_deletions(self) -> None:
+        """What a filter deletion was to take, once no job runs that has to heed it."""
+        ledger = self._context.ledger
+        for deletion in ledger.tombstones.released_deletions():
+            if ledger.jobs.get(deletion).final:
+                self._context.deletions.receipts.forget_request(deletion)
+                ledger.tombstones.forget_deletion(deletion)

@@ -20,7 +20,7 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture
 from pipeline.images.watchdog import DecodeWatch
-from pipeline.ledger import Ledger
+from pipeline.ledger import open_ledgers
 
 logger = logging.getLogger("kindred.health")
 
@@ -115,8 +115,9 @@ def end_process(reason: str) -> None:
 
 def main() -> int:
     host = f"{socket.gethostname()}-"  # how the names of its workers begin
+    settings = Settings()
     try:
-        workers = Ledger(Settings()).workers.alive()
+        workers = open_ledgers(settings).of(settings.collection).workers.alive()
     except LedgerUnavailable as error:
         print(error.title, file=sys.stderr)
         return 1

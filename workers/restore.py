@@ -14,7 +14,7 @@ from pipeline.backup.snapshot import Snapshots
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import Conflict, KindredError
 from pipeline.base.settings import Settings
-from pipeline.ledger import Ledger
+from pipeline.ledger import namespace_of, open_ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
@@ -25,7 +25,7 @@ def restore(folder: Path, settings: Settings) -> BackupManifest:
     manifest = archive.verify(folder)
     # The worker that opens it builds an index once, of all; here it would be built again and again.
     store = open_store(settings.model_copy(update={"index_from": 0}), manifest.encoder)
-    snapshots = Snapshots(settings.redis_url)
+    snapshots = Snapshots(settings.redis_url, namespace_of(settings.collection))
     try:
         archive.refuse_unless_empty(settings.keys_file, store, snapshots)
         with _unfinished(settings):
@@ -65,7 +65,7 @@ def _restore(
 ) -> None:
     archive.restore_keys(folder, settings.keys_file)
     images = archive.restore_store(folder, store)
-    blobs = archive.restore_blobs(folder, Blobs(settings.blobs))
+    blobs = archive.restore_blobs(folder, Blobs(settings.blobs_of(settings.collection)))
     keys = archive.restore_ledger(folder, snapshots)
     if (images, blobs, keys) != (manifest.images, manifest.blobs, manifest.ledger_keys):
         raise Conflict(
@@ -76,11 +76,14 @@ def _restore(
 
 def _delete_again(settings: Settings, store: Store) -> int:
     """What was deleted after the backup had read it. How many images."""
-    ledger = Ledger(settings)
+    ledgers = open_ledgers(settings)
+    ledger = ledgers.of(settings.collection)
     fields = Fields(store, settings.index_schema)
-    gone = Deletions(store, Blobs(settings.blobs), ledger.tombstones, fields).repeat()
+    gone = Deletions(
+        store, Blobs(settings.blobs_of(settings.collection)), ledger.tombstones, fields
+    ).repeat()
     store.flush()
-    ledger.close()
+    ledgers.close()
     return gone
 
 

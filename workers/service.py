@@ -7,13 +7,19 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
+from pipeline import metrics
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
-from pipeline.base.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
-from pipeline.lifecycle.sweep import SWEEP_SECONDS, Sweep
-from workers.app import make_app, publish_lease, register_tasks
-from workers.background import Reconciler, Repeating
+from pipeline.base.settings import Settings
+from pipeline.ledger import Lease
+from pipeline.lifecycle.sweep import SWEEP_SECONDS
+from pipeline.operations.base import QUEUES, queue_name
+from pipeline.operations.registry import operation
+from workers.app import register_tasks
+from workers.background import Cleaner, Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
+from workers.opening import open_runtime
+from workers.queue import make_app, publish_lease
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
@@ -24,10 +30,14 @@ EXIT_CONFIGURATION = 78
 def main() -> int:
     settings = Settings()
     logs.configure(settings.log_level)
-    app = make_app(settings)
+    app = make_app(settings.broker_url)
+
+    def publish(lease: Lease) -> None:
+        publish_lease(app, settings.collection, operation(lease.operation), lease)
+
     try:
         refuse_half_a_restore(settings)
-        runtime = Runtime.open(settings, lambda lease: publish_lease(app, lease))
+        runtime = open_runtime(settings, publish)
     except KindredError as error:
         print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
         return EXIT_TRY_AGAIN if error.retryable else EXIT_CONFIGURATION
@@ -35,32 +45,16 @@ def main() -> int:
     gc.freeze()  # modules and model stay for as long as the process
     gc.enable()
     try:
-        serve(app, runtime)
+        serve(app, runtime, settings)
     finally:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
     return 0
 
 
-def serve(app: Celery, runtime: Runtime) -> None:
+def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
     """Runs Celery's worker in this thread; returns after a warm shutdown."""
-    settings, plan = runtime.settings, runtime.encoder.sizing
-    beat = Repeating(
-        "heartbeat",
-        settings.heartbeat_seconds,
-        lambda: runtime.ledger.workers.beat(runtime.info),
-    )
-    watchdog = Watchdog(runtime.watch, runtime.probe, settings.decode_seconds)
-    background = (
-        beat,
-        Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
-        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
-        Repeating(
-            "sweep", SWEEP_SECONDS, Sweep(runtime.blobs, settings, runtime.answers.deletions)
-        ),
-        Repeating("probe", PROBE_SECONDS, runtime.probe),
-        Repeating("watchdog", WATCH_SECONDS, watchdog),
-    )
+    background = _background(app, runtime, settings)
 
     @worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
@@ -74,8 +68,8 @@ def serve(app: Celery, runtime: Runtime) -> None:
     app.Worker(
         hostname=f"kindred@{runtime.name}",
         pool="threads",
-        concurrency=plan.lanes + settings.search_threads,
-        queues=[SEARCH_QUEUE, INGEST_QUEUE],
+        concurrency=sum(runtime.info.lanes.values()) + settings.search_threads,
+        queues=[queue_name(settings.collection, queue) for queue in QUEUES],
         without_gossip=True,
         without_mingle=True,
         loglevel=settings.log_level,
@@ -83,3 +77,22 @@ def serve(app: Celery, runtime: Runtime) -> None:
     ).start()
     for thread in reversed(background):
         thread.stop()
+
+
+def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
+    """In the order in which they start; they stop in the opposite one."""
+    watchdog = Watchdog(runtime.watch, runtime.probe, settings.decode_seconds)
+    workers = runtime.ledger.workers
+    return (
+        Repeating(
+            "heartbeat",
+            settings.heartbeat_seconds,
+            lambda: workers.beat(runtime.info, metrics.text()),
+        ),
+        Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
+        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
+        Repeating("cleaner", settings.reconcile_seconds, Cleaner(runtime)),
+        Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
+        Repeating("probe", PROBE_SECONDS, runtime.probe),
+        Repeating("watchdog", WATCH_SECONDS, watchdog),
+    )

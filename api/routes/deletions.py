@@ -1,4 +1,4 @@
-"""Deletions: images, a lesion or a patient, or whatever fits a filter, gone for good."""
+"""Deletions: images, a lesion or a patient, or whatever matches a filter, gone for good."""
 
 from typing import Any
 
@@ -6,61 +6,89 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.access import require
-from api.asking import JSON, ask_and_wait, preferred_wait
 from api.audit import EntryDep
-from api.services import Services, ServicesDep, new_id
-from api.views import DeletionView
+from api.queries import preferred_wait
+from api.services import Collection, CollectionDep, new_id
 from pipeline.base.errors import NotFound
-from pipeline.ledger import RequestRecord
-from pipeline.messages import DeleteAsk, Deletion, LiftAsk, Receipt, ReceiptAsk
+from pipeline.ledger import JobRecord
+from pipeline.lifecycle.receipts import DeleteRequest
+from pipeline.messages import Deletion, Receipt
+from pipeline.operations.delete import DELETE, DeletionView
 
-router = APIRouter(prefix="/v1/deletions", tags=["deletions"], dependencies=[require("admin")])
+router = APIRouter(prefix="/deletions", tags=["deletions"], dependencies=[require("admin")])
 
 
 _DONE: dict[int | str, dict[str, Any]] = {
-    200: {"model": DeletionView, "description": "Settled within `Prefer: wait=N` seconds"}
+    200: {"model": DeletionView, "description": "Finished within `Prefer: wait=N` seconds"}
 }
 
 
 @router.post("", status_code=202, responses=_DONE)
 async def delete(
-    wanted: Deletion, request: Request, services: ServicesDep, response: Response, entry: EntryDep
+    wanted: Deletion,
+    request: Request,
+    collection: CollectionDep,
+    response: Response,
+    entry: EntryDep,
 ) -> DeletionView:
-    """From store, previews and uploads; what went is listed, and is not ingested again."""
+    """A job: from store, previews, uploads and answers; what went is listed, and stays away."""
     identifier = entry.deletion = new_id()
     entry.images = list(wanted.image_ids or ())
-    ask = DeleteAsk(id=identifier, wanted=wanted)
-    await run_in_threadpool(services.submit, ask, identifier)
-    response.headers["Location"] = f"/v1/deletions/{identifier}"
     wait = preferred_wait(request)
-    record = await services.waiting.finished(identifier, wait)
-    if record.final and wait:
+    job = await start(collection, identifier, DeleteRequest(wanted=wanted), wait)
+    response.headers["Location"] = f"{collection.base}/deletions/{identifier}"
+    if job.final and wait:
         response.status_code = 200
-    view = await _view(services, identifier, record)
+    view = await run_in_threadpool(view_of, collection, job)
     entry.shown = list(view.image_ids or ())
     return view
 
 
 @router.get("/{deletion}")
-async def one(deletion: str, request: Request, services: ServicesDep) -> DeletionView:
-    """The receipt: what has gone, also rows that a running job brought afterwards."""
+async def one(deletion: str, request: Request, collection: CollectionDep) -> DeletionView:
+    """The deletion as it stands; its receipt, with what a running job brought afterwards."""
+    get, wait = collection.ledger.jobs.get, preferred_wait(request)
     try:
-        record = await services.waiting.finished(deletion, preferred_wait(request))
-    except NotFound:  # receipts are kept for longer than the record of who asked
-        record = None
-    return await _view(services, deletion, record)
+        job = await collection.services.waiting.finished(get, deletion, wait)
+    except NotFound:  # receipts are kept for longer than the record of the job
+        receipt = await run_in_threadpool(collection.receipts.receipt, deletion)
+        return DeletionView(**dict(receipt), state="succeeded", final=True)
+    if job.operation != DELETE.name:
+        raise NotFound(f"There is no deletion {deletion}.")
+    return await run_in_threadpool(view_of, collection, job)
 
 
-@router.post("/{deletion}/lift", response_model=Receipt)
-async def lift(deletion: str, services: ServicesDep) -> Response:
+@router.post("/{deletion}/lift")
+def lift(deletion: str, collection: CollectionDep) -> Receipt:
     """Lets what went be ingested again. It brings nothing back by itself."""
-    body = await ask_and_wait(services, LiftAsk(id=deletion))
-    return Response(body, media_type=JSON)
+    return collection.receipts.lift(deletion)
 
 
-async def _view(services: Services, identifier: str, record: RequestRecord | None) -> DeletionView:
-    if record is not None and record.state != "succeeded":
-        return DeletionView(id=identifier, state=record.state, error=record.error)
-    body = await ask_and_wait(services, ReceiptAsk(id=identifier))
-    receipt = Receipt.model_validate_json(body)
-    return DeletionView(**dict(receipt), state="succeeded")
+async def start(
+    collection: Collection, identifier: str, request: DeleteRequest, wait: float
+) -> JobRecord:
+    """The job once it has ended, or as it is after `wait` seconds."""
+    await run_in_threadpool(_start, collection, identifier, request)
+    get = collection.ledger.jobs.get
+    return await collection.services.waiting.finished(get, identifier, wait)
+
+
+def _start(collection: Collection, identifier: str, request: DeleteRequest) -> None:
+    """What is to go lies as a blob: Redis holds no patient's number."""
+    collection.receipts.write_request(identifier, request)
+    collection.start_job(identifier, DELETE, "")
+
+
+def view_of(collection: Collection, job: JobRecord) -> DeletionView:
+    view = DeletionView(
+        id=job.id,
+        state=job.state,
+        final=job.final,
+        total=job.total,
+        deleted=job.counts.get("deleted", 0),
+        error=job.error,
+    )
+    if job.state != "succeeded":
+        return view
+    receipt = collection.receipts.receipt(job.id)
+    return view.model_copy(update={"count": receipt.count, "image_ids": receipt.image_ids})

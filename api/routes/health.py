@@ -5,8 +5,9 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from api.services import Services, ServicesDep
+from pipeline import metrics
 from pipeline.base.errors import Unavailable
-from pipeline.base.settings import INGEST_QUEUE, SEARCH_QUEUE
+from pipeline.operations.base import QUEUES, queue_name
 
 router = APIRouter(tags=["health"])
 
@@ -19,9 +20,10 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(services: ServicesDep) -> dict[str, str | int]:
-    """A search would be answered: Redis is there, and a worker that embeds its test image."""
-    services.ledger.ping()
-    workers = [worker for worker in services.ledger.workers.alive() if worker.ready]
+    """A search would be answered: Redis is there, and a worker of the default collection that
+    embeds its test image."""
+    services.ledgers.check_schema()
+    workers = [worker for worker in services.collection().ledger.workers.alive() if worker.ready]
     if not workers:
         raise Unavailable(
             "No worker is ready. One that has just started loads its model first; one whose "
@@ -31,24 +33,34 @@ def ready(services: ServicesDep) -> dict[str, str | int]:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(services: ServicesDep) -> Response:
-    """Prometheus text format."""
-    return Response(generate_latest(_registry(services)), media_type="text/plain; version=0.0.4")
-
-
-def _registry(services: Services) -> CollectorRegistry:
+def exposed(services: ServicesDep) -> Response:
+    """Prometheus text format: of this process, of all workers, and of each collection."""
+    texts: list[tuple[dict[str, str], str]] = [({"process": "api"}, metrics.text())]
     registry = CollectorRegistry()
-    waiting = Gauge("kindred_queue_messages", "Messages waiting", ["queue"], registry=registry)
-    for queue in (SEARCH_QUEUE, INGEST_QUEUE):
-        waiting.labels(queue).set(services.ledger.queue_length(queue))
-    workers = Gauge("kindred_workers", "Workers that are ready", registry=registry)
-    workers.set(sum(worker.ready for worker in services.ledger.workers.alive()))
-    jobs = Gauge("kindred_jobs", "Jobs among the newest 100", ["state"], registry=registry)
-    images = Gauge(
-        "kindred_images", "Images of the newest 100 jobs", ["outcome"], registry=registry
-    )
-    for job in services.ledger.jobs.recent(100):
-        jobs.labels(job.state).inc()
-        for outcome in ("embedded", "unchanged", "rejected"):
-            images.labels(outcome).inc(getattr(job, outcome))
-    return registry
+    for name in services.names():
+        collection = services.ledgers.of(name)
+        for worker, text in collection.workers.metrics():
+            texts.append(({"process": worker, "collection": name}, text))
+    registry.register(metrics.Gathered(texts))
+    _count_collections(services, registry)
+    return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+
+def _count_collections(services: Services, registry: CollectorRegistry) -> None:
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, ["collection", *labels], registry=registry)
+
+    waiting = gauge("kindred_queue_messages", "Messages waiting", "queue")
+    workers = gauge("kindred_workers", "Workers that are ready")
+    jobs = gauge("kindred_jobs", "Jobs among the newest 100", "operation", "state")
+    images = gauge("kindred_images", "Images of the newest 100 jobs", "outcome")
+    for name in services.names():
+        ledger = services.ledgers.of(name)
+        for queue in QUEUES:
+            length = services.ledgers.queue_length(queue_name(name, queue))
+            waiting.labels(name, queue).set(length)
+        workers.labels(name).set(sum(worker.ready for worker in ledger.workers.alive()))
+        for job in ledger.jobs.recent(100):
+            jobs.labels(name, job.operation, job.state).inc()
+            for outcome, count in job.counts.items():
+                images.labels(name, outcome).inc(count)

@@ -2,42 +2,48 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 
 from api.access import require
-from api.asking import parse, passed_on
 from api.audit import EntryDep
-from api.services import Services, ServicesDep, new_id
-from api.views import JobView
-from pipeline.base.blobs import manifest_of, preview_name, upload_folder
+from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
+from api.routes import deletions
+from api.routes.jobs import start_ingest
+from api.services import CollectionDep, new_id
+from pipeline.base.blobs import Blobs, manifest_of, preview_name, upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery, NotFound
 from pipeline.base.identity import point_id, sha256
+from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import (
     MAX_ID,
     MAX_LIMIT,
-    CollectionAnswer,
-    CollectionAsk,
-    DeleteAsk,
     Deletion,
-    FacetsAnswer,
-    FacetsAsk,
-    ImageAsk,
-    ImagesAnswer,
-    ImagesAsk,
     Receipt,
     StoredImage,
     UploadedFile,
     UploadManifest,
-    UploadSource,
 )
 from pipeline.messages.filters import Filter
+from pipeline.operations.browse import IMAGE, IMAGES, ImageRequest, ImagesAnswer, ImagesRequest
+from pipeline.operations.delete import DeletionView
+from pipeline.operations.facets import (
+    COLLECTION,
+    FACETS,
+    CollectionAnswer,
+    CollectionRequest,
+    FacetsAnswer,
+    FacetsRequest,
+)
+from pipeline.operations.job import JobView
+from pipeline.sources.upload import UploadSource
 
-router = APIRouter(prefix="/v1", tags=["images"], dependencies=[require("search")])
+router = APIRouter(tags=["images"], dependencies=[require("search")])
 
 MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
@@ -69,37 +75,35 @@ _metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
 @router.post("/images", status_code=202, dependencies=[require("ingest")])
 def upload(
     files: Annotated[list[UploadFile], File(max_length=MAX_FILES)],
-    services: ServicesDep,
+    collection: CollectionDep,
     response: Response,
     entry: EntryDep,
     metadata: Annotated[str | None, Form(description="JSON list, one object a file")] = None,
 ) -> JobView:
     """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
     described = _described(metadata, len(files))
-    job = entry.job = new_id()
+    job = new_id()
     try:
-        manifest = _keep_all(services, upload_folder(job), files, described)
+        manifest = _keep_all(collection.blobs, upload_folder(job), files, described)
     except BlobsUnavailable:
         with suppress(BlobsUnavailable):  # a full disk has better uses than half an upload
-            services.blobs.delete(upload_folder(job))
+            collection.blobs.delete(upload_folder(job))
         raise
-    services.start_job(job, UploadSource(manifest=manifest))
-    response.headers["Location"] = f"/v1/jobs/{job}"
-    return JobView.of(services.ledger.jobs.get(job))
+    return start_ingest(collection, UploadSource(manifest=manifest), job, response, entry)
 
 
 @router.get("/images", response_model=ImagesAnswer)
-async def held(
-    services: ServicesDep,
+async def stored(
+    collection: CollectionDep,
     entry: EntryDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     filter: FilterText = None,  # noqa: A002
     vectors: Annotated[bool, Query(description="With the vectors")] = False,
 ) -> Response:
-    """A page of what is held, in the order of point ids."""
-    ask = ImagesAsk(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
-    return await passed_on(services, ask, entry)
+    """A page of the indexed images, in the order of point ids."""
+    page = ImagesRequest(filter=_condition(filter), limit=limit, cursor=cursor, vectors=vectors)
+    return await passed_on(collection, IMAGES, page, entry)
 
 
 # The longer path is tried first, since an id can hold slashes.
@@ -109,20 +113,20 @@ async def held(
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not changed"}},
 )
 async def preview(
-    image_id: ImageIdPath, request: Request, services: ServicesDep, entry: EntryDep
+    image_id: ImageIdPath, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
     """A JPEG of the whole picture, made smaller."""
     if not request.scope["raw_path"].endswith(b"/preview"):
         if len(image_id) > MAX_ID - len("/preview"):
-            raise NotFound("This image is not held.")
+            raise NotFound("There is no such image.")
         # An id that ends so, written with %2F.
-        return await one(f"{image_id}/preview", services, entry)
-    return await run_in_threadpool(_preview, image_id, request, services)
+        return await one(f"{image_id}/preview", collection, entry)
+    return await run_in_threadpool(_preview, image_id, request, collection.blobs)
 
 
-def _preview(image_id: str, request: Request, services: Services) -> Response:
+def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
     try:
-        data = services.blobs.read(preview_name(point_id(image_id)))
+        data = blobs.read(preview_name(point_id(image_id)))
     except FileNotFoundError:
         raise NotFound("There is no preview of this image.") from None
     tag = f'"{sha256(data)[:32]}"'
@@ -133,30 +137,45 @@ def _preview(image_id: str, request: Request, services: Services) -> Response:
 
 
 @router.get("/images/{image_id:any}", response_model=StoredImage)
-async def one(image_id: ImageIdPath, services: ServicesDep, entry: EntryDep) -> Response:
-    return await passed_on(services, ImageAsk(image_id=image_id), entry)
+async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
+    return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
 
 
-@router.delete("/images/{image_id:any}", response_model=Receipt, dependencies=[require("admin")])
-async def delete(image_id: ImageIdPath, services: ServicesDep) -> Response:
-    """Gone for good, as by `POST /v1/deletions`; 404 if it is not held."""
-    wanted = Deletion(image_ids=(image_id,))
-    return await passed_on(services, DeleteAsk(id=new_id(), wanted=wanted, held=True))
+@router.delete(
+    "/images/{image_id:any}",
+    response_model=Receipt,
+    responses={202: {"model": DeletionView, "description": "It goes on; see `Location`"}},
+    dependencies=[require("admin")],
+)
+async def delete(
+    image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep, response: Response
+) -> Any:
+    """Gone for good, as by `POST /v1/deletions`; 404 if there is no such image."""
+    identifier = entry.deletion = new_id()
+    request = DeleteRequest(wanted=Deletion(image_ids=(image_id,)), must_exist=True)
+    job = await deletions.start(collection, identifier, request, PATIENCE)
+    if job.error is not None:
+        raise AnsweredWithProblem(job.error)
+    if job.final:
+        return await run_in_threadpool(collection.receipts.receipt, identifier)
+    location = f"{collection.base}/deletions/{identifier}"
+    view = await run_in_threadpool(deletions.view_of, collection, job)
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": location})
 
 
 @router.get("/collection", response_model=CollectionAnswer)
-async def collection(services: ServicesDep) -> Response:
-    """How many images are held, what embedded them, and the values of the main fields."""
-    return await passed_on(services, CollectionAsk())
+async def about(collection: CollectionDep) -> Response:
+    """How many images are indexed, what embedded them, and the values of the main fields."""
+    return await passed_on(collection, COLLECTION, CollectionRequest())
 
 
 @router.get("/facets", response_model=FacetsAnswer)
 async def facets(
-    services: ServicesDep,
+    collection: CollectionDep,
     filter: FilterText = None,  # noqa: A002
 ) -> Response:
-    """How many images fit a filter, and the values that they have: what else to filter by."""
-    return await passed_on(services, FacetsAsk(filter=_condition(filter)))
+    """How many images match a filter, and the values that they have: what else to filter by."""
+    return await passed_on(collection, FACETS, FacetsRequest(filter=_condition(filter)))
 
 
 def _condition(text: str | None) -> Filter | None:
@@ -164,19 +183,19 @@ def _condition(text: str | None) -> Filter | None:
 
 
 def _keep_all(
-    services: Services, upload: str, files: Sequence[UploadFile], described: Sequence[Metadata]
+    blobs: Blobs, upload: str, files: Sequence[UploadFile], described: Sequence[Metadata]
 ) -> str:
     """The name of the manifest, which is written last."""
     kept = tuple(
-        _keep(services, f"{upload}/{number}", file.file.read(), described[number])
+        _keep(blobs, f"{upload}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
     )
-    services.blobs.write(manifest_of(upload), UploadManifest(files=kept).model_dump_json().encode())
+    blobs.write(manifest_of(upload), UploadManifest(files=kept).model_dump_json().encode())
     return manifest_of(upload)
 
 
-def _keep(services: Services, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
-    services.blobs.write(blob, data)
+def _keep(blobs: Blobs, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
+    blobs.write(blob, data)
     return UploadedFile(blob=blob, sha256=sha256(data), metadata=metadata)
 
 

@@ -6,16 +6,30 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api.access import require
-from api.audit import EntryDep
-from api.services import ServicesDep, new_id
-from api.views import JobsView, JobView, RejectionsView
+from api.audit import Entry, EntryDep
+from api.services import Collection, CollectionDep, new_id
 from pipeline.ledger.jobs import Action
-from pipeline.messages import DatasetSource
+from pipeline.messages import Rejection
+from pipeline.operations.ingest import INGEST, IngestRequest
+from pipeline.operations.job import JobView
+from pipeline.sources.base import Source
+from pipeline.sources.registry import PublicSource
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[require("ingest")])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require("ingest")])
+
+
+class JobsView(BaseModel):
+    jobs: list[JobView]
+
+
+class RejectionsView(BaseModel):
+    rejections: list[Rejection]
+    cursor: int | None
+
 
 # Between two looks at a job that is watched, in seconds.
 EVENT_INTERVAL = 0.5
@@ -23,54 +37,53 @@ EVENT_INTERVAL = 0.5
 
 @router.post("", status_code=202)
 def create(
-    source: DatasetSource, services: ServicesDep, response: Response, entry: EntryDep
+    source: PublicSource, collection: CollectionDep, response: Response, entry: EntryDep
 ) -> JobView:
     """Ingests a hub data set, or a folder that the workers see, if KINDRED_SOURCES allows it."""
-    services.allowed.check(source.dataset)
-    job = entry.job = new_id()
-    services.start_job(job, source)
-    response.headers["Location"] = f"/v1/jobs/{job}"
-    return JobView.of(services.ledger.jobs.get(job))
+    source.check(collection.services.allowed)
+    return start_ingest(collection, source, new_id(), response, entry)
 
 
 @router.get("")
-def recent(services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobsView:
+def recent(
+    collection: CollectionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> JobsView:
     """The newest first."""
-    return JobsView(jobs=[JobView.of(job) for job in services.ledger.jobs.recent(limit)])
+    return JobsView(jobs=[JobView.of(job) for job in collection.ledger.jobs.recent(limit)])
 
 
 @router.get("/{job}")
-def one(job: str, services: ServicesDep) -> JobView:
-    return JobView.of(services.ledger.jobs.get(job))
+def one(job: str, collection: CollectionDep) -> JobView:
+    return JobView.of(collection.ledger.jobs.get(job))
 
 
 @router.get("/{job}/rejections")
 def rejections(
     job: str,
-    services: ServicesDep,
+    collection: CollectionDep,
     entry: EntryDep,
     cursor: Annotated[int, Query(ge=0, lt=2**64)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""
-    page, following = services.ledger.jobs.rejections(job, cursor, limit)
+    page, following = collection.ledger.jobs.rejections(job, cursor, limit)
     entry.shown = [rejection.key for rejection in page]
     return RejectionsView(rejections=page, cursor=following)
 
 
-def _known(job: str, services: ServicesDep) -> None:
+def _known(job: str, collection: CollectionDep) -> None:
     """Before the answer begins: afterwards there is no telling that there is no such job."""
-    services.ledger.jobs.get(job)
+    collection.ledger.jobs.get(job)
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
 async def events(
-    job: str, request: Request, services: ServicesDep
+    job: str, request: Request, collection: CollectionDep
 ) -> AsyncIterable[ServerSentEvent]:
     """The job whenever it has changed, until it is final, or the caller's key is revoked."""
     sent: JobView | None = None
-    while await run_in_threadpool(services.access.still_admits, request):
-        record = await run_in_threadpool(services.ledger.jobs.get, job)
+    while await run_in_threadpool(collection.services.access.still_admits, request):
+        record = await run_in_threadpool(collection.ledger.jobs.get, job)
         view = JobView.of(record)
         if view != sent:
             yield ServerSentEvent(data=view, event="job")
@@ -81,29 +94,39 @@ async def events(
 
 
 @router.post("/{job}/cancel")
-def cancel(job: str, services: ServicesDep) -> JobView:
+def cancel(job: str, collection: CollectionDep) -> JobView:
     """Takes hold between batches; what is embedded stays."""
-    return _transition(job, "cancel", services)
+    return _transition(job, "cancel", collection)
 
 
 @router.post("/{job}/pause")
-def pause(job: str, services: ServicesDep) -> JobView:
+def pause(job: str, collection: CollectionDep) -> JobView:
     """Takes hold between batches."""
-    return _transition(job, "pause", services)
+    return _transition(job, "pause", collection)
 
 
 @router.post("/{job}/resume")
-def resume(job: str, services: ServicesDep) -> JobView:
-    return _transition(job, "resume", services)
+def resume(job: str, collection: CollectionDep) -> JobView:
+    return _transition(job, "resume", collection)
 
 
 @router.post("/{job}/retry")
-def retry(job: str, services: ServicesDep) -> JobView:
-    """Runs an ended job again; what it holds already is recognised, only the rest is embedded."""
-    return _transition(job, "retry", services)
+def retry(job: str, collection: CollectionDep) -> JobView:
+    """Runs an ended job again; what is indexed is recognised, only the rest is embedded."""
+    return _transition(job, "retry", collection)
 
 
-def _transition(job: str, action: Action, services: ServicesDep) -> JobView:
-    record = services.ledger.jobs.transition(job, action)
-    services.hand_out()
+def start_ingest(
+    collection: Collection, source: Source, job: str, response: Response, entry: Entry
+) -> JobView:
+    entry.job = job
+    request = IngestRequest(source=source)
+    collection.start_job(job, INGEST, request.model_dump_json(exclude_none=True))
+    response.headers["Location"] = f"{collection.base}/jobs/{job}"
+    return JobView.of(collection.ledger.jobs.get(job))
+
+
+def _transition(job: str, action: Action, collection: Collection) -> JobView:
+    record = collection.ledger.jobs.transition(job, action)
+    collection.dispatch()
     return JobView.of(record)

@@ -1,46 +1,42 @@
 """Searches: accepted at once, answered by a worker, fetched by polling."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.access import require
-from api.asking import JSON, answer, documented, parse, preferred_wait
 from api.audit import Entry, EntryDep, images_in
-from api.services import Services, ServicesDep, new_id
-from api.views import SearchView
+from api.queries import JSON, answer, parse, preferred_wait, wait_for
+from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery
 from pipeline.images.decoding import Unusable, inspect
 from pipeline.ledger import RequestRecord
-from pipeline.messages import (
-    MAX_BATCH,
+from pipeline.messages import Message, SearchQuery
+from pipeline.operations.base import Operation
+from pipeline.operations.search import (
+    BATCH,
     MAX_PICTURES,
-    BatchAsk,
-    Message,
-    SearchAsk,
-    SearchQuery,
+    SEARCH,
+    BatchAnswer,
+    BatchRequest,
+    SearchAnswer,
+    SearchRequest,
 )
 
-router = APIRouter(prefix="/v1/searches", tags=["searches"], dependencies=[require("search")])
+router = APIRouter(prefix="/searches", tags=["searches"], dependencies=[require("search")])
 
-ASK_KINDS = ("search", "batch")
-
-
-class BatchRequest(Message):
-    searches: Annotated[tuple[SearchQuery, ...], Field(min_length=1, max_length=MAX_BATCH)]
-
+SearchView = SearchAnswer | BatchAnswer
 
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": documented("SearchQuery")},
+            "application/json": {"schema": {"$ref": "#/components/schemas/SearchQuery"}},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -60,60 +56,63 @@ _BODY: dict[str, Any] = {
 }
 
 
-_SETTLED: dict[int | str, dict[str, Any]] = {
-    200: {"model": SearchView, "description": "Settled within `Prefer: wait=N` seconds"}
-}
+def _finished(model: type[Message]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model, "description": "Finished within `Prefer: wait=N` seconds"}}
 
 
 @router.post(
-    "", status_code=202, response_model=SearchView, responses=_SETTLED, openapi_extra=_BODY
+    "",
+    status_code=202,
+    response_model=SearchAnswer,
+    responses=_finished(SearchAnswer),
+    openapi_extra=_BODY,
 )
-async def search(request: Request, services: ServicesDep, entry: EntryDep) -> Response:
+async def search(request: Request, collection: CollectionDep, entry: EntryDep) -> Response:
     """By pictures sent along (multipart), or by what the query names (JSON)."""
-    await run_in_threadpool(services.refuse_when_full)  # before a body is read and kept
+    await run_in_threadpool(collection.refuse_when_full)  # before a body is read and kept
     identifier = new_id()
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        ask = await _upload(request, services, identifier)
+        wanted = await _upload(request, collection, identifier)
     else:
-        ask = SearchAsk(query=parse(SearchQuery, await request.body()))
-        ask.query.check_target(pictures=0)
-    entry.images = list(ask.query.named)
-    return await _accept(ask, identifier, request, services, entry)
+        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+    entry.images = list(wanted.query.named)
+    return await _accept(SEARCH, wanted, identifier, request, collection, entry)
 
 
-@router.post("/batch", status_code=202, response_model=SearchView, responses=_SETTLED)
+@router.post(
+    "/batch", status_code=202, response_model=BatchAnswer, responses=_finished(BatchAnswer)
+)
 async def batch(
-    body: BatchRequest, request: Request, services: ServicesDep, entry: EntryDep
+    body: BatchRequest, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
-    await run_in_threadpool(services.refuse_when_full)
-    for number, query in enumerate(body.searches):
-        try:
-            query.check_target(pictures=0)
-        except InvalidQuery as error:
-            raise InvalidQuery(str(error), ("searches", number, *error.path)) from None
-    ask = BatchAsk(searches=body.searches)
+    await run_in_threadpool(collection.refuse_when_full)
     entry.images = [image_id for query in body.searches for image_id in query.named]
-    return await _accept(ask, new_id(), request, services, entry)
+    return await _accept(BATCH, body, new_id(), request, collection, entry)
 
 
 @router.get("/{identifier}", response_model=SearchView)
 async def one(
-    identifier: str, request: Request, services: ServicesDep, entry: EntryDep
+    identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
-    """The search as it stands; with `Prefer: wait=N`, as soon as it is settled."""
-    record = await services.waiting.finished(identifier, preferred_wait(request))
-    return await run_in_threadpool(_settled, services, record, entry)
+    """The search as it stands; with `Prefer: wait=N`, as soon as it has finished."""
+    record = await wait_for(collection, identifier, preferred_wait(request))
+    return await run_in_threadpool(_view, collection, record, entry)
 
 
 async def _accept(
-    ask: SearchAsk | BatchAsk, identifier: str, request: Request, services: Services, entry: Entry
+    wanted: Operation,
+    body: Message,
+    identifier: str,
+    request: Request,
+    collection: Collection,
+    entry: Entry,
 ) -> Response:
-    await run_in_threadpool(services.submit, ask, identifier)
+    await run_in_threadpool(collection.submit, wanted, body, identifier)
     wait = preferred_wait(request)
-    record = await services.waiting.finished(identifier, wait)
-    response = await run_in_threadpool(_settled, services, record, entry)
-    response.headers["Location"] = f"/v1/searches/{identifier}"
+    record = await wait_for(collection, identifier, wait)
+    response = await run_in_threadpool(_view, collection, record, entry)
+    response.headers["Location"] = f"{collection.base}/searches/{identifier}"
     if record.final and wait:
         response.headers["Preference-Applied"] = f"wait={wait:.0f}"
     else:
@@ -122,7 +121,7 @@ async def _accept(
     return response
 
 
-async def _upload(request: Request, services: Services, identifier: str) -> SearchAsk:
+async def _upload(request: Request, collection: Collection, identifier: str) -> SearchRequest:
     async with _form(request) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
@@ -131,9 +130,11 @@ async def _upload(request: Request, services: Services, identifier: str) -> Sear
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
         query = parse(SearchQuery, text.encode(errors="replace"), ("query",))
-        query.check_target(len(images))
+        names = [f"{request_folder(identifier)}/image-{n}" for n in range(len(images))]
+        wanted = SearchRequest(query=query, images=tuple(names))
         files = [await _bytes(image) for image in images]
-    return await run_in_threadpool(_keep, services, identifier, files, query)
+    await run_in_threadpool(_keep, collection, dict(zip(names, files, strict=True)))
+    return wanted
 
 
 @asynccontextmanager
@@ -155,27 +156,21 @@ async def _bytes(image: UploadFile | str) -> bytes:
     return await image.read()
 
 
-def _keep(
-    services: Services, identifier: str, files: Sequence[bytes], query: SearchQuery
-) -> SearchAsk:
+def _keep(collection: Collection, files: Mapping[str, bytes]) -> None:
     """Looks at the headers only: a broken picture must not cost the api a decoding."""
-    blobs = []
-    for number, data in enumerate(files):
-        found = inspect(data, services.settings.max_pixels)
+    for name, data in files.items():
+        found = inspect(data, collection.services.settings.max_pixels)
         if isinstance(found, Unusable):
             raise InvalidQuery(found.reason, ("image",))
-        blobs.append(f"{request_folder(identifier)}/image-{number}")
-        services.blobs.write(blobs[-1], data)
-    return SearchAsk(query=query, images=tuple(blobs))
+        collection.blobs.write(name, data)
 
 
-def _settled(services: Services, record: RequestRecord, entry: Entry) -> Response:
-    """The search as it stands, with what the worker wrote."""
+def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Response:
+    """The search as it stands: what the worker wrote, when it has succeeded."""
     entry.search = record.id
-    view = SearchView(id=record.id, state=record.state, error=record.error)
-    if record.state != "succeeded" or record.kind not in ASK_KINDS:
+    if record.state != "succeeded" or record.operation not in (SEARCH.name, BATCH.name):
+        view = SearchAnswer(id=record.id, state=record.state, error=record.error)
         return Response(view.model_dump_json(), media_type=JSON)
-    head = view.model_dump_json(exclude={"results"}).encode()
-    results = answer(services, record)
-    entry.shown = images_in(results)
-    return Response(head[:-1] + b"," + results[1:], media_type=JSON)
+    body = answer(collection, record.id)
+    entry.shown = images_in(body)
+    return Response(body, media_type=JSON)

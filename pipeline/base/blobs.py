@@ -127,8 +127,8 @@ def preview_name(point: UUID) -> str:
     return f"previews/{point.hex[:2]}/{point}.jpg"
 
 
-def request_folder(ask: str) -> str:
-    return f"asks/{ask}"
+def request_folder(request: str) -> str:
+    return f"requests/{request}"
 
 
 def deletion_folder(deletion: str) -> str:

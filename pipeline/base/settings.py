@@ -19,9 +19,6 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(ge=1)]
 
-SEARCH_QUEUE = "search"
-INGEST_QUEUE = "ingest"
-
 _INDEXED = (
     "image_id=keyword,lesion_id=keyword,dx=keyword,dx_type=keyword,"
     "sex=keyword,localization=keyword,age=float"
@@ -185,9 +182,9 @@ class Settings(BaseSettings):
         """A path, or - for standard output."""
         return self.audit_log or str(self.data.absolute() / "logs" / "audit.jsonl")
 
-    @property
-    def blobs(self) -> str:
-        return self.blobs_url or str(self.data.absolute() / "blobs")
+    def blobs_of(self, collection: str) -> str:
+        """Where the blobs of a collection lie: a folder or an fsspec URL."""
+        return f"{self.blobs_url or self.data.absolute() / 'blobs'}/{collection}"
 
     @property
     def index_schema(self) -> dict[str, str]:
@@ -206,36 +203,3 @@ class Settings(BaseSettings):
             name: value for name, value in os.environ.items() if name.upper() not in fields
         }
         return {**inherited, **{name: value for name, value in ours.items() if value}}
-
-
-def celery_configuration(settings: Settings) -> dict[str, Any]:
-    """Celery's settings, as plain data, for the api that publishes and the worker that consumes.
-
-    Messages are acknowledged early: the ledger, not the broker, is the record of what is owed, and
-    its reconciler re-sends what a dead worker took along.
-    """
-    return {
-        "broker_url": settings.broker_url,
-        "broker_connection_retry_on_startup": True,
-        "broker_transport_options": {
-            "queue_order_strategy": "priority",  # with `-Q search,ingest`: searches first
-            "socket_connect_timeout": 1,
-            "socket_keepalive": True,
-        },
-        # A publisher must learn within a second that Redis is away (the api then answers 503).
-        "task_publish_retry": False,
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "accept_content": ["json"],
-        "task_ignore_result": True,  # results live with the ledger and the blobs
-        "task_default_queue": INGEST_QUEUE,
-        "task_routes": {
-            "kindred.ingest": {"queue": INGEST_QUEUE},
-            "kindred.*": {"queue": SEARCH_QUEUE},
-        },
-        "worker_send_task_events": True,
-        "task_send_sent_event": True,
-        "worker_prefetch_multiplier": 1,
-        "worker_hijack_root_logger": False,
-        "enable_utc": True,
-    }

@@ -4,7 +4,7 @@ Beside it, since all processes of the api share them: who has signed in, and who
 """
 
 from pipeline.ledger.jobs import Action, JobLedger
-from pipeline.ledger.ledger import Ledger, Ledgers, Timing
+from pipeline.ledger.ledger import Ledger, Ledgers, Timing, namespace_of, open_ledgers
 from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
 from pipeline.ledger.requests import RequestLedger, RequestRecord
 from pipeline.ledger.schema import SCHEMA_VERSION
@@ -35,4 +35,6 @@ __all__ = [
     "WorkItem",
     "WorkerInfo",
     "WorkerLedger",
+    "namespace_of",
+    "open_ledgers",
 ]

@@ -100,6 +100,10 @@ class JobLedger:
             jobs: list[str] = self._script.redis.zrevrange(self._script.key("jobs"), 0, limit - 1)
         return self._read(jobs) if jobs else []
 
+    def any_open(self, queue: str) -> bool:
+        """Whether any job of this queue has not reached its end."""
+        return bool(self._script("any_open_job", queue))
+
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Rejection], int | None]:
         """A page of rejected rows in no special order, and the cursor of the next one."""
         self.get(job)

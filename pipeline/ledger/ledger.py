@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import NotFound
+from pipeline.base.settings import Settings
 from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.requests import RequestLedger
@@ -107,6 +108,17 @@ class Ledgers:
 
     def close(self) -> None:
         self._redis.close()
+
+
+def open_ledgers(settings: Settings, patience: float = 0) -> Ledgers:
+    """`patience`: for how many seconds a change waits for Redis to come back."""
+    timing = Timing(
+        heartbeat=settings.heartbeat_seconds,
+        lease=settings.lease_seconds,
+        request_ttl=settings.search_ttl,
+        result_ttl=settings.result_ttl,
+    )
+    return Ledgers(settings.redis_url, timing, patience)
 
 
 def namespace_of(collection: str) -> str:

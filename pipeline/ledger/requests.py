@@ -68,9 +68,12 @@ class RequestLedger:
         operation: str | None = self._script("claim_request", request_id, owner, self._lease)
         return operation
 
-    def succeed(self, request_id: str) -> None:
-        """The caller has written the answer's blob before."""
-        self._script("finish_request", request_id, "succeeded", "")
+    def succeed(self, request_id: str, epoch: int = 0) -> bool:
+        """Whether the answer stands: its blob is written, and no images were deleted since `epoch`.
+
+        One that does not stand is to be computed again.
+        """
+        return bool(self._script("succeed_request", request_id, epoch))
 
     def fail(self, request_id: str, problem: Problem) -> None:
         self._script("finish_request", request_id, "failed", problem.model_dump_json())

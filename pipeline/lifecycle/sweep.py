@@ -1,14 +1,14 @@
-"""What lies in the blobs, is of patients, and would not be found by anybody else.
+"""What lies in the blobs, is of patients, and nobody else would find.
 
-That is what processes that were killed left behind, and what uploads say of images that are deleted
-now: of one that was uploaded twice, or rejected, the store does not know where else it is named.
+That is what killed processes left behind, and what uploads say of images that are deleted now: of
+an image that was uploaded twice, or rejected, the store does not know where else it is named.
 """
 
 from dataclasses import dataclass
 
 from pipeline.base.blobs import PARTS, Blobs, manifest_of
-from pipeline.base.settings import Settings
-from pipeline.lifecycle.deletion import Deletions, tombstone_keys
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.tombstone_keys import tombstone_keys
 from pipeline.messages import UploadedFile, UploadManifest
 from pipeline.sources.metadata import clean
 from pipeline.sources.upload import upload_key
@@ -21,51 +21,48 @@ _PART_AGE, _UPLOAD_AGE = 3600.0, 86_400.0
 
 @dataclass(frozen=True)
 class Sweep:
-    """Several at once do no harm."""
+    """Several at once do no harm. `forgotten`: seconds after which the ledger knows no request."""
 
     blobs: Blobs
-    settings: Settings
     deletions: Deletions
+    forgotten: float
 
     def __call__(self) -> None:
         self._half_written()
-        self._asks()
-        self._uploads()
+        self._requests()
+        self.forget_deleted_uploads()
+        self.deletions.store.purge()
+
+    def forget_deleted_uploads(self) -> None:
+        """Files of deleted images, and what the lists of uploads say of them."""
+        for upload in self.blobs.names("uploads"):
+            try:
+                body = self.blobs.read(manifest_of(upload))
+            except FileNotFoundError:  # it comes last: this upload was not received to its end
+                for blob in self.blobs.names(upload):
+                    self._delete_if_older(blob, blob, _UPLOAD_AGE)
+            else:
+                self._forget_deleted(upload, UploadManifest.model_validate_json(body))
 
     def _half_written(self) -> None:
         for part in self.blobs.names(PARTS):
             self._delete_if_older(part, part, _PART_AGE)
 
-    def _asks(self) -> None:
+    def _requests(self) -> None:
         """Searches, and pictures sent along, that the ledger never knew or knows no more."""
-        forgotten = 2 * (self.settings.search_ttl + self.settings.result_ttl)
-        for ask in self.blobs.names("asks"):
-            for blob in self.blobs.names(ask):
-                self._delete_if_older(ask, blob, forgotten)
-
-    def _uploads(self) -> None:
-        for upload in self.blobs.names("uploads"):
-            try:
-                manifest = UploadManifest.model_validate_json(self.blobs.read(manifest_of(upload)))
-            except FileNotFoundError:  # it comes last: this upload was not received to its end
-                for blob in self.blobs.names(upload):
-                    self._delete_if_older(blob, blob, _UPLOAD_AGE)
-            else:
-                self._forget_deleted(upload, manifest)
+        for request in self.blobs.names("requests"):
+            for blob in self.blobs.names(request):
+                self._delete_if_older(request, blob, 2 * self.forgotten)
 
     def _forget_deleted(self, upload: str, manifest: UploadManifest) -> None:
         """The list is kept, for a retry, but of what has a tombstone it gives the id alone."""
-        marks = [tombstone_keys(upload_key(f), clean(dict(f.metadata))) for f in manifest.files]
-        buried = self.deletions.are_deleted(marks)
-        for file, deleted in zip(manifest.files, buried, strict=True):
-            if deleted:
+        keys = [tombstone_keys(upload_key(f), clean(dict(f.metadata))) for f in manifest.files]
+        deleted = self.deletions.are_deleted(keys)
+        pairs = list(zip(manifest.files, deleted, strict=True))
+        for file, was_deleted in pairs:
+            if was_deleted:
                 self.blobs.delete(file.blob)
-        left = UploadManifest(
-            files=tuple(
-                _forgotten(file) if deleted else file
-                for file, deleted in zip(manifest.files, buried, strict=True)
-            )
-        )
+        left = UploadManifest(files=tuple(_forgotten(f) if gone else f for f, gone in pairs))
         if left != manifest:
             self.blobs.write(manifest_of(upload), left.model_dump_json().encode())
 

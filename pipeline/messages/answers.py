@@ -1,4 +1,4 @@
-"""What workers answer, written as the api serves it, so that it need not read it."""
+"""Images as answers show them, and the encoder that filled a collection."""
 
 from typing import Any
 from urllib.parse import quote
@@ -8,9 +8,9 @@ from pydantic import Field
 from pipeline.messages.base import Message, Payload
 
 
-def preview_path(image_id: str) -> str:
-    """Where the api serves the picture of an image."""
-    return f"/v1/images/{quote(image_id, safe='')}/preview"
+def preview_path(image_id: str, base: str) -> str:
+    """Where the api serves the picture of an image; `base` is the path of its collection."""
+    return f"{base}/images/{quote(image_id, safe='')}/preview"
 
 
 def _is_none(value: Any) -> bool:
@@ -39,28 +39,10 @@ class Hit(_Shown):
     hash_distance: int | None = Field(None, exclude_if=_is_none)
 
 
-class SearchAnswer(Message):
-    results: tuple[Hit, ...]
-
-
-class BatchAnswer(Message):
-    results: tuple[tuple[Hit, ...], ...]
-
-
 class StoredImage(_Shown):
     """`vector` has length 1, and is there when it was asked for."""
 
     vector: tuple[float, ...] | None = Field(None, exclude_if=_is_none)
-
-
-class ImagesAnswer(Message):
-    images: tuple[StoredImage, ...]
-    cursor: str | None = None
-
-
-class FacetValue(Message):
-    value: str | int | bool
-    count: int
 
 
 class EncoderInfo(Message):
@@ -72,39 +54,3 @@ class EncoderInfo(Message):
     pooling: str
     preprocessing: str
     dimensions: int
-
-
-Facets = dict[str, tuple[FacetValue, ...]]
-
-
-class CollectionAnswer(Message):
-    """`group_fields` are the indexed fields that results can be grouped by."""
-
-    count: int
-    encoder: EncoderInfo
-    searches_text: bool
-    group_fields: tuple[str, ...]
-    facets: Facets
-
-
-class ValueRange(Message):
-    """Numbers, or times in RFC 3339."""
-
-    min: float | str
-    max: float | str
-
-
-class FacetsAnswer(Message):
-    """`count` images fit; of them, the values of the fields with how many have each."""
-
-    count: int
-    facets: Facets
-    ranges: dict[str, ValueRange]
-
-
-class Receipt(Message):
-    """What a deletion took, by image id, in order."""
-
-    id: str
-    count: int
-    image_ids: tuple[str, ...]

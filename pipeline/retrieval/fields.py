@@ -8,11 +8,12 @@ from pipeline.base.identity import ID_COLUMNS, is_identifier
 from pipeline.messages import RESERVED
 from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
 from pipeline.store import Store
+from pipeline.store.common import FACET_TYPES, NUMBER_TYPES
 
 # Index types by which images can be put into groups.
 GROUPED = ("keyword", "integer")
 
-Place = tuple[str | int, ...]
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -27,31 +28,41 @@ class Fields:
         return [name for name, kind in self.indexes.items() if kind in kinds]
 
     @property
+    def facets(self) -> list[str]:
+        """Fields whose values can be counted."""
+        return self.of_type(FACET_TYPES)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Fields that have a least and a greatest value."""
+        return self.of_type(NUMBER_TYPES)
+
+    @property
     def grouping(self) -> tuple[str, ...]:
         """Fields that results can be grouped by."""
         return tuple(n for n in self.of_type(GROUPED) if "." not in n and n not in ID_COLUMNS)
 
-    def check_grouping(self, name: str, place: Place) -> None:
+    def check_grouping(self, name: str, path: Path) -> None:
         """Raises InvalidQuery for a field that results cannot be grouped by."""
         if name not in self.grouping:
-            raise InvalidQuery(f"This must be one of {', '.join(self.grouping)}.", place)
+            raise InvalidQuery(f"This must be one of {', '.join(self.grouping)}.", path)
 
-    def check_identifier(self, name: str, place: Place) -> None:
+    def check_identifier(self, name: str, path: Path) -> None:
         """Raises InvalidQuery for a field by whose value images cannot be deleted for good."""
         if not is_identifier(name):
             raise InvalidQuery(
                 "This must be an identifier, as lesion_id or PatientID are; for others, delete by "
                 "a filter.",
-                place,
+                path,
             )
-        self.check(name, place)
+        self.check(name, path)
 
     def check_filter(self, wanted: Filter | None) -> None:
         """Raises InvalidQuery when the filter names a field that no image has."""
-        for place, name in wanted.fields() if wanted is not None else ():
-            self.check(name, ("filter", *place))
+        for path, name in wanted.fields() if wanted is not None else ():
+            self.check(name, ("filter", *path))
 
-    def check(self, name: str, place: Place) -> None:
+    def check(self, name: str, path: Path) -> None:
         """Raises InvalidQuery when no image has the field."""
         if name in self.indexes or name in (*ID_COLUMNS, RESERVED) or name in self._seen:
             return
@@ -60,6 +71,6 @@ class Fields:
         records, _ = self.store.scroll(1, filter=Filter(must_not=(is_empty,)))
         if not records and self.store.count():
             common = ", ".join(self.indexes)
-            raise InvalidQuery(f"No image has this field. The usual ones: {common}.", place)
+            raise InvalidQuery(f"No image has this field. The usual ones: {common}.", path)
         if records:
             self._seen.add(name)

@@ -44,25 +44,36 @@ class Search:
     fields: Fields
 
     def run(
-        self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
+        self,
+        searches: Sequence[SearchQuery],
+        pictures: Sequence[Sequence[str]],
+        base: str = "/v1",
     ) -> list[tuple[Hit, ...]]:
-        """One list of hits for each search; `pictures` are the blobs that were sent with each."""
+        """One list of hits for each search; `pictures` are the blobs that were sent with each.
+
+        `base` is the path of the collection, for the addresses of previews.
+        """
         for search in searches:
             self._check_fields(search)
         targets = self.targets.of(searches, pictures)
         queries = [_query(*each) for each in zip(searches, targets, strict=True)]
         plain = [n for n, search in enumerate(searches) if _is_plain(search)]
         found = dict(zip(plain, self.store.query([queries[n] for n in plain]), strict=True))
+        shown = [_Shown(base, _hidden(search)) for search in searches]
         return [
-            _hits(found[n], search) if n in found else self._special(search, targets[n], queries[n])
+            shown[n].hits(found[n])
+            if n in found
+            else self._special(search, targets[n], queries[n], shown[n])
             for n, search in enumerate(searches)
         ]
 
-    def _special(self, search: SearchQuery, target: QueryTarget, query: Query) -> tuple[Hit, ...]:
+    def _special(
+        self, search: SearchQuery, target: QueryTarget, query: Query, shown: "_Shown"
+    ) -> tuple[Hit, ...]:
         if search.group_by is not None:
-            return self._grouped(search, search.group_by, query)
+            return self._grouped(search, search.group_by, query, shown)
         assert search.max_hash_distance is not None  # noqa: S101 - see _is_plain
-        return self._duplicates(search, search.max_hash_distance, target, query)
+        return self._duplicates(search, search.max_hash_distance, target, query, shown)
 
     def _check_fields(self, search: SearchQuery) -> None:
         self.fields.check_filter(search.filter)
@@ -72,7 +83,9 @@ class Search:
         for number, field in enumerate(search.include or ()):
             self.fields.check(top_level(json_path(field)), ("include", number))
 
-    def _grouped(self, search: SearchQuery, field: str, query: Query) -> tuple[Hit, ...]:
+    def _grouped(
+        self, search: SearchQuery, field: str, query: Query, shown: "_Shown"
+    ) -> tuple[Hit, ...]:
         """The best image of each group; one without a value is a group of its own.
 
         Exact: what is found is excluded, and the search goes on until there are enough groups. So
@@ -89,14 +102,14 @@ class Search:
                 break
         chosen = dict(list(best.items())[search.offset : wanted])
         further = self._others(search, field, query, chosen) if search.group_size > 1 else {}
-        hidden = _hidden(search)
         return tuple(
-            _hit(point, hidden, others=further.get(group, ())) for group, point in chosen.items()
+            shown.hit(point, others=shown.hits(further.get(group, ())))
+            for group, point in chosen.items()
         )
 
     def _others(
         self, search: SearchQuery, field: str, query: Query, best: Mapping[Group, ScoredPoint]
-    ) -> dict[Group, tuple[Hit, ...]]:
+    ) -> dict[Group, list[ScoredPoint]]:
         """The next best of each group."""
         groups = [group for group in best if not isinstance(group, UUID)]
         asked = [
@@ -112,11 +125,10 @@ class Search:
             )
             for group in groups
         ]
-        found = self.store.query(asked)
-        return {group: _hits(points, search) for group, points in zip(groups, found, strict=True)}
+        return dict(zip(groups, self.store.query(asked), strict=True))
 
     def _duplicates(
-        self, search: SearchQuery, most: int, target: QueryTarget, query: Query
+        self, search: SearchQuery, most: int, target: QueryTarget, query: Query, shown: "_Shown"
     ) -> tuple[Hit, ...]:
         """Those of the most similar images whose hash is about that of the picture."""
         if target.picture is not None:
@@ -125,11 +137,11 @@ class Search:
             ours = _hash(target.positives[0].payload)
         [points] = self.store.query([replace(query, limit=MAX_LIMIT, offset=0)])
         payloads = self.store.retrieve([point.id for point in points])
-        near, hidden = [], _hidden(search)
+        near = []
         for point in points:
             theirs = _hash(payloads[point.id].payload) if point.id in payloads else ""
             if ours and theirs and (distance := hash_distance(ours, theirs)) <= most:
-                near.append(_hit(point, hidden, hash_distance=distance))
+                near.append(shown.hit(point, hash_distance=distance))
         return tuple(near[search.offset : search.offset + search.limit])
 
 
@@ -235,21 +247,26 @@ def _hidden(search: SearchQuery) -> list[str]:
     return [n for n in _needed(search) if n in left_out or n not in (search.include or (n,))]
 
 
-def _hits(points: Sequence[ScoredPoint], search: SearchQuery) -> tuple[Hit, ...]:
-    hidden = _hidden(search)
-    return tuple(_hit(point, hidden) for point in points)
+@dataclass(frozen=True)
+class _Shown:
+    """How hits are shown: under the path `base`, without the `hidden` fields."""
 
+    base: str
+    hidden: Sequence[str]
 
-def _hit(point: ScoredPoint, hidden: Sequence[str], **more: Any) -> Hit:
-    payload = dict(point.payload)
-    image_id = payload["image_id"]
-    for name in hidden:
-        payload.pop(name, None)
-    return Hit(
-        image_id=image_id,
-        point_id=str(point.id),
-        payload=payload,
-        preview_url=preview_path(image_id),
-        score=point.score,
-        **more,
-    )
+    def hits(self, points: Sequence[ScoredPoint]) -> tuple[Hit, ...]:
+        return tuple(self.hit(point) for point in points)
+
+    def hit(self, point: ScoredPoint, **more: Any) -> Hit:
+        payload = dict(point.payload)
+        image_id = payload["image_id"]
+        for name in self.hidden:
+            payload.pop(name, None)
+        return Hit(
+            image_id=image_id,
+            point_id=str(point.id),
+            payload=payload,
+            preview_url=preview_path(image_id, self.base),
+            score=point.score,
+            **more,
+        )

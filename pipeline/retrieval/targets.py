@@ -8,7 +8,6 @@ import numpy as np
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
-from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture, Unusable, cut, decode
 from pipeline.images.watchdog import DecodeWatch
@@ -33,7 +32,7 @@ class QueryTargets:
     encoder: Encoder
     store: Store
     blobs: Blobs
-    settings: Settings
+    max_pixels: int
     watch: DecodeWatch = field(default_factory=DecodeWatch)
 
     def of(
@@ -49,7 +48,7 @@ class QueryTargets:
         held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
         for image_id, point in wanted.items():
             if point not in held:
-                raise NotFound(f"No image {image_id} is held.")
+                raise NotFound(f"No image {image_id} ")
         return {image_id: held[point] for image_id, point in wanted.items()}
 
     def _target_of(
@@ -85,7 +84,7 @@ class QueryTargets:
     def _decode(self, blob: str, place: str) -> Picture:
         data = self.blobs.read(blob)
         with self.watch.decoding():
-            picture = decode(data, self.settings.max_pixels)
+            picture = decode(data, self.max_pixels)
         if isinstance(picture, Unusable):
             raise InvalidQuery(picture.reason, (place,))
         return picture

@@ -1,18 +1,34 @@
-"""What every kind of source gives: rows, as bytes with metadata.
+"""What every kind of source has: a message that names it, and a reader of its rows.
 
 A reader counts its rows and hands out runs of them. It decodes nothing, so a broken image is only
 one row's fault.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipeline.base.blobs import Blobs
 from pipeline.base.identity import as_identifier
 from pipeline.images.decoding import Unusable
-from pipeline.messages import MAX_ID, Payload
+from pipeline.messages import MAX_ID, Message, Payload
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.prepared import PreparedCopies
 
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
+
+
+class Source(Message):
+    """Where images come from. A kind of source adds its own fields, and a `kind` with a default."""
+
+    kind: str
+
+    def check(self, allowed: AllowedSources) -> None:
+        """Raises SourceNotAllowed. The api asks before it accepts a job."""
+
+    def provenance(self) -> Payload:
+        """What each image keeps of where it came from."""
+        return {"kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,32 @@ class Reader(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a source may need to be opened."""
+
+    blobs: Blobs
+    copies: PreparedCopies
+    allowed: AllowedSources
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of source.
+
+    `open` raises SourceError, with what to do, or SourceUnavailable. A kind that is not `public`
+    is no body of `POST /v1/jobs`.
+    """
+
+    model: type[Source]
+    open: Callable[[Any, Opening], Reader]
+    public: bool = True
+
+    @property
+    def name(self) -> str:
+        return str(self.model.model_fields["kind"].default)
 
 
 def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:

@@ -1,29 +1,56 @@
-"""Which kinds of sources there are, and how one is opened."""
+"""Which kinds of sources there are. To add one costs its file and one line in `KINDS`."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
-from pipeline.base.blobs import Blobs
-from pipeline.messages import Source, UploadSource
-from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import Reader
-from pipeline.sources.upload import UploadReader
+from pydantic import Discriminator, Tag
+
+from pipeline.base.errors import SourceError
+from pipeline.sources.base import Opening, Reader, Source, SourceKind
+from pipeline.sources.dataset import DATASET
+from pipeline.sources.upload import UPLOAD
+
+KINDS: tuple[SourceKind, ...] = (
+    DATASET,
+    UPLOAD,
+)
+
+_BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
-    """`cache` is where local data sets are prepared.
+def open_source(source: Source, opening: Opening) -> Reader:
+    """Raises SourceError, with what to do, and SourceUnavailable."""
+    return _kind(source.kind).open(source, opening)
 
-    Raises SourceError, with what to do, and SourceUnavailable.
-    """
-    if isinstance(source, UploadSource):
-        return UploadReader(source, blobs)
-    from pipeline.sources.dataset import DatasetReader  # see there
 
-    return DatasetReader(source, cache, allowed)
+def parse_source(value: Any) -> Source:
+    """A source from its JSON object. Raises SourceError for a kind that there is not."""
+    return _kind(_kind_of(value)).model.model_validate(value)
+
+
+def _kind(name: str) -> SourceKind:
+    if name not in _BY_NAME:
+        raise SourceError("There is no such kind of source.")
+    return _BY_NAME[name]
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("kind", DATASET.name))
+    return str(getattr(value, "kind", ""))
+
+
+# What a caller may name as a source, for the body of `POST /v1/jobs`: any public kind by its
+# `kind`; without one, a data set.
+PublicSource: Any = Annotated[
+    reduce(or_, (Annotated[kind.model, Tag(kind.name)] for kind in KINDS if kind.public)),
+    Discriminator(_kind_of),
+]
 
 
 class SourceCache:
@@ -33,7 +60,8 @@ class SourceCache:
         self._open, self._size = opener, size
         self._readers: OrderedDict[str, Reader] = OrderedDict()
         self._lock = threading.Lock()
-        # One thread prepares a data set, which can take an hour; who wants the same one waits.
+        # One thread prepares a data set, which can take an hour. Threads wait only for the source
+        # that they need.
         self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
@@ -45,6 +73,13 @@ class SourceCache:
             with self._lock:
                 reader = None if fresh else self._readers.get(key)
             return self._keep(key, self._open(source) if reader is None else reader)
+
+    def clear(self) -> bool:
+        """Closes what no thread uses any more. Whether there was anything."""
+        with self._lock:
+            found = bool(self._readers)
+            self._readers.clear()
+        return found
 
     def _keep(self, key: str, reader: Reader) -> Reader:
         with self._lock:

@@ -1,13 +1,21 @@
 """Files that came through the api, and lie as blobs."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.images.decoding import Unusable
-from pipeline.messages import UploadedFile, UploadManifest, UploadSource
-from pipeline.sources.base import Row, own_id
+from pipeline.messages import UploadedFile, UploadManifest
+from pipeline.sources.base import Opening, Row, Source, SourceKind, own_id
 from pipeline.sources.metadata import clean
+
+
+class UploadSource(Source):
+    """`manifest` is the blob that lists the files."""
+
+    kind: Literal["upload"] = "upload"
+    manifest: str
 
 
 class UploadReader:
@@ -42,3 +50,10 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
 def upload_key(file: UploadedFile) -> str:
     """What its image is known by, or would be."""
     return _id_of(file)[0] or file.sha256
+
+
+def _open(source: UploadSource, opening: Opening) -> UploadReader:
+    return UploadReader(source, opening.blobs)
+
+
+UPLOAD = SourceKind(UploadSource, _open, public=False)

@@ -16,13 +16,13 @@ from PIL import Image
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id
-from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Sizing
-from pipeline.ledger import Lease, Progress, Unit
-from pipeline.lifecycle.deletion import tombstone_key
-from pipeline.lifecycle.ingest import DELETED, POISON, TOO_LARGE, Ingest
-from pipeline.messages import DatasetSource, Rejection
+from pipeline.ledger import Lease, Progress, WorkItem
+from pipeline.lifecycle.ingest import DELETED, POISON, TOO_LARGE, Ingest, Limits
+from pipeline.lifecycle.tombstone_keys import tombstone_key
+from pipeline.messages import Rejection
 from pipeline.sources.base import Row
+from pipeline.sources.dataset import DatasetSource
 
 
 class Jobs:
@@ -109,34 +109,37 @@ def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]
     )
     with ThreadPoolExecutor(1) as pool:
         blobs = Blobs(str(tmp_path))
-        parts: Any = (encoder, Store(), blobs, jobs, deletions, pool, Settings())
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, pool, Limits())
         yield Ingest(*parts, stopping=lambda: False)
 
 
-def unit(cursor: int = 0, careful: int = 0, crashes: int = 0) -> Unit:
-    source = DatasetSource(dataset="any")
-    lease = Lease("job", 1, "token")
-    return Unit(lease, source, 0, 10, Progress(cursor, 0, cursor), careful, crashes)
+SOURCE = DatasetSource(dataset="any")
+
+
+def item(cursor: int = 0, quarantined: int = 0, crashes: int = 0) -> WorkItem:
+    counts = {"embedded": cursor} if cursor else {}
+    progress = Progress(cursor, 0, counts)
+    return WorkItem(Lease("job", 1, "token"), "ingest", "", 0, 10, progress, quarantined, crashes)
 
 
 def test_every_row_is_in_hand_before_it_is_touched(ingest: Ingest, jobs: Jobs) -> None:
-    assert ingest.run(unit(), Rows())
+    assert ingest.run(item(), Rows())
 
-    assert [(p.cursor, p.hand) for p in jobs.progress] == [(0, 8), (4, 10), (8, 10), (10, 10)]
+    assert [(p.cursor, p.in_flight) for p in jobs.progress] == [(0, 8), (4, 10), (8, 10), (10, 10)]
     assert (jobs.progress[-1].embedded, jobs.finished) == (10, True)
 
 
 def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
     ingest: Ingest, jobs: Jobs
 ) -> None:
-    assert ingest.run(unit(cursor=2, careful=5, crashes=1), Rows())
+    assert ingest.run(item(cursor=2, quarantined=5, crashes=1), Rows())
 
-    assert [(p.cursor, p.hand) for p in jobs.progress][:4] == [(2, 3), (3, 4), (4, 5), (5, 10)]
+    assert [(p.cursor, p.in_flight) for p in jobs.progress][:4] == [(2, 3), (3, 4), (4, 5), (5, 10)]
     assert jobs.progress[-1].embedded == 10
 
 
 def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
-    assert ingest.run(unit(cursor=3, careful=5, crashes=3), Rows())
+    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), Rows())
 
     assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
@@ -148,7 +151,7 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
 ) -> None:
     deletions.before, deletions.meanwhile = {2}, {point_id("row 5")}
 
-    assert ingest.run(unit(), Rows())
+    assert ingest.run(item(), Rows())
 
     assert [(r.row, r.reason) for r in jobs.rejections] == [(2, DELETED), (5, DELETED)]
     assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (8, 2)
@@ -166,7 +169,7 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
                 raise ValueError("whatever a file's parser says")
             return super().read(start, stop)
 
-    assert ingest.run(unit(cursor=3, careful=5, crashes=3), Unreadable())
+    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), Unreadable())
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
@@ -180,7 +183,7 @@ def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, 
             assert not start <= 3 < stop, "it ends the process"
             return super().read(start, stop)
 
-    poisoned = replace(unit(cursor=3, careful=5, crashes=3), deaths=7)
+    poisoned = replace(item(cursor=3, quarantined=5, crashes=3), deaths=7)
     assert ingest.run(poisoned, Deadly())
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
@@ -199,7 +202,7 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
     encoder.embed = embed
     encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
-    assert ingest.run(unit(), Rows())
+    assert ingest.run(item(), Rows())
 
     assert [(r.row, r.reason) for r in jobs.rejections] == [(5, TOO_LARGE)]
     assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (9, 1)
@@ -222,7 +225,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
     encoder.embed = embed
     encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
-    assert ingest.run(unit(), Rows())
+    assert ingest.run(item(), Rows())
 
     assert seen[0] == 1
     assert not ingest.blobs.exists(preview_name(point_id("row 3")))
@@ -240,7 +243,7 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
 
     encoder.preprocess = preprocess
 
-    assert ingest.run(unit(), Rows())
+    assert ingest.run(item(), Rows())
 
     assert all(seconds > 0 for seconds in seen)
     assert ingest.watch.longest() == 0

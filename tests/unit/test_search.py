@@ -16,17 +16,15 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import TOO_SMALL, Picture, cut
 from pipeline.images.hashes import difference_hash, hash_distance
-from pipeline.lifecycle.deletion import Deletions
-from pipeline.messages import (
-    BatchAsk,
-    FacetsAsk,
-    Hit,
-    ImagesAsk,
-    SearchAsk,
-    SearchQuery,
-)
-from pipeline.operations.answers import Answers
+from pipeline.messages import Hit, SearchQuery
+from pipeline.operations.base import Call, Operation
+from pipeline.operations.browse import IMAGES, ImagesRequest
+from pipeline.operations.context import Context
+from pipeline.operations.facets import FACETS, FacetsRequest
+from pipeline.operations.search import BATCH, SEARCH, BatchRequest, SearchRequest
 from pipeline.retrieval.fields import Fields
+from pipeline.retrieval.search import Search
+from pipeline.retrieval.targets import QueryTargets
 from pipeline.store import Points
 from pipeline.store.edge import EdgeStore
 from tests.encoders import DIMENSIONS, ENCODER
@@ -41,18 +39,29 @@ class NoModel:
     reads_text = False
 
 
+class Opened:
+    """Of a worker's context, what these operations use."""
+
+    def __init__(self, store: EdgeStore, fields: Fields, targets: QueryTargets) -> None:
+        self.store, self.fields, self.encoder = store, fields, targets.encoder
+        self.search = Search(store, targets, fields)
+
+    def answer(self, operation: Operation, request: Any) -> Any:
+        assert callable(operation.run)
+        return operation.run(cast(Context, self), request, Call("id", "/v1"))
+
+
 @pytest.fixture
-def answers(tmp_path: Path) -> Iterator[Answers]:
+def answers(tmp_path: Path) -> Iterator[Opened]:
     settings = Settings(data=tmp_path, indexed_fields=INDEXES)
     store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.index_schema)
-    encoder = cast(Encoder, NoModel())
-    fields = Fields(store, settings.index_schema)
     blobs = Blobs(str(tmp_path / "blobs"))
-    yield Answers(encoder, store, blobs, settings, fields, cast(Deletions, None))
+    targets = QueryTargets(cast(Encoder, NoModel()), store, blobs, settings.max_pixels)
+    yield Opened(store, Fields(store, settings.index_schema), targets)
     store.close()
 
 
-def hold(answers: Answers, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
+def hold(answers: Opened, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
     """Images that turn away from image 0, each a little further: float32 (n, DIMENSIONS)."""
     angles = np.linspace(0, np.pi / 2, len(payloads))
     vectors = np.zeros((len(payloads), DIMENSIONS), np.float32)
@@ -63,9 +72,9 @@ def hold(answers: Answers, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
     return vectors
 
 
-def found(answers: Answers, **query: Any) -> tuple[Hit, ...]:
+def found(answers: Opened, **query: Any) -> tuple[Hit, ...]:
     search = SearchQuery.model_validate({"image_id": "0", **query})
-    return answers.search(SearchAsk(query=search)).results
+    return answers.answer(SEARCH, SearchRequest(query=search)).results
 
 
 def names(hits: Sequence[Hit]) -> list[str]:
@@ -75,21 +84,21 @@ def names(hits: Sequence[Hit]) -> list[str]:
 # --- groups ------------------------------------------------------------------------------------
 
 
-def test_a_lesion_of_more_images_than_are_fetched_at_once_hides_nothing(answers: Answers) -> None:
+def test_a_lesion_of_more_images_than_are_fetched_at_once_hides_nothing(answers: Opened) -> None:
     hold(answers, [{"lesion_id": "L"}] * 200 + [{"lesion_id": str(n % 3)} for n in range(50)])
     hits = found(answers, group_by="lesion_id", limit=10)
     assert names(hits) == ["0", "200", "201", "202"]
     assert [hit.others for hit in hits] == [()] * 4
 
 
-def test_images_without_the_value_are_groups_of_their_own(answers: Answers) -> None:
+def test_images_without_the_value_are_groups_of_their_own(answers: Opened) -> None:
     hold(answers, [{}, {"lesion_id": "L"}, {}, {"lesion_id": "L"}, {"lesion_id": ["a", "b"]}, {}])
     hits = found(answers, group_by="lesion_id", group_size=2)
     assert names(hits) == ["0", "1", "2", "4", "5"]
     assert [names(hit.others or ()) for hit in hits] == [[], ["3"], [], [], []]
 
 
-def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Answers) -> None:
+def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Opened) -> None:
     hold(answers, [{"visit": n % 4, "dx": "ab"[n % 2]} for n in range(40)])
     only_a = {"must": [{"key": "dx", "match": {"value": "a"}}]}
     hits = found(answers, group_by="visit", group_size=3, filter=only_a)
@@ -97,7 +106,7 @@ def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Answers) -> No
     assert [names(hit.others or ()) for hit in hits] == [["4", "8"], ["6", "10"]]
 
 
-def test_pages_of_groups_and_the_threshold(answers: Answers) -> None:
+def test_pages_of_groups_and_the_threshold(answers: Opened) -> None:
     vectors = hold(answers, [{"lesion_id": str(n // 2)} for n in range(300)])
     everything = found(answers, group_by="lesion_id", limit=150)
     assert names(everything) == [str(n) for n in range(0, 300, 2)]
@@ -117,7 +126,7 @@ def test_pages_of_groups_and_the_threshold(answers: Answers) -> None:
     ],
 )
 def test_grouping_shows_no_field_that_was_not_asked_for(
-    answers: Answers, fields: dict[str, Any], shown: set[str]
+    answers: Opened, fields: dict[str, Any], shown: set[str]
 ) -> None:
     hold(answers, [{"lesion_id": "L", "dx": "a"}] * 3)
     [hit] = found(answers, group_by="lesion_id", group_size=2, **fields)
@@ -128,20 +137,20 @@ def test_grouping_shows_no_field_that_was_not_asked_for(
 # --- what is left out --------------------------------------------------------------------------
 
 
-def test_an_image_without_a_lesion_leaves_out_itself_alone(answers: Answers) -> None:
+def test_an_image_without_a_lesion_leaves_out_itself_alone(answers: Opened) -> None:
     hold(answers, [{}, {"lesion_id": "L"}, {}])
     assert names(found(answers, not_same="lesion_id")) == ["1", "2"]
 
 
 def test_the_lesions_of_what_shall_be_alike_are_left_out_not_those_of_the_others(
-    answers: Answers,
+    answers: Opened,
 ) -> None:
     hold(answers, [{"lesion_id": "abc"[n % 3]} for n in range(9)])
     query = {"image_id": None, "positive": ["0", "1"], "negative": ["2"], "not_same": "lesion_id"}
     assert set(names(found(answers, **query))) == {"5", "8"}
 
 
-def test_examples_that_cancel_each_other_out_are_refused(answers: Answers) -> None:
+def test_examples_that_cancel_each_other_out_are_refused(answers: Opened) -> None:
     vector = np.eye(DIMENSIONS, dtype=np.float32)[:1]
     ids, payloads = [point_id("0"), point_id("1")], [{"image_id": "0"}, {"image_id": "1"}]
     answers.store.upsert(Points(ids, np.concatenate((vector, -vector)), payloads))
@@ -149,7 +158,7 @@ def test_examples_that_cancel_each_other_out_are_refused(answers: Answers) -> No
         found(answers, image_id=None, positive=["0", "1"])
 
 
-def test_an_id_that_is_not_held_is_named(answers: Answers) -> None:
+def test_an_id_that_is_not_held_is_named(answers: Opened) -> None:
     hold(answers, [{}])
     with pytest.raises(NotFound, match="No image 7 is held"):
         found(answers, image_id=None, positive=["0"], negative=["7"])
@@ -158,7 +167,7 @@ def test_an_id_that_is_not_held_is_named(answers: Answers) -> None:
 # --- fields ------------------------------------------------------------------------------------
 
 
-def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Answers) -> None:
+def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Opened) -> None:
     hold(answers, [{}] * 50 + [{"body part": {"side": "left"}}])
     rare = {"must": [{"key": '"body part".side', "match": {"value": "left"}}]}
     assert names(found(answers, filter=rare)) == ["50"]
@@ -166,22 +175,22 @@ def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Ans
     place = ("filter", "should", 0, "must_not", 0, "is_null", "key")
     for ask in (
         lambda: found(answers, filter=wrong),
-        lambda: answers.images(ImagesAsk.model_validate({"filter": wrong})),
-        lambda: answers.facets(FacetsAsk.model_validate({"filter": wrong})),
+        lambda: answers.answer(IMAGES, ImagesRequest.model_validate({"filter": wrong})),
+        lambda: answers.answer(FACETS, FacetsRequest.model_validate({"filter": wrong})),
     ):
         with pytest.raises(InvalidQuery) as refusal:
             ask()
         assert refusal.value.path == place
 
 
-def test_in_an_empty_collection_no_field_is_wrong(answers: Answers) -> None:
+def test_in_an_empty_collection_no_field_is_wrong(answers: Opened) -> None:
     wanted = {"must": [{"key": "anything", "match": {"value": 1}}]}
-    assert answers.images(ImagesAsk.model_validate({"filter": wanted})).images == ()
+    assert answers.answer(IMAGES, ImagesRequest.model_validate({"filter": wanted})).images == ()
 
 
-def test_ids_are_no_facets_and_numbers_have_ranges(answers: Answers) -> None:
+def test_ids_are_no_facets_and_numbers_have_ranges(answers: Opened) -> None:
     hold(answers, [{"lesion_id": "L", "dx": "a", "age": 40.0, "visit": 3}, {"dx": "b"}])
-    facets = answers.facets(FacetsAsk())
+    facets = answers.answer(FACETS, FacetsRequest())
     assert {name: [v.value for v in values] for name, values in facets.facets.items()} == {
         "dx": ["a", "b"],
         "visit": [3],
@@ -195,11 +204,11 @@ def test_ids_are_no_facets_and_numbers_have_ranges(answers: Answers) -> None:
 # --- batches -----------------------------------------------------------------------------------
 
 
-def test_a_batch_mixes_plain_and_grouped_searches(answers: Answers) -> None:
+def test_a_batch_mixes_plain_and_grouped_searches(answers: Opened) -> None:
     hold(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
     plain = SearchQuery(image_id="0", limit=3)
     grouped = SearchQuery(image_id="0", limit=3, group_by="lesion_id")
-    results = answers.batch(BatchAsk(searches=(grouped, plain, grouped))).results
+    results = answers.answer(BATCH, BatchRequest(searches=(grouped, plain, grouped))).results
     assert [names(hits) for hits in results] == [["0", "2", "4"], ["0", "1", "2"], ["0", "2", "4"]]
 
 

@@ -77,6 +77,14 @@ function commands.create_job(job, operation, queue, request)
   begin_job(job)
 end
 
+-- Whether any job of the queue has not reached its end.
+function commands.any_open_job(queue)
+  for _, job in ipairs(call('SMEMBERS', ns .. ':jobs:open')) do
+    if queue_of(job) == queue then return 1 end
+  end
+  return 0
+end
+
 function commands.fail_job(job, error)
   local state = get(job_key(job), 'state')
   if state and not FINAL_STATES[state] then end_job(job, 'failed', error) end

@@ -36,6 +36,14 @@ function commands.finish_request(request, state, error)
   call('PUBLISH', ns .. ':finished', request)
 end
 
+-- Images were deleted since the answer was computed, if the epoch is another. Replies whether the
+-- answer stands.
+function commands.succeed_request(request, epoch)
+  if (call('GET', ns .. ':epoch') or '0') ~= epoch then return 0 end
+  commands.finish_request(request, 'succeeded', '')
+  return 1
+end
+
 -- Puts a claimed request back because a service is unavailable; the reconciler sends it again.
 function commands.requeue_request(request, delay)
   local key = request_key(request)

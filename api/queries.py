@@ -1,0 +1,88 @@
+"""Queries, from the call to its answer."""
+
+import re
+from typing import TypeVar
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api.audit import Entry, images_in
+from api.services import Collection
+from pipeline.base.blobs import request_folder
+from pipeline.base.errors import KindredError, NotFound, Unavailable
+from pipeline.ledger import RequestRecord
+from pipeline.messages import Message, Problem
+from pipeline.operations.base import Operation
+
+# In seconds: how long a plain GET waits for a worker, and the most that `Prefer: wait` gets.
+PATIENCE = 10.0
+LONGEST_WAIT = 60.0
+
+JSON = "application/json"
+
+_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class AnsweredWithProblem(KindredError):
+    """A worker's refusal, passed on as it was said."""
+
+    def __init__(self, said: Problem) -> None:
+        super().__init__(said.detail)
+        self.said = said
+
+
+def preferred_wait(request: Request) -> float:
+    """Seconds, from `Prefer: wait=N` (RFC 7240); 0 without it."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return min(float(found[1]), LONGEST_WAIT) if found else 0.0
+
+
+async def passed_on(
+    collection: Collection, wanted: Operation, body: Message, entry: Entry | None = None
+) -> Response:
+    """What the worker wrote, as it stands; `entry` learns which images it shows.
+
+    Raises what the worker said, Unavailable when none answers in time, or RateLimited when too many
+    wait.
+    """
+    await run_in_threadpool(collection.refuse_when_full)
+    identifier = await run_in_threadpool(collection.submit, wanted, body)
+    record = await wait_for(collection, identifier, PATIENCE)
+    if record.error is not None:
+        raise AnsweredWithProblem(record.error)
+    if record.state != "succeeded":
+        raise Unavailable("No worker has answered yet. Is one running? Try again in a moment.")
+    found = await run_in_threadpool(answer, collection, identifier)
+    if entry is not None:
+        entry.shown = await run_in_threadpool(images_in, found)
+    return Response(found, media_type=JSON)
+
+
+async def wait_for(collection: Collection, request: str, seconds: float) -> RequestRecord:
+    """The request's record as soon as it is final, or as it is after so many seconds."""
+    waiting = collection.services.waiting
+    return await waiting.finished(collection.ledger.requests.get, request, seconds)
+
+
+def answer(collection: Collection, request: str) -> bytes:
+    """The answer's JSON. Raises NotFound when it has gone."""
+    try:
+        return collection.blobs.read(f"{request_folder(request)}/answer.json")
+    except FileNotFoundError:
+        raise NotFound(
+            "The results have expired, or images were deleted since: search again."
+        ) from None
+
+
+def parse(model: type[Model], body: bytes, path: tuple[str, ...] = ()) -> Model:
+    """From JSON that FastAPI does not read for us. Faults are named under `path`, inputs never."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise RequestValidationError([{**f, "loc": (*path, *f["loc"])} for f in faults]) from None

@@ -1,0 +1,37 @@
+"""Collections: which there are. Each has all calls of /v1 below its own path."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.access import require
+from api.services import ServicesDep
+
+
+class CollectionView(BaseModel):
+    """`default`: the one that /v1 itself means. `workers` is the number that are ready."""
+
+    name: str
+    default: bool
+    workers: int
+
+
+class CollectionsView(BaseModel):
+    collections: list[CollectionView]
+
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"])
+
+
+@router.get("", dependencies=[require("search")])
+def all_collections(services: ServicesDep) -> CollectionsView:
+    """All that a worker has opened, by name."""
+    return CollectionsView(
+        collections=[
+            CollectionView(
+                name=name,
+                default=name == services.settings.collection,
+                workers=sum(w.ready for w in services.ledgers.of(name).workers.alive()),
+            )
+            for name in services.names()
+        ]
+    )

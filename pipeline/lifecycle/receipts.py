@@ -1,0 +1,104 @@
+"""What a deletion keeps as blobs, read by the api and written by a worker.
+
+deletions/{id}/request.json       what is to go, in clear, for only as long as it is needed
+               tombstones.json    the keys of its tombstones, hashed, for when it is lifted
+               plan.json          the pages of image ids, in the order in which they go
+               *.page.json        a page: it is written before its images go
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from pipeline.base.blobs import Blobs, deletion_folder
+from pipeline.base.errors import NotFound
+from pipeline.ledger import Tombstones
+from pipeline.lifecycle.tombstone_keys import keys_of_images
+from pipeline.messages import Deletion, Message, Receipt
+
+PAGE = 500  # images a step: receipt, store, previews
+
+_ID = re.compile(r"[0-9a-f-]{36}")
+
+
+class DeleteRequest(Message):
+    """`must_exist`: an image that is not indexed is an error."""
+
+    wanted: Deletion
+    must_exist: bool = Field(False)
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """Raises NotFound for a deletion that there is not, and BlobsUnavailable."""
+
+    blobs: Blobs
+    tombstones: Tombstones
+
+    def write_request(self, deletion: str, request: DeleteRequest) -> None:
+        self._write(deletion, "request.json", request.model_dump_json(exclude_none=True))
+
+    def request(self, deletion: str) -> DeleteRequest | None:
+        """None once nothing needs it any more."""
+        try:
+            body = self.blobs.read(f"{deletion_folder(deletion)}/request.json")
+        except FileNotFoundError:
+            return None
+        return DeleteRequest.model_validate_json(body, extra="ignore")
+
+    def forget_request(self, deletion: str) -> None:
+        """It holds the patient's number in clear; the tombstones hold it hashed."""
+        self.blobs.delete(f"{deletion_folder(deletion)}/request.json")
+
+    def write_keys(self, deletion: str, keys: Sequence[str]) -> None:
+        self._write(deletion, "tombstones.json", json.dumps(list(keys)))
+
+    def write_plan(self, deletion: str, pages: Sequence[str]) -> None:
+        self._write(deletion, "plan.json", json.dumps(list(pages)))
+
+    def write_page(self, deletion: str, name: str, image_ids: Sequence[str]) -> str:
+        """Its name, and tombstones, before the images go: afterwards nobody could list them."""
+        self.tombstones.add(keys_of_images(image_ids))
+        page = Receipt(id=deletion, count=len(image_ids), image_ids=tuple(image_ids))
+        self._write(deletion, f"{name}.page.json", page.model_dump_json())
+        return f"{name}.page.json"
+
+    def planned_page(self, deletion: str, row: int) -> tuple[str, ...]:
+        """The image ids of the page that begins at this row of the plan."""
+        pages = json.loads(self.blobs.read(f"{deletion_folder(deletion)}/plan.json"))
+        return self._page(f"{deletion_folder(deletion)}/{pages[row // PAGE]}").image_ids
+
+    def begun(self, deletion: str) -> bool:
+        """Whether a worker has planned it before, and may have deleted some of it."""
+        return self.blobs.exists(f"{deletion_folder(deletion)}/plan.json")
+
+    def receipt(self, deletion: str) -> Receipt:
+        """All that went, including what a running job brought later."""
+        names = self._names(deletion)
+        pages = [self._page(name) for name in names if name.endswith(".page.json")]
+        ids = sorted({image_id for page in pages for image_id in page.image_ids})
+        return Receipt(id=deletion, count=len(ids), image_ids=tuple(ids))
+
+    def lift(self, deletion: str) -> Receipt:
+        """Lets what went be ingested again."""
+        receipt = self.receipt(deletion)
+        own = f"{deletion_folder(deletion)}/tombstones.json"
+        keys = json.loads(self.blobs.read(own)) if self.blobs.exists(own) else []
+        self.tombstones.remove([*keys_of_images(receipt.image_ids), *keys])
+        return receipt
+
+    def _names(self, deletion: str) -> list[str]:
+        # The id becomes a path.
+        names = self.blobs.names(deletion_folder(deletion)) if _ID.fullmatch(deletion) else []
+        if not names:
+            raise NotFound(f"There is no deletion {deletion}.")
+        return names
+
+    def _page(self, name: str) -> Receipt:
+        return Receipt.model_validate_json(self.blobs.read(name))
+
+    def _write(self, deletion: str, name: str, text: str) -> None:
+        self.blobs.write(f"{deletion_folder(deletion)}/{name}", text.encode())

@@ -1,0 +1,41 @@
+"""What is to be deleted, and what was."""
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.messages.base import FieldName, ImageId, Message
+from pipeline.messages.filters import Filter
+from pipeline.messages.queries import MAX_IDS
+
+
+class Deletion(Message):
+    """What is to be deleted, in one of three ways.
+
+    Images by their ids; all images that share an identifier (a lesion, a patient), including those
+    that come later; or all indexed images that match a filter.
+    """
+
+    image_ids: tuple[ImageId, ...] | None = Field(None, min_length=1, max_length=MAX_IDS)
+    field: FieldName | None = Field(None, description="An identifier, as lesion_id")
+    value: str | int | None = Field(None, description="Its value")
+    filter: Filter | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Deletion":
+        if (self.field is None) != (self.value is None):
+            raise PydanticCustomError("deletion", "field and value belong together")
+        if sum(way is not None for way in (self.image_ids, self.field, self.filter)) != 1:
+            raise PydanticCustomError(
+                "deletion", "expected one of image_ids, field with value, and filter"
+            )
+        if self.filter is not None and not self.filter.given():
+            raise PydanticCustomError("deletion", "an empty filter would delete everything")
+        return self
+
+
+class Receipt(Message):
+    """What a deletion took, by image id, in order."""
+
+    id: str
+    count: int
+    image_ids: tuple[str, ...]

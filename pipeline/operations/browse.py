@@ -1,0 +1,81 @@
+"""Browse: pages of the indexed images, and one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pydantic import Field
+
+from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.identity import point_id
+from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path
+from pipeline.messages.base import ImageId
+from pipeline.messages.filters import Filter
+from pipeline.operations.base import Call, query
+
+if TYPE_CHECKING:
+    from pipeline.operations.context import Context
+    from pipeline.store import Record
+
+
+class ImagesRequest(Message):
+    """A page of images in the order of point ids, with their vectors if asked for."""
+
+    filter: Filter | None = None
+    limit: int = Field(50, ge=1, le=MAX_LIMIT)
+    cursor: str | None = None
+    vectors: bool = False
+
+
+class ImagesAnswer(Message):
+    images: tuple[StoredImage, ...]
+    cursor: str | None = None
+
+
+class ImageRequest(Message):
+    """One image's metadata, and where its preview lies."""
+
+    image_id: ImageId
+
+
+def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswer:
+    context.fields.check_filter(request.filter)
+    records, following = context.store.scroll(
+        request.limit,
+        filter=request.filter,
+        cursor=None if request.cursor is None else _cursor(request.cursor),
+        vectors=request.vectors,
+    )
+    images = tuple(_shown(record, call.base) for record in records)
+    return ImagesAnswer(images=images, cursor=None if following is None else str(following))
+
+
+def _image(context: Context, request: ImageRequest, call: Call) -> StoredImage:
+    point = point_id(request.image_id)
+    record = context.store.retrieve([point]).get(point)
+    if record is None:
+        raise NotFound(f"There is no image {request.image_id}.")
+    return _shown(record, call.base)
+
+
+def _cursor(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidQuery("This is no cursor of ours.", ("cursor",)) from error
+
+
+def _shown(record: Record, base: str) -> StoredImage:
+    image_id = record.payload["image_id"]
+    return StoredImage.model_construct(
+        image_id=image_id,
+        point_id=str(record.id),
+        payload=record.payload,
+        preview_url=preview_path(image_id, base),
+        vector=None if record.vector is None else tuple(record.vector.tolist()),
+    )
+
+
+IMAGES = query("images", ImagesRequest, ImagesAnswer, _images)
+IMAGE = query("image", ImageRequest, StoredImage, _image)

@@ -1,0 +1,45 @@
+"""What a worker has opened for the operations that it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from pipeline.base.blobs import Blobs
+    from pipeline.encoding.encoder import Encoder
+    from pipeline.ledger import Lease, Ledger
+    from pipeline.lifecycle.deletion import Deletions
+    from pipeline.lifecycle.ingest import Ingest
+    from pipeline.lifecycle.sweep import Sweep
+    from pipeline.retrieval.fields import Fields
+    from pipeline.retrieval.search import Search
+    from pipeline.sources.prepared import PreparedCopies
+    from pipeline.sources.registry import SourceCache
+    from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Shared by all threads of a worker.
+
+    `renewing(lease)` keeps a lease alive for as long as its block runs: for work that says nothing
+    of itself while it lasts. `stopping()` says that the worker is to shut down.
+    """
+
+    encoder: Encoder
+    store: Store
+    blobs: Blobs
+    ledger: Ledger
+    fields: Fields
+    search: Search
+    ingest: Ingest
+    deletions: Deletions
+    sources: SourceCache
+    copies: PreparedCopies
+    sweep: Sweep
+    stopping: Callable[[], bool]
+    renewing: Callable[[Lease], AbstractContextManager[None]]

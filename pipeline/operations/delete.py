@@ -1,0 +1,93 @@
+"""Delete: images, a lesion or a patient, or whatever matches a filter, gone for good.
+
+When the job has succeeded, nothing of them is left: see `_leave_nothing`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.base.blobs import request_folder
+from pipeline.base.errors import NotFound
+from pipeline.ledger import Progress
+from pipeline.lifecycle.receipts import DeleteRequest
+from pipeline.messages import Message, Problem
+from pipeline.messages.states import JobState
+from pipeline.operations.base import JobRun, Operation, Plan
+
+if TYPE_CHECKING:
+    from pipeline.ledger import WorkItem
+    from pipeline.operations.context import Context
+
+# Images up to which the store is rewritten at the end of each deletion. A larger one is rewritten
+# by the hourly sweep, for all deletions of the hour.
+PURGE_AT_ONCE = 20_000
+
+
+class DeletionView(Message):
+    """`count` and `image_ids` are there when it has succeeded: what went, also later, when a
+    running job brought it."""
+
+    id: str
+    state: JobState
+    final: bool
+    total: int | None = None
+    deleted: int = 0
+    count: int | None = None
+    image_ids: tuple[str, ...] | None = None
+    error: Problem | None = None
+
+
+def _plan(context: Context, item: WorkItem) -> Plan:
+    """One shard: its pages go one after the other, in one thread."""
+    deletion = item.lease.job
+    request = context.deletions.receipts.request(deletion)
+    if request is None:
+        raise NotFound("What this deletion was to take is no longer kept: ask for it again.")
+    with context.renewing(item.lease):
+        total = context.deletions.plan(deletion, request)
+        if not total:
+            _leave_nothing(context, deletion)
+    return Plan(total, shard_size=max(1, total))
+
+
+def _work(context: Context, item: WorkItem) -> bool:
+    deletion, jobs, row = item.lease.job, context.ledger.jobs, item.progress.cursor
+    with context.renewing(item.lease):
+        while row < item.stop:
+            page = context.deletions.receipts.planned_page(deletion, row)
+            context.deletions.delete(page)
+            row += len(page)
+            going = jobs.checkpoint(item.lease, Progress(row, row, {"deleted": row}))
+            if not going or context.stopping():
+                return False
+        _leave_nothing(context, deletion)
+    jobs.finish(item.lease)
+    return True
+
+
+def _leave_nothing(context: Context, deletion: str) -> None:
+    """What else holds the images, or what was known of them.
+
+    Answers: those of finished searches are deleted, and a search that began before is run again
+    (`advance_epoch`). Uploads that were recognised or rejected. Copies that data sets were prepared
+    as: other workers delete theirs when they see the new epoch. The request itself, unless it is a
+    filter and jobs run that have to heed it. The bytes in the store's files.
+    """
+    ledger = context.ledger
+    context.store.flush()
+    ledger.tombstones.advance_epoch()
+    for request in ledger.requests.finished():
+        context.blobs.delete(request_folder(request))
+    context.sweep.forget_deleted_uploads()
+    context.sources.clear()
+    context.copies.delete()
+    receipts = context.deletions.receipts
+    request_left = receipts.request(deletion)
+    if request_left is not None and request_left.wanted.filter is None:
+        receipts.forget_request(deletion)
+    if context.store.count() <= PURGE_AT_ONCE:
+        context.store.purge()
+
+
+DELETE = Operation("delete", DeleteRequest, DeletionView, "deletion", "job", JobRun(_plan, _work))

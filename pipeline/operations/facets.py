@@ -1,0 +1,91 @@
+"""Facets: what there is to filter by; and the collection as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.base.identity import is_identifier
+from pipeline.messages import EncoderInfo, Message
+from pipeline.messages.filters import Filter
+from pipeline.operations.base import Call, query
+
+if TYPE_CHECKING:
+    from pipeline.operations.context import Context
+
+
+class FacetValue(Message):
+    value: str | int | bool
+    count: int
+
+
+class ValueRange(Message):
+    """Numbers, or times in RFC 3339."""
+
+    min: float | str
+    max: float | str
+
+
+Facets = dict[str, tuple[FacetValue, ...]]
+
+
+class FacetsRequest(Message):
+    """What there is to filter by, among the images that match already."""
+
+    filter: Filter | None = None
+
+
+class FacetsAnswer(Message):
+    """`count` images match; of them, the values of the fields with how many have each."""
+
+    count: int
+    facets: Facets
+    ranges: dict[str, ValueRange]
+
+
+class CollectionRequest(Message):
+    """The collection as a whole."""
+
+
+class CollectionAnswer(Message):
+    """`group_fields` are the indexed fields that results can be grouped by."""
+
+    count: int
+    encoder: EncoderInfo
+    searches_text: bool
+    group_fields: tuple[str, ...]
+    facets: Facets
+
+
+def _facets(context: Context, request: FacetsRequest, _: Call) -> FacetsAnswer:
+    context.fields.check_filter(request.filter)
+    bounds = {name: context.store.bounds(name, request.filter) for name in context.fields.numbers}
+    return FacetsAnswer(
+        count=context.store.count(request.filter),
+        facets=_values(context, request.filter),
+        ranges={n: ValueRange(min=b[0], max=b[1]) for n, b in bounds.items() if b is not None},
+    )
+
+
+def _collection(context: Context, _: CollectionRequest, __: Call) -> CollectionAnswer:
+    return CollectionAnswer(
+        count=context.store.count(),
+        encoder=context.store.encoder,
+        searches_text=context.encoder.reads_text,
+        group_fields=context.fields.grouping,
+        facets=_values(context, None),
+    )
+
+
+def _values(context: Context, among: Filter | None) -> Facets:
+    return {
+        name: tuple(
+            FacetValue(value=value, count=count)
+            for value, count in context.store.facet(name, filter=among)
+        )
+        for name in context.fields.facets
+        if not is_identifier(name)
+    }
+
+
+FACETS = query("facets", FacetsRequest, FacetsAnswer, _facets)
+COLLECTION = query("collection", CollectionRequest, CollectionAnswer, _collection)

@@ -1,0 +1,80 @@
+"""Ingest: a source becomes searchable. A job whose totals reconcile.
+
+total = embedded + unchanged + rejected
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from pipeline.base.errors import SourceError
+from pipeline.ledger import Progress
+from pipeline.messages import Message, problem
+from pipeline.operations.base import JobRun, Operation, Plan
+from pipeline.operations.job import JobView
+from pipeline.sources.base import Reader, Source
+from pipeline.sources.registry import parse_source
+
+if TYPE_CHECKING:
+    from pipeline.ledger import WorkItem
+    from pipeline.operations.context import Context
+
+logger = logging.getLogger("kindred.ingest")
+
+# Workers that may end, one after the other, while they open a source to count it.
+TRIES = 3
+# How often a job begins anew because its source has changed: workers that see different files would
+# do it for ever.
+REPLANS = 5
+
+POISON = "Three workers ended while they opened this source; it was given up."
+CHANGING = "It changes, or not all workers see the same files. Retry when it stands still."
+
+
+class IngestRequest(Message):
+    source: Annotated[SerializeAsAny[Source], BeforeValidator(parse_source)]
+
+
+def _plan(context: Context, item: WorkItem) -> Plan:
+    if item.crashes >= TRIES:
+        raise SourceError(POISON)
+    # Whoever dies from here on is counted against the source.
+    context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
+    reader = _open(context, item, fresh=True)
+    return Plan(len(reader), context.encoder.sizing.shard_size_for(len(reader)), reader.version)
+
+
+def _work(context: Context, item: WorkItem) -> bool:
+    reader = _open(context, item)
+    if reader.version != item.version:  # what is open is of another job, or older than the plan
+        reader = _open(context, item, fresh=True)
+    if reader.version != item.version:
+        _plan_anew(context, item)
+        return True
+    return context.ingest.run(item, _source(item), reader)
+
+
+def _open(context: Context, item: WorkItem, *, fresh: bool = False) -> Reader:
+    """Opening a source can take an hour: it is downloaded, or prepared on disk."""
+    with context.renewing(item.lease):
+        return context.sources.get(_source(item), fresh=fresh)
+
+
+def _plan_anew(context: Context, item: WorkItem) -> None:
+    """The source has changed since the job counted it, so its rows are others: with the old plan,
+    some would be missed in silence."""
+    times = context.ledger.jobs.replan(item.lease)  # 0 where another lane has seen it before us
+    if times:
+        logger.warning("source changed, job planned anew", extra={"job": item.lease.job})
+    if times > REPLANS:
+        context.ledger.jobs.fail(item.lease.job, problem(SourceError(CHANGING)))
+
+
+def _source(item: WorkItem) -> Source:
+    return IngestRequest.model_validate_json(item.request, extra="ignore").source
+
+
+INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

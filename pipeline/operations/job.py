@@ -1,0 +1,66 @@
+"""What every job answers with, whatever it does."""
+
+import json
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from pipeline.ledger import JobRecord
+from pipeline.messages import Problem
+from pipeline.messages.states import JobState
+
+
+class JobView(BaseModel):
+    """`counts` are the rows by outcome. When a job has succeeded, they add up to `total`."""
+
+    id: str
+    operation: str
+    state: JobState
+    final: bool
+    dataset: str | None
+    split: str | None
+    total: int | None
+    counts: dict[str, int]
+    embedded: int
+    unchanged: int
+    rejected: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: Problem | None
+    notice: str | None
+
+    @classmethod
+    def of(cls, job: JobRecord) -> "JobView":
+        counts = job.counts
+        source = json.loads(job.request).get("source", {}) if job.request else {}
+        return cls(
+            id=job.id,
+            operation=job.operation,
+            state=job.state,
+            final=job.final,
+            dataset=source.get("dataset"),
+            split=source.get("split"),
+            total=job.total,
+            counts=counts,
+            embedded=counts.get("embedded", 0),
+            unchanged=counts.get("unchanged", 0),
+            rejected=counts.get("rejected", 0),
+            images_per_second=_rounded(job.images_per_second),
+            eta_seconds=_rounded(job.eta_seconds),
+            created_at=datetime.fromtimestamp(job.created_at, UTC),
+            started_at=_time(job.started_at),
+            finished_at=_time(job.finished_at),
+            error=job.error,
+            notice=job.notice,
+        )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,100 @@
+"""Opening a worker: the model, the store that it fills, and what runs on them."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+from pipeline.base.blobs import Blobs
+from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
+from pipeline.images.watchdog import DecodeWatch
+from pipeline.ledger import Lease, Ledger, open_ledgers
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.ingest import Ingest, Limits
+from pipeline.lifecycle.sweep import Sweep
+from pipeline.operations.context import Context
+from pipeline.retrieval.fields import Fields
+from pipeline.retrieval.search import Search
+from pipeline.retrieval.targets import QueryTargets
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Opening
+from pipeline.sources.prepared import PreparedCopies
+from pipeline.sources.registry import SourceCache, open_source
+from pipeline.store import open_store
+from workers.health import Probe
+from workers.memory import keep_freed_memory
+from workers.renewal import Renewals
+from workers.runtime import Runtime
+
+
+def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
+    """Loads and warms up the model, then opens the collection that it fills.
+
+    Raises EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch, StoreUnavailable or
+    LedgerUnavailable.
+    """
+    keep_freed_memory()
+    ledgers = open_ledgers(settings, patience=settings.lease_seconds / 2)
+    ledgers.check_schema()
+    encoder = Encoder.load(settings)
+    encoder.warm_up()
+    stopping, watch, renewals = threading.Event(), DecodeWatch(), Renewals()
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+    ledger = ledgers.of(settings.collection)
+    ledger.register()
+    return Runtime(
+        name=name,
+        context=_context(settings, ledger, encoder, watch, renewals, stopping),
+        watch=watch,
+        probe=Probe(encoder),
+        publish=publish,
+        alone="" if settings.qdrant_url else name,
+        stopping=stopping,
+        renewals=renewals,
+    )
+
+
+def _context(
+    settings: Settings,
+    ledger: Ledger,
+    encoder: Encoder,
+    watch: DecodeWatch,
+    renewals: Renewals,
+    stopping: threading.Event,
+) -> Context:
+    store = open_store(settings, encoder.info)
+    blobs = Blobs(settings.blobs_of(settings.collection))
+    fields = Fields(store, settings.index_schema)
+    deletions = Deletions(store, blobs, ledger.tombstones, fields)
+    targets = QueryTargets(encoder, store, blobs, settings.max_pixels, watch)
+    copies = PreparedCopies(settings.data.absolute() / "datasets" / settings.collection)
+    opening = Opening(blobs, copies, AllowedSources.of(settings.sources))
+    ingest = Ingest(
+        encoder=encoder,
+        store=store,
+        blobs=blobs,
+        jobs=ledger.jobs,
+        deletions=deletions,
+        pool=ThreadPoolExecutor(os.cpu_count(), "decode"),
+        limits=Limits(settings.max_pixels, settings.preview_pixels),
+        stopping=stopping.is_set,
+        watch=watch,
+    )
+    return Context(
+        encoder=encoder,
+        store=store,
+        blobs=blobs,
+        ledger=ledger,
+        fields=fields,
+        search=Search(store, targets, fields),
+        ingest=ingest,
+        deletions=deletions,
+        sources=SourceCache(lambda source: open_source(source, opening)),
+        copies=copies,
+        sweep=Sweep(blobs, deletions, settings.search_ttl + settings.result_ttl),
+        stopping=stopping.is_set,
+        renewing=lambda lease: renewals.during(lambda: ledger.jobs.renew(lease)),
+    )
