@@ -34,10 +34,10 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture, decode
 from pipeline.ledger import Lease, Ledger, WorkerInfo
 from pipeline.lifecycle.deletion import Deletions
-from pipeline.lifecycle.ingest import Ingest
-from pipeline.messages import DatasetSource
+from pipeline.lifecycle.ingest import Ingest, Limits
 from pipeline.retrieval.fields import Fields
 from pipeline.sources.base import Row
+from pipeline.sources.dataset import DatasetSource
 from pipeline.store import Query, Store, open_store
 
 SEARCH_EVERY = 0.05  # seconds
@@ -206,13 +206,14 @@ def ingest(opened: Opened) -> Run:
     store = open_store(settings, encoder.info)
     try:
         with stages.redis_ledger(settings) as ledger, ThreadPoolExecutor(cores(), "decode") as pool:
-            blobs = Blobs(settings.blobs)
+            blobs = Blobs(settings.blobs_of(settings.collection))
             deletions = Deletions(
                 store, blobs, ledger.tombstones, Fields(store, settings.index_schema)
             )
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
-                pool=pool, settings=settings, stopping=lambda: False,
+                pool=pool, limits=Limits(settings.max_pixels, settings.preview_pixels),
+                stopping=lambda: False,
             )  # fmt: skip
             with Searches(opened, store) as searches, Busy() as busy:
                 start = time.perf_counter()
@@ -230,28 +231,27 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
     """Its shards in lanes, as a worker takes them."""
     rows = Rows(opened.files, opened.bench.sizes.rows)
     info = WorkerInfo(
-        name="bench", ready=True, lanes=opened.plan.lanes, device=str(opened.encoder.device),
+        name="bench", ready=True, lanes={"ingest": opened.plan.lanes},
+        device=str(opened.encoder.device),
         dtype=str(opened.encoder.dtype), encoder=opened.encoder.info,
     )  # fmt: skip
 
     def shard(lease: Lease) -> None:
         ledger.workers.beat(info)
-        unit = ledger.jobs.begin(lease, "bench")
-        assert unit is not None
-        if not work.run(unit, rows):
+        item = ledger.jobs.begin(lease, "bench")
+        assert item is not None
+        if not work.run(item, SOURCE, rows):
             raise RuntimeError("a shard was stopped")
 
     ledger.workers.beat(info)
-    ledger.jobs.create("bench", SOURCE)
-    (plan,) = ledger.jobs.dispatch(1)
+    ledger.jobs.create("bench", "ingest", "ingest", SOURCE.model_dump_json())
+    (plan,) = ledger.jobs.dispatch()
     ledger.jobs.begin(plan, "bench")
     ledger.jobs.planned(plan, len(rows), opened.plan.shard_size_for(len(rows)))
     with ThreadPoolExecutor(opened.plan.lanes) as lanes:
         running: set[Future[None]] = set()
         while True:
-            running |= {
-                lanes.submit(shard, lease) for lease in ledger.jobs.dispatch(opened.plan.lanes)
-            }
+            running |= {lanes.submit(shard, lease) for lease in ledger.jobs.dispatch()}
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -18,12 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from cli.redis_server import RedisServer, find_redis_server
-from pipeline.base.settings import Settings
-from pipeline.ledger import Lease, Ledger, Progress
-from pipeline.messages import DatasetSource, Rejection
+from pipeline.ledger import Lease, Ledger, Ledgers, Progress, Timing, WorkerInfo
+from pipeline.messages import EncoderInfo, Rejection
 
 SHARD, BATCH, LANES = 64, 8, 2
 REJECTED_EACH = 1000
+WORKER = WorkerInfo(
+    name="worker",
+    ready=True,
+    lanes={"ingest": LANES},
+    device="cpu",
+    dtype="float32",
+    encoder=EncoderInfo(
+        model="made", revision=None, weights_sha256="", pooling="", preprocessing="", dimensions=1
+    ),
+)
 DEADLINE = 30.0  # seconds until Redis answers
 MIB = 2**20
 
@@ -47,27 +56,29 @@ def redis(folder: Path) -> Iterator[str]:
 def work(ledger: Ledger, images: int) -> float:
     """Seconds of all calls for one job."""
     begun = time.perf_counter()
-    ledger.jobs.create("job", DatasetSource(dataset="made", split="train"))
-    (plan,) = ledger.jobs.dispatch(LANES)
+    ledger.workers.beat(WORKER)
+    ledger.jobs.create("job", "ingest", "ingest", '{"source": {"dataset": "made"}}')
+    (plan,) = ledger.jobs.dispatch()
     ledger.jobs.begin(plan, "worker")
     ledger.jobs.planned(plan, images, SHARD)
-    leases = ledger.jobs.dispatch(LANES)
+    leases = ledger.jobs.dispatch()
     while leases:
         _shard(ledger, leases.pop(0))
-        leases += ledger.jobs.dispatch(LANES)
+        leases += ledger.jobs.dispatch()
     return time.perf_counter() - begun
 
 
 def _shard(ledger: Ledger, lease: Lease) -> None:
-    unit = ledger.jobs.begin(lease, "worker")
-    assert unit is not None
+    item = ledger.jobs.begin(lease, "worker")
+    assert item is not None
     rejected = 0
-    for cursor in range(unit.start, unit.stop, BATCH):
-        stop = min(unit.stop, cursor + BATCH)
+    for cursor in range(item.start, item.stop, BATCH):
+        stop = min(item.stop, cursor + BATCH)
         bad = [row for row in range(cursor, stop) if row % REJECTED_EACH == REJECTED_EACH - 1]
         rejected += len(bad)
-        embedded = stop - unit.start - rejected
-        progress = Progress(stop, min(unit.stop, stop + 2 * BATCH), embedded, 0, rejected)
+        embedded = stop - item.start - rejected
+        counts = {"embedded": embedded, "rejected": rejected}
+        progress = Progress(stop, min(item.stop, stop + 2 * BATCH), counts)
         rejections = [
             Rejection(key=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
         ]
@@ -77,7 +88,8 @@ def _shard(ledger: Ledger, lease: Lease) -> None:
 
 def measure(images: int, folder: Path) -> dict[str, Any]:
     with redis(folder) as url:
-        ledger = Ledger(Settings(redis_url=url))
+        ledgers = Ledgers(url, Timing(heartbeat=DEADLINE * 100))
+        ledger = ledgers.of("kindred")
         before = _state(ledger)
         cpu = time.process_time()
         seconds = work(ledger, images)
@@ -86,7 +98,7 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
         job = ledger.jobs.get("job")
         assert job.final, job.state
         assert job.done == images, job.done
-        ledger.close()
+        ledgers.close()
     return {
         "ms_an_image": 1000 * seconds / images,
         "cpu_ms_an_image": 1000 * (cpu + after["cpu"] - before["cpu"]) / images,
@@ -94,12 +106,12 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
         "redis_mib_more": after["memory"] - before["memory"],
         "keys": after["keys"],
         "append_only_file_mib": after["file"],
-        "rejected": job.rejected,
+        "rejected": job.counts.get("rejected", 0),
     }
 
 
 def _state(ledger: Ledger) -> dict[str, float]:
-    redis = ledger._script.redis
+    redis = ledger.jobs._script.redis
     info = redis.info()
     return {
         "memory": info["used_memory"] / MIB,

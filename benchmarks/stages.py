@@ -28,10 +28,11 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder, pool
 from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.images.decoding import Picture, decode, preview
-from pipeline.ledger import Ledger, Progress, WorkerInfo
-from pipeline.messages import DatasetSource
+from pipeline.ledger import Ledger, Progress, WorkerInfo, open_ledgers
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import Reader, Row
+from pipeline.sources.base import Opening, Reader, Row
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import open_source
 from pipeline.store import Points, open_store
 
@@ -60,7 +61,7 @@ class Stages:
 def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> Stages:
     """`settings.data` is a folder of its own. The first `images` rows of `part` are worked."""
     batch = encoder.sizing.batch_size
-    blobs = Blobs(settings.blobs)
+    blobs = Blobs(settings.blobs_of(settings.collection))
     source = DatasetSource(dataset=str(part.folder))
     reader = _reader(settings, part)
     starts = range(0, max(batch, min(images, len(reader)) // batch * batch), batch)
@@ -91,7 +92,7 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
         [
             Stage("read the rows", Spread.of(read)),
             Stage("SHA-256", Spread.of(hashed)),
-            Stage("look up what is held", Spread.of(_lookups(encoder, settings, rows, batch))),
+            Stage("look up what is indexed", Spread.of(_lookups(encoder, settings, rows, batch))),
             Stage("decode", Spread.of(decoded)),
             Stage("preprocess (resize)", Spread.of(resized)),
             Stage("draw the preview", Spread.of(drawn)),
@@ -121,9 +122,10 @@ def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
 
 
 def _reader(settings: Settings, part: Slice) -> Reader:
-    cache, anywhere = settings.data / "datasets", AllowedSources.of("/")
+    copies, anywhere = PreparedCopies(settings.data / "datasets"), AllowedSources.of("/")
     source = DatasetSource(dataset=str(part.folder))
-    return open_source(source, Blobs(settings.blobs), cache, anywhere)
+    blobs = Blobs(settings.blobs_of(settings.collection))
+    return open_source(source, Opening(blobs, copies, anywhere))
 
 
 def _stacked(pixels: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:
@@ -231,24 +233,24 @@ def _checkpoints(
             WorkerInfo(
                 name="bench",
                 ready=True,
-                lanes=1,
+                lanes={"ingest": 1},
                 device=str(encoder.device),
                 dtype=str(encoder.dtype),
                 encoder=encoder.info,
             )
         )
         jobs = ledger.jobs
-        jobs.create("bench", source)
-        (plan,) = jobs.dispatch(1)
+        jobs.create("bench", "ingest", "ingest", source.model_dump_json())
+        (plan,) = jobs.dispatch()
         jobs.begin(plan, "bench")
         jobs.planned(plan, part.rows, encoder.sizing.shard_size)
-        (lease,) = jobs.dispatch(1)
-        unit = jobs.begin(lease, "bench")
-        assert unit is not None
-        progress = Progress(cursor=unit.start, hand=unit.stop)
+        (lease,) = jobs.dispatch()
+        item = jobs.begin(lease, "bench")
+        assert item is not None
+        progress = Progress(cursor=item.start, in_flight=item.stop)
         times = []
-        for cursor in range(unit.start, unit.stop, batch):
-            now = replace(progress, cursor=cursor, embedded=cursor)
+        for cursor in range(item.start, item.stop, batch):
+            now = replace(progress, cursor=cursor, counts={"embedded": cursor})
             times.append(_each(batch, lambda p=now: jobs.checkpoint(lease, p)))
         return times
 
@@ -266,11 +268,11 @@ def redis_ledger(settings: Settings) -> Iterator[Ledger]:
                 if time.monotonic() > end:
                     raise RuntimeError(f"Redis does not answer: {child.last_words(5)}")
                 time.sleep(0.05)
-            ledger = Ledger(settings.model_copy(update={"redis_url": server.url}))
+            ledgers = open_ledgers(settings.model_copy(update={"redis_url": server.url}))
             try:
-                yield ledger
+                yield ledgers.of(settings.collection)
             finally:
-                ledger.close()
+                ledgers.close()
         finally:
             child.send(signal.SIGTERM)
             end = time.monotonic() + REDIS_SECONDS

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery
 from playwright.sync_api import Page, expect
 
 from pipeline.base.keys import KeyFile, Role
-from pipeline.base.settings import SEARCH_QUEUE, Settings, celery_configuration
+from pipeline.base.settings import Settings
+from pipeline.operations.base import queue_name
 from tests.browser.conftest import Visit, shown
 from tests.system import System
+from workers.queue import make_app
 
 START = "DRAWN_000004"
 
@@ -110,15 +111,14 @@ def test_a_data_set_that_is_not_allowed_is_told_from_one_that_is_not_there(
 @pytest.fixture
 def full_queue(system: System) -> Iterator[Callable[[], None]]:
     """A worker that takes no searches, one search waiting for it, and the way to end that."""
-    app = Celery()
-    app.conf.update(
-        celery_configuration(Settings(redis_url=system.environment["KINDRED_REDIS_URL"]))
-    )
-    app.control.cancel_consumer(SEARCH_QUEUE, reply=True, timeout=30, limit=1)
+    settings = Settings(redis_url=system.environment["KINDRED_REDIS_URL"])
+    app = make_app(settings.broker_url, current=False)
+    queue = queue_name(settings.collection, "search")
+    app.control.cancel_consumer(queue, reply=True, timeout=30, limit=1)
     answer = system.http.post("/v1/searches", json={"image_id": START})
     assert answer.status_code == 202, answer.text
-    yield lambda: app.control.add_consumer(SEARCH_QUEUE)
-    app.control.add_consumer(SEARCH_QUEUE)
+    yield lambda: app.control.add_consumer(queue)
+    app.control.add_consumer(queue)
     app.close()
 
 

@@ -8,7 +8,11 @@ import qdrant_edge as edge
 
 from pipeline.base.blobs import preview_name
 from pipeline.base.identity import point_id
+from pipeline.ledger import namespace_of
+from pipeline.operations.base import QUEUES, queue_name
 from tests.chaos.rig import FINAL, Rig
+
+NAMESPACE = namespace_of("kindred")
 
 
 def jobs_are_closed(rig: Rig, rejected: int = 0) -> list[str]:
@@ -52,16 +56,15 @@ def searches_are_settled(rig: Rig) -> tuple[Counter[str], list[str]]:
 
 
 def nothing_is_owed(rig: Rig) -> list[str]:
-    """No lease, nothing that waits, no ask that is open, no message on a queue."""
+    """No lease, nothing that waits, no open request, no message on a queue."""
     redis = rig.system.client()
     sizes = {
-        "leases": redis.zcard("kindred:leases"),
-        "waiting units": redis.zcard("kindred:waiting"),
-        "active jobs": redis.llen("kindred:active"),
-        "open asks": redis.zcard("kindred:asks"),
-        "ingest messages": redis.llen("ingest"),
-        "search messages": redis.llen("search"),
-        "units": sum(1 for _ in redis.scan_iter("kindred:unit:*")),
+        **{f"leases of {q}": redis.zcard(f"{NAMESPACE}:leases:{q}") for q in QUEUES},
+        **{f"active jobs of {q}": redis.llen(f"{NAMESPACE}:active:{q}") for q in QUEUES},
+        **{f"messages of {q}": redis.llen(queue_name("kindred", q)) for q in QUEUES},
+        "waiting items": redis.zcard(f"{NAMESPACE}:waiting"),
+        "open requests": redis.zcard(f"{NAMESPACE}:requests"),
+        "items": sum(1 for _ in redis.scan_iter(f"{NAMESPACE}:item:*")),
     }
     redis.close()
     return [f"{size} {name} are left" for name, size in sizes.items() if size]
@@ -91,7 +94,7 @@ def store_is_right(rig: Rig, expected: set[str]) -> list[str]:
 
 
 def _preview(rig: Rig, point: UUID) -> Path:
-    return rig.data / "blobs" / preview_name(point)
+    return rig.data / "blobs" / "kindred" / preview_name(point)
 
 
 def _count(what: str, points: set[UUID]) -> list[str]:

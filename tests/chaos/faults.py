@@ -6,14 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from celery import Celery
 
-from pipeline.base.settings import Settings, celery_configuration
-from pipeline.messages import ASK_TASKS, INGEST_TASK
+from pipeline.base.settings import Settings
+from pipeline.ledger import Lease, namespace_of
+from pipeline.operations.base import QUEUES
+from pipeline.operations.registry import operation
 from tests.chaos.rig import Rig
 from tests.chaos.worker import ENCODER_BROKEN, STORE_AWAY
 from tests.system import kill, until
+from workers.queue import make_app, publish_lease, publish_query
+
+NAMESPACE = namespace_of("kindred")
 
 STOP_SECONDS = 30.0  # a worker that is asked to stop ends its batch first
 
@@ -133,24 +139,30 @@ class DeliverTwice(Fault):
     def begin(self, rig: Rig, random: Random) -> None:
         """Whatever is out at this moment, again."""
         redis = rig.system.client()
-        app = Celery("chaos", set_as_current=False)
-        url = rig.system.environment["KINDRED_REDIS_URL"]
-        app.conf.update(celery_configuration(Settings(redis_url=url)))
+        settings = Settings(redis_url=rig.system.environment["KINDRED_REDIS_URL"])
+        app = make_app(settings.broker_url, current=False)
         sent, end = 0, time.monotonic() + 5
         while not sent and time.monotonic() < end:
-            for member in redis.zrange("kindred:leases", 0, -1):
-                job, _, unit = member.rpartition(":")
-                token = redis.hget(f"kindred:unit:{member}", "token")
-                if token:
-                    app.send_task(INGEST_TASK, args=[job, int(unit), token])
-                    sent += 1
-            for ask in redis.zrange("kindred:asks", 0, -1):
-                kind = redis.hget(f"kindred:ask:{ask}", "kind")
-                if kind:
-                    app.send_task(ASK_TASKS[kind], args=[ask])
+            for queue in QUEUES:
+                for member in redis.zrange(f"{NAMESPACE}:leases:{queue}", 0, -1):
+                    sent += self._lease_again(app, redis, member)
+            for request in redis.zrange(f"{NAMESPACE}:requests", 0, -1):
+                name = redis.hget(f"{NAMESPACE}:request:{request}", "operation")
+                if name:
+                    publish_query(app, settings.collection, operation(name), request)
                     sent += 1
         app.close()
         redis.close()
+
+    def _lease_again(self, app: Celery, redis: Any, member: str) -> bool:
+        job, _, item = member.rpartition(":")
+        token = redis.hget(f"{NAMESPACE}:item:{member}", "token")
+        name = redis.hget(f"{NAMESPACE}:job:{job}", "operation")
+        if not token or not name:
+            return False
+        lease = Lease(job, int(item), token)
+        publish_lease(app, Settings().collection, operation(name), lease)
+        return True
 
 
 ALL: tuple[Fault, ...] = (

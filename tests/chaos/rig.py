@@ -13,9 +13,13 @@ from typing import Any, Self
 
 import httpx
 
+from pipeline.ledger import namespace_of
+from pipeline.operations.base import QUEUES, queue_name
 from tests.chaos import data
 from tests.chaos.worker import ForkedWorker
 from tests.system import PATIENCE, JobView, System, until
+
+NAMESPACE = namespace_of("kindred")
 
 FINAL = ("succeeded", "completed_with_rejections", "failed", "cancelled")
 SEARCHERS = 3
@@ -66,15 +70,21 @@ class Rig:
         time.sleep(0.5)
         redis = self.system.client()
         lines = [
-            f"{name}: {redis.zrange(f'kindred:{name}', 0, -1, withscores=True)}"
-            for name in ("leases", "waiting", "asks", "workers")
+            f"{name}: {redis.zrange(f'{NAMESPACE}:{name}', 0, -1, withscores=True)}"
+            for name in (*(f"leases:{q}" for q in QUEUES), "waiting", "requests", "workers")
         ]
-        lines.append(f"active: {redis.lrange('kindred:active', 0, -1)}, time: {redis.time()}")
-        lines += [f"queue {name}: {redis.llen(name)}" for name in ("ingest", "search")]
-        for key in [*redis.scan_iter("kindred:unit:*"), *redis.scan_iter("kindred:job:*")]:
+        for queue in QUEUES:
+            active = redis.lrange(f"{NAMESPACE}:active:{queue}", 0, -1)
+            waiting = redis.llen(queue_name("kindred", queue))
+            lines.append(f"queue {queue}: {waiting} messages, active jobs {active}")
+        lines.append(f"time: {redis.time()}")
+        for key in [
+            *redis.scan_iter(f"{NAMESPACE}:item:*"),
+            *redis.scan_iter(f"{NAMESPACE}:job:*"),
+        ]:
             if redis.type(key) == "hash" and not key.endswith("rejections"):
                 lines.append(f"{key}: {redis.hgetall(key)}")
-        lines += [f"{n}: {redis.get(f'kindred:{n}')}" for n in ("reconciled", "amnesty")]
+        lines += [f"{n}: {redis.get(f'{NAMESPACE}:{n}')}" for n in ("reconciled", "amnesty")]
         for log in sorted(self.data.glob("*.log")):
             lines += [f"--- {log.name}", log.read_text("utf-8", "replace")]
         return "\n".join(lines)

@@ -15,7 +15,7 @@ from api.access import COOKIE, LOCAL, AccessControl
 from api.app import create_app
 from api.headers import DEFAULTS
 from api.routes import jobs
-from api.services import Services
+from api.services import Collection
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import Forbidden, LedgerUnavailable, RateLimited, Unauthorized
 from pipeline.base.identity import point_id
@@ -51,6 +51,12 @@ NEEDED = {
     "GET /v1/backup/keys": "admin",
     "GET /v1/backup/blobs": "admin",
 }
+NEEDED |= {
+    call.replace("/v1/", "/v1/collections/{collection}/"): role
+    for call, role in NEEDED.items()
+    if not call.endswith("/session")
+}
+NEEDED["GET /v1/collections"] = "search"
 EVENTS = "GET /v1/jobs/{job}/events"
 OPEN = {"GET /healthz", "GET /readyz", "POST /v1/session", "DELETE /v1/session"}
 ANY_KEY = {"GET /metrics"}
@@ -152,15 +158,16 @@ def test_a_stream_ends_with_what_it_was_opened_by(signed_in, monkeypatch, given)
         access = replace(access, keys=Keys(KeyFile(file.path.with_name("none.json")), ()))
     views = iter(range(100))
     record = SimpleNamespace(final=False)
-    services = SimpleNamespace(
-        access=access, ledger=SimpleNamespace(jobs=SimpleNamespace(get=lambda job: record))
+    collection = SimpleNamespace(
+        services=SimpleNamespace(access=access),
+        ledger=SimpleNamespace(jobs=SimpleNamespace(get=lambda job: record)),
     )
     monkeypatch.setattr(jobs, "EVENT_INTERVAL", 0)
     monkeypatch.setattr(jobs.JobView, "of", lambda record: {"turn": next(views)})
 
     async def read() -> int:
         count = 0
-        async for _ in jobs.events("J", opened, services):
+        async for _ in jobs.events("J", opened, collection):
             count += 1
             if count == 3:
                 access.keys.file.create("first", "search")
@@ -385,7 +392,7 @@ def test_with_redis_away_a_key_is_let_in(signed_in):
 )
 def test_text_that_is_no_text_is_refused(api, path, body, monkeypatch):
     """Python's parser of JSON takes it, and nothing else does."""
-    monkeypatch.setattr(Services, "refuse_when_full", lambda self: None)
+    monkeypatch.setattr(Collection, "refuse_when_full", lambda self: None)
     json_of = {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
     answer = api.http.post(path, **json_of)
     assert answer.status_code == 422, answer.text
@@ -409,7 +416,7 @@ def test_every_answer_has_the_headers_and_keeps_its_own(api):
         for name, value in DEFAULTS.items():
             assert answer.headers[name] == value, (answer.url, name)
 
-    Blobs(api.settings.blobs).write(preview_name(point_id("I")), b"a picture")
+    Blobs(api.settings.blobs_of("kindred")).write(preview_name(point_id("I")), b"a picture")
     preview = call(api, "GET /v1/images/{image_id}/preview")
     assert preview.headers["Cache-Control"].startswith("private")
     assert preview.headers.get_list("X-Content-Type-Options") == ["nosniff"]

@@ -14,9 +14,10 @@ from api.services import Services
 from cli.sample import write_dataset
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceNotAllowed
-from pipeline.messages import DatasetSource
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import Reader
+from pipeline.sources.base import Opening, Reader
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import open_source
 from tests.unit.test_access import Api
 
@@ -38,7 +39,10 @@ def outside(inside) -> Path:
 def opened(inside: Path, dataset: Path | str) -> Reader:
     allowed = AllowedSources.of(f"{inside},hub:*")
     source = DatasetSource(dataset=str(dataset))
-    return open_source(source, Blobs(str(inside.parent / "b")), inside.parent / "cache", allowed)
+    return open_source(
+        source,
+        Opening(Blobs(str(inside.parent / "b")), PreparedCopies(inside.parent / "cache"), allowed),
+    )
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_without_a_log_there_is_no_start_and_no_answer(tmp_path):
         AuditLog(str(tmp_path / "file" / "audit.jsonl"))
 
     api = Api(tmp_path / "data")
-    Blobs(api.settings.blobs).write(preview_name(point_id("I")), b"a picture")
+    Blobs(api.settings.blobs_of("kindred")).write(preview_name(point_id("I")), b"a picture")
     assert api.http.get("/v1/images/I/preview").content == b"a picture"
     log = tmp_path / "data" / "logs" / "audit.jsonl"
     log.unlink()

@@ -1,21 +1,29 @@
 """A deletion that is killed in the middle, and goes on: nothing is left that nobody would find."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 from uuid import UUID
 
 import pytest
 
-from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.blobs import Blobs, preview_name, request_folder
 from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id
-from pipeline.lifecycle.deletion import Deletions, tombstone_key, tombstone_keys
-from pipeline.messages import DeleteAsk, Deletion
-from pipeline.operations.answers import Answers
+from pipeline.ledger import Ledger, WorkItem
+from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.receipts import DeleteRequest
+from pipeline.lifecycle.tombstone_keys import tombstone_key, tombstone_keys
+from pipeline.messages import Deletion
+from pipeline.messages.filters import Filter
+from pipeline.operations.context import Context
+from pipeline.operations.delete import DELETE
+from tests.memory_ledger import memory_ledgers
 
 POINT, UPLOAD = point_id("A"), "uploads/J/0"
-ASK = DeleteAsk(id="0" * 36, wanted=Deletion(image_ids=("A",)), held=True)
+JOB = "0" * 36
 
 
 class Killed(BaseException):
@@ -29,51 +37,150 @@ class Store:
 
     def __init__(self) -> None:
         payload = {"image_id": "A", "source": {"blob": UPLOAD}}
-        self.held: dict[UUID, Any] = {POINT: SimpleNamespace(id=POINT, payload=payload)}
+        self.stored: dict[UUID, Any] = {POINT: SimpleNamespace(id=POINT, payload=payload)}
 
     def retrieve(self, ids: list[UUID]) -> dict[UUID, Any]:
-        return {i: self.held[i] for i in ids if i in self.held}
+        return {i: self.stored[i] for i in ids if i in self.stored}
+
+    def scroll(self, limit: int, **_: object) -> tuple[list[Any], None]:
+        return [*self.stored.values()], None
 
     def delete(self, ids: list[UUID]) -> None:
         if self.kill == "before":
             raise Killed
         for i in ids:
-            self.held.pop(i, None)
+            self.stored.pop(i, None)
         if self.kill == "after":
             raise Killed
 
+    def count(self) -> int:
+        return len(self.stored)
+
     def flush(self) -> None: ...
+
+    def purge(self) -> None: ...
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return memory_ledgers().of("kindred")
+
+
+@pytest.fixture
+def context(tmp_path: Path, ledger: Ledger) -> Context:
+    store, blobs = Store(), Blobs(str(tmp_path))
+    played: Any = store
+    fields: Any = SimpleNamespace(check_filter=lambda wanted: None)
+    parts: dict[str, Any] = {name: MagicMock() for name in Context.__dataclass_fields__}
+    parts |= {
+        "store": store,
+        "blobs": blobs,
+        "ledger": ledger,
+        "deletions": Deletions(played, blobs, ledger.tombstones, fields),
+        "renewing": lambda lease: nullcontext(),
+        "stopping": lambda: False,
+    }
+    for name in (preview_name(POINT), UPLOAD):
+        blobs.write(name, b"of a patient")
+    return Context(**parts)
+
+
+def start(context: Context, job: str = JOB, **wanted: Any) -> None:
+    request = DeleteRequest(wanted=Deletion(**wanted), must_exist="image_ids" in wanted)
+    context.deletions.receipts.write_request(job, request)
+    context.ledger.jobs.create(job, DELETE.name, DELETE.queue, "")
+
+
+def work(context: Context) -> None:
+    """One worker's turn: whatever can be done now, until it is done or the worker dies."""
+    jobs = context.ledger.jobs
+    while leases := jobs.dispatch():
+        item = jobs.begin(leases[0], "worker")
+        assert item is not None
+        try:
+            _run(context, item)
+        except Killed:
+            jobs.release(item.lease, crashed=True)
+            raise
+
+
+def _run(context: Context, item: WorkItem) -> None:
+    if item.lease.item:
+        assert DELETE.job.work(context, item)
+        return
+    plan = DELETE.job.plan(context, item)
+    assert plan is not None
+    context.ledger.jobs.planned(item.lease, plan.total, plan.shard_size)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_what_a_killed_worker_had_begun_is_finished(tmp_path: Path, moment: str) -> None:
-    store, blobs = Store(), Blobs(str(tmp_path))
-    tombstones: Any = SimpleNamespace(add=lambda keys: None, watch=lambda deletion: None)
-    fields: Any = SimpleNamespace(check_filter=lambda wanted: None)
-    played: Any = store
-    deletions = Deletions(played, blobs, tombstones, fields)
-    others: Any = (None, played, blobs, None, fields)
-    answers = Answers(*others, deletions)
-    for name in (preview_name(POINT), UPLOAD):
-        blobs.write(name, b"of a patient")
+def test_what_a_killed_worker_had_begun_is_finished(context: Context, moment: str) -> None:
+    store: Any = context.store
+    start(context, image_ids=("A",))
 
     store.kill = moment
     with pytest.raises(Killed):
-        answers.delete(ASK)
+        work(context)
     store.kill = ""
-    receipt = answers.delete(ASK)  # by the next worker
+    work(context)  # by the next worker
 
-    assert receipt.image_ids == ("A",)
-    assert not store.held
-    assert not blobs.exists(preview_name(POINT))
-    assert not blobs.exists(UPLOAD)
+    assert context.ledger.jobs.get(JOB).state == "succeeded"
+    assert context.deletions.receipts.receipt(JOB).image_ids == ("A",)
+    assert not store.stored
+    assert not context.blobs.exists(preview_name(POINT))
+    assert not context.blobs.exists(UPLOAD)
+    start(context, "1" * 36, image_ids=("A",))
     with pytest.raises(NotFound):
-        answers.delete(ASK.model_copy(update={"id": "1" * 36}))
+        work(context)
 
 
-def test_each_of_several_identifiers_is_a_mark() -> None:
-    marks = tombstone_keys("A", {"patient_id": ["P1", "P2"], "age": 3})
-    assert marks == [
+def test_a_deletion_has_no_time_limit(context: Context) -> None:
+    """Its record in the ledger does not expire while it runs, however long a worker is away."""
+    start(context, image_ids=("A",))
+    [lease] = context.ledger.jobs.dispatch()
+    context.ledger.jobs.begin(lease, "a worker that dies")
+    redis = context.ledger.jobs._script.redis
+
+    assert {redis.ttl(key) for key in redis.scan_iter("kindred:kindred:job:*")} == {-1}
+
+
+def test_answers_of_searches_go_with_the_images(context: Context, ledger: Ledger) -> None:
+    for request in ("answered", "running"):
+        ledger.requests.create(request, "search")
+        ledger.requests.claim(request, "worker")
+        context.blobs.write(f"{request_folder(request)}/request.json", b"the patient's number")
+        context.blobs.write(f"{request_folder(request)}/answer.json", b"of the patient")
+    assert ledger.requests.succeed("answered", ledger.tombstones.epoch())
+    before = ledger.tombstones.epoch()
+
+    start(context, image_ids=("A",))
+    work(context)
+
+    assert not context.blobs.names(request_folder("answered"))
+    assert not ledger.requests.succeed("running", before), "it has to be computed again"
+
+
+def test_the_number_in_clear_goes_unless_a_filter_must_be_heeded(
+    context: Context, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.jobs.create("ingest", "ingest", "ingest", "{}")
+    ledger.jobs.begin(ledger.jobs.dispatch()[0], "worker")
+    by_filter = Filter.model_validate({"must": [{"key": "name", "match": {"value": "MARK"}}]})
+
+    start(context, image_ids=("A",))
+    work(context)
+    start(context, "1" * 36, filter=by_filter)
+    work(context)
+
+    receipts = context.deletions.receipts
+    assert receipts.request(JOB) is None
+    assert receipts.request("1" * 36) is not None
+    assert ledger.tombstones.released_deletions() == [JOB]
+
+
+def test_each_of_several_identifiers_is_a_tombstone_key() -> None:
+    keys = tombstone_keys("A", {"patient_id": ["P1", "P2"], "age": 3})
+    assert keys == [
         tombstone_key("image_id", "A"),
         tombstone_key("patient_id", "P1"),
         tombstone_key("patient_id", "P2"),

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from api import app as application
 from api.access import AccessControl
-from api.services import Services
+from api.services import Collection, Services
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS
@@ -27,8 +27,9 @@ from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
 from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
 from pipeline.ledger import JobRecord, RequestRecord
-from pipeline.messages import RESERVED, Ask, DatasetSource, SearchQuery, Source
+from pipeline.messages import RESERVED, Message, SearchQuery
 from pipeline.messages.filters import Filter
+from pipeline.operations.base import Operation
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.metadata import clean
 from tests.made_bytes import drawing, encoded
@@ -146,14 +147,21 @@ class _Jobs:
     """Holds one job, in every state at once."""
 
     def get(self, job: str) -> JobRecord:
-        numbers: Any = dict.fromkeys(("embedded", "unchanged", "rejected"), 0)
         none: Any = dict.fromkeys(
             ("total", "images_per_second", "started_at", "finished_at", "error")
         )
-        source = DatasetSource(dataset="any")
-        return JobRecord(id=job, source=source, state="planning", created_at=0, **numbers, **none)
+        return JobRecord(
+            id=job,
+            operation="ingest",
+            queue="ingest",
+            request='{"source": {"dataset": "any"}}',
+            state="planning",
+            counts={},
+            created_at=0,
+            **none,
+        )
 
-    def create(self, job: str, source: Source) -> None: ...
+    def create(self, job: str, operation: str, queue: str, request: str) -> None: ...
 
     def dispatch(self) -> list[Any]:
         return []
@@ -173,30 +181,43 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def finished(self, ask: str, seconds: float) -> RequestRecord:
-        return RequestRecord(ask, "search", "queued", None)
+    async def finished(self, get: Any, identifier: str, seconds: float) -> Any:
+        if get.__name__ == "get_job":
+            return _Jobs().get(identifier)
+        return RequestRecord(identifier, "search", "queued", None)
 
 
-class _Services(Services):
+class _Collection(Collection):
     """The api's own, with nothing behind it."""
 
-    def submit(self, ask: Ask, identifier: str | None = None) -> str:
-        ask.model_dump_json()
+    def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
+        wanted.envelope(self.base, body)
         return identifier or "any"
 
     def refuse_when_full(self) -> None: ...
 
 
+class _Services(Services):
+    def collection(self, name: str | None = None) -> Collection:
+        jobs: Any = _Jobs()
+        jobs.get_job = jobs.get
+        requests: Any = SimpleNamespace(get=None)
+        tombstones: Any = SimpleNamespace(remove=lambda keys: None)
+        ledger: Any = SimpleNamespace(
+            jobs=jobs, requests=requests, tombstones=tombstones, collection="any"
+        )
+        return _Collection("/v1", ledger, Blobs(str(self.settings.data / "blobs")), self)
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("blobs")
-    ledger: Any = SimpleNamespace(jobs=_Jobs(), close=lambda: None)
+    ledgers: Any = SimpleNamespace(close=lambda: None)
     settings, keys = Settings(data=folder), Keys.of(folder / "keys.json", ())
     nothing: Any = None
     access = AccessControl(keys, nothing, nothing, rate_limit=0)
     allowed = AllowedSources.of("/")
-    blobs = Blobs(str(folder / "blobs"))
-    parts: Any = (settings, ledger, blobs, None, _Waiting(), access, allowed)
+    parts: Any = (settings, ledgers, None, _Waiting(), access, allowed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Services, "open", lambda *_: _Services(*parts))
         app = application.create_app(settings, keys)

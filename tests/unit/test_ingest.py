@@ -123,27 +123,27 @@ def item(cursor: int = 0, quarantined: int = 0, crashes: int = 0) -> WorkItem:
 
 
 def test_every_row_is_in_hand_before_it_is_touched(ingest: Ingest, jobs: Jobs) -> None:
-    assert ingest.run(item(), Rows())
+    assert ingest.run(item(), SOURCE, Rows())
 
     assert [(p.cursor, p.in_flight) for p in jobs.progress] == [(0, 8), (4, 10), (8, 10), (10, 10)]
-    assert (jobs.progress[-1].embedded, jobs.finished) == (10, True)
+    assert (jobs.progress[-1].counts, jobs.finished) == ({"embedded": 10}, True)
 
 
 def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
     ingest: Ingest, jobs: Jobs
 ) -> None:
-    assert ingest.run(item(cursor=2, quarantined=5, crashes=1), Rows())
+    assert ingest.run(item(cursor=2, quarantined=5, crashes=1), SOURCE, Rows())
 
     assert [(p.cursor, p.in_flight) for p in jobs.progress][:4] == [(2, 3), (3, 4), (4, 5), (5, 10)]
-    assert jobs.progress[-1].embedded == 10
+    assert jobs.progress[-1].counts == {"embedded": 10}
 
 
 def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
-    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), Rows())
+    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Rows())
 
     assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
-    assert (last.cursor, last.embedded, last.rejected) == (10, 9, 1)
+    assert (last.cursor, last.counts) == (10, {"embedded": 9, "rejected": 1})
 
 
 def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
@@ -151,10 +151,10 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
 ) -> None:
     deletions.before, deletions.meanwhile = {2}, {point_id("row 5")}
 
-    assert ingest.run(item(), Rows())
+    assert ingest.run(item(), SOURCE, Rows())
 
     assert [(r.row, r.reason) for r in jobs.rejections] == [(2, DELETED), (5, DELETED)]
-    assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (8, 2)
+    assert jobs.progress[-1].counts == {"embedded": 8, "rejected": 2}
     assert set(deletions.discarded) == {point_id("row 2"), point_id("row 5")}
 
 
@@ -169,7 +169,7 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
                 raise ValueError("whatever a file's parser says")
             return super().read(start, stop)
 
-    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), Unreadable())
+    assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Unreadable())
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
@@ -184,7 +184,7 @@ def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, 
             return super().read(start, stop)
 
     poisoned = replace(item(cursor=3, quarantined=5, crashes=3), deaths=7)
-    assert ingest.run(poisoned, Deadly())
+    assert ingest.run(poisoned, SOURCE, Deadly())
 
     assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
 
@@ -202,10 +202,10 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
     encoder.embed = embed
     encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
-    assert ingest.run(item(), Rows())
+    assert ingest.run(item(), SOURCE, Rows())
 
     assert [(r.row, r.reason) for r in jobs.rejections] == [(5, TOO_LARGE)]
-    assert (jobs.progress[-1].embedded, jobs.progress[-1].rejected) == (9, 1)
+    assert jobs.progress[-1].counts == {"embedded": 9, "rejected": 1}
 
 
 def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
@@ -225,7 +225,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
     encoder.embed = embed
     encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
-    assert ingest.run(item(), Rows())
+    assert ingest.run(item(), SOURCE, Rows())
 
     assert seen[0] == 1
     assert not ingest.blobs.exists(preview_name(point_id("row 3")))
@@ -243,7 +243,7 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
 
     encoder.preprocess = preprocess
 
-    assert ingest.run(item(), Rows())
+    assert ingest.run(item(), SOURCE, Rows())
 
     assert all(seconds > 0 for seconds in seen)
     assert ingest.watch.longest() == 0

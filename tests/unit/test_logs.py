@@ -45,14 +45,17 @@ from pipeline.base import logs
 from pipeline.sources.allowed import AllowedSources
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
-from pipeline.messages import DatasetSource
+from pipeline.sources.base import Opening
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import open_source
 
 folder = sys.argv[1]
 logs.configure("DEBUG")
 try:
     open_source(
-        DatasetSource(dataset=folder), Blobs(folder), Path(folder, "c"), AllowedSources.of(folder)
+        DatasetSource(dataset=folder),
+        Opening(Blobs(folder), PreparedCopies(Path(folder, "c")), AllowedSources.of(folder)),
     )
 except SourceError as error:
     print(error)

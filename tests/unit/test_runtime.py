@@ -1,30 +1,47 @@
 """What a worker does with work that fails: who is blamed, and when the worker gives itself up."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from pipeline.ledger import Lease, Progress, Unit
-from pipeline.ledger.jobs import PLAN
-from pipeline.messages import DatasetSource
+from pipeline.base.blobs import Blobs, request_folder
+from pipeline.ledger import PLAN, Lease, Ledger, Progress
+from pipeline.messages import SearchQuery
+from pipeline.operations.context import Context
+from pipeline.operations.ingest import POISON, REPLANS, TRIES, IngestRequest
+from pipeline.operations.search import SEARCH, SearchRequest
+from pipeline.sources.dataset import DatasetSource
+from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
 from workers.renewal import Renewals
-from workers.runtime import DEATHS, REPLANS, Runtime
+from workers.runtime import DEATHS, Runtime
 
-LEASE = Lease("job", 1, "token")
+REQUEST = IngestRequest(source=DatasetSource(dataset="any")).model_dump_json()
+VERSION = "of ten files"
 
 
 @pytest.fixture
-def runtime() -> Runtime:
-    """All its parts are played."""
-    parts: dict[str, Any] = {name: MagicMock() for name in Runtime.__dataclass_fields__}
-    parts["ledger"].jobs.dispatch.return_value = []
-    parts["ledger"].jobs.begin.return_value = unit()
-    parts["sources"].get.return_value.version = "of ten files"
-    parts["renewals"] = Renewals()
-    return Runtime(**parts)
+def ledger() -> Ledger:
+    ledger = memory_ledgers().of("kindred")
+    ledger.jobs.create("job", "ingest", "ingest", REQUEST)
+    return ledger
+
+
+@pytest.fixture
+def runtime(ledger: Ledger, tmp_path: Path) -> Runtime:
+    """The ledger and the blobs are real; the model, the store and the source are played."""
+    renewals = Renewals()
+    parts: dict[str, Any] = {name: MagicMock() for name in Context.__dataclass_fields__}
+    parts |= {"ledger": ledger, "blobs": Blobs(str(tmp_path))}
+    parts["renewing"] = lambda lease: renewals.during(lambda: ledger.jobs.renew(lease))
+    parts["encoder"].sizing.shard_size_for.return_value = 10
+    parts["sources"].get.return_value = reader()
+    parts["ingest"].run.side_effect = lambda item, *_: ledger.jobs.finish(item.lease) or True
+    played: Any = MagicMock
+    return Runtime("worker", Context(**parts), played(), played(), played(), renewals=renewals)
 
 
 @pytest.fixture
@@ -34,106 +51,160 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield reasons
 
 
-def unit(deaths: int = 0, lease: Lease = LEASE) -> Unit:
-    source = DatasetSource(dataset="any")
-    return Unit(lease, source, 0, 10, Progress(0, 0), 0, 0, deaths, "of ten files")
+def reader(version: str = VERSION) -> Any:
+    return MagicMock(version=version, **{"__len__.return_value": 10})
+
+
+def leased(ledger: Ledger) -> Lease:
+    """The next work item of the job, for whoever begins it."""
+    [lease] = ledger.jobs.dispatch()
+    return lease
+
+
+def planned(ledger: Ledger) -> Lease:
+    """The one shard of the job."""
+    plan = leased(ledger)
+    ledger.jobs.begin(plan, "worker")
+    ledger.jobs.planned(plan, 10, 10, VERSION)
+    return leased(ledger)
+
+
+def crash(ledger: Ledger, lease: Lease, times: int, in_flight: int = 0) -> Lease:
+    """As after so many workers that died over it, one after the other."""
+    for _ in range(times):
+        ledger.jobs.begin(lease, "worker")
+        if in_flight:
+            ledger.jobs.checkpoint(lease, Progress(0, in_flight))
+        ledger.jobs.release(lease, crashed=True)
+        lease = leased(ledger)
+    return lease
 
 
 @pytest.mark.parametrize("healthy", [True, False])
 def test_a_failure_is_its_rows_and_the_workers_only_if_the_probe_fails_too(
-    runtime: Runtime, ended: list[str], healthy: bool
+    runtime: Runtime, ledger: Ledger, ended: list[str], healthy: bool
 ) -> None:
-    jobs: Any = runtime.ledger.jobs
     played: Any = runtime
-    played.ingest.run.side_effect = ValueError("a vector holds NaN")
+    played.context.ingest.run.side_effect = ValueError("a vector holds NaN")
     played.probe.return_value = healthy
 
-    runtime.work(LEASE)
+    runtime.work(planned(ledger))
 
-    jobs.release.assert_called_once_with(LEASE, crashed=True)
+    [again] = [call.args[0] for call in played.publish.call_args_list]
+    item = ledger.jobs.begin(again, "other")
+    assert item is not None
+    assert item.deaths == 1
     assert bool(ended) is not healthy
 
 
 def test_a_search_is_not_failed_by_a_worker_whose_encoder_is_broken(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stays the worker's until the next one takes it over."""
     monkeypatch.setattr(module, "end_process", MagicMock(side_effect=SystemExit))
     played: Any = runtime
-    played.answers.answer.side_effect = FloatingPointError("a vector holds NaN")
+    played.context.search.run.side_effect = FloatingPointError("a vector holds NaN")
     played.probe.return_value = False
+    ask(runtime, ledger)
 
     with pytest.raises(SystemExit):
-        runtime.answer("ask")
+        runtime.answer("request")
 
-    played.ledger.asks.fail.assert_not_called()
+    assert ledger.requests.get("request").state == "running"
 
 
-def test_a_unit_that_no_worker_survives_fails_its_job(runtime: Runtime) -> None:
-    jobs: Any = runtime.ledger.jobs
-    jobs.begin.return_value = unit(deaths=DEATHS)
+def test_an_answer_is_computed_again_if_images_were_deleted_meanwhile(
+    runtime: Runtime, ledger: Ledger
+) -> None:
+    """It could hold them, and the deletion has already gone through the answers that there were."""
+    played: Any = runtime
+    turns = []
 
-    runtime.work(LEASE)
+    def run(*_: object) -> list[tuple[()]]:
+        turns.append(1)
+        if len(turns) == 1:
+            ledger.tombstones.advance_epoch()
+        return [()]
 
-    [(job, problem)] = [call.args for call in jobs.fail.call_args_list]
-    assert (job, problem.title) == ("job", "The source cannot be read")
-    jobs.release.assert_called_once_with(LEASE)
+    played.context.search.run.side_effect = run
+    ask(runtime, ledger)
+
+    runtime.answer("request")
+
+    assert len(turns) == 2
+    assert ledger.requests.get("request").state == "succeeded"
+
+
+def ask(runtime: Runtime, ledger: Ledger) -> None:
+    body = SEARCH.envelope("/v1", SearchRequest(query=SearchQuery(image_id="A")))
+    runtime.context.blobs.write(f"{request_folder('request')}/request.json", body)
+    ledger.requests.create("request", SEARCH.name)
+
+
+def test_an_item_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: Ledger) -> None:
+    runtime.work(crash(ledger, planned(ledger), DEATHS))
+
+    job = ledger.jobs.get("job")
+    assert (job.state, job.error and job.error.title) == ("failed", "The source cannot be read")
+
+
+def test_a_plan_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: Ledger) -> None:
+    # The first death quarantines the plan, the others are attributed to it.
+    runtime.work(crash(ledger, leased(ledger), 1 + TRIES, in_flight=1))
+
+    job = ledger.jobs.get("job")
+    assert (job.state, job.error and job.error.detail) == ("failed", POISON)
 
 
 @pytest.mark.parametrize("number", [PLAN, 1])
-def test_a_source_that_is_long_in_opening_stays_ours(runtime: Runtime, number: int) -> None:
-    """It gives no sign of life, and once its job failed of that after four minutes."""
+def test_a_source_that_is_long_in_opening_stays_ours(
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It sends no heartbeat of its own, and once its job failed of that after four minutes."""
+    lease = leased(ledger) if number == PLAN else planned(ledger)
+    renewed: list[Lease] = []
+    monkeypatch.setattr(ledger.jobs, "renew", renewed.append)
     played: Any = runtime
-    lease = Lease("job", number, "token")
-    played.ledger.jobs.begin.return_value = unit(lease=lease)
-    reader = played.sources.get.return_value
 
     def slow(*_: object, **__: object) -> Any:
         runtime.renewals()
-        return reader
+        return reader()
 
-    played.sources.get.side_effect = slow
-    reader.__len__.return_value = 10
+    played.context.sources.get.side_effect = slow
 
     runtime.work(lease)
     runtime.renewals()  # it is open now
 
-    played.ledger.jobs.renew.assert_called_once_with(lease)
+    assert [(r.item, r.token) for r in renewed] == [(lease.item, lease.token)]
 
 
-def test_a_deletion_that_takes_long_stays_ours(runtime: Runtime) -> None:
-    played: Any = runtime
-    played.ledger.asks.take.return_value = "delete"
-    played.answers.answer.side_effect = lambda _: runtime.renewals()
-
-    runtime.answer("ask")
-
-    played.ledger.asks.renew.assert_called_once_with("ask", runtime.name, "delete")
-
-
-def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(runtime: Runtime) -> None:
+def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
+    runtime: Runtime, ledger: Ledger
+) -> None:
     """Another job's, or one that was opened before a file was added."""
     played: Any = runtime
-    right, stale = MagicMock(version="of ten files"), MagicMock(version="of nine files")
-    played.sources.get.side_effect = lambda _, fresh: right if fresh else stale
+    right, stale = reader(), reader("of nine files")
+    played.context.sources.get.side_effect = lambda _, fresh: right if fresh else stale
 
-    runtime.work(LEASE)
+    runtime.work(planned(ledger))
 
-    assert played.ingest.run.call_args.args[1] is right
-    played.ledger.jobs.replan.assert_not_called()
+    assert played.context.ingest.run.call_args.args[2] is right
+    assert ledger.jobs.get("job").state == "succeeded"
 
 
-@pytest.mark.parametrize(("before", "fails"), [(1, False), (REPLANS, False), (REPLANS + 1, True)])
+@pytest.mark.parametrize(("before", "fails"), [(0, False), (REPLANS - 1, False), (REPLANS, True)])
 def test_a_source_that_has_changed_is_counted_anew_and_not_for_ever(
-    runtime: Runtime, before: int, fails: bool
+    runtime: Runtime, ledger: Ledger, before: int, fails: bool
 ) -> None:
     """Else the rows behind a file that was added would be others, and some never embedded."""
+    for _ in range(before):
+        lease = planned(ledger)
+        ledger.jobs.begin(lease, "worker")
+        ledger.jobs.replan(lease)
     played: Any = runtime
-    played.sources.get.return_value.version = "of eleven files"
-    played.ledger.jobs.replan.return_value = before
+    played.context.sources.get.return_value = reader("of eleven files")
 
-    runtime.work(LEASE)
+    runtime.work(planned(ledger))
 
-    played.ledger.jobs.replan.assert_called_once_with(LEASE)
-    played.ingest.run.assert_not_called()
-    assert played.ledger.jobs.fail.called is fails
+    played.context.ingest.run.assert_not_called()
+    assert ledger.jobs.get("job").state == ("failed" if fails else "planning")

@@ -20,10 +20,11 @@ from PIL import Image
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceUnavailable
-from pipeline.messages import DatasetSource
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import BAD_ID, Row
+from pipeline.sources.base import BAD_ID, Opening, Row
+from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
+from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import SourceCache, open_source
 
 ANYTHING = AllowedSources.of("/,hub:*")
@@ -63,10 +64,13 @@ class Folder:
         pq.write_table(table.replace_schema_metadata(metadata), self.path / "data" / "t.parquet")
         return self.read("data", count, id_column)
 
+    def opening(self, blobs: Blobs) -> Opening:
+        return Opening(blobs, PreparedCopies(self.path / "cache"), self.allowed)
+
     def read(self, name: str, count: int, id_column: str | None = None) -> list[Row]:
         source = DatasetSource(dataset=str(self.path / name), id_column=id_column)
         blobs = Blobs(str(self.path / "blobs"))
-        return list(open_source(source, blobs, self.path / "cache", self.allowed).read(0, count))
+        return list(open_source(source, self.opening(blobs)).read(0, count))
 
 
 @pytest.fixture
@@ -144,7 +148,10 @@ def test_a_name_that_no_folder_can_have_is_a_source_that_is_not_there(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(SourceError):
-        open_source(DatasetSource(dataset=name), Blobs(str(tmp_path)), tmp_path, ANYTHING)
+        open_source(
+            DatasetSource(dataset=name),
+            Opening(Blobs(str(tmp_path)), PreparedCopies(tmp_path / "copies"), ANYTHING),
+        )
 
 
 def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) -> None:
@@ -226,7 +233,7 @@ def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder
         os.utime(folder.path / "data" / "b.png", (len(versions), 0))  # as in another host's copy
         source = DatasetSource(dataset=str(folder.path / "data"))
         blobs = Blobs(str(folder.path / "blobs"))
-        opened = open_source(source, blobs, folder.path / "cache", folder.allowed)
+        opened = open_source(source, folder.opening(blobs))
         versions.append(opened.version)
     first, touched, more = versions
     assert first == touched != more

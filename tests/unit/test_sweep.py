@@ -11,13 +11,12 @@ import pytest
 from api.routes import images
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable
-from pipeline.base.settings import Settings
-from pipeline.lifecycle.deletion import tombstone_key
 from pipeline.lifecycle.sweep import Sweep
+from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import UploadedFile, UploadManifest
 from workers.background import Reconciler
 
-OLD = ("parts/half", "asks/lost/ask.json", "asks/lost/image-0", "uploads/torn/0")
+OLD = ("parts/half", "requests/lost/request.json", "requests/lost/image-0", "uploads/torn/0")
 KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "deletions/d/w.json")
 
 
@@ -29,7 +28,7 @@ def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
     blobs = Blobs(str(tmp_path))
     for name in (*OLD, *KEPT):
         blobs.write(name, b'{"files": []}')
-    sweep = Sweep(blobs, Settings(), nothing_deleted())
+    sweep = Sweep(blobs, nothing_deleted(), forgotten=4200)
 
     sweep()
     assert all(blobs.exists(name) for name in (*OLD, *KEPT))
@@ -56,24 +55,24 @@ def test_a_write_that_is_killed_leaves_its_half_where_it_is_swept(
     assert half.parent == tmp_path / "parts"
 
 
-def test_an_ask_is_forgotten_after_its_blobs_and_not_before() -> None:
+def test_a_request_is_forgotten_after_its_blobs_and_not_before() -> None:
     runtime: Any = MagicMock()
     runtime.ledger.jobs.reclaim.return_value = 0
-    runtime.ledger.asks.reclaim.return_value = []
-    runtime.ledger.asks.expired.return_value = ["one", "two"]
-    runtime.blobs.delete.side_effect = [None, BlobsUnavailable("The disk does not answer.")]
+    runtime.ledger.requests.reclaim.return_value = []
+    runtime.ledger.requests.expired.return_value = ["one", "two"]
+    runtime.context.blobs.delete.side_effect = [None, BlobsUnavailable("The disk does not answer.")]
 
     with pytest.raises(BlobsUnavailable):
         Reconciler(MagicMock(), runtime)()
 
-    runtime.ledger.asks.forget.assert_called_once_with("one")
+    runtime.ledger.requests.forget.assert_called_once_with("one")
 
 
 def test_an_upload_that_finds_no_room_is_not_left_by_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = Blobs(str(tmp_path))
-    services: Any = MagicMock(blobs=blobs)
+    collection: Any = MagicMock(blobs=blobs)
     write = Blobs.write
 
     def full(self: Blobs, name: str, data: bytes) -> None:
@@ -85,10 +84,10 @@ def test_an_upload_that_finds_no_room_is_not_left_by_half(
     files: Any = [MagicMock(**{"file.read.return_value": b"a picture"})] * 2
 
     with pytest.raises(BlobsUnavailable):
-        images.upload(files, services, MagicMock(), MagicMock())
+        images.upload(files, collection, MagicMock(), MagicMock())
 
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    services.start_job.assert_not_called()
+    collection.start_job.assert_not_called()
 
 
 def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> Non
     played.are_deleted.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
 
     for _ in range(2):
-        Sweep(blobs, Settings(), played)()
+        Sweep(blobs, played, forgotten=4200)()
 
     kept = UploadManifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
     named_still = [{"image_id": "A"}, {"image_id": "1"}, {"image_id": "B", "dx": "nevus"}, {}]
