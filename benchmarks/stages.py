@@ -121,7 +121,7 @@ def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
 
 
 def _reader(settings: Settings, part: Slice) -> Reader:
-    cache, anywhere = settings.data / "datasets", AllowedSources.of("/")
+    cache, anywhere = settings.data / "datasets", AllowedSources.of(("/",))
     source = DatasetSource(dataset=str(part.folder))
     return open_source(source, Blobs(settings.blobs), cache, anywhere)
 

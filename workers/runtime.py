@@ -106,7 +106,7 @@ class Runtime:
         pool = ThreadPoolExecutor(os.cpu_count(), "decode")
         stopping = threading.Event()
         cache = settings.data.absolute() / "datasets"
-        fields = Fields(store, settings.index_schema)
+        fields = Fields(store, settings.indexed_fields)
         watch = DecodeWatch()
         deletions = Deletions(store, blobs, ledger.tombstones, fields)
         allowed = AllowedSources.of(settings.sources)

@@ -9,7 +9,13 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
-from pipeline.base.settings import INGEST_QUEUE, SEARCH_QUEUE, Settings
+from pipeline.base.settings import (
+    EXIT_CONFIGURATION,
+    INGEST_QUEUE,
+    SEARCH_QUEUE,
+    load_settings,
+    warn_of_unknown_variables,
+)
 from pipeline.lifecycle.sweep import SWEEP_SECONDS, Sweep
 from workers.app import make_app, publish_lease, register_tasks
 from workers.background import Reconciler, Repeating
@@ -17,15 +23,13 @@ from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdo
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
-# A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
-EXIT_CONFIGURATION = 78
-
 
 def main() -> int:
-    settings = Settings()
-    logs.configure(settings.log_level)
-    app = make_app(settings)
     try:
+        settings = load_settings()
+        logs.configure(settings.log_level)
+        warn_of_unknown_variables()
+        app = make_app(settings)
         refuse_half_a_restore(settings)
         runtime = Runtime.open(settings, lambda lease: publish_lease(app, lease))
     except KindredError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.base.errors import EncoderMismatch, InvalidQuery, KindredError
+from pipeline.base.errors import EncoderMismatch, InvalidQuery
 from pipeline.messages import EncoderInfo
 from pipeline.store.base import Examples, Points, Query, Vectors
 
@@ -14,7 +14,6 @@ from pipeline.store.base import Examples, Points, Query, Vectors
 # milliseconds (the embedded engine holds Python's lock while it writes).
 BATCH = 256
 
-INDEX_TYPES = frozenset({"keyword", "integer", "float", "bool", "datetime"})
 FACET_TYPES = frozenset({"keyword", "integer", "bool"})
 NUMBER_TYPES = frozenset({"integer", "float"})
 
@@ -46,16 +45,6 @@ def _describe(encoder: EncoderInfo) -> str:
         f"weights {encoder.weights_sha256[:12]}, pooling {encoder.pooling}, "
         f"preprocessing {encoder.preprocessing}, {encoder.dimensions} dimensions)"
     )
-
-
-def check_indexes(indexes: Mapping[str, str]) -> None:
-    """Raises KindredError for a type of payload index that there is not."""
-    for field, kind in indexes.items():
-        if kind not in INDEX_TYPES:
-            raise KindredError(
-                f"KINDRED_INDEXED_FIELDS gives {field!r} the type {kind!r}; "
-                f"there are {', '.join(sorted(INDEX_TYPES))}"
-            )
 
 
 def check_points(points: Points, dimensions: int) -> None:

@@ -38,7 +38,6 @@ class ServerStore:
         encoder: EncoderInfo,
         indexes: Mapping[str, str],
     ) -> None:
-        common.check_indexes(indexes)
         self._client = client
         self._encoder = encoder
         self._indexes = indexes

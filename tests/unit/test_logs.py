@@ -50,10 +50,9 @@ from pipeline.sources.registry import open_source
 
 folder = sys.argv[1]
 logs.configure("DEBUG")
+allowed = AllowedSources.of((folder,))
 try:
-    open_source(
-        DatasetSource(dataset=folder), Blobs(folder), Path(folder, "c"), AllowedSources.of(folder)
-    )
+    open_source(DatasetSource(dataset=folder), Blobs(folder), Path(folder, "c"), allowed)
 except SourceError as error:
     print(error)
 """

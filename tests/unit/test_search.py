@@ -44,9 +44,9 @@ class NoModel:
 @pytest.fixture
 def answers(tmp_path: Path) -> Iterator[Answers]:
     settings = Settings(data=tmp_path, indexed_fields=INDEXES)
-    store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.index_schema)
+    store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.indexed_fields)
     encoder = cast(Encoder, NoModel())
-    fields = Fields(store, settings.index_schema)
+    fields = Fields(store, settings.indexed_fields)
     blobs = Blobs(str(tmp_path / "blobs"))
     yield Answers(encoder, store, blobs, settings, fields, cast(Deletions, None))
     store.close()
