@@ -19,8 +19,8 @@ NUMBER_TYPES = frozenset({"integer", "float"})
 
 
 def fingerprint(encoder: EncoderInfo) -> str:
-    """12 hex digits that are the same for equal encoders, on every machine and in every process."""
-    canonical = json.dumps(encoder.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """12 hex digits that are the same for the same encoder, on every machine, in every process."""
+    canonical = json.dumps(encoder.identity, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
