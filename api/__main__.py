@@ -11,9 +11,12 @@ from pipeline.base import logs
 from pipeline.base.addresses import is_loopback
 from pipeline.base.errors import KindredError, Unauthorized
 from pipeline.base.keys import Keys
-from pipeline.base.settings import Settings
-
-EXIT_CONFIGURATION = 78
+from pipeline.base.settings import (
+    EXIT_CONFIGURATION,
+    Settings,
+    load_settings,
+    warn_of_unknown_variables,
+)
 
 
 def main() -> int:
@@ -21,9 +24,10 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    settings = Settings()
-    logs.configure(settings.log_level)
     try:
+        settings = load_settings()
+        logs.configure(settings.log_level)
+        warn_of_unknown_variables()
         app = _app_for(options.host, settings)
     except KindredError as error:
         print(f"kindred api: {error.title}: {error}", file=sys.stderr)

@@ -208,7 +208,7 @@ def ingest(opened: Opened) -> Run:
         with stages.redis_ledger(settings) as ledger, ThreadPoolExecutor(cores(), "decode") as pool:
             blobs = Blobs(settings.blobs_of(settings.collection))
             deletions = Deletions(
-                store, blobs, ledger.tombstones, Fields(store, settings.index_schema)
+                store, blobs, ledger.tombstones, Fields(store, settings.indexed_fields)
             )
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,

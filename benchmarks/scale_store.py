@@ -176,7 +176,7 @@ def _merge(
 
 
 def open_store(folder: Path, index_from: int) -> EdgeStore:
-    return EdgeStore(folder / "store", "made", ENCODER, Settings().index_schema, index_from)
+    return EdgeStore(folder / "store", "made", ENCODER, Settings().indexed_fields, index_from)
 
 
 def fill(images: int, folder: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
 
 
 def _reader(settings: Settings, part: Slice) -> Reader:
-    copies, anywhere = PreparedCopies(settings.data / "datasets"), AllowedSources.of("/")
+    copies, anywhere = PreparedCopies(settings.data / "datasets"), AllowedSources.of(("/",))
     source = DatasetSource(dataset=str(part.folder))
     blobs = Blobs(settings.blobs_of(settings.collection))
     return open_source(source, Opening(blobs, copies, anywhere))

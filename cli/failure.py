@@ -2,6 +2,7 @@
 
 CommandError          the one line that a person gets on standard error; exit 1
 ├── Unreachable       the api is away for now: trying again can help
+├── WrongSetting      a KINDRED_… variable cannot be used; exit 78
 ├── TooLarge          the request's body is above the server's limit
 └── Interrupted       Ctrl-C; exit 130, as shells have it
 """
@@ -24,6 +25,12 @@ class Unreachable(CommandError):
 
 class TooLarge(CommandError):
     """HTTP 413."""
+
+
+class WrongSetting(CommandError):
+    """Starting again will not help, as supervisors know by the exit code."""
+
+    exit_code = 78  # sysexits.h: EX_CONFIG
 
 
 class Interrupted(CommandError):

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import httpx
 import typer
-from pydantic import ValidationError
 
-from cli.failure import CommandError, printable
+from cli.failure import WrongSetting, printable
 from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
+from pipeline.base.errors import ConfigurationError
 from pipeline.base.keys import Keys
-from pipeline.base.settings import Settings
+from pipeline.base.settings import Settings, unknown_lines
+from pipeline.base.settings import load_settings as read_settings
 
 QUIET_SECONDS = 3.0  # of waiting, before we say what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
-EVERY_SOURCE = "/,hub:*"
+EVERY_SOURCE = ("/", "hub:*")
 FLOWER_USER = "kindred"
 FLOWER_SAVES = 30_000  # milliseconds between two saves of what Flower has seen
 
@@ -54,6 +55,8 @@ class System:
 def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
     """Returns when it was asked to stop, and all has stopped."""
     settings = load_settings(data)
+    for line in unknown_lines(os.environ):
+        say(f"warning: {line}")
     has_keys = Keys.of(settings.keys_file, settings.api_keys).needed
     refuse_open_door(host, has_keys=has_keys)
     settings = with_sources(settings, has_keys=has_keys)
@@ -72,11 +75,9 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
 def load_settings(data: Path | None) -> Settings:
     """From the environment, with the folder absolute: children keep our folder, others may not."""
     try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper()  # what follows is the alternative that was tried
-        raise CommandError(f"KINDRED_{name}: {first['msg']}") from error
+        settings = read_settings()
+    except ConfigurationError as error:
+        raise WrongSetting("; ".join(error.problems)) from error
     folder = (data or settings.data).expanduser().absolute()
     return settings.model_copy(update={"data": folder})
 

@@ -14,9 +14,9 @@ import time
 import numpy as np
 from PIL import Image
 
-from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.errors import ConfigurationError, LedgerUnavailable
 from pipeline.base.logs import where
-from pipeline.base.settings import Settings
+from pipeline.base.settings import EXIT_CONFIGURATION, load_settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture
 from pipeline.images.watchdog import DecodeWatch
@@ -115,9 +115,12 @@ def end_process(reason: str) -> None:
 
 def main() -> int:
     host = f"{socket.gethostname()}-"  # how the names of its workers begin
-    settings = Settings()
     try:
+        settings = load_settings()
         workers = open_ledgers(settings).of(settings.collection).workers.alive()
+    except ConfigurationError as error:
+        print(f"{error.title}: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
     except LedgerUnavailable as error:
         print(error.title, file=sys.stderr)
         return 1

@@ -67,7 +67,7 @@ def _context(
 ) -> Context:
     store = open_store(settings, encoder.info)
     blobs = Blobs(settings.blobs_of(settings.collection))
-    fields = Fields(store, settings.index_schema)
+    fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, settings.max_pixels, watch)
     copies = PreparedCopies(settings.data.absolute() / "datasets" / settings.collection)

@@ -12,8 +12,8 @@ from pipeline.backup import archive
 from pipeline.backup.manifest import BackupManifest
 from pipeline.backup.snapshot import Snapshots
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import Conflict, KindredError
-from pipeline.base.settings import Settings
+from pipeline.base.errors import ConfigurationError, Conflict, KindredError
+from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import namespace_of, open_ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.retrieval.fields import Fields
@@ -78,7 +78,7 @@ def _delete_again(settings: Settings, store: Store) -> int:
     """What was deleted after the backup had read it. How many images."""
     ledgers = open_ledgers(settings)
     ledger = ledgers.of(settings.collection)
-    fields = Fields(store, settings.index_schema)
+    fields = Fields(store, settings.indexed_fields)
     gone = Deletions(
         store, Blobs(settings.blobs_of(settings.collection)), ledger.tombstones, fields
     ).repeat()
@@ -89,10 +89,10 @@ def _delete_again(settings: Settings, store: Store) -> int:
 
 def main() -> int:
     try:
-        manifest = restore(Path(sys.argv[1]), Settings())
+        manifest = restore(Path(sys.argv[1]), load_settings())
     except KindredError as error:
         print(f"{error.title}: {error}", file=sys.stderr)
-        return 1
+        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1
     print(manifest.model_dump_json(exclude={"files"}))
     return 0
 

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -10,7 +11,12 @@ from celery.signals import worker_ready, worker_shutting_down
 from pipeline import metrics
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
-from pipeline.base.settings import Settings
+from pipeline.base.settings import (
+    EXIT_CONFIGURATION,
+    Settings,
+    load_settings,
+    warn_of_unknown_variables,
+)
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS
 from pipeline.operations.base import QUEUES, queue_name
@@ -23,20 +29,15 @@ from workers.queue import make_app, publish_lease
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
-# A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
-EXIT_CONFIGURATION = 78
-
 
 def main() -> int:
-    settings = Settings()
-    logs.configure(settings.log_level)
-    app = make_app(settings.broker_url)
-
-    def publish(lease: Lease) -> None:
-        publish_lease(app, settings.collection, operation(lease.operation), lease)
-
     try:
+        settings = load_settings()
+        logs.configure(settings.log_level)
+        warn_of_unknown_variables()
+        app = make_app(settings.broker_url)
         refuse_half_a_restore(settings)
+        publish = partial(_publish, app, settings.collection)
         runtime = open_runtime(settings, publish)
     except KindredError as error:
         print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
@@ -50,6 +51,10 @@ def main() -> int:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
     return 0
+
+
+def _publish(app: Celery, collection: str, lease: Lease) -> None:
+    publish_lease(app, collection, operation(lease.operation), lease)
 
 
 def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Everything that stops work on purpose.
 
 KindredError
+├── ConfigurationError         a setting is wrong; nothing starts
 ├── BadRequest            400  the call makes no sense as it stands
 │   └── InvalidQuery      422  understood, but not possible: a filter, an id list, a text search
 ├── Unauthorized             401  no key, or one that is not taken
@@ -28,6 +29,7 @@ What is expected of single images (a rejected one, an unchanged one) is a value,
 Messages name ids, fields and files of the operator's, never a patient's metadata.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -43,6 +45,16 @@ class KindredError(Exception):
         """The problem type, as in `/problems/invalid-query`."""
         name = type(self).__name__
         return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+
+class ConfigurationError(KindredError):
+    """`problems` are lines that begin with the variable's name, and never hold its value."""
+
+    title = "A setting is wrong"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class BadRequest(KindredError):

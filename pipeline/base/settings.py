@@ -3,26 +3,51 @@
 `docs/settings.md` lists every field; a test keeps that table true.
 """
 
+import difflib
+import logging
 import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.base.addresses import is_loopback
+from pipeline.base.errors import ConfigurationError
+
+logger = logging.getLogger("kindred.settings")
 
 Pooling = Literal["auto", "mean", "cls", "projection"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
+IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
 Positive = Annotated[int, Field(ge=1)]
 
-_INDEXED = (
-    "image_id=keyword,lesion_id=keyword,dx=keyword,dx_type=keyword,"
-    "sex=keyword,localization=keyword,age=float"
-)
+# A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
+EXIT_CONFIGURATION = 78
+
+_PREFIX = "KINDRED_"
+
+# What the command line and the tests read besides; the page of settings lists the former.
+_OTHER_VARIABLES = frozenset({f"{_PREFIX}URL", f"{_PREFIX}API_KEY"})
+_TEST_PREFIX = f"{_PREFIX}TEST_"
+
+_INDEXED: dict[str, IndexType] = {
+    "image_id": "keyword",
+    "lesion_id": "keyword",
+    "dx": "keyword",
+    "dx_type": "keyword",
+    "sex": "keyword",
+    "localization": "keyword",
+    "age": "float",
+}
+
+# A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
+_COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # What examples and people write where a secret should be.
 _PLACEHOLDERS = frozenset(
@@ -37,7 +62,7 @@ class Settings(BaseSettings):
     """One frozen object. Times are in seconds unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KINDRED_",
+        env_prefix=_PREFIX,
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
@@ -54,13 +79,16 @@ class Settings(BaseSettings):
         None, description="Qdrant server; without one the embedded engine is used"
     )
     qdrant_api_key: str | None = Field(None, repr=False, description="Key of the Qdrant server")
-    collection: str = Field("kindred", description="Alias of the collection that is read")
+    collection: str = Field(
+        "kindred",
+        description="Alias of the collection that is read: letters and digits of ASCII, . _ -",
+    )
     blobs_url: str | None = Field(
         None, description="Uploads, previews and results, as an fsspec URL; default DATA/blobs"
     )
-    indexed_fields: str = Field(
+    indexed_fields: Annotated[dict[str, IndexType], NoDecode] = Field(
         _INDEXED,
-        description="Payload indexes, NAME=TYPE, of keyword, integer, float, bool, datetime",
+        description=f"Payload indexes, NAME=TYPE, of {', '.join(get_args(IndexType))}",
     )
     index_from: int = Field(
         250_000,
@@ -119,8 +147,8 @@ class Settings(BaseSettings):
     search_backlog: int = Field(
         200, ge=1, description="Searches that may wait for a worker; more are refused for now"
     )
-    sources: str = Field(
-        "hub:*",
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("hub:*",),
         description="What may be ingested: folders, and data sets of the hub as hub:ORG/NAME "
         "with *, separated by commas",
     )
@@ -134,12 +162,25 @@ class Settings(BaseSettings):
         description="Addresses of proxies that are believed about the caller's address and https",
     )
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "sources", mode="before")
     @classmethod
-    def _split_keys(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(key.strip() for key in value.split(",") if key.strip())
-        return value
+    def _split(cls, value: Any) -> Any:
+        return _entries(value) if isinstance(value, str) else value
+
+    @field_validator("indexed_fields", mode="before")
+    @classmethod
+    def _parse_indexes(cls, value: Any) -> Any:
+        return dict(map(_index, _entries(value))) if isinstance(value, str) else value
+
+    @field_validator("collection")
+    @classmethod
+    def _refuse_other_names(cls, name: str) -> str:
+        if not _COLLECTION.fullmatch(name):
+            raise ValueError(
+                "the name is up to 100 letters and digits of ASCII, dots, hyphens and underscores, "
+                "the first of them a letter or a digit"
+            )
+        return name
 
     @field_validator("api_keys", "qdrant_api_key")
     @classmethod
@@ -186,20 +227,109 @@ class Settings(BaseSettings):
         """Where the blobs of a collection lie: a folder or an fsspec URL."""
         return f"{self.blobs_url or self.data.absolute() / 'blobs'}/{collection}"
 
-    @property
-    def index_schema(self) -> dict[str, str]:
-        """Payload field name → Qdrant index type."""
-        pairs = (item.split("=", 1) for item in self.indexed_fields.split(",") if item.strip())
-        return {name.strip(): kind.strip() for name, kind in pairs}
-
     def environment(self) -> dict[str, str]:
         """The process environment that gives a child process these same settings."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        values["api_keys"] = ",".join(self.api_keys)
-        ours = {f"KINDRED_{name.upper()}": str(value) for name, value in values.items()}
         # A setting that is unset here must not come back from the environment of this process.
-        fields = {f"KINDRED_{name.upper()}" for name in type(self).model_fields}
-        inherited = {
-            name: value for name, value in os.environ.items() if name.upper() not in fields
+        ours = _variables()
+        inherited = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+        return {**inherited, **self._written()}
+
+    def _written(self) -> dict[str, str]:
+        """Variable → text; what is empty is left out, unless leaving it out would fill it."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in fields}
+        return {
+            _variable(name): as_text(value)
+            for name, value in values.items()
+            if value or value != fields[name].default
         }
-        return {**inherited, **{name: value for name, value in ours.items() if value}}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process, from its environment; `overrides` go before that.
+
+    Raises ConfigurationError, with a line for each variable that is wrong.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = _problems(error)
+    raise ConfigurationError(problems)  # out here, where no cause is left that quotes a value
+
+
+def as_text(value: object) -> str:
+    """A setting as its variable has it. A lone comma is an empty list: nothing would be unset."""
+    if isinstance(value, Mapping):
+        return as_text(tuple(f"{name}={kind}" for name, kind in value.items()))
+    if isinstance(value, tuple):
+        return ",".join(value) or ","
+    return str(value)
+
+
+def warn_of_unknown_variables() -> None:
+    """In the log, once it is configured."""
+    for line in unknown_lines(os.environ):
+        logger.warning(line)
+
+
+def unknown_lines(environment: Mapping[str, str]) -> list[str]:
+    """A line for each variable that is no setting; never its value."""
+    return [
+        f"{name} is no setting" + (f"; did you mean {nearest}?" if nearest else "")
+        for name, nearest in unknown_variables(environment)
+    ]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """Variables that are named like a setting and are none, each with the nearest that is one."""
+    known = _variables() | _OTHER_VARIABLES
+    upper = {name: name.upper() for name in environment}
+    return [
+        (name, _nearest(capital, known))
+        for name, capital in sorted(upper.items())
+        if capital.startswith(_PREFIX)
+        and not capital.startswith(_TEST_PREFIX)
+        and capital not in known
+    ]
+
+
+def _nearest(variable: str, known: frozenset[str]) -> str | None:
+    """Compared without the prefix, which makes any two alike."""
+    names = sorted(name.removeprefix(_PREFIX) for name in known)
+    close = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1)
+    return _PREFIX + close[0] if close else None
+
+
+def _variable(field: str) -> str:
+    return _PREFIX + field.upper()
+
+
+def _variables() -> frozenset[str]:
+    return frozenset(map(_variable, Settings.model_fields))
+
+
+def _entries(text: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def _index(entry: str) -> tuple[str, str]:
+    """(name, type) of NAME=TYPE. Raises ValueError."""
+    name, _, kind = (part.strip() for part in entry.rpartition("="))
+    types = get_args(IndexType)
+    if not name or kind not in types:
+        raise ValueError(f"{entry!r} is not NAME=TYPE, with one of the types {', '.join(types)}")
+    return name, kind
+
+
+def _problems(error: ValidationError) -> tuple[str, ...]:
+    """A line a variable. Several faults of one are those of the alternatives that it has."""
+    found: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        ours = fault["type"] == "value_error"  # its message has a prefix of pydantic's
+        text = str(fault["ctx"]["error"]) if ours else fault["msg"]
+        found.setdefault(_variable(str(fault["loc"][0])), []).append(text)
+    return tuple(f"{variable}: {_alternatives(texts)}" for variable, texts in found.items())
+
+
+def _alternatives(texts: Sequence[str]) -> str:
+    return "; or ".join([texts[0], *(text[:1].lower() + text[1:] for text in texts[1:])])

@@ -46,7 +46,11 @@ class StoredImage(_Shown):
 
 
 class EncoderInfo(Message):
-    """What filled a collection. Two of these are the same encoder if and only if they are equal."""
+    """What filled a collection. Two of these are the same encoder if their identities are equal.
+
+    `model` and `revision` say where it was loaded from, which may change: a folder is moved, or
+    takes the place of a name on the hub.
+    """
 
     model: str
     revision: str | None
@@ -54,3 +58,8 @@ class EncoderInfo(Message):
     pooling: str
     preprocessing: str
     dimensions: int
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """All that its vectors depend on."""
+        return self.weights_sha256, self.pooling, self.preprocessing, self.dimensions

@@ -1,6 +1,6 @@
 """Which payload fields there are, so that a misspelt one is an error and not an empty result."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.base.errors import InvalidQuery
@@ -21,7 +21,7 @@ class Fields:
     """`indexes` maps fields to index types; only top-level names are looked at."""
 
     store: Store
-    indexes: dict[str, str]
+    indexes: Mapping[str, str]
     _seen: set[str] = field(default_factory=set)
 
     def of_type(self, kinds: Container[str]) -> list[str]:

@@ -26,12 +26,13 @@ class AllowedSources:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, setting: str) -> "AllowedSources":
-        """From `/srv/images,hub:org/*`."""
-        items = [item.strip() for item in setting.split(",") if item.strip()]
+    def of(cls, entries: tuple[str, ...]) -> "AllowedSources":
+        """From ("/srv/images", "hub:org/*")."""
+        names = tuple(entry for entry in entries if entry.startswith(HUB))
+        folders = tuple(entry for entry in entries if not entry.startswith(HUB))
         return cls(
-            tuple(Path(item).expanduser().resolve() for item in items if not item.startswith(HUB)),
-            tuple(item.removeprefix(HUB) for item in items if item.startswith(HUB)),
+            tuple(Path(folder).expanduser().resolve() for folder in folders),
+            tuple(name.removeprefix(HUB) for name in names),
         )
 
     def check(self, dataset: str) -> None:

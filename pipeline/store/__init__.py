@@ -32,11 +32,11 @@ def open_store(settings: Settings, encoder: EncoderInfo) -> Store:
             settings.qdrant_api_key,
             settings.collection,
             encoder,
-            settings.index_schema,
+            settings.indexed_fields,
         )
     from pipeline.store.edge import EdgeStore
 
     folder = settings.data / "store" / settings.collection
     return EdgeStore(
-        folder, settings.collection, encoder, settings.index_schema, settings.index_from
+        folder, settings.collection, encoder, settings.indexed_fields, settings.index_from
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.base.errors import EncoderMismatch, InvalidQuery, KindredError
+from pipeline.base.errors import EncoderMismatch, InvalidQuery
 from pipeline.messages import EncoderInfo
 from pipeline.store.base import Examples, Points, Query, Vectors
 
@@ -14,14 +14,13 @@ from pipeline.store.base import Examples, Points, Query, Vectors
 # milliseconds (the embedded engine holds Python's lock while it writes).
 BATCH = 256
 
-INDEX_TYPES = frozenset({"keyword", "integer", "float", "bool", "datetime"})
 FACET_TYPES = frozenset({"keyword", "integer", "bool"})
 NUMBER_TYPES = frozenset({"integer", "float"})
 
 
 def fingerprint(encoder: EncoderInfo) -> str:
-    """12 hex digits that are the same for equal encoders, on every machine and in every process."""
-    canonical = json.dumps(encoder.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """12 hex digits that are the same for the same encoder, on every machine, in every process."""
+    canonical = json.dumps(encoder.identity, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -46,16 +45,6 @@ def _describe(encoder: EncoderInfo) -> str:
         f"weights {encoder.weights_sha256[:12]}, pooling {encoder.pooling}, "
         f"preprocessing {encoder.preprocessing}, {encoder.dimensions} dimensions)"
     )
-
-
-def check_indexes(indexes: Mapping[str, str]) -> None:
-    """Raises KindredError for a type of payload index that there is not."""
-    for field, kind in indexes.items():
-        if kind not in INDEX_TYPES:
-            raise KindredError(
-                f"KINDRED_INDEXED_FIELDS gives {field!r} the type {kind!r}; "
-                f"there are {', '.join(sorted(INDEX_TYPES))}"
-            )
 
 
 def check_points(points: Points, dimensions: int) -> None:

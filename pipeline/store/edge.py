@@ -59,7 +59,6 @@ class EdgeStore:
         indexes: Mapping[str, str],
         index_from: int = 0,
     ) -> None:
-        common.check_indexes(indexes)
         place = Folder(folder, collection, encoder)
         self._folder = folder
         self._encoder = encoder

@@ -60,7 +60,7 @@ class Folder:
         """
         aliased = _read_json(self._alias).get("shard")
         if aliased and not self._generation(aliased):
-            _refuse_unless_empty(self.path / aliased, self.encoder)
+            self._adopt_or_refuse(aliased)
         path = self.path / self._current(aliased)
         if not path.exists():
             _create(path, self.encoder)
@@ -83,6 +83,14 @@ class Folder:
             int(match[1] or 0) for name in self._generations() if (match := self._generation(name))
         ]
         return self.path / f"{self._name}.{max(numbers, default=0) + 1}"
+
+    def _adopt_or_refuse(self, aliased: str) -> None:
+        """By what is recorded: older versions hashed the model's path into the name too."""
+        recorded = _recorded(self.path / aliased)
+        if recorded and recorded.identity == self.encoder.identity:
+            self._name = re.sub(r"\.\d+$", "", aliased)
+        else:
+            _refuse_unless_empty(self.path / aliased, self.encoder)
 
     def _current(self, aliased: str | None) -> str:
         held = self._generations()
@@ -175,9 +183,13 @@ def _refuse_unless_empty(path: Path, ours: EncoderInfo) -> None:
     held = shard.count(edge.CountRequest(exact=True))
     shard.close()
     if held:
-        recorded = _read_json(path / "encoder.json")
-        theirs = EncoderInfo.model_validate(recorded) if recorded else None
-        raise common.mismatch(f"the embedded store in {path.parent}", theirs, ours)
+        raise common.mismatch(f"the embedded store in {path.parent}", _recorded(path), ours)
+
+
+def _recorded(path: Path) -> EncoderInfo | None:
+    """The encoder that made the shard in `path`, as it was then."""
+    recorded = _read_json(path / "encoder.json")
+    return EncoderInfo.model_validate(recorded) if recorded else None
 
 
 def _create(path: Path, encoder: EncoderInfo) -> None:

@@ -38,7 +38,6 @@ class ServerStore:
         encoder: EncoderInfo,
         indexes: Mapping[str, str],
     ) -> None:
-        common.check_indexes(indexes)
         self._client = client
         self._encoder = encoder
         self._indexes = indexes
@@ -205,7 +204,7 @@ class ServerStore:
                 "name (KINDRED_COLLECTION)."
             )
         if aliased is not None and aliased != self._name:
-            self._refuse_unless_empty(collection, aliased)
+            self._adopt_or_refuse(collection, aliased)
         if not self._client.collection_exists(self._name):
             self._create()
         if aliased != self._name:
@@ -215,10 +214,13 @@ class ServerStore:
         aliases = self._client.get_aliases().aliases
         return next((a.collection_name for a in aliases if a.alias_name == collection), None)
 
-    def _refuse_unless_empty(self, collection: str, aliased: str) -> None:
-        if self._client.count(aliased, exact=True).count:
-            recorded = (self._client.get_collection(aliased).config.metadata or {}).get("encoder")
-            theirs = EncoderInfo.model_validate(recorded) if recorded else None
+    def _adopt_or_refuse(self, collection: str, aliased: str) -> None:
+        """By what is recorded: older versions hashed the model's path into the name too."""
+        recorded = (self._client.get_collection(aliased).config.metadata or {}).get("encoder")
+        theirs = EncoderInfo.model_validate(recorded) if recorded else None
+        if theirs and theirs.identity == self._encoder.identity:
+            self._name = aliased
+        elif self._client.count(aliased, exact=True).count:
             raise common.mismatch(f"the collection {collection!r}", theirs, self._encoder)
 
     def _create(self) -> None:

@@ -78,12 +78,12 @@ class Rig:
             waiting = redis.llen(queue_name("kindred", queue))
             lines.append(f"queue {queue}: {waiting} messages, active jobs {active}")
         lines.append(f"time: {redis.time()}")
-        for key in [
-            *redis.scan_iter(f"{NAMESPACE}:item:*"),
-            *redis.scan_iter(f"{NAMESPACE}:job:*"),
-        ]:
-            if redis.type(key) == "hash" and not key.endswith("rejections"):
-                lines.append(f"{key}: {redis.hgetall(key)}")
+        keys = [key for kind in ("item", "job") for key in redis.scan_iter(f"{NAMESPACE}:{kind}:*")]
+        lines += [
+            f"{key}: {redis.hgetall(key)}"
+            for key in keys
+            if redis.type(key) == "hash" and not key.endswith("rejections")
+        ]
         lines += [f"{n}: {redis.get(f'{NAMESPACE}:{n}')}" for n in ("reconciled", "amnesty")]
         for log in sorted(self.data.glob("*.log")):
             lines += [f"--- {log.name}", log.read_text("utf-8", "replace")]

@@ -14,6 +14,7 @@ from api.services import Services
 from cli.sample import write_dataset
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceNotAllowed
+from pipeline.base.settings import Settings
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening, Reader
 from pipeline.sources.dataset import DatasetSource
@@ -37,7 +38,7 @@ def outside(inside) -> Path:
 
 
 def opened(inside: Path, dataset: Path | str) -> Reader:
-    allowed = AllowedSources.of(f"{inside},hub:*")
+    allowed = AllowedSources.of((str(inside), "hub:*"))
     source = DatasetSource(dataset=str(dataset))
     return open_source(
         source,
@@ -76,7 +77,7 @@ def opened(inside: Path, dataset: Path | str) -> Reader:
     ],
 )  # fmt: skip
 def test_names_and_folders(setting, dataset, allowed):
-    sources = AllowedSources.of(setting)
+    sources = AllowedSources.of(Settings(sources=setting).sources)
     if allowed:
         sources.check(dataset)
         return
@@ -157,7 +158,7 @@ def test_a_name_of_the_hub_is_no_folder_of_ours(inside, outside, monkeypatch, na
     ],
 )
 def test_files_of_the_hub_lie_on_the_hub(dataset, file, allowed):
-    sources = AllowedSources.of("hub:org/*,hub:name")
+    sources = AllowedSources.of(("hub:org/*", "hub:name"))
     if allowed:
         sources.check_file(dataset, file)
         return
@@ -167,7 +168,7 @@ def test_files_of_the_hub_lie_on_the_hub(dataset, file, allowed):
 
 @pytest.mark.parametrize("file", ["https://10.0.0.7/x.parquet", "hf://datasets/a/b@c/x", "x.png"])
 def test_files_of_a_folder_are_no_addresses_even_where_all_folders_are_allowed(file):
-    sources = AllowedSources.of("/")
+    sources = AllowedSources.of(("/",))
     sources.check_file("/srv/images", "zip://a.png::/srv/images/x.zip")
     with pytest.raises(SourceNotAllowed):
         sources.check_file("/srv/images", file)

@@ -216,7 +216,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings, keys = Settings(data=folder), Keys.of(folder / "keys.json", ())
     nothing: Any = None
     access = AccessControl(keys, nothing, nothing, rate_limit=0)
-    allowed = AllowedSources.of("/")
+    allowed = AllowedSources.of(("/",))
     parts: Any = (settings, ledgers, None, _Waiting(), access, allowed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Services, "open", lambda *_: _Services(*parts))

@@ -52,10 +52,11 @@ from pipeline.sources.registry import open_source
 
 folder = sys.argv[1]
 logs.configure("DEBUG")
+allowed = AllowedSources.of((folder,))
 try:
     open_source(
         DatasetSource(dataset=folder),
-        Opening(Blobs(folder), PreparedCopies(Path(folder, "c")), AllowedSources.of(folder)),
+        Opening(Blobs(folder), PreparedCopies(Path(folder, "c")), allowed),
     )
 except SourceError as error:
     print(error)

@@ -54,10 +54,10 @@ class Opened:
 @pytest.fixture
 def answers(tmp_path: Path) -> Iterator[Opened]:
     settings = Settings(data=tmp_path, indexed_fields=INDEXES)
-    store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.index_schema)
+    store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.indexed_fields)
     blobs = Blobs(str(tmp_path / "blobs"))
     targets = QueryTargets(cast(Encoder, NoModel()), store, blobs, settings.max_pixels)
-    yield Opened(store, Fields(store, settings.index_schema), targets)
+    yield Opened(store, Fields(store, settings.indexed_fields), targets)
     store.close()
 
 

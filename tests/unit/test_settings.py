@@ -1,13 +1,27 @@
 """Settings are read once from the environment, and reach child processes unchanged."""
 
+import logging
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
-from pipeline.base.settings import Settings
+from cli.main import run
+from pipeline.base.errors import ConfigurationError
+from pipeline.base.settings import (
+    IndexType,
+    Settings,
+    as_text,
+    load_settings,
+    unknown_lines,
+    unknown_variables,
+    warn_of_unknown_variables,
+)
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = "one-of-16-letters", "two-of-16-letters"
@@ -57,6 +71,8 @@ def test_settings_are_frozen():
         ("SHARD_SIZE", "-1"),
         ("SEARCH_THREADS", "0"),
         ("LEASE_SECONDS", "0"),
+        ("INDEXED_FIELDS", "dx"),
+        ("COLLECTION", "a:b"),
     ],
 )
 def test_nonsense_is_refused(monkeypatch, name, value):
@@ -127,9 +143,13 @@ def test_secrets_stay_out_of_the_repr():
             "lease_seconds": 0.5,
             "device": "cpu",
             "api_keys": (ONE, TWO),
+            "rate_limit": 0,
+            "sources": "/srv/images, hub:org/*",
+            "indexed_fields": "dx=keyword, age = float",
         },
+        {"sources": (), "indexed_fields": {}, "api_keys": ()},
     ],
-    ids=["defaults", "values of every kind"],
+    ids=["defaults", "values of every kind", "nothing, where the default is something"],
 )
 def test_a_child_process_has_the_same_settings(monkeypatch, values):
     settings = Settings(**values)
@@ -168,11 +188,171 @@ def test_the_broker_is_named_in_kombus_spelling(redis_url, broker_url):
     assert settings.broker_url == broker_url
 
 
-def test_payload_indexes_are_named_with_their_types():
-    assert Settings(indexed_fields="dx=keyword, age = float,").index_schema == {
-        "dx": "keyword",
-        "age": "float",
-    }
+def test_payload_indexes_are_named_with_their_types(monkeypatch):
+    monkeypatch.setenv("KINDRED_INDEXED_FIELDS", "dx=keyword, age = float,")
+
+    assert Settings().indexed_fields == {"dx": "keyword", "age": "float"}
+
+
+@pytest.mark.parametrize("entry", ["dx=text", "dx", "dx=", "=keyword", "dx=Keyword"])
+def test_an_index_of_no_type_is_named_with_the_types_that_there_are(monkeypatch, entry):
+    monkeypatch.setenv("KINDRED_INDEXED_FIELDS", f"age=float,{entry}")
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+
+    [line] = str(refused.value).splitlines()
+    assert line.startswith(f"KINDRED_INDEXED_FIELDS: {entry!r} is not NAME=TYPE")
+    assert line.endswith(", ".join(get_args(IndexType)))
+
+
+def test_sources_are_separated_by_commas(monkeypatch):
+    monkeypatch.setenv("KINDRED_SOURCES", " /srv/images , ,hub:org/*, ")
+
+    assert Settings().sources == ("/srv/images", "hub:org/*")
+
+
+@pytest.mark.parametrize("name", ["k", "kindred", "Skin_2.v-1", "0", "a" * 100])
+def test_a_collection_has_a_plain_name(name):
+    assert Settings(collection=name).collection == name
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b", ".hidden", "-x", "_x", "..", "a/b", "a b", "a\n", "é", "a" * 101, ""]
+)
+def test_a_collection_whose_name_would_break_keys_and_folders_is_refused(name):
+    with pytest.raises(ValidationError, match="100 letters and digits"):
+        Settings(collection=name)
+
+
+# --- what is wrong -------------------------------------------------------------------------------
+
+
+def test_every_wrong_setting_is_a_line_without_its_value(monkeypatch):
+    monkeypatch.setenv("KINDRED_LANES", "a-secret")
+    monkeypatch.setenv("KINDRED_POOLING", "a-secret")
+    monkeypatch.setenv("KINDRED_REDIS_URL", "redis://a-secret/0")
+    monkeypatch.setenv("KINDRED_COLLECTION", "a:secret")
+    monkeypatch.setenv("KINDRED_API_KEYS", "a-secret")
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(rate_limit=-1)
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is refused.value.__context__ is None
+    assert not refused.value.retryable
+    assert refused.value.problems == tuple(str(refused.value).splitlines())
+    assert [line.partition(": ")[0] for line in refused.value.problems] == [
+        f"KINDRED_{name}"
+        for name in ("REDIS_URL", "COLLECTION", "POOLING", "LANES", "API_KEYS", "RATE_LIMIT")
+    ]
+
+
+def test_overrides_go_before_the_environment(monkeypatch):
+    monkeypatch.setenv("KINDRED_LANES", "x")
+
+    assert load_settings(lanes=2).lanes == 2
+
+
+@pytest.mark.parametrize("module", ["workers", "workers.health", "workers.restore", "api"])
+def test_a_process_with_a_wrong_setting_says_so_in_one_line(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, *(["backup"] if module == "workers.restore" else [])],
+        env={**os.environ, "KINDRED_LANES": "x", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (78, "")
+    [line] = done.stderr.splitlines()
+    assert "A setting is wrong: KINDRED_LANES: Input should be a valid integer" in line
+
+
+@pytest.mark.parametrize("command", [["up"], ["keys", "list"], ["restore", "backup"]])
+def test_a_command_with_a_wrong_setting_says_so_in_one_line(monkeypatch, capsys, command):
+    monkeypatch.setenv("KINDRED_LANES", "x")
+    monkeypatch.setenv("KINDRED_DTYPE", "x")
+
+    assert run(command) == 78
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.search("^kindred: KINDRED_DTYPE: .*; KINDRED_LANES: Input should be", line)
+
+
+# --- what is no setting --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("KINDRED_LANE", "KINDRED_LANES"),
+        ("KINDRED_REDIS", "KINDRED_REDIS_URL"),
+        ("KINDRED_APIKEYS", "KINDRED_API_KEYS"),
+        ("kindred_lane", "KINDRED_LANES"),
+        ("KINDRED_", None),
+        ("KINDRED_XYZZY", None),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest(variable, nearest):
+    environment = {variable: "a secret", "KINDRED_DATA": "/data", "HOME": "/"}
+
+    assert unknown_variables(environment) == [(variable, nearest)]
+
+
+@pytest.mark.parametrize(
+    "variable", ["KINDRED_LANES", "kindred_lanes", "KINDRED_URL", "KINDRED_TEST_X", "KINDREDLANE"]
+)
+def test_no_other_variable_is_named(variable):
+    assert unknown_variables({variable: "1"}) == []
+
+
+def test_the_warning_is_a_line_without_the_value(monkeypatch, caplog):
+    monkeypatch.setenv("KINDRED_LANE", "a secret")
+    monkeypatch.setenv("KINDRED_XYZZY", "a secret")
+
+    warn_of_unknown_variables()
+
+    assert unknown_lines(os.environ) == [
+        "KINDRED_LANE is no setting; did you mean KINDRED_LANES?",
+        "KINDRED_XYZZY is no setting",
+    ]
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (logging.WARNING, line) for line in unknown_lines(os.environ)
+    ]
+
+
+# Each goes on to a fault that ends it at once: no Redis, no key for an address that others reach.
+@pytest.mark.parametrize("arguments", [["workers"], ["api", "--host", "0.0.0.0"]])  # noqa: S104
+def test_a_process_warns_when_it_starts(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={
+            **os.environ,
+            "KINDRED_LANE": "3",
+            "KINDRED_DATA": str(tmp_path),
+            "KINDRED_REDIS_URL": f"unix://{tmp_path}/no.sock",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode in (75, 78)
+    warning = "WARNING kindred.settings KINDRED_LANE is no setting; did you mean KINDRED_LANES?\n"
+    assert warning in done.stderr
+
+
+def test_up_warns_where_it_was_started(monkeypatch, capsys):
+    monkeypatch.setenv("KINDRED_LANE", "3")
+
+    assert run(["up", "--host", "0.0.0.0"]) != 0  # noqa: S104 - refused, for it has no keys
+
+    said = capsys.readouterr().out
+    assert said == "warning: KINDRED_LANE is no setting; did you mean KINDRED_LANES?\n"
 
 
 # --- docs/settings.md ----------------------------------------------------------------------------
@@ -192,7 +372,7 @@ def documented() -> dict[str, tuple[str, str]]:
 def test_the_page_of_settings_is_true():
     expected = {}
     for name, field in Settings.model_fields.items():
-        shown = "none" if field.default in (None, ()) else f"`{field.default}`"
+        shown = "none" if field.default in (None, ()) else f"`{as_text(field.default)}`"
         expected[f"KINDRED_{name.upper()}"] = (shown, field.description)
 
     page = documented()

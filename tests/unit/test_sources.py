@@ -27,7 +27,7 @@ from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import SourceCache, open_source
 
-ANYTHING = AllowedSources.of("/,hub:*")
+ANYTHING = AllowedSources.of(("/", "hub:*"))
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE = {"_type": "Image"}
 
@@ -44,7 +44,7 @@ class Folder:
 
     def __init__(self, path: Path, png: bytes) -> None:
         self.path, self.png = path, png
-        self.allowed = AllowedSources.of(str(path / "data"))
+        self.allowed = AllowedSources.of((str(path / "data"),))
 
     def rows(
         self, columns: dict[str, Any], id_column: str | None = None, **features: Any

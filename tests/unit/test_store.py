@@ -37,6 +37,7 @@ from pipeline.base.errors import (
 )
 from pipeline.base.identity import point_id
 from pipeline.base.settings import Settings
+from pipeline.encoding.encoder import Encoder
 from pipeline.messages import EncoderInfo
 from pipeline.messages.filters import Filter
 from pipeline.store import Examples, Points, Query, Store, fingerprint, open_store
@@ -47,6 +48,7 @@ from tests.encoders import DIMENSIONS, ENCODER
 ROOT = Path(__file__).parents[2]
 SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
 SERVER_KEY = os.environ.get("KINDRED_TEST_QDRANT_API_KEY")
+MOVED = ENCODER.model_copy(update={"model": "/models/vit", "revision": "main"})
 OTHER = ENCODER.model_copy(update={"model": "acme/other", "dimensions": 8})
 INDEXES = {"dx": "keyword", "age": "float", "grade": "integer", "held": "bool"}
 
@@ -590,8 +592,6 @@ def test_an_index_can_be_added_or_changed_later(opening: Open):
     assert sum(count for _, count in store.facet("body part")) == 50
     assert sum(count for _, count in store.facet("dx")) == 50
     assert store.count(Filter.model_validate({"must": field("age", range={"gte": 0})})) == 37
-    with pytest.raises(KindredError, match="'dx' the type 'text'"):
-        opening(indexes={"dx": "text"})
 
 
 @every_home
@@ -605,6 +605,29 @@ def test_another_encoder_is_refused_and_both_are_named(opening: Open):
             assert f"weights {encoder.weights_sha256[:12]}" in str(caught.value)
             assert f"{encoder.dimensions} dimensions" in str(caught.value)
     assert opening().count() == 3
+
+
+@every_home
+def test_an_encoder_loaded_from_elsewhere_is_the_same(opening: Open):
+    opening().upsert(HELD.points)
+    store = opening(MOVED)
+    assert store.count() == len(PAYLOADS)
+    (found,) = store.query([Query(HELD.points.vectors[3], limit=1)])
+    assert found[0].id == HELD.points.ids[3]
+    store.delete(HELD.points.ids[:1])
+    assert opening().count() == len(PAYLOADS) - 1
+
+
+@every_home
+@pytest.mark.parametrize(
+    "change", [{"weights_sha256": "cd" * 32}, {"pooling": "cls"}, {"preprocessing": "384 bicubic"}]
+)
+def test_an_encoder_of_the_same_name_that_gives_other_vectors_is_refused(
+    opening: Open, change: dict[str, str]
+):
+    opening().upsert(make(3).points)
+    with pytest.raises(EncoderMismatch):
+        opening(ENCODER.model_copy(update=change))
 
 
 @every_home
@@ -648,8 +671,33 @@ def part(points: Points) -> tuple[Any, Any]:
 
 
 def test_fingerprints_tell_encoders_apart_and_are_stable():
-    assert fingerprint(ENCODER) == fingerprint(ENCODER.model_copy()) == "e7ec82916a89"
+    assert fingerprint(ENCODER) == fingerprint(MOVED) == "cec4454e007d"
     assert fingerprint(ENCODER) != fingerprint(OTHER)
+
+
+def test_a_model_folder_that_was_copied_is_the_same_encoder(tmp_path: Path, encoder: Path):
+    """With real weights: whoever moves the folder need not embed all images again."""
+    copied = tmp_path / "models" / "copied"
+    shutil.copytree(encoder, copied)
+    options: dict[str, Any] = {"data": tmp_path, "device": "cpu", "lanes": 1, "batch_size": 1}
+    before = Settings(model=str(encoder), **options)
+    after = Settings(model=str(copied), revision="main", **options)
+    ids, payload = [uuid4()], {"image_id": "ISIC_1", "source": {"sha256": "of its bytes"}}
+
+    first = Encoder.load(before)
+    store = open_store(before, first.info)
+    store.upsert(Points(ids, np.ones((1, first.info.dimensions), np.float32), [payload]))
+    store.close()
+    second = Encoder.load(after)
+    store = open_store(after, second.info)
+
+    assert first.info.model != second.info.model
+    assert first.info.identity == second.info.identity
+    assert store.retrieve(ids)[ids[0]].payload == payload  # what ingest finds unchanged
+    store.close()
+    shard = tmp_path / "store" / "kindred" / f"kindred-{fingerprint(first.info)}"
+    recorded = json.loads((shard / "encoder.json").read_text())
+    assert EncoderInfo.model_validate(recorded) == first.info  # as it was first recorded
 
 
 # --- the embedded engine alone ----------------------------------------------------------------
@@ -743,6 +791,25 @@ def test_a_start_that_was_cut_off_is_finished_by_the_next(tmp_path: Path):
     assert json.loads((tmp_path / shard / "encoder.json").read_text()) == ENCODER.model_dump()
 
 
+@pytest.mark.parametrize("generation", ["", ".2"])
+def test_a_folder_named_by_an_older_version_goes_on(tmp_path: Path, generation: str):
+    """Older versions hashed the model's path too."""
+    shard, older = f"kindred-{fingerprint(ENCODER)}", f"kindred-0123456789ab{generation}"
+    store = EdgeStore(tmp_path, "kindred", ENCODER, {})
+    store.upsert(make(3).points)
+    store.close()
+    (tmp_path / shard).rename(tmp_path / older)
+    (tmp_path / "alias.json").write_text(json.dumps({"shard": older}))
+
+    store = EdgeStore(tmp_path, "kindred", MOVED, {})
+
+    assert store.count() == 3
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alias.json", older, "lock"]
+    with pytest.raises(EncoderMismatch):
+        EdgeStore(tmp_path, "kindred", OTHER, {})
+
+
 def test_the_embedded_store_takes_no_writes_onto_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -782,6 +849,24 @@ def test_a_server_that_is_away_is_named_unavailable():
     settings = Settings(qdrant_url="http://127.0.0.1:9", qdrant_api_key=None)
     with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
         open_store(settings, ENCODER)
+
+
+def test_a_collection_named_by_an_older_version_goes_on():
+    """Older versions hashed the model's path too."""
+    client, older = QdrantClient(":memory:"), "kindred-0123456789ab"
+    vectors = models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)
+    recorded = {"encoder": ENCODER.model_dump(mode="json")}
+    client.create_collection(older, vectors_config=vectors, metadata=recorded)
+    alias = models.CreateAlias(collection_name=older, alias_name="kindred")
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    ServerStore(client, "kindred", ENCODER, {}).upsert(make(3).points)
+
+    assert ServerStore(client, "kindred", MOVED, {}).count() == 3
+
+    assert [held.name for held in client.get_collections().collections] == [older]
+    assert client.get_collection(older).config.metadata == recorded
+    with pytest.raises(EncoderMismatch):
+        ServerStore(client, "kindred", OTHER, {})
 
 
 @pytest.mark.parametrize(

@@ -383,10 +383,10 @@ def test_a_long_wait_is_explained_once(monkeypatch, capsys):
 
 
 def test_every_folder_may_be_ingested_only_where_nobody_else_can_call(monkeypatch):
-    assert with_sources(Settings(), has_keys=False).sources == "/,hub:*"
-    assert with_sources(Settings(), has_keys=True).sources == "hub:*"
+    assert with_sources(Settings(), has_keys=False).sources == ("/", "hub:*")
+    assert with_sources(Settings(), has_keys=True).sources == ("hub:*",)
     monkeypatch.setenv("KINDRED_SOURCES", "/srv/images")
-    assert with_sources(load_settings(None), has_keys=False).sources == "/srv/images"
+    assert with_sources(load_settings(None), has_keys=False).sources == ("/srv/images",)
 
 
 def test_the_folder_is_made_absolute(monkeypatch, tmp_path):
@@ -398,5 +398,6 @@ def test_the_folder_is_made_absolute(monkeypatch, tmp_path):
 
 def test_a_setting_that_makes_no_sense_is_one_line(monkeypatch):
     monkeypatch.setenv("KINDRED_LANES", "many")
-    with pytest.raises(CommandError, match="KINDRED_LANES: Input should be"):
+    with pytest.raises(CommandError, match="KINDRED_LANES: Input should be") as refused:
         load_settings(None)
+    assert refused.value.exit_code == 78
