@@ -53,8 +53,9 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     app.state.services = services
     problems.install(app)
     app.add_middleware(Gate, access=services.access, log=log)
-    for resource in (health, session, collections):
-        app.include_router(resource.router)
+    app.include_router(health.router)
+    for resource in (session, collections):
+        app.include_router(resource.router, prefix=BASE)
     for resource in (jobs, searches, deletions, images, backup):
         app.include_router(resource.router, prefix=BASE)
         app.include_router(

@@ -19,8 +19,6 @@ SIGN_IN = "/v1/session"
 # Asked for twice a second while a job runs, and naming no image: in the audit log if refused only.
 PROGRESS = frozenset({"/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", SIGN_IN})
 
-_NAMED = "/v1/collections/{collection}/"
-
 
 class Gate:
     """Guards `/v1` and `/metrics`; the page and the health checks are open, and hold nothing."""
@@ -82,9 +80,10 @@ def _call(scope: Scope) -> str:
 
 
 def _template(scope: Scope) -> str:
-    """The route's path, as in /v1/images/{image_id}; nothing where there is no such route.
+    """The call's path, as in /v1/images/{image_id}; nothing where there is no such route.
 
-    It is the same for all collections: their name stands in the path's parameters.
+    It is the same for all collections: a route knows its path without the prefix that it was
+    included under.
     """
     path = str(getattr(scope.get("route"), "path", "")).replace(":any}", "}")
-    return f"/v1/{path.removeprefix(_NAMED)}" if path.startswith(_NAMED) else path
+    return f"/v1{path}" if path and scope["path"].startswith("/v1/") else path

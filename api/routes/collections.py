@@ -19,7 +19,7 @@ class CollectionsView(BaseModel):
     collections: list[CollectionView]
 
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"])
 
 
 @router.get("", dependencies=[require("search")])

@@ -10,7 +10,7 @@ from pipeline.base.keys import Role
 from pipeline.ledger.sessions import SESSION_SECONDS
 from pipeline.messages import Message
 
-router = APIRouter(prefix="/v1/session", tags=["session"])
+router = APIRouter(prefix="/session", tags=["session"])
 
 
 class SignIn(Message):

@@ -48,7 +48,7 @@ class QueryTargets:
         held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
         for image_id, point in wanted.items():
             if point not in held:
-                raise NotFound(f"No image {image_id} ")
+                raise NotFound(f"There is no image {image_id}.")
         return {image_id: held[point] for image_id, point in wanted.items()}
 
     def _target_of(

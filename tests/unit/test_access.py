@@ -92,7 +92,9 @@ def documented(api: Api) -> set[str]:
 def call(api: Api, name: str, **given):
     method, path = name.split()
     return api.http.request(
-        method, path.format(image_id="I", job="J", identifier="S", deletion="D"), **given
+        method,
+        path.format(image_id="I", job="J", identifier="S", deletion="D", collection="kindred"),
+        **given,
     )
 
 

@@ -10,7 +10,7 @@ from datasets import Features, Image
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image as Pillow
 
-from api.services import Services
+from api.services import Collection
 from cli.sample import write_dataset
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceNotAllowed
@@ -190,7 +190,7 @@ def test_what_the_library_quotes_of_a_row_is_not_passed_on(inside, monkeypatch, 
 
 def test_the_api_refuses_before_it_accepts(tmp_path, monkeypatch):
     accepted = []
-    monkeypatch.setattr(Services, "start_job", lambda self, *job: accepted.append(job))
+    monkeypatch.setattr(Collection, "start_job", lambda self, *job: accepted.append(job))
     api = Api(tmp_path, sources="/srv/images")
 
     for dataset in ("/etc", "marmal88/skin_cancer", "http://10.0.0.7/x"):

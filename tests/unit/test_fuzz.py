@@ -182,8 +182,8 @@ class _Waiting:
     async def __aexit__(self, *_: object) -> None: ...
 
     async def finished(self, get: Any, identifier: str, seconds: float) -> Any:
-        if get.__name__ == "get_job":
-            return _Jobs().get(identifier)
+        if isinstance(getattr(get, "__self__", None), _Jobs):
+            return get(identifier)
         return RequestRecord(identifier, "search", "queued", None)
 
 
@@ -200,7 +200,6 @@ class _Collection(Collection):
 class _Services(Services):
     def collection(self, name: str | None = None) -> Collection:
         jobs: Any = _Jobs()
-        jobs.get_job = jobs.get
         requests: Any = SimpleNamespace(get=None)
         tombstones: Any = SimpleNamespace(remove=lambda keys: None)
         ledger: Any = SimpleNamespace(

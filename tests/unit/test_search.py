@@ -160,7 +160,7 @@ def test_examples_that_cancel_each_other_out_are_refused(answers: Opened) -> Non
 
 def test_an_id_that_is_not_held_is_named(answers: Opened) -> None:
     hold(answers, [{}])
-    with pytest.raises(NotFound, match="No image 7 is held"):
+    with pytest.raises(NotFound, match="There is no image 7"):
         found(answers, image_id=None, positive=["0"], negative=["7"])
 
 

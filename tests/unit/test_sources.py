@@ -280,7 +280,7 @@ def test_bars_of_progress_keep_the_lock_that_threads_would_delete_for_each_other
 
 
 _LOCKS = """
-import pipeline.sources.dataset
+import pipeline.sources.dataset_reader
 from datasets.utils import tqdm as theirs
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import ensure_lock
