@@ -1,4 +1,4 @@
-"""Which kinds of sources there are, and how one is opened."""
+"""Lists the kinds of sources and opens them."""
 
 import threading
 from collections import OrderedDict
@@ -15,29 +15,30 @@ from pipeline.sources.upload import UploadReader
 
 
 def open_source(source: Source, blobs: Blobs, cache: Path, allowed: AllowedSources) -> Reader:
-    """`cache` is where local data sets are prepared.
+    """Opens a source. `cache` is the folder where local data sets are prepared.
 
-    Raises SourceError, with what to do, and SourceUnavailable.
+    Raises SourceError, which says what to do, and SourceUnavailable.
     """
     if isinstance(source, UploadSource):
         return UploadReader(source, blobs)
-    from pipeline.sources.dataset import DatasetReader  # see there
+    from pipeline.sources.dataset import DatasetReader  # slow: it takes a second to import
 
     return DatasetReader(source, cache, allowed)
 
 
 class SourceCache:
-    """Keeps the last readers open: the shards of a job share one. Safe to share between threads."""
+    """Keeps the latest readers open: the shards of a job share one. Threads can share the cache."""
 
     def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
         self._open, self._size = opener, size
         self._readers: OrderedDict[str, Reader] = OrderedDict()
         self._lock = threading.Lock()
-        # One thread prepares a data set, which can take an hour; who wants the same one waits.
+        # Preparing a data set can take an hour. One thread does it, and threads wait only for the
+        # source they need.
         self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
-        """`fresh` opens it anew, as a new job must: the folder may have changed since."""
+        """The reader of a source. `fresh` reopens it for a new job: the folder may have changed."""
         key = source.model_dump_json()
         with self._lock:
             opening = self._opening.setdefault(key, threading.Lock())
