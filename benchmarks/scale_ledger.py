@@ -1,10 +1,10 @@
-"""What the ledger costs an image, whatever the size of the job: checkpoints, and Redis' memory.
+"""Measures the ledger's cost of an image at any job size: checkpoints, and the memory of Redis.
 
     python -m benchmarks.scale_ledger IMAGES FOLDER      one JSON document
 
-A Redis of our own, and the calls that a worker makes for a job of so many rows: two lanes, shards
-of 64, batches of 8, as on a CPU. One row of a thousand is rejected, which is what the ledger keeps
-of single rows.
+It starts its own Redis, and makes the calls of a worker for a job of that many rows: two lanes,
+shards of 64, batches of 8, as on a CPU. One row of a thousand is rejected: the ledger stores only
+rejected rows one by one.
 """
 
 import json
@@ -30,7 +30,7 @@ MIB = 2**20
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Its URL. The socket lies in a short path of its own."""
+    """Yields its URL. The socket has a separate path, because the path must be short."""
     (folder / "redis").mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="kindred-") as private:
         server = RedisServer(find_redis_server(), folder / "redis", Path(private) / "redis.sock")
@@ -45,7 +45,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def work(ledger: Ledger, images: int) -> float:
-    """Seconds of all calls for one job."""
+    """Returns the seconds of all calls for one job."""
     begun = time.perf_counter()
     ledger.jobs.create("job", DatasetSource(dataset="made", split="train"))
     (plan,) = ledger.jobs.dispatch(LANES)
@@ -59,15 +59,15 @@ def work(ledger: Ledger, images: int) -> float:
 
 
 def _shard(ledger: Ledger, lease: Lease) -> None:
-    unit = ledger.jobs.begin(lease, "worker")
-    assert unit is not None
+    item = ledger.jobs.begin(lease, "worker")
+    assert item is not None
     rejected = 0
-    for cursor in range(unit.start, unit.stop, BATCH):
-        stop = min(unit.stop, cursor + BATCH)
+    for cursor in range(item.start, item.stop, BATCH):
+        stop = min(item.stop, cursor + BATCH)
         bad = [row for row in range(cursor, stop) if row % REJECTED_EACH == REJECTED_EACH - 1]
         rejected += len(bad)
-        embedded = stop - unit.start - rejected
-        progress = Progress(stop, min(unit.stop, stop + 2 * BATCH), embedded, 0, rejected)
+        embedded = stop - item.start - rejected
+        progress = Progress(stop, min(item.stop, stop + 2 * BATCH), embedded, 0, rejected)
         rejections = [
             Rejection(key=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
         ]
