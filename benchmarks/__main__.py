@@ -14,36 +14,37 @@ from types import FrameType
 import numpy as np
 import torch
 
-from benchmarks import beside, compute, fidelity, held, kindred, machine, searches, seed, stages
+from benchmarks import beside, by_id, compute, fidelity, kindred, machine, searches, stages
+from benchmarks import notebook as reference
 from benchmarks.data import SHARED, Slice, prepare
 from benchmarks.results import Ingests, Results, Worker
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 
-# Settings of an installation must not be measured by accident; these are, and are reported.
+# Do not measure an installation's settings by accident. These are kept, and reported.
 KEPT_SETTINGS = ("DEVICE", "DTYPE", "BATCH_SIZE", "LANES", "SHARD_SIZE", "PREVIEW_PIXELS")
 _FALSE = {"", "0", "false", "no"}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured. A slice gives each lane of two whole shards of the default size: in
-    smaller ones a lane ends before the other, which is another thing to measure (--rows)."""
+    """How much to measure. A slice gives each of two lanes whole shards of the default size. With
+    less, one lane ends before the other, which measures something else (--rows)."""
 
     rows: int
     slices: int
-    searches: int  # by image
-    held: int  # images among which is searched by id
+    searches: int  # searches by image
+    stored: int  # stored images that searches by id run among
     ids: int  # searches by id
-    beside: int  # rows of a job that is searched beside
-    images: int  # in the table of stages
-    rounds: int  # of a computation
-    batches: tuple[int, ...]  # of the plain model
+    beside: int  # rows of the job that runs beside searches
+    images: int  # images in the table of stages
+    rounds: int  # rounds of a computation
+    batches: tuple[int, ...]  # batch sizes of the plain model
 
 
-FULL = Effort(rows=1280, slices=4, searches=30, held=10_015, ids=100, beside=160, images=128,
+FULL = Effort(rows=1280, slices=4, searches=30, stored=10_015, ids=100, beside=160, images=128,
               rounds=5, batches=(1, 4, 8, 16, 32))  # fmt: skip
-QUICK = Effort(rows=256, slices=2, searches=10, held=1000, ids=30, beside=64, images=32, rounds=2,
+QUICK = Effort(rows=256, slices=2, searches=10, stored=1000, ids=30, beside=64, images=32, rounds=2,
                batches=(8, 16))  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def main() -> int:
         ) as folder:
             results = _measure(Path(folder), effort, rows, arguments, kept)
     except KeyboardInterrupt:
-        print("interrupted: all is stopped", file=sys.stderr)
+        print("interrupted: everything has stopped", file=sys.stderr)
         return 130
     print(results)
     results.write(arguments.out)
@@ -70,14 +71,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     quick = os.environ.get("QUICK", "").lower() not in _FALSE
     parser.add_argument("--quick", action="store_true", default=quick, help="or QUICK=1")
-    parser.add_argument("--rows", type=int, help="images, of all slices together")
+    parser.add_argument("--rows", type=int, help="images in all slices together")
     parser.add_argument("--images", type=Path, default=SHARED, help="a folder of parquet files")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     return parser.parse_args()
 
 
 def _forget_settings() -> dict[str, str]:
-    """Takes KINDRED_… out of the environment, of which all that is started here is made."""
+    """Removes KINDRED_… from the environment, which every process started here inherits."""
     kept = {f"KINDRED_{name}" for name in KEPT_SETTINGS}
     for name in [n for n in os.environ if n.upper().startswith("KINDRED_") and n not in kept]:
         del os.environ[name]
@@ -95,7 +96,7 @@ def _say(line: str) -> None:
 def _measure(
     folder: Path, effort: Effort, rows: int, arguments: argparse.Namespace, kept: dict[str, str]
 ) -> Results:
-    described = machine.describe()  # before there is any load of ours
+    described = machine.describe()  # before we put load on the machine
     _say("preparing images and weights")
     sample = prepare(folder, arguments.images, rows, effort.slices, effort.searches)
     data = folder / "kindred" / "data"
@@ -106,24 +107,24 @@ def _measure(
 
     _say("starting the notebook's process and Kindred")
     with kindred.running(folder / "kindred", sample.model) as system:
-        with seed.running(sample, folder / "seed.log") as notebook:
-            watch = machine.Others()
+        with reference.running(sample, folder / "notebook.log") as notebook:
+            load = machine.Others()
             turns = Turns(notebook, system, encoder, pixels)
             ingests = turns.take(sample.slices, folder)
-            others = {"ingests": watch.share()}
+            others = {"ingests": load.share()}
         _say("searching")
-        watch = machine.Others()
+        load = machine.Others()
         queries = _files(sample.queries, folder)
         by_image = searches.by_image(system, encoder, queries)
         _say("searching beside a job")
         busy = beside.measure(system, sample.slices[:2], effort.beside, queries)
         worker = Worker(system.start_seconds, system.worker_mib())
-        others["searches"] = watch.share()
+        others["searches"] = load.share()
     _say("searching among many images")
-    many, others["searches by id"] = held.measure(folder / "held", effort.held, effort.ids)
+    many, others["searches by id"] = by_id.measure(folder / "by-id", effort.stored, effort.ids)
 
     _say("comparing vectors")
-    theirs = fidelity.seed_vectors([run.vectors for run in ingests.seed])
+    theirs = fidelity.notebook_vectors([run.vectors for run in ingests.notebook])
     compared = fidelity.compare(fidelity.stored_vectors(settings, encoder, sample.slices), theirs)
     _say("measuring stage by stage")
     table = stages.measure(encoder, own, sample.slices[0], effort.images)
@@ -156,16 +157,16 @@ def _files(images: Sequence[bytes], folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Turns:
-    """The rivals, who take turns, since the speed of a shared machine drifts."""
+    """The rivals. They take turns, because the speed of a shared machine drifts."""
 
-    notebook: seed.Seed
+    notebook: reference.Notebook
     system: kindred.System
     encoder: Encoder
     pixels: list[np.ndarray]
 
     def take(self, slices: Sequence[Slice], folder: Path) -> Ingests:
-        """Each slice by the notebook, then the bare forward pass, then Kindred; at the end all of
-        them again by Kindred."""
+        """Runs each slice through the notebook, the bare forward pass and Kindred. At the end
+        Kindred ingests all slices again."""
         theirs, bare, ours = [], [], []
         for number, part in enumerate(slices, 1):
             _say(f"slice {number} of {len(slices)}: the notebook's loop")
@@ -179,7 +180,7 @@ class Turns:
         again = [self.system.ingest(part) for part in slices]
         size = slices[0].rows
         if any(run.embedded != size for run in ours) or any(run.unchanged != size for run in again):
-            raise RuntimeError("not every image was embedded once, and recognised the second time")
+            raise RuntimeError("an image was not embedded once, or not recognised the second time")
         return Ingests(size, theirs, bare, ours, again)
 
 

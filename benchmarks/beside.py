@@ -1,4 +1,4 @@
-"""Searches by image beside a running job, and what they cost the job."""
+"""Measures searches by image beside a running job, and what they cost the job."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ IDLE_PAUSE = 0.05
 
 @dataclass(frozen=True)
 class Beside:
-    """Milliseconds of a search, idle and beside a job; images a second of a job, with and without
+    """Milliseconds of a search, idle and beside a job. Images a second of a job, with and without
     a search every second."""
 
     idle: Spread
@@ -41,7 +41,7 @@ class Beside:
 
 
 def measure(system: System, parts: Sequence[Slice], rows: int, queries: Sequence[Path]) -> Beside:
-    """The first `rows` of each slice twice, as images that are new: with searches, and without."""
+    """Ingests the first `rows` of each slice twice, as new images: with searches and without."""
     idle = []
     for query in queries:
         idle.append(1000 * system.search({"limit": LIMIT}, query))
@@ -59,16 +59,16 @@ def measure(system: System, parts: Sequence[Slice], rows: int, queries: Sequence
 
 
 def _renamed(part: Slice, rows: int, prefix: str) -> Slice:
-    """The same images under other ids, which are other images to Kindred."""
+    """The same images under other ids, so that Kindred takes them for other images."""
     table = pq.read_table(part.folder).slice(0, rows)
-    place = table.schema.get_field_index("image_id")
+    column = table.schema.get_field_index("image_id")
     ids = [f"{prefix}-{image_id}" for image_id in table["image_id"].to_pylist()]
-    renamed = table.set_column(place, table.schema.field(place), [ids])
+    renamed = table.set_column(column, table.schema.field(column), [ids])
     return write_slice(part.folder.with_name(f"{part.folder.name}-{prefix}"), renamed)
 
 
 def _searched(system: System, part: Slice, queries: Sequence[Path]) -> tuple[float, list[float]]:
-    """Seconds of the job, and milliseconds of the searches beside it."""
+    """Returns the seconds of the job, and the milliseconds of the searches beside it."""
     over = Event()
 
     def search() -> list[float]:

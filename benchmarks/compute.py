@@ -1,4 +1,4 @@
-"""What the machine can compute: the bare matrix products of the model, and the plain model."""
+"""Measures what the machine can compute: the model's bare matrix products, and the plain model."""
 
 import json
 import time
@@ -13,12 +13,12 @@ import torch
 from benchmarks.machine import cores
 from benchmarks.report import Spread
 
-SEED_BATCH = 16  # images a forward pass in the notebook
+NOTEBOOK_BATCH = 16  # images a forward pass in the notebook
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A vision transformer, as far as its matrix products go."""
+    """The sizes of a vision transformer's matrix products."""
 
     tokens: int
     hidden: int
@@ -42,7 +42,7 @@ class Shape:
 
     @property
     def flop(self) -> int:
-        """Of one image: two for each multiplication with its addition."""
+        """The operations for one image: a multiplication with its addition counts as two."""
         weights = 4 * self.hidden**2 + 2 * self.hidden * self.inner
         attention = 2 * self.tokens * self.hidden
         layer = 2 * self.tokens * (weights + attention)
@@ -51,7 +51,7 @@ class Shape:
     def products(
         self, images: int, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Callable[[], None]:
-        """All matrix products of one forward pass over `images`, with nothing between them."""
+        """A function that computes all matrix products of one forward pass, and nothing else."""
         rows, width = images * self.tokens, self.hidden // self.heads
 
         def filled(*size: int) -> torch.Tensor:
@@ -80,7 +80,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Limit:
-    """What the products alone allow. `how` says in which threads."""
+    """The speed that the products alone allow. `how` names the threads."""
 
     how: str
     gflops: float  # 10^9 operations a second, in the best round
@@ -90,13 +90,13 @@ class Limit:
 def limits(
     shape: Shape, dtypes: list[torch.dtype], lanes: int, batch: int, rounds: int
 ) -> list[Limit]:
-    """For each precision: one computation on all cores, and one in each lane at a time."""
+    """For each precision, measures one computation on all cores, and one in each lane at once."""
     found = []
     with torch.inference_mode():
         for dtype in dtypes:
             name = str(dtype).removeprefix("torch.")
-            together = _limit(shape, dtype, 1, SEED_BATCH, rounds)
-            found.append(_named(f"{name}, all cores, batch {SEED_BATCH}", shape, together))
+            together = _limit(shape, dtype, 1, NOTEBOOK_BATCH, rounds)
+            found.append(_named(f"{name}, all cores, batch {NOTEBOOK_BATCH}", shape, together))
             apart = _limit(shape, dtype, lanes, batch, rounds)
             found.append(_named(f"{name}, {lanes} lanes, batch {batch}", shape, apart))
     return found
@@ -114,10 +114,10 @@ def _limit(shape: Shape, dtype: torch.dtype, lanes: int, batch: int, rounds: int
 
 
 def in_lanes(work: Sequence[Callable[[], object]], threads: int) -> float:
-    """Seconds until all of `work` is done, each in a thread that computes on `threads`."""
+    """Seconds until all of `work` is done. Each item runs in its own thread, on `threads` cores."""
 
     def run(one: Callable[[], None]) -> None:
-        torch.get_num_threads()  # see pipeline.encoding.encoder: a thread must ask before it sets
+        torch.get_num_threads()  # see pipeline.encoding.encoder: read the number before setting it
         torch.set_num_threads(threads)
         with torch.inference_mode():
             one()
@@ -134,7 +134,7 @@ def _named(how: str, shape: Shape, images_per_second: float) -> Limit:
 
 @dataclass(frozen=True)
 class Plain:
-    """The model as transformers gives it, on the threads that torch takes by itself."""
+    """The model as transformers loads it, on torch's default threads."""
 
     batch: int
     dtype: str
@@ -144,7 +144,7 @@ class Plain:
 def plain_model(
     model: Path, size: int, dtypes: list[torch.dtype], batches: list[int], rounds: int
 ) -> list[Plain]:
-    """Forward passes alone: what comes before and after is left out."""
+    """Measures only forward passes, without the steps before and after."""
     from transformers import ViTModel
 
     torch.set_num_threads(cores())

@@ -1,4 +1,4 @@
-"""What is measured with: images in slices, one model's weights, and pictures to search with."""
+"""Prepares what the benchmarks need: images in slices, a model's weights, and query images."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ HUB_MODEL = "facebook/dino-vits16"
 
 @dataclass(frozen=True)
 class Slice:
-    """A data set of its own, or the first rows of one, in a folder that `load_dataset` reads."""
+    """A separate data set, or the first rows of one, in a folder that `load_dataset` reads."""
 
     folder: Path
     rows: int
@@ -27,8 +27,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Sample:
-    """`model` is a folder; `queries` are files of images, of which as many as can be are held by
-    no slice."""
+    """`model` is a folder. `queries` are image files; as many as possible are in no slice."""
 
     slices: tuple[Slice, ...]
     queries: tuple[bytes, ...]
@@ -38,10 +37,10 @@ class Sample:
 
 
 def prepare(folder: Path, source: Path, rows: int, slices: int, queries: int) -> Sample:
-    """`rows` images of `source` in `slices`; drawn ones where there is no such folder."""
+    """Puts `rows` images of `source` into `slices`, or drawn images if there is no such folder."""
     images_are = "HAM10000, as in shared/data/skin_cancer_dev" if source == SHARED else "as given"
     if not source.is_dir():
-        source, images_are = folder / "drawn", "drawn here, since there is no folder of real ones"
+        source, images_are = folder / "drawn", "drawn here, since there is no folder of real images"
         write_dataset(source, rows + queries)
     table = shuffled(pq.read_table(source))
     size = slice_size(table.num_rows, rows, slices)
@@ -49,13 +48,13 @@ def prepare(folder: Path, source: Path, rows: int, slices: int, queries: int) ->
         write_slice(folder / f"slice-{n}", table.slice(n * size, size)) for n in range(slices)
     )
     start = min(size * slices, max(0, table.num_rows - queries))
-    asked = table.slice(start, queries)["image"].to_pylist()
+    cells = table.slice(start, queries)["image"].to_pylist()
     model, weights_are = _weights(folder)
-    return Sample(made, tuple(cell["bytes"] for cell in asked), model, images_are, weights_are)
+    return Sample(made, tuple(cell["bytes"] for cell in cells), model, images_are, weights_are)
 
 
 def slice_size(available: int, wanted: int, slices: int) -> int:
-    """Rows of each of the `slices`, all alike; raises ValueError when that would be none."""
+    """The number of rows of every slice. Raises ValueError if that is 0."""
     size = min(available, wanted) // slices
     if size < 1:
         raise ValueError(f"{min(available, wanted)} rows are too few for {slices} slices")
@@ -63,12 +62,12 @@ def slice_size(available: int, wanted: int, slices: int) -> int:
 
 
 def shuffled(table: pa.Table) -> pa.Table:
-    """Sources are sorted by class or by time; the slices are to be alike."""
+    """Shuffles the rows: sources are sorted by class or time, and slices should be alike."""
     return table.take(np.random.default_rng(0).permutation(table.num_rows))
 
 
 def write_slice(folder: Path, table: pa.Table) -> Slice:
-    """The schema's own metadata carries the features, so the column of images stays one."""
+    """Writes a slice. The schema's metadata keeps the features, so image columns survive."""
     folder.mkdir()
     pq.write_table(table, folder / "train-00000-of-00001.parquet")
     return Slice(folder, table.num_rows, tuple(table["image_id"].to_pylist()))

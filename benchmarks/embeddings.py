@@ -1,15 +1,15 @@
-"""Made vectors with the structure of real ones, as many as are wanted.
+"""Makes any number of artificial vectors with the structure of real ones.
 
-    python -m benchmarks.embeddings     what the real ones are like, and the made ones beside them
+    python -m benchmarks.embeddings     compares real vectors with artificial ones
 
-Uniform noise has no neighbours worth finding, and its search says nothing about that of images.
-The hub's weights could not be had, so the real vectors are of features that the 10,015 images teach
-themselves: patches of 6x6 pixels are clustered (k-means, 384 means), and an image is the mean of
-how near its patches are to each (Coates, Lee and Ng, 2011, "An analysis of single-layer networks in
-unsupervised feature learning"). As they come, three directions (brightness and colour) hold 97 % of
-the variance, which makes searching easy; so each direction is scaled down to the root of its
-spread. What is measured of that is in `Structure`, and `Maker` is fitted to it. An encoder that was
-trained spreads its images otherwise.
+Uniform noise has no neighbours worth finding, so searching it says nothing about searching images.
+The hub's weights were not available, so the real vectors are features that the 10,015 images teach
+themselves. Patches of 6x6 pixels are clustered (k-means, 384 means), and an image is the mean
+nearness of its patches to each (Coates, Lee and Ng, 2011, "An analysis of single-layer networks in
+unsupervised feature learning"). Unscaled, three directions (brightness and colour) hold 97 % of the
+variance, which makes searching easy; so each direction is scaled down to the root of its spread.
+`Structure` measures the result, and `Maker` is fitted to it. A trained encoder spreads its images
+differently.
 """
 
 import io
@@ -32,7 +32,7 @@ DIMENSIONS = 384
 PATCH = 6  # pixels a side
 SIZE = (64, 48)  # of an image, in pixels
 
-# --- what `make` is fitted with; see docs/scale.md ------------------------------------------------
+# --- the parameters of `make`; see docs/scale.md --------------------------------------------------
 
 CLASSES = 7
 CLASS_WEIGHTS = (6705, 1113, 1099, 514, 327, 142, 115)  # images of each diagnosis in HAM10000
@@ -40,13 +40,13 @@ IMAGES_A_LESION = 1.34  # 10,015 images of 7,470 lesions
 LESIONS_A_FAMILY = 48  # lesions that look alike, around one centre
 DECAY = 1.4  # the variance along the i-th direction falls as i ** -DECAY
 BETWEEN_CLASSES, BETWEEN_FAMILIES, BETWEEN_LESIONS, WITHIN_LESION = 0.11, 0.50, 0.12, 0.27
-TABLE = 1021  # prime, so that families and places in the table do not go together
-WIDTHS = 0.35  # some families are tight and some are wide: the spread of the logarithm
+TABLE = 1021  # prime, so that families and positions in the table are unrelated
+WIDTHS = 0.35  # the spread of the logarithm of a family's width: some are tight, some are wide
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Cosines, and how many dimensions the vectors fill (Facco and others, 2017, "TwoNN")."""
+    """Cosines, and the number of dimensions that vectors fill (Facco and others, 2017, "TwoNN")."""
 
     any_pair: float  # median
     nearest_low: float  # of the nearest neighbour: percentile 5, median, percentile 95
@@ -58,7 +58,7 @@ class Structure:
 
     @classmethod
     def of(cls, vectors: Floats, lesions: NDArray[np.int64], sample: int = 2000) -> "Structure":
-        """`vectors` of shape (n, dimensions) and length 1; `lesions` (n,) says whose they are."""
+        """`vectors` (n, dimensions) have length 1; `lesions` (n,) names the lesion of each."""
         rng = np.random.default_rng(0)
         chosen = rng.permutation(len(vectors))[:sample]
         cosines = vectors[chosen] @ vectors.T
@@ -95,7 +95,7 @@ class Made:
 
 
 class Maker:
-    """Draws images batch by batch out of one population of `images`."""
+    """Draws images, batch by batch, from one population of `images`."""
 
     def __init__(self, images: int, seed: int = 0) -> None:
         rng = np.random.default_rng([seed, images])
@@ -115,7 +115,7 @@ class Maker:
         self._width = np.exp(rng.normal(scale=WIDTHS, size=families)).astype(np.float32)
 
     def make(self, count: int, part: int = 0) -> Made:
-        """The same for the same `part`; images of one lesion may lie in several parts."""
+        """Draws the same images for the same `part`. Several parts may share a lesion."""
         rng = np.random.default_rng([self._seed, 1, part])
         lesions = rng.integers(self._lesions, size=count)
         families = lesions % len(self._families)
@@ -127,7 +127,7 @@ class Maker:
         return Made(vectors.astype(np.float32), self._class_of[families], lesions)
 
     def _lesion_centres(self, lesions: NDArray[np.int64]) -> Floats:
-        """Sums of two rows of a table each, since a million of their own would fill the memory."""
+        """Each centre is the sum of two table rows: a million rows would fill the memory."""
         high, low = np.divmod(lesions, TABLE)
         return self._halves[0, low] + self._halves[1, high % TABLE]
 
@@ -139,11 +139,11 @@ def _normal(rng: np.random.Generator, count: int) -> Floats:
     return rng.standard_normal((count, DIMENSIONS), dtype=np.float32)
 
 
-# --- the real ones -------------------------------------------------------------------------------
+# --- real vectors --------------------------------------------------------------------------------
 
 
 def real() -> tuple[Floats, NDArray[np.int64]]:
-    """Features of length 1 of the real images, and whose lesion each shows."""
+    """The features of the real images, of length 1, and the lesion that each image shows."""
     rows = pq.read_table(FULL, columns=["image", "lesion_id"])
     _, lesions = np.unique(rows["lesion_id"].to_pylist(), return_inverse=True)
     images = np.stack([_pixels(cell["bytes"]) for cell in rows["image"].to_pylist()])
@@ -163,8 +163,8 @@ def _pixels(data: bytes) -> Floats:
 
 
 def _patches(image: Floats) -> Floats:
-    """All of an image, overlapping by half, of shape (n, 3 * PATCH**2), brightness and contrast
-    taken out."""
+    """All patches of an image, (n, 3 * PATCH**2). They overlap by half, and have no brightness and
+    contrast."""
     views = np.lib.stride_tricks.sliding_window_view(image, (PATCH, PATCH), axis=(0, 1))
     rows = views[:: PATCH // 2, :: PATCH // 2].reshape(-1, 3 * PATCH**2)
     rows = rows - rows.mean(1, keepdims=True) * 0.5  # colour tells lesions apart: half of it stays
@@ -189,7 +189,7 @@ def _k_means(rows: Floats, count: int, rounds: int = 10) -> Floats:
 
 
 def _nearness(rows: Floats, means: Floats) -> Floats:
-    """(1, DIMENSIONS): by how much each mean is nearer than the average one, over all patches."""
+    """(1, DIMENSIONS): how much nearer each mean is than the average mean, over all patches."""
     squares = (rows**2).sum(1)[:, None] + (means**2).sum(1) - 2 * rows @ means.T
     distances = np.sqrt(np.maximum(squares, 0))
     return np.maximum(0, distances.mean(1, keepdims=True) - distances).mean(0, keepdims=True)

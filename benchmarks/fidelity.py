@@ -1,4 +1,4 @@
-"""How near Kindred's vectors are to the notebook's, for the same images and weights."""
+"""Compares Kindred's vectors with the notebook's, for the same images and weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ class Fidelity:
     images: int
     neighbours: int
     lowest_cosine: float
-    overlap: float  # of each image's nearest, the part that both name; mean
+    overlap: float  # the mean share of each image's nearest neighbours that both find
 
 
 def stored_vectors(settings: Settings, encoder: Encoder, slices: Sequence[Slice]) -> np.ndarray:
-    """(rows, dimensions): what the stopped system holds, in the order of the slices' rows."""
+    """(rows, dimensions): the vectors of the stopped system, in the order of the slices' rows."""
     store = open_store(settings, encoder.info)
     try:
         points = [point_id(image_id) for part in slices for image_id in part.ids]
-        held = store.retrieve(points, vectors=True)
-        return np.stack([held[point].vector for point in points])
+        stored = store.retrieve(points, vectors=True)
+        return np.stack([stored[point].vector for point in points])
     finally:
         store.close()
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray, neighbours: int = NEIGHBOURS) -> Fidelity:
-    """Rows of both belong to the same images; their lengths do not matter."""
+    """Equal rows of both belong to the same image. The vectors' lengths do not matter."""
     a, b = _unit(ours), _unit(theirs)
     count = min(neighbours, len(a) - 1)
     pairs = zip(_nearest(a, count), _nearest(b, count), strict=True)
@@ -43,7 +43,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, neighbours: int = NEIGHBOURS) 
     return Fidelity(len(a), count, float((a * b).sum(axis=1).min()), float(np.mean(shared)))
 
 
-def seed_vectors(files: Sequence[Path]) -> np.ndarray:
+def notebook_vectors(files: Sequence[Path]) -> np.ndarray:
     return np.concatenate([np.load(file) for file in files])
 
 
@@ -53,7 +53,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _nearest(vectors: np.ndarray, count: int) -> list[list[int]]:
-    """Rows of each row's nearest others, by cosine."""
+    """The nearest other rows of each row, by cosine."""
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -2)
     return np.argsort(-cosines, axis=1, kind="stable")[:, :count].tolist()

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.gpu`: what Kindred makes of a GPU. Prints a table and writes JSON.
+"""`python -m benchmarks.gpu` measures how Kindred uses a GPU. It prints a table and writes JSON.
 
-Needs no network. Each part runs in a process of its own, under a limit of time, so that one that
-cannot run here, or that ends its process, costs its own lines only. `--cpu` runs all of it on tiny
-sizes without a card, to see that it runs: such numbers mean nothing.
+It needs no network. Each part runs in its own process under a time limit. So a part that cannot run
+here, or that ends its process, costs only its own lines. `--cpu` runs everything on tiny sizes
+without a card, to show that it runs: such numbers mean nothing.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from benchmarks.gpu_setup import FULL, TINY, Bench, Measured, prepare, reason
 from benchmarks.report import Goal, Spread, number, table
 from workers.memory import keep_freed_memory
 
-TOTAL_SECONDS = 530.0  # all parts together; a call of a rented machine is often ten minutes
+TOTAL_SECONDS = 530.0  # all parts together; rented machines often allow ten minutes a call
 NO_CARD = "torch sees no GPU here; --cpu runs all of it on tiny sizes, whose numbers mean nothing"
 
 
 @dataclass(frozen=True)
 class Part:
-    """`function` yields lines. `seconds` is its limit; what it had measured by then is kept."""
+    """`function` yields lines. `seconds` is its time limit; lines measured by then are kept."""
 
     module: str
     function: str
@@ -40,7 +40,7 @@ class Part:
     seconds: float
 
 
-# What the goals need comes first, since the time of all is limited.
+# The parts that the goals need come first, because the total time is limited.
 PARTS = {
     "limits": Part("gpu_compute", "limits", "the card itself", 40),
     "forward": Part("gpu_compute", "forward", "the forward pass", 90),
@@ -60,7 +60,7 @@ def main() -> int:
         print(NO_CARD, file=sys.stderr)
         return 2
     for name in [n for n in os.environ if n.upper().startswith("KINDRED_")]:
-        del os.environ[name]  # an installation's settings must not be measured by accident
+        del os.environ[name]  # do not measure an installation's settings by accident
     keep_freed_memory()  # as a worker does
     sizes = TINY if arguments.cpu else FULL
     if arguments.worker:
@@ -77,7 +77,7 @@ def main() -> int:
         say("preparing photographs and an untrained ViT-S/16")
         prepare(Path(folder), arguments.images, tiny=arguments.cpu)
         found = {name: _apart(name, Path(folder), arguments) for name in _timed(arguments.only)}
-    print(told(described, found, cpu=arguments.cpu))
+    print(report(described, found, cpu=arguments.cpu))
     write(arguments.out, described, found, cpu=arguments.cpu)
     return 0
 
@@ -99,7 +99,7 @@ def say(line: str) -> None:
 
 
 def card() -> dict[str, str]:
-    """The driver's version and the card's memory; nothing that names the machine."""
+    """The driver's version and the card's memory, but nothing that names the machine."""
     if not torch.cuda.is_available():
         return {"driver": "none", "cards": "0"}
     properties = torch.cuda.get_device_properties(0)
@@ -142,7 +142,7 @@ _began = time.monotonic()
 
 
 def _apart(name: str, folder: Path, arguments: argparse.Namespace) -> Found:
-    """A part in a process of its own."""
+    """Runs a part in its own process."""
     part, lines = PARTS[name], folder / f"{name}.jsonl"
     command = [sys.executable, "-m", "benchmarks.gpu", "--part", name]
     command += ["--folder", str(folder), "--out", str(lines)]
@@ -159,7 +159,7 @@ def _apart(name: str, folder: Path, arguments: argparse.Namespace) -> Found:
 
 
 def _write_lines(part: Part, bench: Bench, out: Path) -> None:
-    """As they come, since the process can be ended at any time."""
+    """Writes each line at once, because the process can end at any time."""
     with out.open("w") as file:
         for line in measured(part, bench):
             file.write(json.dumps(dataclasses.asdict(line)) + "\n")
@@ -168,11 +168,11 @@ def _write_lines(part: Part, bench: Bench, out: Path) -> None:
 
 
 def measured(part: Part, bench: Bench) -> Iterator[Measured]:
-    """A part's lines, in this process; the last one says why it ended, if it failed."""
+    """Runs a part in this process. If it fails, its last line says why."""
     try:
         module: Any = importlib.import_module(f"benchmarks.{part.module}")
         yield from getattr(module, part.function)(bench)
-    except Exception as error:  # noqa: BLE001 - a package that is missing, memory, a driver: go on
+    except Exception as error:  # noqa: BLE001 - a missing package, memory, a driver: go on
         yield Measured("the rest of this part", None, "", f"not measured: {reason(error)}")
 
 
@@ -195,7 +195,7 @@ def shown(line: Measured) -> str:
     return str(line.value) if line.value.count > 1 else number(line.value.median)
 
 
-def told(described: dict[str, str], found: dict[str, Found], *, cpu: bool) -> str:
+def report(described: dict[str, str], found: dict[str, Found], *, cpu: bool) -> str:
     tables = [table(["measured on", ""], [[k, v] for k, v in described.items()])]
     if cpu:
         tables.insert(0, "WITHOUT A CARD, ON TINY SIZES: these numbers mean nothing.")
@@ -212,7 +212,7 @@ def told(described: dict[str, str], found: dict[str, Found], *, cpu: bool) -> st
 
 
 def goals(found: dict[str, Found]) -> list[Goal]:
-    """Those that could be measured. The best plan counts, as it could be set."""
+    """The goals that could be measured. The best plan counts, because it can be configured."""
     forward = _values(found, "forward", "forward, ")
     busy = _values(found, "bulk", "- the card is busy")
     searches = _values(found, "bulk", "- search beside it")
@@ -235,7 +235,7 @@ def _values(found: dict[str, Found], part: str, begins: str) -> list[float]:
 
 
 def shares(found: dict[str, Found]) -> dict[str, float]:
-    """Percent of the card's limits that the best forward pass reaches."""
+    """How many percent of the card's limits the best forward pass reaches."""
     forward = max(_values(found, "forward", "forward, "), default=None)
     work = max(_values(found, "forward", "work of one image"), default=None)
     square = max(_values(found, "limits", "square product"), default=None)
@@ -259,7 +259,7 @@ def _on_card(found: dict[str, Found], what: str) -> float | None:
 
 
 def write(out: Path, described: dict[str, str], found: dict[str, Found], *, cpu: bool) -> None:
-    """`cpu` true: the numbers mean nothing."""
+    """Writes the report as JSON. With `cpu`, the numbers mean nothing."""
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "date": time.strftime("%Y-%m-%d"),

@@ -1,7 +1,7 @@
-"""Bulk ingest as a worker does it, from JPEG bytes in memory to the store, with searches beside it.
+"""Measures a worker's bulk ingest, from JPEG bytes in memory to the store, beside searches.
 
-Celery and the api are left out; the pool, the lanes, the store, previews and the ledger are those
-of a worker. Reading a data set is left out too: the rows come from memory.
+It uses a worker's pool, lanes, store, previews and ledger, but neither Celery nor the api. It also
+reads no data set: the rows come from memory.
 """
 
 import itertools
@@ -49,7 +49,7 @@ METADATA = {
 
 
 class Rows:
-    """As many rows as are wanted, of a few photographs in turn."""
+    """Any number of rows, made from a few photographs in turn."""
 
     def __init__(self, files: Sequence[bytes], count: int) -> None:
         self._files, self._count = files, count
@@ -77,12 +77,12 @@ class Run:
 
 
 def stage_by_stage(bench: Bench) -> Iterator[Measured]:
-    """Each step alone, as `python -m benchmarks` does it: read, decode, forward, store, ledger."""
+    """Measures each step alone, as `python -m benchmarks` does: from reading to the ledger."""
     plan = Sizing(bench.sizes.plans[0][1], bench.sizes.plans[0][0], bench.sizes.shard)
     opened, part = _opened(bench, plan), _parquet(bench)
     found = stages.measure(opened.encoder, opened.settings, part, part.rows)
     for stage in found.stages:
-        if stage.name == stages.FORWARD:  # in milliseconds of a core it means nothing on a card
+        if stage.name == stages.FORWARD:  # milliseconds of a core mean nothing on a card
             yield one(stage.name, found.embed_images_per_second, "images/s")
             continue
         mark = "- " if stage.part_of else ""
@@ -110,7 +110,7 @@ def _parquet(bench: Bench) -> Slice:
 
 
 def bulk(bench: Bench) -> Iterator[Measured]:
-    """For each plan: bytes to vectors, then all of the ingest, then that with cheaper previews."""
+    """Measures for each plan: bytes to vectors, whole ingest, ingest with cheaper previews."""
     for lanes, batch in bench.sizes.plans:
         plan = Sizing(batch, lanes, bench.sizes.shard)
         what = f"{lanes} lanes, batches of {batch}"
@@ -125,7 +125,7 @@ def bulk(bench: Bench) -> Iterator[Measured]:
 def _reported(bench: Bench, what: str, plan: Sizing, **settings: Any) -> Iterator[Measured]:
     try:
         run = ingest(_opened(bench, plan, **settings))
-    except Exception as error:  # noqa: BLE001 - one plan that fails must not cost the others
+    except Exception as error:  # noqa: BLE001 - a plan that fails must not cost the others
         yield tried(what, "images/s", lambda e=error: _again(e))
         return
     yield one(what, run.rate, "images/s", f"{run.images:,} images in {run.seconds:.1f} s")
@@ -160,7 +160,7 @@ _numbers = itertools.count()
 
 
 def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
-    """A folder of its own each time, so that nothing is held yet."""
+    """Opens a new folder each time, so that nothing is stored yet."""
     data = bench.folder / f"data-{os.getpid()}-{next(_numbers)}"
     device = "cpu" if bench.cpu else "cuda"
     own = Settings(
@@ -173,7 +173,7 @@ def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
 
 
 def _vectors(opened: Opened) -> float:
-    """Images a second with nothing but the pool and the lanes: no store, ledger or preview."""
+    """The images a second of only the pool and the lanes, without store, ledger or previews."""
     size, encoder = opened.plan.batch_size, opened.encoder
     counts = [opened.bench.sizes.rows // size // opened.plan.lanes] * opened.plan.lanes
 
@@ -201,7 +201,7 @@ def _vectors(opened: Opened) -> float:
 
 
 def ingest(opened: Opened) -> Run:
-    """A whole job. Raises RuntimeError unless every row is embedded."""
+    """Runs a whole job. Raises RuntimeError unless every row is embedded."""
     settings, encoder = opened.settings, opened.encoder
     store = open_store(settings, encoder.info)
     try:
@@ -223,12 +223,12 @@ def ingest(opened: Opened) -> Run:
     finally:
         store.close()
     if images != opened.bench.sizes.rows:
-        raise RuntimeError(f"of {opened.bench.sizes.rows} images {images} are held")
+        raise RuntimeError(f"only {images} of {opened.bench.sizes.rows} images are stored")
     return Run(images, seconds, busy.percent, busy.how, searches.waits)
 
 
 def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
-    """Its shards in lanes, as a worker takes them."""
+    """Runs the job's shards in lanes, as a worker does."""
     rows = Rows(opened.files, opened.bench.sizes.rows)
     info = WorkerInfo(
         name="bench", ready=True, lanes={"ingest": opened.plan.lanes},
@@ -260,7 +260,7 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
 
 
 class Searches:
-    """By image, one after the other in a thread, while its `with` lasts."""
+    """Searches by image in a thread, one search at a time, during its `with` block."""
 
     def __init__(self, opened: Opened, store: Store) -> None:
         self._opened, self._store = opened, store
@@ -269,7 +269,7 @@ class Searches:
         self.waits: list[float] = []
 
     def __enter__(self) -> "Searches":
-        self._search(0)  # the first one opens what is opened once
+        self._search(0)  # the first search opens what later ones reuse
         self._running = self._pool.submit(self._run)
         return self
 
@@ -298,7 +298,7 @@ class Searches:
 
 
 def workers(bench: Bench) -> Iterator[Measured]:
-    """As many processes, each with a store of its own, on one card; on two where there are two."""
+    """Runs several workers on one card, or on two if there are two. Each has its own store."""
     import torch
 
     alone: float | None = None
@@ -315,11 +315,11 @@ def workers(bench: Bench) -> Iterator[Measured]:
 
 
 def _together(bench: Bench, count: int, cards: int) -> tuple[float, str]:
-    """Images a second of all, from the common start to the last one's end."""
+    """The images a second of all workers, from the common start until the last one ends."""
     children = [_child(bench, number % cards) for number in range(count)]
     try:
         for child in children:
-            _line(child)  # it is ready
+            _line(child)  # the child is ready
         with Busy() as busy:
             for child in children:
                 assert child.stdin is not None
@@ -353,7 +353,7 @@ def _line(child: "subprocess.Popen[str]") -> str:
 
 
 def worker(folder: Path, *, cpu: bool, sizes: Any) -> None:
-    """What such a process does: says that it is ready, waits for a line, and says what it did."""
+    """Runs in such a process: reports that it is ready, waits for a line, and reports its run."""
     lanes, batch = sizes.plans[0]
     bench = Bench(folder, cpu, replace(sizes, rows=sizes.rows // 2))
     opened = _opened(bench, Sizing(batch, lanes, sizes.shard))

@@ -1,4 +1,4 @@
-"""For how much of the time a card computes, as its driver counts: by NVML or by nvidia-smi."""
+"""Measures how much of the time a card computes, by its driver's count: NVML or nvidia-smi."""
 
 import contextlib
 import shutil
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 
-EVERY = 0.1  # seconds; the driver's own period is 1/6 of a second to one
+EVERY = 0.1  # seconds; the driver's own period is 1/6 of a second to one second
 
 
 class Busy:
-    """Samples while its `with` lasts. `percent` is None where nothing can tell."""
+    """Samples during its `with` block. `percent` is None if nothing can measure it."""
 
     def __init__(self, card: int = 0) -> None:
         self._read, self.how = _reader(card)
@@ -30,7 +30,7 @@ class Busy:
 
     @property
     def percent(self) -> float | None:
-        """Mean of the samples, without the first and last two: before and after the work."""
+        """The mean of the samples, without two at each end, before and after the work."""
         inner = self._samples[2:-2]
         return sum(inner) / len(inner) if inner else None
 
@@ -45,14 +45,14 @@ def _reader(card: int) -> tuple[Callable[[], int] | None, str]:
         return None, "there is no card"
     try:
         torch.cuda.utilization(card)
-    except Exception:  # noqa: BLE001 - without nvidia-ml-py, and where NVML gives no answer
+    except Exception:  # noqa: BLE001 - nvidia-ml-py is missing, or NVML does not answer
         if shutil.which("nvidia-smi") is None:
             return None, "neither NVML nor nvidia-smi"
-        return lambda: _ask_smi(card), "nvidia-smi"
+        return lambda: _query_smi(card), "nvidia-smi"
     return lambda: torch.cuda.utilization(card), "NVML"
 
 
-def _ask_smi(card: int) -> int:
+def _query_smi(card: int) -> int:
     query = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", f"--id={card}")
     answer = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, check=True)
     return int(answer.stdout.strip())

@@ -1,7 +1,7 @@
-"""A path that Kindred does not have: decoding and resizing on the card, and the vectors then.
+"""Measures a path that Kindred does not have: decoding and resizing on the card.
 
-Decoders are taken where they are installed: nvJPEG through torchvision, or nvImageCodec. To resize
-is torch's work here, and it rounds otherwise than Pillow: vectors and neighbours are compared.
+It uses the decoders that are installed: nvJPEG through torchvision, or nvImageCodec. Torch resizes
+here, and rounds differently from Pillow, so vectors and neighbours are compared.
 """
 
 import itertools
@@ -19,14 +19,14 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder, vectors_of
 from pipeline.images.decoding import Picture, decode
 
-# JPEG files to uint8 (n, 3, H, W) on the device; all of one size.
+# Decodes JPEG files of one size to uint8 (n, 3, H, W) on the device.
 Decoder = Callable[[Sequence[bytes]], torch.Tensor]
 
 _MODES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
 def on_card(bench: Bench) -> Iterator[Measured]:
-    """Each decoder alone, then with resize and forward pass, against the product's vectors."""
+    """Measures each decoder alone, then with resize and forward pass, and compares the vectors."""
     device = "cpu" if bench.cpu else "cuda"
     encoder = Encoder.load(Settings(model=str(bench.model), data=bench.folder, device=device))
     files = bench.photographs()
@@ -41,7 +41,7 @@ def on_card(bench: Bench) -> Iterator[Measured]:
             try:
                 decoder = make()
                 vectors = _embed(encoder, decoder, files)
-            except Exception as error:  # noqa: BLE001 - not installed, or not for this card
+            except Exception as error:  # noqa: BLE001 - not installed, or unfit for this card
                 yield tried(name, "images/s", lambda e=error: _again(e))
                 continue
             yield from _compared(name, vectors, expected)
@@ -73,7 +73,7 @@ def _by_kindred(encoder: Encoder, files: Sequence[bytes]) -> np.ndarray:
 
 
 def _embed(encoder: Encoder, decoder: Decoder, files: Sequence[bytes]) -> np.ndarray:
-    """Decoded, resized to what the model sees, normalised and embedded on the device."""
+    """Decodes, resizes to the model's input, normalises and embeds on the device."""
     preprocessing = encoder._preprocessing
     parts = []
     for start in range(0, len(files), encoder.sizing.batch_size):

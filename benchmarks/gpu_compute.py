@@ -1,7 +1,7 @@
-"""What a card can compute, and how much of it the forward pass takes: alone, and as candidates.
+"""Measures what a card can compute, and how much of it the forward pass and its candidates reach.
 
-The candidates are not in the product. One that is faster in the table, and gives the same vectors,
-may go there.
+The product does not contain the candidates. A candidate that is faster in the table, and gives the
+same vectors, may go there.
 """
 
 import itertools
@@ -33,7 +33,7 @@ _BACKENDS = {
 
 
 def limits(bench: Bench) -> Iterator[Measured]:
-    """The card's own: large products, the model's products alone, and copies."""
+    """Measures the card's limits: large products, the model's products alone, and copies."""
     n = bench.sizes.square
     a, b = (torch.randn(n, n, device=bench.device).to(bench.dtype) for _ in range(2))
     yield tried(f"square product, {n:,} rows", "TFLOP/s", lambda: _tflops(bench, a, b))
@@ -55,7 +55,7 @@ def _teraflops(shape: Shape, images_a_second: Spread) -> float:
 
 
 def _copies(bench: Bench) -> Iterator[Measured]:
-    """Of a batch of 256 images (4 without a card), as the ingest makes it and as it could."""
+    """Measures copies of a batch of 256 images (4 without a card), as ingest does and otherwise."""
     count = 256 if not bench.cpu else 4
     images = [np.zeros((3, 224, 224), np.uint8)] * count
     gigabytes = count * images[0].nbytes / 1e9
@@ -101,7 +101,7 @@ def _copies(bench: Bench) -> Iterator[Measured]:
 
 
 def forward(bench: Bench) -> Iterator[Measured]:
-    """Kindred's own, uint8 pixels on the device to vectors on the device; then its parts."""
+    """Measures Kindred's forward pass, from uint8 pixels to vectors on the device, in parts."""
     run, normalise, model = _loaded(bench)
     shape, size = Shape.read(bench.model), _size(bench)
     yield one("work of one image", shape.flop / 1e9, "GFLOP", "two a multiplication and addition")
@@ -132,7 +132,7 @@ def forward(bench: Bench) -> Iterator[Measured]:
 
 
 def _loaded(bench: Bench) -> tuple[Forward, Forward, Any]:
-    """The product's forward pass, its first step, and the model."""
+    """Returns the product's forward pass, its first step, and the model."""
     from pipeline.base.settings import Settings
     from pipeline.encoding.encoder import Encoder, vectors_of
 
@@ -169,12 +169,12 @@ def _channels_last(model: Any, normalise: Forward) -> Forward:
 
 
 def _launches(bench: Bench, action: Callable[[], object]) -> Iterator[Measured]:
-    """How long Python takes to hand a forward pass to the card, which it does op by op.
+    """Measures how long Python takes to send a forward pass to the card, which it does op by op.
 
-    Beside decoding threads each op waits for the interpreter lock. Where that takes longer than the
+    Beside decoding threads each op waits for the interpreter lock. If that takes longer than the
     card computes, the card waits.
     """
-    yield tried("hand a forward pass to the card", "ms", lambda: _enqueued(bench, action))
+    yield tried("send a forward pass to the card", "ms", lambda: _enqueued(bench, action))
     threads = max(1, min(16, cores() - 1))
     with _decoding(bench, threads):
         yield tried(
@@ -223,11 +223,11 @@ def _attentions(bench: Bench, action: Callable[[], torch.Tensor], batch: int) ->
         yield tried(f"candidate: attention by {name}, {batch} images", "images/s", measure)
 
 
-# --- candidates that need care, each a part of its own -------------------------------------------
+# --- candidates that need care, each as a separate part ------------------------------------------
 
 
 def graphs(bench: Bench) -> Iterator[Measured]:
-    """The forward pass recorded once and replayed in one call."""
+    """Records the forward pass once and replays it in one call."""
     if bench.cpu:
         yield Measured("CUDA graph", None, "images/s", "not measured: there is no card")
         return
@@ -256,7 +256,7 @@ def _recorded(run: Forward, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 
 def compiled(bench: Bench) -> Iterator[Measured]:
-    """By torch.compile, by itself and with graphs of its own."""
+    """Compiles the forward pass with torch.compile, in two modes."""
     if bench.cpu:
         yield Measured("torch.compile", None, "images/s", "not measured: there is no card")
         return
@@ -276,7 +276,7 @@ def _candidate(
     pixels: torch.Tensor,
     make: Callable[[], Callable[[], torch.Tensor]],
 ) -> Iterator[Measured]:
-    """Its speed, how long it took to get ready, and how near its vectors are."""
+    """Measures a candidate's speed and preparation time, and how near its vectors are."""
     with torch.inference_mode():
         expected = run(pixels)
         bench.wait()
@@ -293,8 +293,8 @@ def _candidate(
         note = f"ready in {ready:.1f} s, lowest cosine {cosine:.6f}"
         name = f"candidate: {what}, {len(pixels)} images"
         yield tried(name, "images/s", lambda: bench.rate(action, len(pixels)), note)
-        handed = statistics.median([_enqueued(bench, action).median for _ in range(2)])
-        yield one(f"- handed to the card, {len(pixels)} images", handed, "ms")
+        sent = statistics.median([_enqueued(bench, action).median for _ in range(2)])
+        yield one(f"- sent to the card, {len(pixels)} images", sent, "ms")
 
 
 def _again(error: Exception) -> float:

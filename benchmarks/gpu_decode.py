@@ -1,4 +1,4 @@
-"""From JPEG bytes to pixels on the CPU: in threads, and by other decoders where installed."""
+"""Measures decoding of JPEG bytes on the CPU: in threads, and with other installed decoders."""
 
 import itertools
 import threading
@@ -15,7 +15,7 @@ from benchmarks.report import Spread
 
 
 def decoding(bench: Bench) -> Iterator[Measured]:
-    """Stages that the other table lacks; then what the worker's pool does, in 1 to 16 threads."""
+    """Measures stages missing from the other table, then the pool's work in 1 to 16 threads."""
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
     from pipeline.images.decoding import Picture, decode, preview
@@ -27,7 +27,7 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     stages: list[tuple[str, Callable[[Any], object]]] = [
         ("difference hash", difference_hash),
         ("draw the preview of 512 pixels", lambda picture: preview(picture, 512)),
-        ("the same of 640, which resizes none", lambda picture: preview(picture, 640)),
+        ("the same of 640, without resizing", lambda picture: preview(picture, 640)),
     ]
     for what, work in stages:
         yield Measured(f"{what}, one thread", _each(bench, work, pictures), "ms of a core")
@@ -53,7 +53,7 @@ def decoding(bench: Bench) -> Iterator[Measured]:
 
 
 def _each(bench: Bench, work: Callable[[Any], object], items: Sequence[Any]) -> Spread:
-    """Milliseconds of the thread's processor time, of some items each."""
+    """Milliseconds of the thread's processor time an item, in groups of items."""
     found, end = [], time.perf_counter() + 2 * bench.sizes.seconds
     for part in _groups(items, 16):
         start = time.thread_time()
@@ -72,7 +72,7 @@ def _groups(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
 def _in_threads(
     bench: Bench, threads: int, work: Callable[[bytes], object], files: Sequence[bytes]
 ) -> float:
-    """Images a second of `threads` that do nothing else."""
+    """The images a second of `threads` that do nothing else."""
     over = threading.Event()
 
     def run(first: int) -> int:
@@ -94,7 +94,7 @@ def _in_threads(
 
 
 def _others(bench: Bench, files: Sequence[bytes]) -> Iterator[Measured]:
-    """Decoders that Kindred does not use, in one thread. `same`: as Pillow's pixels, to the bit."""
+    """Measures decoders that Kindred does not use, in one thread, against Pillow's pixels."""
     for what, find in (
         ("Pillow, scaled by draft", _draft),
         ("simplejpeg", _simplejpeg),
@@ -102,7 +102,7 @@ def _others(bench: Bench, files: Sequence[bytes]) -> Iterator[Measured]:
     ):
         try:
             work = find()
-        except Exception as error:  # noqa: BLE001 - not installed, or without its library
+        except Exception as error:  # noqa: BLE001 - not installed, or its library is missing
             yield Measured(f"candidate: {what}", None, "ms of a core", f"not installed: {error}")
             continue
         theirs = work(files[0])

@@ -1,4 +1,4 @@
-"""What the parts of `python -m benchmarks.gpu` share: how much is measured, on what, and how."""
+"""Shared by the parts of `python -m benchmarks.gpu`: how much to measure, on what, and how."""
 
 import io
 import time
@@ -10,22 +10,22 @@ import torch
 
 from benchmarks.report import Spread
 
-PHOTOGRAPH = (600, 450)  # width and height of the data set that Kindred was made for
+PHOTOGRAPH = (600, 450)  # width and height of the images that Kindred was made for
 QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Seconds are of one measurement."""
+    """The sizes of all measurements. `seconds` is for one of them."""
 
     batches: tuple[int, ...]  # images a forward pass
     square: int  # rows of the large square product
-    threads: tuple[int, ...]  # that decode
+    threads: tuple[int, ...]  # decoding threads
     plans: tuple[tuple[int, int], ...]  # lanes and images a batch of the bulk runs
     workers: tuple[int, ...]  # processes on one card
-    rows: int  # of a bulk run
+    rows: int  # rows of a bulk run
     shard: int
-    images: int  # different ones, made beforehand
+    images: int  # different images, made beforehand
     seconds: float
     rounds: int
 
@@ -42,7 +42,7 @@ FULL = Sizes(
     seconds=0.5,
     rounds=3,
 )
-# To see that everything runs, on a processor, in seconds. The numbers mean nothing.
+# Shows that everything runs, on a processor, in seconds. The numbers mean nothing.
 TINY = Sizes(
     batches=(2, 4),
     square=64,
@@ -59,7 +59,7 @@ TINY = Sizes(
 
 @dataclass(frozen=True)
 class Measured:
-    """One line. No value: it could not be measured, and `note` says why."""
+    """One line of a table. Without a value, it could not be measured, and `note` says why."""
 
     what: str
     value: Spread | None
@@ -72,7 +72,7 @@ def one(what: str, value: float, unit: str, note: str = "") -> Measured:
 
 
 def tried(what: str, unit: str, measure: Callable[[], Spread | float], note: str = "") -> Measured:
-    """A candidate that does not exist here, or not fit, costs a line and not the run."""
+    """Measures a candidate. One that is missing here, or fails, costs a line and not the run."""
     try:
         value = measure()
     except Exception as error:  # noqa: BLE001 - whatever a candidate raises, the next one is tried
@@ -81,13 +81,13 @@ def tried(what: str, unit: str, measure: Callable[[], Spread | float], note: str
 
 
 def reason(error: BaseException) -> str:
-    """The first line: what follows it can be long, as out of memory is."""
+    """The first line of an error: the rest can be long, as when memory runs out."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:100]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """`folder` holds `model/` and `images/`, as `prepare` made them."""
+    """`folder` contains `model/` and `images/`, which `prepare` made."""
 
     folder: Path
     cpu: bool
@@ -106,11 +106,11 @@ class Bench:
         return self.folder / "model"
 
     def photographs(self) -> list[bytes]:
-        """JPEG files."""
+        """The photographs as JPEG files."""
         return [file.read_bytes() for file in sorted((self.folder / "images").glob("*.jpg"))]
 
     def noise(self, images: int, size: tuple[int, int]) -> torch.Tensor:
-        """uint8 (n, 3, H, W) on the device; `size` is (H, W)."""
+        """Random pixels, uint8 (n, 3, H, W) on the device; `size` is (H, W)."""
         return torch.randint(0, 256, (images, 3, *size), dtype=torch.uint8, device=self.device)
 
     def wait(self) -> None:
@@ -118,7 +118,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def rate(self, action: Callable[[], object], images: int = 1) -> Spread:
-        """Images a second, of `rounds`: calls one after the other, waited for at the end."""
+        """The images a second of each round, which calls one by one and waits only at the end."""
         for _ in range(2):
             action()
         self.wait()
@@ -129,7 +129,7 @@ class Bench:
         return Spread.of([self._round(action, calls) * images for _ in range(self.sizes.rounds)])
 
     def _round(self, action: Callable[[], object], calls: int) -> float:
-        """Calls a second."""
+        """The calls a second."""
         start = time.perf_counter()
         for _ in range(calls):
             action()
@@ -138,7 +138,7 @@ class Bench:
 
 
 def per(spread: Spread, factor: float) -> Spread:
-    """`factor` over a rate, as milliseconds from 1000 and calls a second."""
+    """Divides `factor` by a rate: 1000 over calls a second gives milliseconds."""
     low, high = factor / spread.high, factor / spread.low
     return Spread(factor / spread.median, low, high, spread.count)
 
@@ -149,9 +149,9 @@ def times(spread: Spread, factor: float) -> Spread:
 
 
 def prepare(folder: Path, source: Path | None, *, tiny: bool) -> None:
-    """An untrained ViT-S/16, which costs what a trained one does, and photographs.
+    """Writes an untrained ViT-S/16, which costs as much as a trained one, and photographs.
 
-    They are drawn, or of the parquet files in `source`, all brought to one size.
+    The photographs are drawn, or come from the parquet files in `source`. All have one size.
     """
     from cli.sample import write_encoder
 

@@ -1,4 +1,4 @@
-"""The stand-alone system, run as a person runs it, and used over HTTP."""
+"""Runs the stand-alone system as a person does, and uses it over HTTP."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from cli.processes import Child, Program, module_command, module_environment, ta
 
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
-SHORTEST_PAUSE = 0.02  # seconds between two looks at a job; each look costs the api milliseconds
+SHORTEST_PAUSE = 0.02  # seconds between two requests for a job, which cost the api milliseconds
 LONGEST_PAUSE = 0.2
 
 _FINAL = {"succeeded", "completed_with_rejections", "failed", "cancelled"}
@@ -24,7 +24,7 @@ _FINAL = {"succeeded", "completed_with_rejections", "failed", "cancelled"}
 
 @dataclass(frozen=True)
 class KindredRun:
-    """From the job's submission until its last image is found by a search."""
+    """From the submission of the job until a search finds its last image."""
 
     seconds: float
     cpu_seconds: float | None  # of all processes of the system
@@ -34,18 +34,18 @@ class KindredRun:
 
 @dataclass(frozen=True)
 class System:
-    """`start_seconds`: from its start until it said that a search would be answered."""
+    """`start_seconds` is the time from its start until it said it could answer a search."""
 
     client: Client
     pid: int
     start_seconds: float
 
     def worker_mib(self) -> float:
-        """The worker's own memory; files that it has mapped are not in it."""
+        """The worker's own memory, without mapped files."""
         return memory_mib(processes(self.pid)["workers"])[0]
 
     def ingest(self, part: Slice) -> KindredRun:
-        """Raises RuntimeError unless every row is accounted for and the last one is found."""
+        """Raises RuntimeError unless every row has an outcome and a search finds the last one."""
         cpu, start = cpu_seconds(self.pid), time.perf_counter()
         job = self._finished(self.client.submit({"dataset": str(part.folder), "limit": part.rows}))
         self._find(part.ids[-1])
@@ -56,7 +56,7 @@ class System:
         return KindredRun(seconds, spent, job["embedded"], job["unchanged"])
 
     def search(self, query: Document, image: Path | None = None) -> float:
-        """Seconds until the answer is here."""
+        """Returns the seconds until the answer arrived."""
         start = time.perf_counter()
         found = self.client.search(query, [] if image is None else [image])
         seconds = time.perf_counter() - start
@@ -80,7 +80,7 @@ class System:
 
 @contextmanager
 def running(folder: Path, model: Path) -> Iterator[System]:
-    """`kindred up` on free ports, ready, with its data in `folder`."""
+    """Runs `kindred up` on free ports with its data in `folder`, and waits until it is ready."""
     folder.mkdir()
     arguments = ("up", "--data", str(folder / "data"), "--port", "0", "--flower-port", "0")
     environment = module_environment({**os.environ, "KINDRED_MODEL": str(model)})
@@ -99,7 +99,7 @@ def running(folder: Path, model: Path) -> Iterator[System]:
 
 
 def processes(root: int) -> dict[str, int]:
-    """Of `kindred up`: which of its children is the api, and which the worker."""
+    """The process ids of the api and of the worker, which are children of `kindred up`."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -114,7 +114,7 @@ def processes(root: int) -> dict[str, int]:
 
 
 def _address(child: Child) -> str:
-    """What it prints once a search would be answered."""
+    """Waits for the address that it prints once it can answer a search."""
     end = time.monotonic() + START_SECONDS
     while child.running and time.monotonic() < end:
         for line in child.program.log.read_text("utf-8").split("\n")[:-1]:
@@ -131,4 +131,4 @@ def _stop(child: Child) -> None:
     end = time.monotonic() + STOP_SECONDS
     while child.running and time.monotonic() < end:
         time.sleep(0.1)
-    child.send(signal.SIGKILL)  # its own children are told by the kernel; nothing if it has ended
+    child.send(signal.SIGKILL)  # the kernel signals its children; no effect if it has ended

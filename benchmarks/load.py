@@ -1,9 +1,9 @@
-"""`make load`: many clients search while two jobs ingest; latencies and memory, minute by minute.
+"""`make load` measures latencies and memory while many clients search and two jobs ingest.
 
     python -m benchmarks.load [--minutes 10] [--clients 64] [--model FOLDER]
 
-The two jobs send the same images by turns in two versions, so that every image is embedded anew and
-the number of images that are held stays the same: memory that grows is not due to more data.
+The two jobs alternately send two versions of the same images. So every image is embedded anew, but
+the number of stored images stays the same: growing memory does not come from more data.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from cli.sample import write_dataset, write_encoder
 
 FINAL = ("succeeded", "completed_with_rejections", "failed", "cancelled")
 THINK_SECONDS = (0.5, 1.5)  # between an answer and the client's next search
-WAIT_SECONDS = 30  # a search that takes longer is an error here
-PLATEAU = 1.05  # memory of the last third of the time, at most so many times the middle third's
+WAIT_SECONDS = 30  # a search that takes longer counts as an error
+PLATEAU = 1.05  # the most that memory may grow from the middle third of the time to the last
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Memory:
-    """In MiB, `at` seconds from the start: a process's own memory, and files it has mapped."""
+    """A process's own memory and its mapped files in MiB, `at` seconds from the start."""
 
     at: float
     own: float
@@ -44,7 +44,7 @@ class Memory:
 
 @dataclass
 class Load:
-    """`images` are held; `latencies`: (at, seconds) of every search that was answered."""
+    """`images` is the number of stored images; `latencies` has (at, seconds) of every answer."""
 
     clients: int
     seconds: float
@@ -55,7 +55,7 @@ class Load:
     memory: dict[str, list[Memory]] = field(default_factory=dict)
 
     def growth(self, process: str) -> float:
-        """Own memory in the last third of the time, over that in the middle third; medians."""
+        """The median of own memory in the last third of the time, over that in the middle third."""
         middle, last = (
             [m.own for m in self.memory[process] if low <= m.at / self.seconds * 3 < low + 1]
             for low in (1, 2)
@@ -66,7 +66,7 @@ class Load:
 def load(
     url: str, sources: Sequence[Path], image: bytes, pids: Mapping[str, int], load: Load
 ) -> Load:
-    """Runs for `load.seconds` against a system that is ready, and waits for the end of its jobs."""
+    """Runs for `load.seconds` against a ready system, and waits until its jobs have ended."""
     start = time.monotonic()
     stop = threading.Event()
     threads = [
@@ -90,12 +90,12 @@ def load(
 def _search(
     url: str, image: bytes, random: Random, start: float, stop: threading.Event, load: Load
 ) -> None:
-    """One client: half of its searches send a picture, half name an image that is held."""
+    """Runs one client: half of its searches send an image, half name a stored image."""
     with httpx.Client(base_url=url, timeout=WAIT_SECONDS + 10) as http:
         while not stop.wait(random.uniform(*THINK_SECONDS)):
             begun = time.monotonic()
             try:
-                answer = http.post("/v1/searches", **_question(image, random, load.images))
+                answer = http.post("/v1/searches", **_request(image, random, load.images))
                 state = answer.json().get("state")
             except (httpx.HTTPError, ValueError) as error:
                 load.errors.append(type(error).__name__)
@@ -106,7 +106,7 @@ def _search(
                 load.errors.append(f"{answer.status_code} {answer.text[:200]}")
 
 
-def _question(image: bytes, random: Random, images: int) -> dict[str, Any]:
+def _request(image: bytes, random: Random, images: int) -> dict[str, Any]:
     headers = {"Prefer": f"wait={WAIT_SECONDS}"}
     if random.random() < 0.5:
         return {"files": {"image": image}, "data": {"query": '{"limit": 5}'}, "headers": headers}
@@ -116,14 +116,14 @@ def _question(image: bytes, random: Random, images: int) -> dict[str, Any]:
 
 
 def _ingest(url: str, source: Path, stop: threading.Event, load: Load) -> None:
-    """The same job again and again."""
+    """Runs the same job again and again."""
     with httpx.Client(base_url=url, timeout=60) as http:
         while not stop.is_set():
             load.jobs.append(follow(http, source))
 
 
 def follow(http: httpx.Client, source: Path) -> dict[str, Any]:
-    """Submits a job and returns it at its end."""
+    """Submits a job, and returns it when it has ended."""
     answer = http.post("/v1/jobs", json={"dataset": str(source)})
     answer.raise_for_status()
     while True:
@@ -133,11 +133,11 @@ def follow(http: httpx.Client, source: Path) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-# --- told ----------------------------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------------
 
 
-def tell(load: Load) -> str:
-    """A table by minutes, and what it comes to."""
+def report(load: Load) -> str:
+    """A table with a row for each minute, and the totals."""
     names = list(load.memory)
     head = ["minute", "searches", "p50 ms", "p95 ms", "max ms"]
     head += [f"{name} MiB (mapped)" for name in names]
@@ -185,7 +185,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kindred-load-") as folder:
         done = _run(Path(folder), options)
-    print(tell(done))
+    print(report(done))
     Path("build").mkdir(exist_ok=True)
     Path("build/load.json").write_text(json.dumps({"machine": describe(), **asdict(done)}))
     good = not done.errors and all(job["state"] == "succeeded" for job in done.jobs)
@@ -203,9 +203,7 @@ def _run(folder: Path, options: argparse.Namespace) -> Load:
         pids = processes(system.pid)
         url = str(system.client.url)
         with httpx.Client(base_url=url, timeout=60) as http:
-            images = follow(http, sources[0])[
-                "total"
-            ]  # so that there is something to find from the start
+            images = follow(http, sources[0])["total"]  # searches need stored images from the start
             image = http.get("/v1/images/DRAWN_000000/preview").content
         return load(url, sources, image, pids, Load(options.clients, options.minutes * 60, images))
 

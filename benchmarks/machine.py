@@ -1,4 +1,4 @@
-"""The machine, in words that say nothing of where it stands, and how busy it is."""
+"""Describes the machine without revealing its location, and measures how busy it is."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, str]:
-    """No host names, no paths."""
+    """The description has no host names and no paths."""
     able = torch.cpu.get_capabilities()
     found = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)]
     bf16 = any(name.endswith("bf16") for name in found)
@@ -49,7 +49,7 @@ def _memory_gib() -> float:
 
 
 def memory_mib(pid: int) -> tuple[float, float]:
-    """A process's own memory, and files that it has mapped; zeros where there is no /proc."""
+    """A process's own memory and its mapped files; zeros if there is no /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -59,9 +59,9 @@ def memory_mib(pid: int) -> tuple[float, float]:
 
 
 def busy_seconds() -> float | None:
-    """Processor time that the whole machine has spent, so far, what a hypervisor took included.
+    """The processor time that the whole machine has spent, including what a hypervisor took.
 
-    None where that cannot be known, or where we were given only some of its cores.
+    None if that is unknown, or if we may use only some of the cores.
     """
     stat = Path("/proc/stat")
     if not stat.exists() or os.cpu_count() != cores():
@@ -73,14 +73,14 @@ def busy_seconds() -> float | None:
 
 
 class Others:
-    """How much of the cores goes to what is not ours, from its making on."""
+    """The share of the cores that other processes take, from its creation on."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._busy, self._ours = busy_seconds(), cpu_seconds(os.getpid())
 
     def share(self) -> float | None:
-        """0 to 1, of all cores."""
+        """The share of all cores, 0 to 1."""
         busy, ours = busy_seconds(), cpu_seconds(os.getpid())
         if busy is None or ours is None or self._busy is None or self._ours is None:
             return None
@@ -89,8 +89,8 @@ class Others:
 
 
 def cpu_seconds(root: int) -> float | None:
-    """Processor time of a process and all below it, so far, those that have ended included; None
-    where there is no /proc."""
+    """The processor time of a process and all its descendants, including ended ones. None if there
+    is no /proc."""
     if not Path("/proc/self/stat").exists():
         return None
     children: dict[int, list[int]] = {}

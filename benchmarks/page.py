@@ -1,4 +1,4 @@
-"""The page in a browser: how long after the answer its first picture is there."""
+"""Measures in a browser how long after the answer the page shows its first image."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from benchmarks.report import Spread
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Milliseconds between the end of the search's answer and that of the first result's picture, by the
-# browser's own clock, once that picture can be drawn.
+# Measures the milliseconds from the end of the search's answer to the end of the first result's
+# image, by the browser's own clock, once that image can be drawn.
 _MEASURE = """async () => {
   const picture = document.querySelector("#grid img");
   await picture.decode();
@@ -21,7 +21,7 @@ _MEASURE = """async () => {
 
 
 def first_picture(url: str, ids: Sequence[str]) -> Spread | None:
-    """One new window an id, nothing cached. None where there is no browser or no Playwright."""
+    """Opens a new window for each id, with an empty cache. None without browser or Playwright."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     try:
         from playwright.sync_api import sync_playwright

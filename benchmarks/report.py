@@ -1,4 +1,4 @@
-"""Numbers in few words: medians with their spread, goals, and tables that a README can hold."""
+"""Formats numbers: medians with their spread, goals, and tables in Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Raises ValueError for none."""
+        """Raises ValueError if there are no values."""
         if not values:
             raise ValueError("nothing was measured")
         return cls(median(values), min(values), max(values), len(values))
 
     def __str__(self) -> str:
-        """As in 14.7 (13.9 .. 15.2)."""
+        """For example 14.7 (13.9 .. 15.2)."""
         return f"{number(self.median)} ({number(self.low)} .. {number(self.high)})"
 
 
@@ -33,7 +33,7 @@ def p95(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is promised; `more` says that a larger number is a better one."""
+    """A promised figure; `more` says that larger is better."""
 
     what: str
     measured: float
@@ -51,12 +51,12 @@ class Goal:
 
 
 def ratios(slower: Sequence[float], faster: Sequence[float]) -> list[float]:
-    """How many times as fast the second is, pair by pair; both are times."""
+    """How many times faster the second is, pair by pair. Both are times."""
     return [a / b for a, b in zip(slower, faster, strict=True)]
 
 
 def number(value: float | None) -> str:
-    """About three digits, no exponents; a dash for what could not be measured."""
+    """About three digits without exponents; a dash for a missing value."""
     if value is None:
         return "-"
     if abs(value) >= 100:
@@ -66,7 +66,7 @@ def number(value: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown, its columns aligned: the first to the left, the others to the right."""
+    """A Markdown table whose first column is left-aligned and whose others are right-aligned."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

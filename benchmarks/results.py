@@ -1,4 +1,4 @@
-"""All that a run has measured, and how it is told."""
+"""Collects all that a run has measured, and reports it."""
 
 import dataclasses
 import json
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.beside import Beside
+from benchmarks.by_id import BATCH, ById
 from benchmarks.compute import Limit, Plain, Shape
 from benchmarks.fidelity import Fidelity
-from benchmarks.held import BATCH, Held
 from benchmarks.kindred import KindredRun
+from benchmarks.notebook import NotebookRun
 from benchmarks.report import Goal, Spread, number, ratios, table
 from benchmarks.searches import ByImage
-from benchmarks.seed import SeedRun
 from benchmarks.stages import FORWARD, Stages
 
-FASTER_THAN_SEED = 2.0
+FASTER_THAN_NOTEBOOK = 2.0
 OF_FORWARD = 0.85
 OF_PRODUCTS = 0.75
 FASTER_AGAIN = 20.0
@@ -25,16 +25,16 @@ BESIDE_OVER_IDLE = 4.0
 JOB_BESIDE_SEARCHES = 0.8
 START_SECONDS = 8.0
 WORKER_MIB = 1500.0
-HELD_MIB = 250.0
+STORED_MIB = 250.0
 FILTERED_BY_ID_MS = 25.0
 BATCH_OVER_ONE = 4.0
 PICTURE_MS = 300.0
 
-# Part of the cores that others may take before a run is said to have been disturbed.
+# The share of the cores that other processes may take before the report calls a run disturbed.
 QUIET = 0.1
 
-# Threads of one OpenMP computation spin for each other, and stall when one has no core; where a
-# process has more of them than cores, as a worker does, libgomp lets them sleep instead.
+# Threads of one OpenMP computation spin while they wait for each other, and stall if one has no
+# core. In a process with more of them than cores, such as a worker, libgomp lets them sleep.
 DISTURBED = (
     "DISTURBED: other processes took {:.0%} of the cores during the {}. That slows the "
     "notebook and the bare model more than Kindred: do not quote these ratios."
@@ -43,10 +43,10 @@ DISTURBED = (
 
 @dataclass(frozen=True)
 class Ingests:
-    """Slice by slice, in the order in which they were measured."""
+    """The runs, slice by slice, in the order of their measurement."""
 
-    rows: int  # of a slice
-    seed: list[SeedRun]
+    rows: int  # rows of a slice
+    notebook: list[NotebookRun]
     forward: list[
         float
     ]  # images a second of the bare forward pass, before and after Kindred's turn
@@ -55,17 +55,17 @@ class Ingests:
 
     @property
     def by_slice(self) -> list[float]:
-        return ratios([run.seconds for run in self.seed], [run.seconds for run in self.kindred])
+        return ratios([run.seconds for run in self.notebook], [run.seconds for run in self.kindred])
 
     @property
     def of_forward(self) -> list[float]:
-        """Kindred's speed until searchable, as a part of the bare forward pass'."""
+        """Kindred's speed until searchable, as a share of the bare forward pass's speed."""
         speeds = [self.rows / run.seconds for run in self.kindred]
         return [ours / bare for ours, bare in zip(speeds, self.forward, strict=True)]
 
     @property
     def total(self) -> float:
-        return sum(run.seconds for run in self.seed) / sum(run.seconds for run in self.kindred)
+        return sum(run.seconds for run in self.notebook) / sum(run.seconds for run in self.kindred)
 
     @property
     def again_by_slice(self) -> list[float]:
@@ -74,8 +74,8 @@ class Ingests:
 
 @dataclass(frozen=True)
 class Worker:
-    """Seconds from `kindred up` until a search would be answered, and the worker's own memory once
-    it has embedded and searched."""
+    """Seconds from `kindred up` until it can answer a search, and the worker's own memory after it
+    has embedded and searched."""
 
     start_seconds: float
     mib: float
@@ -86,12 +86,12 @@ class Results:
     quick: bool
     machine: dict[str, str]
     setup: dict[str, str]
-    others: dict[str, float | None]  # part of the cores that other processes took during each
+    others: dict[str, float | None]  # share of the cores that other processes took during each
     worker: Worker
     ingests: Ingests
     by_image: ByImage
     beside: Beside
-    held: Held
+    by_id: ById
     stages: Stages
     shape: Shape
     limits: list[Limit]
@@ -100,11 +100,11 @@ class Results:
 
     @property
     def goals(self) -> list[Goal]:
-        ingests, beside, held = self.ingests, self.beside, self.held
+        ingests, beside, by_id = self.ingests, self.beside, self.by_id
         faster, again = Spread.of(ingests.by_slice), Spread.of(ingests.again_by_slice)
-        filled = held.worker_mib[1] - held.worker_mib[0]
+        filled = by_id.worker_mib[1] - by_id.worker_mib[0]
         return [
-            Goal("ingest, times the notebook's speed", faster.median, FASTER_THAN_SEED, True),
+            Goal("ingest, times the notebook's speed", faster.median, FASTER_THAN_NOTEBOOK, True),
             Goal(
                 "ingest, part of the bare forward pass",
                 Spread.of(ingests.of_forward).median,
@@ -121,16 +121,16 @@ class Results:
                  JOB_BESIDE_SEARCHES, True),
             Goal("start until ready, s", self.worker.start_seconds, START_SECONDS, False),
             Goal("the worker's own memory, MiB", self.worker.mib, WORKER_MIB, False),
-            Goal(f"{held.images:,} images held, MiB more", filled, HELD_MIB, False),
-            Goal(f"filtered search by id, {held.images:,} held, ms", held.filtered.median,
+            Goal(f"{by_id.images:,} images stored, MiB more", filled, STORED_MIB, False),
+            Goal(f"filtered search by id, {by_id.images:,} stored, ms", by_id.filtered.median,
                  FILTERED_BY_ID_MS, False),
-            Goal(f"{BATCH} in a batch, over one", held.batch_over_one, BATCH_OVER_ONE, False),
-            *_first_picture(held),
+            Goal(f"{BATCH} in a batch, over one", by_id.batch_over_one, BATCH_OVER_ONE, False),
+            *_first_picture(by_id),
         ]  # fmt: skip
 
     @property
     def _of_products(self) -> float:
-        """In the precision that Kindred computes in, which is measured last."""
+        """The share in Kindred's own precision, which is measured last."""
         return self.stages.embed_images_per_second / self.limits[-1].images_per_second
 
     def write(self, path: Path) -> None:
@@ -149,7 +149,7 @@ class Results:
             _ingests(self.ingests, int(self.machine["cores"])),
             _by_image(self.by_image),
             _beside(self.beside),
-            _held(self.held),
+            _by_id(self.by_id),
             _stages(self),
             _limits(self),
             f"Vectors against the notebook's: lowest cosine {self.fidelity.lowest_cosine:.6f}, "
@@ -165,7 +165,7 @@ class Results:
 
 
 def _plain(value: Any) -> str:
-    """Paths are the run's own, and of no use after it."""
+    """Shortens paths to names: the run's folders are gone after it."""
     return value.name if isinstance(value, Path) else str(value)
 
 
@@ -179,14 +179,14 @@ def _ingests(ingests: Ingests, cores: int) -> str:
         return [name, str(speeds), "-" if busy is None else f"{busy:.0f} %"]
 
     rows = [
-        line("the notebook's loop", ingests.seed),
+        line("the notebook's loop", ingests.notebook),
         ["the bare forward pass, in Kindred's lanes", str(Spread.of(ingests.forward)), ""],
         line("Kindred, until searchable", ingests.kindred),
         line("Kindred, the same again", ingests.again),
     ]
     phases = {
-        name: sum(run.phases[name] for run in ingests.seed) / len(ingests.seed)
-        for name in ingests.seed[0].phases
+        name: sum(run.phases[name] for run in ingests.notebook) / len(ingests.notebook)
+        for name in ingests.notebook[0].phases
     }
     shares = ", ".join(f"{name} {number(seconds)} s" for name, seconds in phases.items())
     by_slice = " ".join(number(ratio) for ratio in ingests.by_slice)
@@ -194,8 +194,8 @@ def _ingests(ingests: Ingests, cores: int) -> str:
         [
             table(["ingest", "images/s", "cores busy"], rows),
             "",
-            f"{len(ingests.seed)} slices of {ingests.rows} images, taking turns. Kindred over the "
-            f"notebook: {by_slice}, median {Spread.of(ingests.by_slice)}, in all "
+            f"{len(ingests.notebook)} slices of {ingests.rows} images, taking turns. Kindred over "
+            f"the notebook: {by_slice}, median {Spread.of(ingests.by_slice)}, in all "
             f"{number(ingests.total)}; of the bare forward pass: "
             f"{Spread.of(ingests.of_forward)}. A slice of the notebook's: {shares}. "
             f"The same again, over the first: {Spread.of(ingests.again_by_slice)}.",
@@ -203,27 +203,27 @@ def _ingests(ingests: Ingests, cores: int) -> str:
     )
 
 
-def _first_picture(held: Held) -> list[Goal]:
-    if held.first_picture is None:
+def _first_picture(by_id: ById) -> list[Goal]:
+    if by_id.first_picture is None:
         return []
-    measured = held.first_picture.median
+    measured = by_id.first_picture.median
     return [Goal("the page's first picture after the answer, ms", measured, PICTURE_MS, False)]
 
 
-def _held(held: Held) -> str:
+def _by_id(by_id: ById) -> str:
     rows = [
-        ["search by id, top 10", str(held.plain), number(held.plain_p95)],
-        ["- filtered by sex and age", str(held.filtered), number(held.filtered_p95)],
-        [f"- {BATCH} of these in one batch", str(held.batch), ""],
-        ["picture of a result, 512 pixels", str(held.preview), ""],
-        ["the page: first picture after the answer", str(held.first_picture or "no browser"), ""],
+        ["search by id, top 10", str(by_id.plain), number(by_id.plain_p95)],
+        ["- filtered by sex and age", str(by_id.filtered), number(by_id.filtered_p95)],
+        [f"- {BATCH} of these in one batch", str(by_id.batch), ""],
+        ["picture of a result, 512 pixels", str(by_id.preview), ""],
+        ["the page: first picture after the answer", str(by_id.first_picture or "no browser"), ""],
     ]
-    header = [f"{held.images:,} images held, idle, ms", "median (min .. max)", "p95"]
+    header = [f"{by_id.images:,} images stored, idle, ms", "median (min .. max)", "p95"]
     return "\n".join(
         [
             table(header, rows),
             "",
-            f"Images: {held.images_are}; {held.plain.count} searches of a kind, in turn.",
+            f"Images: {by_id.images_are}; {by_id.plain.count} searches of a kind, in turn.",
         ]
     )
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.scale`: the cost of an image, from a thousand images held to a million.
+"""`python -m benchmarks.scale` measures the cost of an image, from a thousand images to a million.
 
-SCALE_SIZES=1000,10000,100000,1000000 chooses. A million take about half an hour on two cores, and
-12 GiB of disk. Written to build/scale.json.
+SCALE_SIZES=1000,10000,100000,1000000 chooses. A million images take about half an hour on two
+cores, and 12 GiB of disk. It writes build/scale.json.
 """
 
 import json
@@ -33,7 +33,7 @@ def main() -> int:
         ) as folder:
             measured.append(measure(size, Path(folder)))
         out.write_text(json.dumps({"machine": machine, "sizes": measured}, indent=2) + "\n")
-    print(tell(machine, measured))
+    print(report(machine, measured))
     return 0
 
 
@@ -50,17 +50,17 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
 
 
 def _step(module: str, *words: object) -> Any:
-    """In a process of its own; its result is the JSON that it prints."""
+    """Runs a step in its own process, which prints its result as JSON."""
     print(f"[{time.strftime('%H:%M:%S')}] {module} {words[0]}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
-# --- told -----------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
-def tell(machine: dict[str, str], measured: list[dict[str, Any]]) -> str:
+def report(machine: dict[str, str], measured: list[dict[str, Any]]) -> str:
     return "\n\n".join(
         [
             table(["measured on", ""], [list(pair) for pair in machine.items()]),
@@ -74,7 +74,7 @@ def tell(machine: dict[str, str], measured: list[dict[str, Any]]) -> str:
 
 
 def goals(largest: dict[str, Any]) -> list[Goal]:
-    """Of the largest size."""
+    """The goals for the largest size."""
     final = _final(largest)
     times = {name: found["times"]["p95"] for name, found in final["filters"].items()}
     recall = min(found["recall"] for found in final["filters"].values())

@@ -1,10 +1,10 @@
-"""What the ledger costs an image, whatever the size of the job: checkpoints, and Redis' memory.
+"""Measures the ledger's cost of an image at any job size: checkpoints, and the memory of Redis.
 
     python -m benchmarks.scale_ledger IMAGES FOLDER      one JSON document
 
-A Redis of our own, and the calls that a worker makes for a job of so many rows: two lanes, shards
-of 64, batches of 8, as on a CPU. One row of a thousand is rejected, which is what the ledger keeps
-of single rows.
+It starts its own Redis, and makes the calls of a worker for a job of that many rows: two lanes,
+shards of 64, batches of 8, as on a CPU. One row of a thousand is rejected: the ledger stores only
+rejected rows one by one.
 """
 
 import json
@@ -39,7 +39,7 @@ MIB = 2**20
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Its URL. The socket lies in a short path of its own."""
+    """Yields its URL. The socket has a separate path, because the path must be short."""
     (folder / "redis").mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="kindred-") as private:
         server = RedisServer(find_redis_server(), folder / "redis", Path(private) / "redis.sock")
@@ -54,7 +54,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def work(ledger: Ledger, images: int) -> float:
-    """Seconds of all calls for one job."""
+    """Returns the seconds of all calls for one job."""
     begun = time.perf_counter()
     ledger.workers.beat(WORKER)
     ledger.jobs.create("job", "ingest", "ingest", '{"source": {"dataset": "made"}}')

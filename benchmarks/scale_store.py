@@ -1,8 +1,8 @@
-"""The embedded store at one size: filled, searched, indexed aside, opened again, searched again.
+"""Measures the embedded store at one size: fill, search, index, open and search again.
 
     python -m benchmarks.scale_store IMAGES FOLDER      one JSON document
 
-A process of its own for each step, so that the memory that is told is that of the step.
+Each step runs in its own process, so the measured memory is that of the step.
 """
 
 import json
@@ -28,10 +28,10 @@ from pipeline.store.edge import EdgeStore
 
 BATCH = 256  # images an upsert
 SHARD = 1024  # images a flush
-PART = 8192  # images made at once
+PART = 8192  # images made at a time
 QUERIES = 200
 TOP = 10
-TRICKLE = 64  # images that are written again, each second, while an index is built
+TRICKLE = 64  # images written again each second during an index build
 MIB = 2**20
 
 ENCODER = EncoderInfo(
@@ -46,7 +46,7 @@ CLASSES = (
     "melanocytic_Nevi", "melanoma", "benign_keratosis-like_lesions", "basal_cell_carcinoma",
     "actinic_keratoses", "vascular_lesions", "dermatofibroma",
 )  # fmt: skip
-PLACES = (
+SITES = (
     "back", "lower extremity", "trunk", "upper extremity", "abdomen", "face", "chest", "foot",
     "neck", "scalp", "hand", "ear", "genital", "acral",
 )  # fmt: skip
@@ -79,13 +79,13 @@ class Times:
         return cls(float(p50), float(p95), float(most), len(seconds))
 
 
-# --- what is held ---------------------------------------------------------------------------------
+# --- the stored points ----------------------------------------------------------------------------
 
 
 def payload(number: int, dx: int, lesion: int) -> dict[str, Any]:
-    """Like those of the skin-lesion data, with what ingest adds."""
-    drawn = lesion * 2654435761 % 2**32  # Knuth's multiplicative hash: the lesion's own numbers
-    sex, place, age = drawn >> 8 & 1, (drawn >> 9) % len(PLACES), 1 + (drawn >> 16) % 17
+    """A payload like those of the skin-lesion data, with the fields that ingest adds."""
+    drawn = lesion * 2654435761 % 2**32  # Knuth's multiplicative hash gives the lesion's values
+    sex, site, age = drawn >> 8 & 1, (drawn >> 9) % len(SITES), 1 + (drawn >> 16) % 17
     return {
         "image_id": f"ISIC_{number:07}",
         "lesion_id": f"HAM_{lesion:07}",
@@ -93,7 +93,7 @@ def payload(number: int, dx: int, lesion: int) -> dict[str, Any]:
         "dx_type": "histo",
         "age": float(5 * age),
         "sex": ("female", "male")[sex],
-        "localization": PLACES[place],
+        "localization": SITES[site],
         "source": {
             "kind": "dataset",
             "dataset": "marmal88/skin_cancer",
@@ -117,9 +117,9 @@ def points(made: Made, start: int) -> Points:
     return Points([point_id(p["image_id"]) for p in payloads], made.vectors, payloads)
 
 
-def fits(held: Points) -> dict[str, NDArray[np.bool_]]:
-    """Which of them each filter keeps."""
-    p = held.payloads
+def fits(batch: Points) -> dict[str, NDArray[np.bool_]]:
+    """For each filter, says which points match."""
+    p = batch.payloads
     return {
         "any": np.ones(len(p), bool),
         "rare": np.array([x["dx"] == CLASSES[6] for x in p]),
@@ -133,25 +133,25 @@ def fits(held: Points) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def asked(images: int) -> NDArray[np.float32]:
-    """Other images of the same population."""
+def query_vectors(images: int) -> NDArray[np.float32]:
+    """Vectors of other images of the same population."""
     return Maker(images).make(QUERIES, part=10**6).vectors
 
 
 class Truth:
-    """The nearest by brute force, kept up while the points go by: ids and cosines, best first."""
+    """Finds the nearest points by brute force, batch by batch: ids and cosines, best first."""
 
     def __init__(self, images: int) -> None:
-        self._queries = asked(images)
+        self._queries = query_vectors(images)
         self._best: dict[str, list[tuple[NDArray[np.float32], list[str]]]] = {
             name: [(np.empty(0, np.float32), [])] * QUERIES for name in FILTERS
         }
 
-    def see(self, held: Points) -> None:
-        cosines = self._queries @ held.vectors.T
-        for name, keep in fits(held).items():
+    def add(self, batch: Points) -> None:
+        cosines = self._queries @ batch.vectors.T
+        for name, keep in fits(batch).items():
             self._best[name] = [
-                _merge(best, row[keep], np.flatnonzero(keep), held)
+                _merge(best, row[keep], np.flatnonzero(keep), batch)
                 for best, row in zip(self._best[name], cosines, strict=True)
             ]
 
@@ -163,16 +163,16 @@ def _merge(
     best: tuple[NDArray[np.float32], list[str]],
     cosines: NDArray[np.float32],
     rows: NDArray[np.int64],
-    held: Points,
+    batch: Points,
 ) -> tuple[NDArray[np.float32], list[str]]:
     order = np.argpartition(-cosines, TOP)[:TOP] if len(cosines) > TOP else np.arange(len(cosines))
-    ids = best[1] + [str(held.ids[rows[i]]) for i in order]
+    ids = best[1] + [str(batch.ids[rows[i]]) for i in order]
     together = np.concatenate([best[0], cosines[order]])
     chosen = np.argsort(-together, kind="stable")[:TOP]
     return together[chosen], [ids[i] for i in chosen]
 
 
-# --- steps, each in a process of its own ----------------------------------------------------------
+# --- steps, each in its own process ---------------------------------------------------------------
 
 
 def open_store(folder: Path, index_from: int) -> EdgeStore:
@@ -180,17 +180,17 @@ def open_store(folder: Path, index_from: int) -> EdgeStore:
 
 
 def fill(images: int, folder: Path) -> dict[str, Any]:
-    """Through our own interface, as ingest does; the time is that of upserts and flushes alone."""
+    """Fills the store through our own interface, as ingest does; times only upserts and flushes."""
     store, maker, truth = open_store(folder, 0), Maker(images), Truth(images)
     parts: list[float] = []
     spent = 0.0
     for part, start in enumerate(range(0, images, PART)):
-        held = points(maker.make(min(PART, images - start), part), start)
+        batch = points(maker.make(min(PART, images - start), part), start)
         begun, cpu = time.perf_counter(), time.process_time()
-        _write(store, held)
-        parts.append((time.perf_counter() - begun) / len(held.ids))
+        _write(store, batch)
+        parts.append((time.perf_counter() - begun) / len(batch.ids))
         spent += time.process_time() - cpu
-        truth.see(held)
+        truth.add(batch)
     (folder / "truth.json").write_text(json.dumps(truth.ids()))
     (folder / "expected.json").write_text(json.dumps(store.count()))
     tenth = max(1, len(parts) // 10)
@@ -206,32 +206,33 @@ def fill(images: int, folder: Path) -> dict[str, Any]:
 
 
 def append(images: int, folder: Path) -> dict[str, float]:
-    """What the next 4,096 images cost, of all time and of processor time. Changes what is right."""
+    """Returns what the next 4,096 images cost, in wall-clock and processor time. The expected
+    results change with it."""
     store = open_store(folder, 0)
-    held = points(Maker(images).make(4096, part=10**6 + 1), images)
+    batch = points(Maker(images).make(4096, part=10**6 + 1), images)
     begun, cpu = time.perf_counter(), time.process_time()
-    _write(store, held)
+    _write(store, batch)
     seconds, spent = time.perf_counter() - begun, time.process_time() - cpu
     store.close()
     return {"ms_an_image": 1000 * seconds / 4096, "cpu_ms_an_image": 1000 * spent / 4096}
 
 
-def _write(store: EdgeStore, held: Points) -> None:
-    for start in range(0, len(held.ids), BATCH):
+def _write(store: EdgeStore, batch: Points) -> None:
+    for start in range(0, len(batch.ids), BATCH):
         some = slice(start, start + BATCH)
-        store.upsert(Points(held.ids[some], held.vectors[some], held.payloads[some]))
+        store.upsert(Points(batch.ids[some], batch.vectors[some], batch.payloads[some]))
         if (start + BATCH) % SHARD == 0:
             store.flush()
     store.flush()
 
 
 def search(images: int, folder: Path) -> dict[str, Any]:
-    """Opened once with its files out of the page cache and once more, then searched.
+    """Opens the store twice, first with its files out of the page cache, and then searches.
 
-    The engine puts its files out of the page cache when it closes them, so that both openings read
-    the disk; the second finds the rest of the process warm. The first searches are told apart.
+    The engine evicts its files from the page cache when it closes them, so both openings read the
+    disk; the second finds the rest of the process warm. The first searches are reported separately.
     """
-    forget(folder)
+    drop_page_cache(folder)
     before = memory()
     begun = time.perf_counter()
     open_store(folder, 0).close()
@@ -262,7 +263,7 @@ def _search(store: EdgeStore, images: int, folder: Path, name: str) -> dict[str,
     filter_ = None if wanted is None else Filter.model_validate(wanted)
     truth = json.loads((folder / "truth.json").read_text())[name]
     seconds, found, expected = [], 0, 0
-    for vector, right in zip(asked(images), truth, strict=True):
+    for vector, right in zip(query_vectors(images), truth, strict=True):
         begun = time.perf_counter()
         (hits,) = store.query([Query(vector, limit=TOP, filter=filter_)])
         seconds.append(time.perf_counter() - begun)
@@ -276,7 +277,7 @@ def _search(store: EdgeStore, images: int, folder: Path, name: str) -> dict[str,
 
 
 def _batch(store: EdgeStore, images: int) -> float:
-    queries = [Query(vector, limit=TOP) for vector in asked(images)[:50]]
+    queries = [Query(vector, limit=TOP) for vector in query_vectors(images)[:50]]
     return _milliseconds(lambda: store.query(queries))
 
 
@@ -305,14 +306,14 @@ def _milliseconds(call: Callable[[], object], times: int = 5) -> float:
 
 
 def index(images: int, folder: Path) -> dict[str, Any]:
-    """Builds an index aside, while one thread searches, one writes, and one waits for the lock."""
+    """Builds an index, while one thread searches, one writes, and one waits for the lock."""
     done = threading.Event()
     times: dict[str, list[float]] = {"searches": [], "writes": [], "gaps": []}
     begun = time.perf_counter()
     store = open_store(folder, Settings().index_from)
     threads = [
-        threading.Thread(target=watch, args=(store, images, times, done))
-        for watch in (_searching, _writing, _ticking)
+        threading.Thread(target=action, args=(store, images, times, done))
+        for action in (_searching, _writing, _ticking)
     ]
     for thread in threads:
         thread.start()
@@ -338,8 +339,8 @@ def index(images: int, folder: Path) -> dict[str, Any]:
 def _searching(
     store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
-    """Two a second, each timed from when it was due: one that a stall keeps from starting waits."""
-    vectors = asked(images)
+    """Searches twice a second. The time counts from when a search was due, stalls included."""
+    vectors = query_vectors(images)
     due = time.perf_counter()
     while not done.wait(max(0.0, due + 0.5 - time.perf_counter())):
         due += 0.5
@@ -350,12 +351,12 @@ def _searching(
 def _writing(
     store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
-    """Points that are held already, so that what is right to find stays the same."""
-    held = points(Maker(images).make(min(PART, images), 0), 0)
+    """Writes points that are already stored, so that the expected results stay the same."""
+    batch = points(Maker(images).make(min(PART, images), 0), 0)
     while not done.wait(1):
-        start = TRICKLE * len(times["writes"]) % (len(held.ids) - TRICKLE)
+        start = TRICKLE * len(times["writes"]) % (len(batch.ids) - TRICKLE)
         some = slice(start, start + TRICKLE)
-        part = Points(held.ids[some], held.vectors[some], held.payloads[some])
+        part = Points(batch.ids[some], batch.vectors[some], batch.payloads[some])
         begun = time.perf_counter()
         store.upsert(part)
         times["writes"].append(time.perf_counter() - begun)
@@ -364,7 +365,7 @@ def _writing(
 def _ticking(
     store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
-    """How much later than asked a thread wakes that needs nothing but the interpreter's lock."""
+    """Measures how late a thread wakes that needs only the interpreter's lock."""
     while not done.is_set():
         begun = time.perf_counter()
         time.sleep(0.002)
@@ -375,19 +376,19 @@ def _ticking(
 
 
 def memory() -> dict[str, float]:
-    """MiB of this process: its own, and of files that it has mapped."""
+    """This process's own memory and its mapped files, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
     return {"own": kib["RssAnon"] / 1024, "mapped": kib["RssFile"] / 1024}
 
 
 def size(folder: Path) -> int:
-    """Bytes on the disk; files with holes count by what they hold."""
+    """The bytes on disk, without the holes of sparse files."""
     return sum(entry.stat().st_blocks * 512 for entry in folder.rglob("*"))
 
 
-def forget(folder: Path) -> None:
-    """Puts the files out of the page cache, as after a start of the machine."""
+def drop_page_cache(folder: Path) -> None:
+    """Evicts the files from the page cache, as after a restart of the machine."""
     for entry in folder.rglob("*"):
         if entry.is_file():
             with entry.open("rb") as file:

@@ -1,4 +1,4 @@
-"""How long an idle system takes to answer, beside the bare model in a process of its own."""
+"""Measures how long an idle system takes to answer, beside the bare model in its own process."""
 
 import time
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Unusable, decode
 
 # Threads of a computation spin for some milliseconds before they sleep. The rivals take turns on
-# the same cores, and one must not pay for the other's.
-SETTLE = 0.05  # seconds
+# the same cores, and one must not pay for the other's threads.
+PAUSE = 0.05  # seconds
 LIMIT = 10
 MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
 class ByImage:
-    """Milliseconds. `bare` is decode, preprocess and one forward pass, and nothing else."""
+    """All times in milliseconds. `bare` is only decoding, preprocessing and one forward pass."""
 
     bare: Spread
     search: Spread
@@ -35,14 +35,14 @@ class ByImage:
 
 
 def by_image(system: System, encoder: Encoder, queries: Sequence[Path]) -> ByImage:
-    """The same files, alternating. `encoder` is in this process, which does nothing else."""
+    """Both get the same files in turn. `encoder` runs in this process, which is otherwise idle."""
     encoder.warm_up()
     stages, searches = [], []
-    system.search({"limit": LIMIT}, queries[0])  # the first one opens the connection
+    system.search({"limit": LIMIT}, queries[0])  # the first search opens the connection
     for file in queries:
-        time.sleep(SETTLE)
+        time.sleep(PAUSE)
         stages.append(_bare(encoder, file.read_bytes()))
-        time.sleep(SETTLE)
+        time.sleep(PAUSE)
         searches.append(1000 * system.search({"limit": LIMIT}, file))
     return ByImage(
         Spread.of([sum(stage) for stage in stages]),
@@ -52,7 +52,7 @@ def by_image(system: System, encoder: Encoder, queries: Sequence[Path]) -> ByIma
 
 
 def _bare(encoder: Encoder, data: bytes) -> tuple[float, float, float]:
-    """Milliseconds of decode, preprocess and forward."""
+    """The milliseconds of decoding, preprocessing and the forward pass."""
     times = [time.perf_counter()]
     picture = decode(data, MAX_PIXELS)
     times.append(time.perf_counter())

@@ -1,7 +1,7 @@
-"""Where the time of an ingested image goes: the pipeline's own steps, one at a time.
+"""Measures where the time of an ingested image goes: the pipeline's own steps, one at a time.
 
-Each is the worker's code on the worker's kind of thread, alone on the machine; only `forward` is
-measured in all lanes at once too, as it runs in a worker.
+Each step is the worker's code on the worker's kind of thread, alone on the machine. Only `forward`
+also runs in all lanes at once, as in a worker.
 """
 
 import signal
@@ -41,7 +41,7 @@ REDIS_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Milliseconds of one core an image. `part_of` names the stage that contains this one."""
+    """A step, in milliseconds of one core an image. `part_of` names the stage that contains it."""
 
     name: str
     ms: Spread
@@ -59,7 +59,7 @@ class Stages:
 
 
 def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> Stages:
-    """`settings.data` is a folder of its own. The first `images` rows of `part` are worked."""
+    """Measures the first `images` rows of `part`. `settings.data` is a separate folder."""
     batch = encoder.sizing.batch_size
     blobs = Blobs(settings.blobs_of(settings.collection))
     source = DatasetSource(dataset=str(part.folder))
@@ -96,7 +96,7 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
             Stage("decode", Spread.of(decoded)),
             Stage("preprocess (resize)", Spread.of(resized)),
             Stage("draw the preview", Spread.of(drawn)),
-            Stage("keep the preview", Spread.of(kept)),
+            Stage("store the preview", Spread.of(kept)),
             Stage(FORWARD, Spread.of(together)),
             Stage("the same, one lane alone", Spread.of(_alone(encoder, stacks)), FORWARD),
             *_parts_of_embed(encoder, settings, stacks),
@@ -108,14 +108,14 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
 
 
 def pixels_of(encoder: Encoder, settings: Settings, part: Slice, images: int) -> list[np.ndarray]:
-    """uint8 (batch, 3, H, W) each: the first `images` of a slice, as the model gets them."""
+    """The model's input for the first `images` of a slice, in batches uint8 (batch, 3, H, W)."""
     rows = _reader(settings, part).read(0, images)
     pixels = [encoder.preprocess(_decoded(row, settings)) for row in rows]
     return _stacked(pixels, encoder.sizing.batch_size)
 
 
 def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
-    """Images a second of bulk embedding, all lanes at once, with nothing beside it."""
+    """The images a second of bulk embedding, in all lanes at once, with nothing beside it."""
     lanes, threads = encoder.sizing.lanes, max(1, cores() // encoder.sizing.lanes)
     work = [lambda: [encoder.embed(s, bulk=True) for s in stacks]] * lanes
     return lanes * sum(map(len, stacks)) / in_lanes(work, threads)
@@ -136,7 +136,7 @@ FORWARD = "forward, all lanes at once"
 
 
 def _each(images: int, action: Callable[[], object]) -> float:
-    """Milliseconds an image."""
+    """The milliseconds an image."""
     start = time.perf_counter()
     action()
     return 1000 * (time.perf_counter() - start) / images
@@ -163,7 +163,7 @@ def _alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> list[float]:
 def _parts_of_embed(
     encoder: Encoder, settings: Settings, stacks: Sequence[np.ndarray]
 ) -> list[Stage]:
-    """What is done before and after the transformer, on one thread."""
+    """Measures the steps before and after the transformer, on one thread."""
     preprocessing, shape = Preprocessing.load(settings.model), Shape.read(Path(settings.model))
     batches = [torch.from_numpy(s).to(encoder.device) for s in stacks]
     tokens = torch.randn(len(stacks[0]), shape.tokens, shape.hidden).to(
@@ -193,7 +193,7 @@ def _parts_of_embed(
 
 
 def _lookups(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: int) -> list[float]:
-    """None of them is held, as on the way in."""
+    """Measures lookups of images that are not stored yet, as in an ingest."""
     store = open_store(settings, encoder.info)
     try:
         groups = _groups([point_id(_key(row)) for row in rows], batch)
@@ -227,7 +227,7 @@ def _groups(items: list[Any], size: int) -> list[list[Any]]:
 def _checkpoints(
     encoder: Encoder, settings: Settings, source: DatasetSource, part: Slice, batch: int
 ) -> list[float]:
-    """One for each batch, by a worker that holds the lease of a shard."""
+    """Measures a checkpoint for each batch, as a worker with the lease of a shard writes it."""
     with redis_ledger(settings) as ledger:
         ledger.workers.beat(
             WorkerInfo(
@@ -257,7 +257,7 @@ def _checkpoints(
 
 @contextmanager
 def redis_ledger(settings: Settings) -> Iterator[Ledger]:
-    """A Redis of the kind that `kindred up` starts, with the ledger on it."""
+    """Runs a Redis like that of `kindred up`, with the ledger on it."""
     with tempfile.TemporaryDirectory(prefix="kindred-") as folder:  # a socket's path must be short
         server = RedisServer(find_redis_server(), Path(folder), Path(folder) / "redis.sock")
         child = Child(Program("redis", server.command, {}, Path(folder) / "redis.log"))

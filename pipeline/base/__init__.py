@@ -1,1 +1,1 @@
-"""What every other room stands on: settings, errors, identity, blobs, keys, logs, files."""
+"""The base of every other package: settings, errors, identity, blobs, keys, logs, files."""

@@ -1,10 +1,10 @@
-"""Who can reach an address. Imports nothing heavy: the command line must start fast."""
+"""Says who can reach an address. It imports nothing heavy: the command line must start fast."""
 
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. Names other than localhost could be anything."""
+    """Whether only this machine can reach `host`. Any name but localhost could lead elsewhere."""
     if host == "localhost":
         return True
     try:

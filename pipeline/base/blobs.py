@@ -1,6 +1,6 @@
-"""Bytes that are not vectors: uploads, previews, and what is asked and answered.
+"""Stores bytes that are not vectors: uploads, previews, requests and their answers.
 
-One class over fsspec, so that a folder and an object store (`s3://…`, with s3fs installed) behave
+One class over fsspec makes a folder and an object store (`s3://…`, with s3fs installed) behave
 alike. A blob appears whole or not at all.
 """
 
@@ -16,12 +16,12 @@ import fsspec
 
 from pipeline.base.errors import BlobsUnavailable
 
-# Where files are written before they are whole: in one folder, so that it can be swept.
+# Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
 
 
 class Blobs:
-    """`url` is a folder or an fsspec URL. Names are relative POSIX paths that we make ourselves."""
+    """`url` is a folder or an fsspec URL. Blob names are relative POSIX paths of our own making."""
 
     def __init__(self, url: str) -> None:
         self._fs: Any
@@ -29,7 +29,7 @@ class Blobs:
         self._local = "file" in self._fs.protocol
 
     def write(self, name: str, data: bytes) -> None:
-        """Raises BlobsUnavailable when the disk is full or the bucket away: never a row's fault."""
+        """Raises BlobsUnavailable, never a row's fault: the disk is full or the bucket is down."""
         path = self._path(name)
         try:
             if self._local:
@@ -37,11 +37,11 @@ class Blobs:
             else:
                 self._fs.pipe_file(path, data)
         except OSError as error:
-            raise _away(error) from error
+            raise _unavailable(error) from error
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError for a blob that is not there, and BlobsUnavailable."""
-        with _reached():
+        """Raises FileNotFoundError if there is no such blob, and BlobsUnavailable."""
+        with _storage_errors():
             data: bytes = self._fs.cat_file(self._path(name))
         return data
 
@@ -49,16 +49,16 @@ class Blobs:
         return bool(self._fs.exists(self._path(name)))
 
     def age(self, name: str) -> float | None:
-        """Seconds since it was written; None if it is gone."""
+        """Seconds since the blob was written; None if it is gone."""
         try:
-            with _reached():
+            with _storage_errors():
                 written: datetime = self._fs.modified(self._path(name))
         except FileNotFoundError:
             return None
         return (datetime.now(UTC) - written).total_seconds()
 
     def names(self, folder: str) -> list[str]:
-        """The blobs in a folder, as names to read them by; none where there is no folder."""
+        """The names of a folder's blobs, as `read` takes them; empty if there is no folder."""
         try:
             found = self._fs.ls(self._path(folder), detail=False)
         except FileNotFoundError:
@@ -66,17 +66,17 @@ class Blobs:
         return sorted(f"{folder}/{PurePosixPath(path).name}" for path in found)
 
     def walk(self, folder: str) -> Iterator[str]:
-        """All blobs below a folder, in no special order."""
+        """The names of all blobs below a folder, in no particular order."""
         for path in self._fs.find(self._path(folder)):
             yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
 
     def delete(self, name: str) -> None:
-        """Removes a blob or everything under a prefix; what is not there is no error.
+        """Deletes a blob, or everything under a prefix. A missing blob is not an error.
 
         Raises BlobsUnavailable.
         """
         try:
-            with _reached():
+            with _storage_errors():
                 self._fs.rm(self._path(name), recursive=True)
         except FileNotFoundError:
             return
@@ -89,22 +89,22 @@ class Blobs:
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
+def _storage_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _away(error) from error
+        raise _unavailable(error) from error
 
 
-def _away(error: OSError) -> BlobsUnavailable:
+def _unavailable(error: OSError) -> BlobsUnavailable:
     why = os.strerror(error.errno) if error.errno else type(error).__name__
-    return BlobsUnavailable(f"Nothing can be kept or read just now: {why}.")
+    return BlobsUnavailable(f"Blobs cannot be read or written just now: {why}.")
 
 
 def _write_whole(path: Path, parts: Path, data: bytes) -> None:
-    """Readers see the old file or the new one, also when the process dies in between."""
+    """Readers see the old file or the new one, even if the process dies in between."""
     part = parts / uuid4().hex
     try:
         try:
@@ -123,7 +123,7 @@ def _write_and_move(part: Path, path: Path, data: bytes) -> None:
 
 
 def preview_name(point: UUID) -> str:
-    """Spread over 256 folders, since file systems slow down with millions of files in one."""
+    """Previews spread over 256 folders: file systems slow down with millions of files in one."""
     return f"previews/{point.hex[:2]}/{point}.jpg"
 
 
@@ -140,5 +140,5 @@ def upload_folder(job: str) -> str:
 
 
 def manifest_of(upload: str) -> str:
-    """The list of an upload's files. It is written last: what has none was not accepted."""
+    """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"

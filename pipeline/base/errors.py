@@ -1,32 +1,32 @@
-"""Everything that stops work on purpose.
+"""The errors that stop work on purpose.
 
 KindredError
 ├── ConfigurationError         a setting is wrong; nothing starts
-├── BadRequest            400  the call makes no sense as it stands
-│   └── InvalidQuery      422  understood, but not possible: a filter, an id list, a text search
-├── Unauthorized             401  no key, or one that is not taken
-├── Forbidden             403  not with this key's role, or not from that address
-├── NotFound               404  no such job, search, image or key
-├── Conflict              409  not in this state
-├── RateLimited          429  of this key, or by all together; waiting helps
-├── SourceError           422  a data set, split or column that cannot be read
-│   └── SourceNotAllowed       not among those that KINDRED_SOURCES names
-├── EncoderError               the model cannot be used as it is
-│   └── EncoderMismatch        the collection was filled by another encoder
+├── BadRequest            400  the call makes no sense
+│   └── InvalidQuery      422  understood but impossible: a filter, an id list, a text search
+├── Unauthorized          401  no key, or an invalid one
+├── Forbidden             403  this key's role does not allow it, or that address does not
+├── NotFound              404  no such job, search, image or key
+├── Conflict              409  impossible in this state
+├── RateLimited           429  too many calls, by this key or by all together; waiting helps
+├── SourceError           422  a data set, split or column cannot be read
+│   └── SourceNotAllowed       KINDRED_SOURCES does not name the source
+├── EncoderError               the model cannot be used
+│   └── EncoderMismatch        another encoder filled the collection
 ├── StoreLocked                another worker owns the embedded folder
-├── SchemaMismatch             Redis or the data folder was written by another version
-├── TooLargeForDevice     422  one picture for which the device has no memory
-└── Unavailable           503  a service is away; trying again can help
+├── SchemaMismatch             another version wrote Redis or the data folder
+├── TooLargeForDevice     422  the device lacks memory for a single image
+└── Unavailable           503  a service is unavailable; trying again can help
     ├── LedgerUnavailable      Redis
     ├── StoreUnavailable       Qdrant
-    ├── BlobsUnavailable       the blobs' disk or bucket: gone, or full
-    ├── KeysUnavailable        the file of keys is there and cannot be read
-    ├── AuditUnavailable       the audit log cannot be written, so nothing may be done
-    ├── SourceUnavailable      the disk that a source lies on, or is prepared on: full, or away
-    └── DeviceFull             the GPU's memory, which something else holds
+    ├── BlobsUnavailable       the disk or bucket of the blobs is gone or full
+    ├── KeysUnavailable        the file of keys exists but cannot be read
+    ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
+    ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
+    └── DeviceFull             something else uses up the GPU's memory
 
-What is expected of single images (a rejected one, an unchanged one) is a value, not an exception.
-Messages name ids, fields and files of the operator's, never a patient's metadata.
+Expected outcomes of single images (rejected, unchanged) are values, not exceptions.
+Messages name ids, fields and the operator's files, never a patient's metadata.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from typing import ClassVar
 
 
 class KindredError(Exception):
-    """Base of all. `title` is constant; `str(error)` says what to do about this one."""
+    """The base of all errors. `title` is constant; `str(error)` says what to do about this one."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -42,7 +42,7 @@ class KindredError(Exception):
 
     @property
     def slug(self) -> str:
-        """The problem type, as in `/problems/invalid-query`."""
+        """The problem type, such as `invalid-query`."""
         name = type(self).__name__
         return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
@@ -63,7 +63,7 @@ class BadRequest(KindredError):
 
 
 class InvalidQuery(BadRequest):
-    """`path` is the way to the fault inside the query, as in ("filter", "must", 0, "range")."""
+    """`path` leads to the fault inside the query, as in ("filter", "must", 0, "range")."""
 
     status = 422
     title = "Invalid query"
@@ -75,7 +75,7 @@ class InvalidQuery(BadRequest):
 
 class Unauthorized(KindredError):
     status = 401
-    title = "A key is needed"
+    title = "An API key is required"
 
 
 class Forbidden(KindredError):
@@ -90,7 +90,7 @@ class NotFound(KindredError):
 
 class Conflict(KindredError):
     status = 409
-    title = "Not possible in this state"
+    title = "Impossible in this state"
 
 
 class RateLimited(KindredError):
@@ -119,7 +119,7 @@ class EncoderError(KindredError):
 
 
 class EncoderMismatch(EncoderError):
-    title = "The collection was filled by another encoder"
+    title = "Another encoder filled the collection"
 
 
 class StoreLocked(KindredError):
@@ -132,21 +132,21 @@ class SchemaMismatch(KindredError):
 
 class TooLargeForDevice(KindredError):
     status = 422
-    title = "The picture needs more memory than the device has"
+    title = "The image needs more memory than the device has"
 
 
 class Unavailable(KindredError):
     status = 503
-    title = "A service is away"
+    title = "A service is unavailable"
     retryable = True
 
 
 class LedgerUnavailable(Unavailable):
-    title = "Redis is away"
+    title = "Redis is unavailable"
 
 
 class StoreUnavailable(Unavailable):
-    title = "Qdrant is away"
+    title = "Qdrant is unavailable"
 
 
 class BlobsUnavailable(Unavailable):
@@ -162,9 +162,9 @@ class AuditUnavailable(Unavailable):
 
 
 class SourceUnavailable(Unavailable):
-    """Not the source's fault, so neither it nor a row of it is refused for this."""
+    """This is not the source's fault: neither the source nor any of its rows is rejected."""
 
-    title = "The source cannot be read now: a disk, its own or that of DATA, is full or away"
+    title = "The source cannot be read now: its disk, or the disk of DATA, is full or unavailable"
 
 
 class DeviceFull(Unavailable):

@@ -1,4 +1,4 @@
-"""Small files that processes share: written whole, by one at a time, for their owner alone."""
+"""Small files that processes share: one process at a time writes them whole, for their owner."""
 
 import fcntl
 import os
@@ -10,9 +10,9 @@ Stamp = tuple[int, int, int]
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Readers see the old file or the new one, also after a power cut. Mode 0600."""
+    """Readers see the old file or the new one, even after a power cut. Its mode is 0600."""
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)  # of a writer that died; the caller holds the lock
+    part.unlink(missing_ok=True)  # a writer that died left it; the caller holds the lock
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
@@ -28,7 +28,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits until no other process holds the lock of this name."""
+    """Holds the lock of this name, after waiting until no other process holds it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -39,7 +39,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What changes when a file is replaced or written; None where there is none."""
+    """A value that changes when the file is written or replaced; None if there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:

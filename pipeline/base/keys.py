@@ -1,8 +1,8 @@
-"""API keys: who may call, and what. The command line changes them, the api reads them.
+"""API keys say who may call what. The command line changes them, the api reads them.
 
-A key is `kindred_ID_SECRET`. Kept of it, in `DATA/keys.json`, is the SHA-256 of the secret: 256
-random bits cannot be guessed, so a slow hash, as for passwords that people choose, would guard
-nothing more, and would cost every call.
+A key is `kindred_ID_SECRET`. `DATA/keys.json` stores only the SHA-256 of the secret: nobody can
+guess 256 random bits, so a slow hash, as for passwords that people choose, would protect nothing
+more and would slow down every call.
 """
 
 import hmac
@@ -21,19 +21,19 @@ from pipeline.base.errors import KeysUnavailable, NotFound
 from pipeline.base.files import Stamp, locked, stamp_of, write_private
 
 Role = Literal["search", "ingest", "admin"]
-ROLES: tuple[Role, ...] = get_args(Role)  # each may do all that the ones before it may
+ROLES: tuple[Role, ...] = get_args(Role)  # each role includes all roles before it
 
 PREFIX = "kindred"
-_NOBODY = sha256(b"").hexdigest()  # compared where no key has the id: this takes as long
+_NOBODY = sha256(b"").hexdigest()  # compared when no key has the id, so that it takes as long
 
 
 def includes(role: Role, needed: Role) -> bool:
-    """Whether a key of this role may do what needs that one."""
+    """Whether a key with this role may do what the needed role allows."""
     return ROLES.index(role) >= ROLES.index(needed)
 
 
 class Key(BaseModel):
-    """One line of the file. `sha256` is the hash of the secret; times are in UTC."""
+    """One key of the file. `sha256` is the hash of the secret; times are in UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -59,12 +59,12 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The file itself. Every change writes it whole; one writer at a time."""
+    """The file of keys. Every change rewrites the whole file, one writer at a time."""
 
     path: Path
 
     def read(self) -> tuple[Key, ...]:
-        """All keys, the revoked ones as well. Raises KeysUnavailable."""
+        """All keys, including revoked ones. Raises KeysUnavailable."""
         try:
             return _Document.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class KeyFile:
             raise KeysUnavailable(f"{self.path} cannot be read as a file of keys.") from error
 
     def create(self, name: str, role: Role, days: float | None = None) -> tuple[Key, str]:
-        """A new key, and the text that is shown once."""
+        """Creates a key. Returns it with its text, which is shown only once."""
         now = datetime.now(UTC).replace(microsecond=0)
         secret = secrets.token_urlsafe(32)
         with self._changing() as keys:
@@ -89,13 +89,16 @@ class KeyFile:
         return key, f"{PREFIX}_{key.id}_{secret}"
 
     def revoke(self, identifier: str) -> Key:
-        """Ends a key for good. Its line stays, for readers of the audit log. Raises NotFound."""
+        """Revokes a key for good. It stays in the file, for readers of the audit log.
+
+        Raises NotFound.
+        """
         with self._changing() as keys:
-            for place, key in enumerate(keys):
+            for number, key in enumerate(keys):
                 if key.id == identifier:
                     at = key.revoked or datetime.now(UTC).replace(microsecond=0)
-                    keys[place] = key.model_copy(update={"revoked": at})
-                    return keys[place]
+                    keys[number] = key.model_copy(update={"revoked": at})
+                    return keys[number]
             raise NotFound(f"There is no key {identifier}; `kindred keys list` shows them.")
 
     @contextmanager
@@ -112,9 +115,9 @@ class KeyFile:
 
 @dataclass
 class Keys:
-    """What the api asks at every call. The file is read again only when it has changed.
+    """The api's view of the keys, consulted at every call. It rereads the file after a change.
 
-    `plain` are the keys of KINDRED_API_KEYS, given as they are. They have the role admin.
+    `plain` are the keys of KINDRED_API_KEYS, in clear. They have the role admin.
     """
 
     file: KeyFile
@@ -128,22 +131,22 @@ class Keys:
 
     @property
     def needed(self) -> bool:
-        """Whether a call must bring a key: once there was one, to the end of this process.
+        """Whether a call must bring a key: always, once this process has seen any key.
 
-        So a file that is lost, or in which all keys are revoked, opens nothing.
+        So losing the file, or revoking all keys, opens nothing.
         """
-        self._seen = self._seen or bool(self.plain) or bool(self._held())
+        self._seen = self._seen or bool(self.plain) or bool(self._stored())
         return self._seen
 
     def find(self, given: str) -> Key | None:
-        """The valid key that this text is. How long it takes says nothing about any secret."""
+        """The valid key with this text. The time it takes reveals nothing about any secret."""
         found = None
         for plain in self.plain:
             if hmac.compare_digest(plain.encode(), given.encode()):
                 found = _of_environment(plain)
         prefix, _, rest = given.partition("_")
         identifier, _, secret = rest.partition("_")
-        key = self._held().get(identifier)
+        key = self._stored().get(identifier)
         expected = _NOBODY if key is None else key.sha256
         same = hmac.compare_digest(expected.encode(), _hash(secret).encode())
         if key is not None and same and prefix == PREFIX and key.valid:
@@ -151,23 +154,23 @@ class Keys:
         return found
 
     def by_id(self, identifier: str) -> Key | None:
-        """The valid key of this id: a session names its key so."""
+        """The valid key with this id, by which a session refers to its key."""
         plain = {key.id: key for key in map(_of_environment, self.plain)}
-        key = self._held().get(identifier) or plain.get(identifier)
+        key = self._stored().get(identifier) or plain.get(identifier)
         return key if key is not None and key.valid else None
 
-    def _held(self) -> dict[str, Key]:
+    def _stored(self) -> dict[str, Key]:
         try:
             stamp = stamp_of(self.file.path)
         except OSError as error:
-            raise KeysUnavailable(f"{self.file.path} cannot be looked at.") from error
-        if stamp != self._read[0]:  # looked at before it is read: a change in between is seen next
+            raise KeysUnavailable(f"{self.file.path} cannot be accessed.") from error
+        if stamp != self._read[0]:  # taken before reading: the next call sees a change in between
             self._read = (stamp, {key.id: key for key in self.file.read()})
         return self._read[1]
 
 
 def _of_environment(plain: str) -> Key:
-    """Its id is part of a hash of it, so that a session does not outlive its key by a restart."""
+    """Derives the id from the key's hash, so that a restart does not let a session outlive it."""
     identifier = sha256(b"kindred key id: " + plain.encode()).hexdigest()[:8]
     started = datetime.fromtimestamp(0, UTC)
     return Key(

@@ -1,1 +1,1 @@
-"""Pictures and words in, vectors out: checkpoints, preprocessing, the encoder and its device."""
+"""Turns pictures and texts into vectors: checkpoints, preprocessing, the encoder, its device."""

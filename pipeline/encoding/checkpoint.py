@@ -1,7 +1,7 @@
-"""A model's files: found or fetched, loaded, and refused if they are not all that is needed.
+"""Finds or downloads a model's files, loads them, and refuses incomplete ones.
 
-Weights that a checkpoint lacks would be filled with random numbers by transformers, which only logs
-it. Whatever is embedded then is noise, and nobody notices, so here it is an error with the names.
+Transformers fills missing weights with random numbers and only logs it. Such a model embeds noise,
+and nobody notices. Here it is an error that names the missing weights.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.base.errors import EncoderError
 
-# What is fetched of a model: its configuration, and one set of weights. Those of other frameworks
-# and precisions lie beside them and can be many times the size.
+# We download a model's configuration and one set of weights. The weights for other frameworks and
+# precisions are stored beside them and can be many times the size.
 _CONFIGURATION = ["config.json", "preprocessor_config.json", "processor_config.json"]
 _SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
 
-# What is fetched as well of a model that reads text; one of the vocabularies will do.
+# For a model that reads text we also download these; one of the vocabularies is enough.
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
 _VOCABULARIES = (
     {"tokenizer.json"},
@@ -41,19 +41,19 @@ _VOCABULARIES = (
 )
 _TOKENIZER = ["special_tokens_map.json", "added_tokens.json", *set().union(*_VOCABULARIES)]
 
-# Model types whose joint space is read here. SigLIP 2 in its fixed sizes is of type siglip; type
+# The model types whose joint space we support. SigLIP 2 in its fixed sizes has type siglip; type
 # siglip2 takes pictures of any shape, which the preprocessing refuses.
 _JOINT = {"clip", "siglip"}
 
-# Parts that no vector depends on: ViT's pooler, and what makes probabilities of the cosines of CLIP
-# and SigLIP.
+# No vector depends on these parts: ViT's pooler, and the parameters that turn the cosines of CLIP
+# and SigLIP into probabilities.
 _UNUSED = frozenset({"pooler", "logit_scale", "logit_bias"})
 
 
 def silence_logging() -> None:
-    """No progress bars and no reports from the libraries; what matters in them is raised here.
+    """Silences the libraries' progress bars and reports; we raise what matters in them.
 
-    For the whole process, since the libraries keep it for the whole process.
+    This affects the whole process, because the libraries' settings do.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -62,13 +62,13 @@ def silence_logging() -> None:
 
 
 def folder_of(model: str, revision: str | None) -> Path:
-    """Where a model, named by its folder or its hub name, lies on this machine.
+    """The folder of a model on this machine. `model` is a folder or a name on the hub.
 
-    It is fetched only if it is nowhere. So a worker starts without the hub, and a branch that moves
-    on does not change the encoder under a collection. (transformers would ask the hub for each file
-    by itself, and without a network wait 23 s for each.)
+    It downloads a model only if this machine does not have it. So a worker starts without the hub,
+    and new commits on a branch do not change the encoder of a collection. (Transformers would ask
+    the hub for each file separately, and without a network wait 23 s for each.)
 
-    Raises EncoderError, saying which of the many possible reasons it was and what to do.
+    Raises EncoderError, which names the exact reason and what to do.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -86,32 +86,32 @@ def folder_of(model: str, revision: str | None) -> Path:
 
 
 def add_tokenizer(folder: Path, model: str) -> None:
-    """What reads text, fetched into a hub model's folder if it is not there yet.
+    """Downloads the tokenizer into a hub model's folder if it is not there yet.
 
-    Raises EncoderError if it cannot be fetched, or the model has none.
+    Raises EncoderError if the download fails or the model has no tokenizer.
     """
     if not (folder / _TOKENIZER_SETTINGS).is_file() and not Path(model).expanduser().is_dir():
         try:
-            # A snapshot's folder is named by its commit. The settings come last: where they lie,
-            # no download was cut off.
+            # A snapshot's folder has the name of its commit. The settings come last: if they are
+            # there, the download was complete.
             for files in (_TOKENIZER, [_TOKENIZER_SETTINGS]):
                 snapshot_download(model, revision=folder.name, allow_patterns=files)
         except Exception as error:
             raise EncoderError(
-                f"The tokenizer of {model} is not on this machine, and cannot be fetched "
-                f"({type(error).__name__}). Connect, or set KINDRED_POOLING=mean: "
-                "without it there is no search by text"
+                f"The tokenizer of {model} is not on this machine, and cannot be downloaded "
+                f"({type(error).__name__}). Connect, or set KINDRED_POOLING=mean "
+                "to go on without search by text"
             ) from error
     there = {file.name for file in folder.iterdir()}
     if _TOKENIZER_SETTINGS not in there or not any(files <= there for files in _VOCABULARIES):
         raise EncoderError(
             f"{model} comes without a tokenizer, so it cannot read text. Put its tokenizer's files "
-            "beside its weights, or set KINDRED_POOLING=mean to use its vision tower alone"
+            "beside its weights, or set KINDRED_POOLING=mean to use only its vision tower"
         )
 
 
 def configuration(folder: Path, name: str) -> PretrainedConfig:
-    """What kind of model lies in a folder. Raises EncoderError, which calls it `name`."""
+    """The configuration of the model in a folder. Raises EncoderError, which calls it `name`."""
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -120,23 +120,23 @@ def configuration(folder: Path, name: str) -> PretrainedConfig:
 
 
 def has_joint_space(config: PretrainedConfig) -> bool:
-    """Whether images and texts have vectors that can be compared, in a way that is known here."""
+    """Whether we can compare this model's vectors of images and texts."""
     return config.model_type in _JOINT
 
 
 def vision(config: PretrainedConfig) -> PretrainedConfig:
-    """The tower that sees of a model of two towers; of any other model, the model."""
+    """The vision tower's configuration, if the model has two towers; otherwise the model's own."""
     tower: PretrainedConfig = getattr(config, "vision_config", None) or config
     return tower
 
 
 def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
-    """The model, or the tower, that `config` describes, with the weights that lie in a folder.
+    """Loads the model, or the tower, that `config` describes, with the weights in a folder.
 
-    In float32, on the CPU, in evaluation mode. Weights of another tower stay on the disk.
+    The model is in float32, on the CPU, in evaluation mode. Another tower's weights stay on disk.
 
-    Raises EncoderError if it cannot be loaded, or not with every weight that is used; `name` is
-    what the message calls it.
+    Raises EncoderError if loading fails or a weight that we use is missing. The message calls the
+    model `name`.
     """
     try:
         model, report = AutoModel.from_pretrained(
@@ -144,14 +144,14 @@ def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by their names
-            trust_remote_code=False,  # left open, transformers asks on the terminal
+            ignore_mismatched_sizes=True,  # we refuse them below, by name
+            trust_remote_code=False,  # without it, transformers prompts on the terminal
         )
     except Exception as error:  # OSError, ValueError, ImportError, RuntimeError, SafetensorError …
         raise EncoderError(f"{name} cannot be loaded: {error}") from error
     faults = {
         "missing": sorted(key for key in report["missing_keys"] if _is_used(key)),
-        "of another shape": sorted(key for key, *_ in report["mismatched_keys"]),
+        "with another shape": sorted(key for key, *_ in report["mismatched_keys"]),
     }
     if any(faults.values()):
         listed = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in faults.items() if keys)
@@ -161,10 +161,10 @@ def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """Hex digest of all weights that are used.
+    """The hex digest of all weights that we use.
 
-    Each tensor is hashed with its shape, as float32, and the digests are sorted: what a tensor is
-    called does not matter, since transformers 5 renamed those of ViT and may rename more.
+    It hashes each tensor with its shape, as float32, and sorts the digests. The tensors' names do
+    not matter: transformers 5 renamed those of ViT and may rename more.
     """
     digests = []
     for name, weight in model.state_dict().items():
@@ -177,12 +177,12 @@ def weights_sha256(model: torch.nn.Module) -> str:
 
 
 def _is_used(key: str) -> bool:
-    """Other weights may be missing, and then transformers has drawn them."""
+    """Whether vectors depend on this weight. Transformers makes up any other that is missing."""
     return _UNUSED.isdisjoint(key.split("."))
 
 
 def _snapshot(model: str, revision: str | None, *, local_files_only: bool) -> Path:
-    """The folder of a hub model, complete."""
+    """The complete folder of a hub model."""
     for weights in (_SAFETENSORS, _PICKLED):
         folder = Path(
             snapshot_download(
@@ -198,7 +198,7 @@ def _snapshot(model: str, revision: str | None, *, local_files_only: bool) -> Pa
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether every file of the weights is there: a download may have been cut off."""
+    """Whether all files of the weights are there: a download may have been cut off."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         files = {name}
@@ -213,13 +213,13 @@ def _why_not_fetched(model: str, revision: str | None, error: Exception) -> str:
     if isinstance(error, HFValidationError):
         return f"{model!r} is neither a folder nor a name on the hub. Set KINDRED_MODEL"
     if isinstance(error, GatedRepoError):
-        return f"The hub gives {model} only to those it knows. Accept its terms, and set HF_TOKEN"
+        return f"The hub requires a login for {model}. Accept its terms, and set HF_TOKEN"
     if isinstance(error, RepositoryNotFoundError):
-        return f"The hub has no model {model}, or shows it to others only. Set KINDRED_MODEL"
+        return f"The hub has no model {model}, or you may not see it. Set KINDRED_MODEL"
     if isinstance(error, RevisionNotFoundError):
         return f"The hub has no revision {revision} of {model}. Set KINDRED_REVISION"
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is None:
-        return f"{model} holds no weights that can be loaded: {error}"
+        return f"{model} has no weights that can be loaded: {error}"
     return (
         f"{model} is not on this machine, and the hub cannot be reached "
         f"({type(error.__cause__ or error).__name__}). "

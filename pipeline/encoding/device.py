@@ -1,4 +1,4 @@
-"""What `auto` means on this machine: where a model runs, how precisely, how work is spread."""
+"""Resolves `auto` on this machine: the device, the precision, and how work is divided."""
 
 import os
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ import torch
 from pipeline.base.errors import EncoderError
 from pipeline.base.settings import Settings
 
-# Instructions in which a CPU computes bfloat16. Without them it is emulated, slower than float32.
+# A CPU with these instructions computes bfloat16. Others emulate it, more slowly than float32.
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
-# At the end of a job a lane is idle for half a shard on average: an eighth of what it did.
+# At the end of a job a lane idles for half a shard on average: an eighth of its work.
 SHARDS_A_LANE = 4
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How a worker spreads bulk work over this device."""
+    """How a worker divides bulk work on this device."""
 
     batch_size: int  # images a forward pass
     lanes: int  # threads that embed shards at once
     shard_size: int  # rows a shard, at most
 
     def shard_size_for(self, total: int) -> int:
-        """Rows a shard of a job of `total` rows: whole batches, and some shards for every lane.
+        """Rows a shard, for a job of `total` rows: whole batches, and some shards for every lane.
 
-        Else a small job would run in one lane, and any job's last shards would leave lanes idle.
+        Otherwise a small job would run in one lane, and any job's last shards would leave lanes
+        idle.
         """
         fair = -(-total // (SHARDS_A_LANE * self.lanes))
         batches = -(-fair // self.batch_size)
@@ -70,7 +71,7 @@ def sizing_of(settings: Settings, device: torch.device) -> Sizing:
 
 
 def cores() -> int:
-    """Cores that this process may run on; a container may have been given fewer than there are."""
+    """The number of cores this process may use; a container may have fewer than the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

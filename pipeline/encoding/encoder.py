@@ -1,11 +1,11 @@
-"""A model as a function from images to vectors, and from texts if it was trained on both.
+"""A model as a function from images to vectors, and from texts too if it was trained on both.
 
     encoder = Encoder.load(settings)
     vectors = encoder.embed(encoder.stack([encoder.preprocess(picture)]), bulk=False)
     query = encoder.embed_text(["a dark mole"])  # if encoder.reads_text
 
-`embed` may be called from many threads at once and takes no lock: a model in inference mode is only
-read, and the device shares itself out.
+Many threads may call `embed` at once, and it takes no lock: threads only read a model in inference
+mode, and the device divides itself among them.
 """
 
 import contextlib
@@ -30,23 +30,23 @@ from pipeline.messages import EncoderInfo
 
 log = logging.getLogger("kindred.encoder")
 
-# Names that models give to the parameter of a class token.
+# Models use these names for the parameter of a class token.
 _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
 
-# Different in their words and in their number.
+# These texts differ in their words and in their lengths.
 _TEXTS = ("a picture", "an ultrasound scan of a healthy heart")
 
-# Least cosine between embeddings of one picture in different batches. bfloat16 keeps 0.9999; a
-# model that drops patches at random, as masked autoencoders do, does not.
+# The least cosine between embeddings of one picture in different batches. bfloat16 keeps 0.9999; a
+# model that drops patches at random, such as a masked autoencoder, does not.
 _LEAST_AGREEMENT = 0.999
 
 
-# How often an image that alone does not fit is tried.
+# How often we try a single image that does not fit into memory.
 _TRIES = 3
 
 
 class Encoder:
-    """Made by `load`, then only read."""
+    """Made by `load`, and read-only afterwards."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Encoder:
     ) -> None:
         """`model` is on its device, in its precision and in evaluation mode.
 
-        With a tokenizer, it is a model of images and text.
+        A model of images and text comes with a tokenizer.
         """
         parameter = next(model.parameters())
         self.info = info
@@ -70,17 +70,17 @@ class Encoder:
         self._tokenizer = tokenizer
         self._cores = cores()
         self._streams = threading.local()
-        # Every thread that computes on several cores has a team of OpenMP threads of its own, and
-        # the teams get in each other's way: on a CPU all searches are computed in one thread.
+        # Every thread that computes on several cores has its own team of OpenMP threads, and teams
+        # get in each other's way. So on a CPU one thread computes all searches.
         self._searcher = ThreadPoolExecutor(1, "search")
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """The model that `settings` names, on its device.
+        """Loads the model that `settings` names, on its device.
 
-        Raises EncoderError if it cannot be found or reached, if weights are missing or of the wrong
-        shape, if it is no model that turns images into tokens, or if it has not what the pooling
-        asks for.
+        Raises EncoderError if the model cannot be found or downloaded, if weights are missing or
+        have the wrong shape, if the model does not turn images into tokens, or if it lacks what the
+        pooling needs.
         """
         device = device_of(settings)
         dtype = dtype_of(settings, device)
@@ -97,11 +97,12 @@ class Encoder:
             config = checkpoint.vision(config)
         model = checkpoint.load(folder, config, settings.model)
         _check_class_token(model, pooling, settings.model)
-        # Hashed as stored, before the cast: workers of different precision share a collection.
+        # Hash the stored weights, before the cast: workers of different precision share a
+        # collection.
         weights = checkpoint.weights_sha256(model)
         model.to(device=device, dtype=dtype)
         if device.type == "cuda":
-            torch.cuda.synchronize(device)  # streams of other threads do not wait for the copy
+            torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
         info = EncoderInfo(
             model=settings.model,
             revision=settings.revision,
@@ -118,14 +119,14 @@ class Encoder:
         return encoder
 
     def preprocess(self, picture: Picture) -> np.ndarray:
-        """uint8 (3, H, W): what the model sees of a picture."""
+        """The pixels that the model sees of a picture, uint8 (3, H, W)."""
         return self._preprocessing.pixels(picture.image)
 
     def stack(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Pixels of pictures, uint8 (3, H, W) each, as one batch for `embed`: (n, 3, H, W).
+        """Stacks pixels of pictures, uint8 (3, H, W) each, to one batch for `embed` (n, 3, H, W).
 
-        For a GPU, in page-locked memory, from which it copies at full speed and beside its kernels.
-        Torch keeps such memory and hands it out again, so that little of it is ever locked anew.
+        For a GPU the batch is in page-locked memory: the GPU copies from there at full speed while
+        its kernels run. Torch keeps such memory and reuses it, so little of it is locked anew.
         """
         if self.device.type != "cuda":
             return np.stack(images)
@@ -134,12 +135,12 @@ class Encoder:
         return np.stack(images, out=locked)
 
     def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
-        """uint8 (n, 3, H, W) to float32 (n, dimensions), in the model's own scale.
+        """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), in the model's own scale.
 
-        Bulk work computes on its lane's share of the cores, which is one unless there are fewer
-        lanes than cores; a search computes on all of them. A batch that the device has no memory
-        for is halved. Raises TooLargeForDevice if one image alone is too much time and again, and
-        DeviceFull if any image would be.
+        Bulk work uses its lane's share of the cores, which is one unless there are fewer lanes than
+        cores; a search uses all of them. A batch that does not fit into the device's memory is
+        halved. Raises TooLargeForDevice if a single image repeatedly does not fit, and DeviceFull
+        if no image of that shape would.
         """
         if len(pixels) == 0:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
@@ -148,8 +149,8 @@ class Encoder:
         return self._searcher.submit(self._embed_here, pixels, bulk=False).result()
 
     def _embed_here(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
-        """As `embed`, in the calling thread."""
-        self._take_threads(bulk)
+        """Does what `embed` does, in the calling thread."""
+        self._set_threads(bulk)
         writable = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
         with torch.inference_mode(), self._stream(bulk):
             batches = torch.split(writable, self.sizing.batch_size)
@@ -159,16 +160,16 @@ class Encoder:
 
     @property
     def reads_text(self) -> bool:
-        """Whether texts can be embedded, into the same space as images."""
+        """Whether the model embeds texts into the same space as images."""
         return self._tokenizer is not None
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts to float32 (n, dimensions), in the model's own scale.
+        """Embeds texts as float32 (n, dimensions), in the model's own scale.
 
-        They are compared with images by their cosine. The model reads the first few dozen words of
-        a text, 64 or 77 tokens as a rule, and nothing after them. Computed as a search is.
+        Compare them with images by cosine. The model reads only the first few dozen words of a
+        text, usually 64 or 77 tokens. Texts use the same threads as searches.
 
-        Raises InvalidQuery if the model reads images only.
+        Raises InvalidQuery if the model reads only images.
         """
         if self._tokenizer is None:
             raise InvalidQuery(
@@ -182,8 +183,8 @@ class Encoder:
         return self._searcher.submit(self._embed_text_here, self._tokenizer, texts).result()
 
     def _embed_text_here(self, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-        """As `embed_text`, in the calling thread."""
-        self._take_threads(bulk=False)
+        """Does what `embed_text` does, in the calling thread."""
+        self._set_threads(bulk=False)
         size, vectors = self.sizing.batch_size, []
         with torch.inference_mode(), self._stream(bulk=False):
             for start in range(0, len(texts), size):
@@ -194,15 +195,15 @@ class Encoder:
         return result
 
     def warm_up(self) -> None:
-        """Embeds a test picture in each shape that will be used, and texts if the model reads them.
+        """Embeds a test picture in each batch shape in use, and texts if the model reads them.
 
-        Raises EncoderError if a vector is not finite, if one picture's depends on what else is in
-        the batch, or if different texts have the same.
+        Raises EncoderError if a vector is not finite, if a picture's vector depends on the rest of
+        its batch, or if different texts have the same vector.
         """
         height, width = self._preprocessing.size
         noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
         alone = self.embed(noise, bulk=False)
-        # A GPU's first batch of a size takes long; on a CPU a small one shows as much, sooner.
+        # A GPU's first batch of a size takes long. On a CPU a small batch shows the same, sooner.
         size = self.sizing.batch_size if self.device.type == "cuda" else 2
         batch = self.embed(noise.repeat(size, axis=0), bulk=True)
         texts = self.embed_text(_TEXTS) if self.reads_text else np.empty_like(alone[:0])
@@ -213,7 +214,7 @@ class Encoder:
             )
         vectors = np.concatenate((alone, batch)).astype(np.float64)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not float((vectors @ vectors[0]).min()) >= _LEAST_AGREEMENT:  # a NaN is no agreement
+        if not float((vectors @ vectors[0]).min()) >= _LEAST_AGREEMENT:  # NaN does not agree
             raise EncoderError(f"{self.info.model} gives one picture different vectors: not usable")
         if self.reads_text and np.array_equal(*texts):
             raise EncoderError(
@@ -221,18 +222,18 @@ class Encoder:
             )
 
     def _embed_halving(self, batch: torch.Tensor) -> torch.Tensor:
-        """As `_embed`, in halves if it does not fit."""
+        """Embeds a batch, or its halves if it does not fit."""
         if len(batch) == 1:
             return self._embed_one(batch)
         with contextlib.suppress(torch.OutOfMemoryError):
             return self._embed(batch)
-        # Out here the traceback, and with it the tensors that did not fit, is gone.
+        # Here the traceback is gone, and with it the tensors that did not fit.
         log.warning("batch halved", extra={"action": "batch_halved", "images": len(batch)})
         return torch.cat([self._embed_halving(half) for half in batch.tensor_split(2)])
 
     def _embed_one(self, image: torch.Tensor) -> torch.Tensor:
-        """As `_embed`. What an image needs, a black one of its shape needs too: if that one does
-        not fit either, somebody else holds the memory, and the image is not to blame."""
+        """Embeds a single image. A black image of its shape needs as much memory: if that does not
+        fit either, another process uses the memory, and the image is not to blame."""
         for _ in range(_TRIES):
             with contextlib.suppress(torch.OutOfMemoryError):
                 return self._embed(image)
@@ -242,30 +243,30 @@ class Encoder:
                 self._embed(torch.zeros_like(image))
             except torch.OutOfMemoryError:
                 raise DeviceFull(f"{self.device} has no memory for a single image.") from None
-        raise TooLargeForDevice(f"The picture needs more memory than {self.device} has.")
+        raise TooLargeForDevice(f"The image needs more memory than {self.device} has.")
 
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, 3, H, W) to float32 (n, dimensions), both in the CPU's memory."""
+        """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), both in the CPU's memory."""
         if self.device.type == "cuda":
             locked = batch if batch.is_pinned() else batch.pin_memory()
             batch = locked.to(self.device, non_blocking=True)
         values = self._preprocessing.normalize(batch).to(self.dtype)
         return vectors_of(self._model, values, self.info.pooling).cpu()
 
-    def _take_threads(self, bulk: bool) -> None:
-        """Set how many threads torch computes on in this one.
+    def _set_threads(self, bulk: bool) -> None:
+        """Sets how many threads torch uses for the calling thread.
 
-        The number is each thread's own, but must be asked for before it is set: at a thread's first
-        question torch gives it the number that was set last anywhere.
+        Each thread has its own number, but it must read the number before it sets one: at a
+        thread's first read, torch gives it the number that any thread set last.
         """
         wanted = max(1, self._cores // self.sizing.lanes) if bulk else self._cores
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
     def _stream(self, bulk: bool) -> contextlib.AbstractContextManager[Any]:
-        """On a GPU, each thread's own stream, so that one's copies run beside another's kernels.
+        """The calling thread's own stream on a GPU: its copies run beside other threads' kernels.
 
-        Searches go first: their kernels are scheduled before those that bulk work has queued.
+        Searches go first: the GPU schedules their kernels before the queued kernels of bulk work.
         """
         if self.device.type != "cuda":
             return contextlib.nullcontext()
@@ -280,9 +281,9 @@ class Encoder:
 
 
 def vectors_of(model: Any, values: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Normalised pixels (n, 3, H, W) to float32 (n, d), both on the model's device.
+    """Embeds normalised pixels (n, 3, H, W) as float32 (n, d), both on the model's device.
 
-    `projection` is where CLIP and SigLIP were trained to have an image beside its caption.
+    `projection` is the space where CLIP and SigLIP learnt to put an image beside its caption.
     """
     if pooling == "projection":
         features: torch.Tensor = model.get_image_features(pixel_values=values).pooler_output
@@ -291,10 +292,10 @@ def vectors_of(model: Any, values: torch.Tensor, pooling: str) -> torch.Tensor:
 
 
 def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(n, tokens, d) of any precision to float32 (n, d), by `mean` or `cls`.
+    """Pools tokens (n, tokens, d) of any precision to float32 (n, d), by `mean` or `cls`.
 
-    `mean` is over all tokens, the class token among them, as in the notebook that this system
-    started from (`last_hidden_state.mean(dim=1)`).
+    `mean` includes all tokens, also the class token, as the reference notebook does
+    (`last_hidden_state.mean(dim=1)`).
     """
     if tokens.ndim != 3:
         raise ValueError(f"it gives {tokens.ndim} axes")
@@ -303,7 +304,7 @@ def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
     return tokens[:, 0].float()
 
 
-# --- what a loaded model must be able to do ---------------------------------------------------
+# --- requirements on a loaded model -----------------------------------------------------------
 
 
 def _resolved(settings: Settings, config: PretrainedConfig) -> str:
@@ -313,7 +314,7 @@ def _resolved(settings: Settings, config: PretrainedConfig) -> str:
         return "projection" if joint else "mean"
     if settings.pooling == "projection" and not joint:
         raise EncoderError(
-            f"{settings.model} has no space that it shares with text, as CLIP and SigLIP have: "
+            f"{settings.model} has no joint space of images and text, as CLIP and SigLIP have: "
             "set KINDRED_POOLING=mean"
         )
     return settings.pooling
@@ -328,7 +329,7 @@ def _check_class_token(model: torch.nn.Module, pooling: str, name: str) -> None:
 def _dimensions(
     model: torch.nn.Module, preprocessing: Preprocessing, pooling: str, name: str
 ) -> int:
-    """Length of a vector, from a forward pass, since configurations tell it in many ways."""
+    """The length of a vector, found by a forward pass: configurations state it in many ways."""
     weight = next(model.parameters())
     black = torch.zeros((1, 3, *preprocessing.size), dtype=weight.dtype, device=weight.device)
     try:

@@ -1,12 +1,12 @@
-"""The pixels that a model's own image processor makes, at less than their cost.
+"""Makes the same pixels as a model's own image processor, at a lower cost.
 
 `AutoImageProcessor` of transformers goes PIL → NumPy → PIL → NumPy and computes in float64 on the
-CPU. Here Pillow resizes, the image stays uint8, and what is left, to rescale and to normalise, runs
-on the model's device. The result is the same, to the bit on a CPU, and loading checks that it is.
+CPU. Here Pillow resizes, the image stays uint8, and the model's device rescales and normalises.
+The result is the same, to the bit on a CPU, and loading checks that.
 
-Written after transformers 5.23, `image_processing_backends.PilBackend`. The Pillow backend is named
-wherever a processor is loaded: with torchvision installed transformers would take that one, and the
-pixels differ.
+It follows transformers 5.23, `image_processing_backends.PilBackend`. Wherever we load a processor,
+we name the Pillow backend: with torchvision installed, transformers would choose torchvision's, and
+its pixels differ.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from transformers.image_processing_backends import PilBackend
 
 from pipeline.base.errors import EncoderError
 
-# What a processor may not do in its own way, if its pixels are to be had without it.
+# A processor that overrides one of these methods cannot be reproduced.
 _ARITHMETIC = (
     "preprocess",
     "process_image",
@@ -37,11 +37,11 @@ _ARITHMETIC = (
     "_prepare_image_like_inputs",
 )
 
-# Pixels. To bring the shorter edge of a 1 by 65,535 image to 224 takes 13 GB; above this many only
-# the part that the crop keeps is computed. An ordinary image stays far below.
+# In pixels. Resizing the shorter edge of a 1 by 65,535 image to 224 takes 13 GB. Above this size we
+# compute only the part that the crop keeps. An ordinary image stays far below.
 _LARGEST = 16_000_000
 
-# Largest difference to the processor's own values, which are about -3 to 3.
+# The largest difference to the processor's own values, which are about -3 to 3.
 _TOLERANCE = 1e-6
 
 Three = tuple[float, float, float]
@@ -49,20 +49,20 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop, rescale, normalise: each as the model's processor has it, or None."""
+    """The processor's steps: resize, crop, rescale, normalise. None means it skips the step."""
 
     resize: tuple[int, int] | int | None  # (height, width), or the length of the shorter edge
     resample: Resampling
-    crop: tuple[int, int] | None  # (height, width), from the middle, black where there is none
+    crop: tuple[int, int] | None  # (height, width), from the middle, black beyond the image
     scale: float | None
     mean: Three | None
     std: Three | None
 
     @classmethod
     def load(cls, model: str | Path, revision: str | None = None) -> Self:
-        """From the processor's configuration, in a folder or on the hub.
+        """Reads the processor's configuration, from a folder or from the hub.
 
-        Raises EncoderError if there is none, or if it does what is not reproduced here.
+        Raises EncoderError if there is none, or if the processor cannot be reproduced.
         """
         try:
             processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -74,11 +74,11 @@ class Preprocessing:
 
     @classmethod
     def reproducing(cls, processor: object) -> Self:
-        """Makes the pixels of `processor`. Raises EncoderError, naming what is unsupported."""
+        """Reproduces `processor`. Raises EncoderError, which names what is unsupported."""
         if unsupported := _unsupported(processor):
             raise EncoderError(
                 f"{type(processor).__name__} cannot be reproduced: {unsupported}. "
-                "Choose a model whose processor resizes, crops, rescales and normalises only"
+                "Choose a model whose processor only resizes, crops, rescales and normalises"
             )
         it: Any = processor
         made = cls(
@@ -94,14 +94,14 @@ class Preprocessing:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of what the model sees."""
+        """The (height, width) of the model's input."""
         size = self.crop or self.resize
-        assert isinstance(size, tuple)  # noqa: S101 - anything else was refused
+        assert isinstance(size, tuple)  # noqa: S101 - `reproducing` refuses anything else
         return size
 
     @property
     def spec(self) -> str:
-        """All of it in one line. Two of these make the same pixels if their specs are equal."""
+        """All steps in one line. Equal specs make the same pixels."""
         return " ".join(
             (
                 f"resize={_words(self.resize)}",
@@ -114,17 +114,17 @@ class Preprocessing:
         )
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """An RGB image as uint8 (3, H, W), resized and cropped; `size` is (H, W)."""
+        """Resizes and crops an RGB image to uint8 (3, H, W); `size` is (H, W)."""
         image = self._resized(image)
         if self.crop and self.crop != (image.height, image.width):
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
-            # Where this reaches beyond the image Pillow fills in black, as the processor does.
+            # Beyond the image Pillow fills in black, as the processor does.
             image = image.crop((left, top, left + width, top + height))
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, 3, H, W) to float32 of the same shape, on the device where the batch is.
+        """Normalises uint8 (n, 3, H, W) to float32 of the same shape, on the batch's device.
 
         The order and the precision of each step are the processor's: it scales in float64 and
         rounds to float32 before it subtracts and divides.
@@ -150,11 +150,11 @@ class Preprocessing:
         return image.resize((width, height), self.resample)
 
     def _resized_middle(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        """The part that the crop will keep of `image` resized to width by height.
+        """Resizes only the part of `image` that the crop will keep.
 
-        Nearly the same: Pillow takes a box in float32, and may swap its two passes for it.
+        The pixels are nearly the same: Pillow reads the box in float32 and may swap its two passes.
         """
-        assert self.crop is not None  # noqa: S101 - a shorter edge without a crop was refused
+        assert self.crop is not None  # noqa: S101 - a shorter edge always comes with a crop
         rows, columns = min(self.crop[0], height), min(self.crop[1], width)
         left, top = (width - columns) // 2, (height - rows) // 2
         x, y = image.width / width, image.height / height
@@ -162,7 +162,7 @@ class Preprocessing:
         return image.resize((columns, rows), self.resample, box=(left * x, top * y, right, bottom))
 
     def _compare(self, processor: Any) -> None:
-        """Refuse to go on with a processor that gives other values, for whatever reason."""
+        """Refuses a processor that computes other values than we do, for whatever reason."""
         noise = np.random.default_rng(0)
         for height, width in ((97, 61), (240, 320)):
             image = Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -176,7 +176,7 @@ class Preprocessing:
 
 
 def _unsupported(processor: object) -> str | None:
-    """What keeps a processor from being reproduced, in words; None if nothing does."""
+    """Why a processor cannot be reproduced, in words; None if it can."""
     if not isinstance(processor, PilBackend):
         return "it has no Pillow backend in transformers"
     overridden = [
@@ -197,7 +197,7 @@ def _unsupported(processor: object) -> str | None:
 
 
 def _resize(processor: Any) -> tuple[int, int] | int | None:
-    """The size that a processor resizes to, or None for one of the kinds not reproduced here."""
+    """The size that a processor resizes to, or None if we cannot reproduce its kind."""
     given = {name: value for name, value in dict(processor.size).items() if value is not None}
     if given.keys() == {"height", "width"}:
         return int(given["height"]), int(given["width"])
@@ -207,7 +207,7 @@ def _resize(processor: Any) -> tuple[int, int] | int | None:
 
 
 def _three(values: Any) -> Three | None:
-    """One number for all channels, or one for each; None for anything else."""
+    """Three numbers, from one for all channels or one for each; None for anything else."""
     if isinstance(values, int | float):
         return float(values), float(values), float(values)
     if isinstance(values, list | tuple) and len(values) == 3:
@@ -216,14 +216,14 @@ def _three(values: Any) -> Three | None:
 
 
 def _words(size: tuple[int, int] | int | None) -> str:
-    """As in 224x224 (height by width), shortest=224, None."""
+    """A size in words: 224x224 (height by width), shortest=224 or None."""
     if isinstance(size, tuple):
         return f"{size[0]}x{size[1]}"
     return f"shortest={size}" if size else "None"
 
 
 def _shorter_edge_to(edge: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) with the shorter edge at `edge`; the longer one is rounded down."""
+    """The (width, height) whose shorter edge is `edge`; the longer edge is rounded down."""
     width, height = size
     if width <= height:
         return edge, int(edge * height / width)
@@ -232,5 +232,5 @@ def _shorter_edge_to(edge: int, size: tuple[int, int]) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def _per_channel(values: Three, device: torch.device) -> torch.Tensor:
-    """float32 (3, 1, 1), kept on the device: to copy it there for each batch would wait for it."""
+    """float32 (3, 1, 1), cached on the device: each batch would wait for a new copy."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)

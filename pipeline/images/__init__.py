@@ -1,1 +1,1 @@
-"""Bytes in; a picture, its preview and its hash out, or the reason why not."""
+"""Turns bytes into a picture, its preview and its hash, or into the reason why it cannot."""

@@ -1,7 +1,7 @@
-"""Bytes in, a picture or a reason out: decoding whatever a department sends, and drawing previews.
+"""Decodes whatever a department sends into a picture or a reason, and draws previews.
 
-That an image cannot be used is expected, so it is a value (`Unusable`), never an exception. The api
-uses this module too: it imports Pillow and NumPy, not torch.
+Unusable images are expected, so they are values (`Unusable`), never exceptions. The api uses this
+module too: it imports Pillow and NumPy, not torch.
 """
 
 import io
@@ -17,8 +17,8 @@ from PIL.Image import Resampling
 
 from pipeline.images.bombs import tile_pixels, too_many_scans
 
-# Formats whose decoders are maintained against hostile files. Pillow would also read EPS (through
-# Ghostscript), WMF, PSD and others, which no department sends.
+# The decoders of these formats are maintained against hostile files. Pillow would also read EPS
+# (through Ghostscript), WMF, PSD and others, which no department sends.
 FORMATS: tuple[str, ...] = (
     "JPEG",
     "PNG",
@@ -32,7 +32,7 @@ FORMATS: tuple[str, ...] = (
     "PPM",
 )
 
-# What phones write, where the extra `heic` is installed, for the workers and for the api.
+# Phones write HEIC. The extra `heic` adds it, for the workers and for the api.
 try:
     import pillow_heif
 except ImportError:
@@ -44,29 +44,30 @@ else:
     FORMATS = (*FORMATS, "HEIF")
     _HEIC = "a HEIC image that is truncated or damaged"
 
-# JPEG's own limit. The work and the memory to resize grow with the longer side: an image one pixel
-# wide and a hundred million high, which a PNG of 100 KB can be, would take 3 GB of coefficients.
+# This is JPEG's own limit. Resizing takes more work and memory the longer a side is: a PNG of
+# 100 KB can be one pixel wide and a hundred million high, and would take 3 GB of coefficients.
 MAX_SIDE = 65_535
 
-# JPEG quality of previews: no artefacts that could be taken for structure, a fifth of a PNG's size.
+# The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
+# PNG's size.
 PREVIEW_QUALITY = 88
 
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
 
-# The caller's cap is checked right after opening; Pillow's own would warn or raise by itself.
+# We check the caller's limit right after opening; Pillow's own limit would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
-# A file cut short must be refused, not filled up with grey.
+# We reject truncated files; Pillow must not fill them up with grey.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 # At DEBUG, Pillow logs the values of EXIF and TIFF tags: patients' names, places, serial numbers.
-# What it logs at ERROR is told by the reason that is returned.
+# The reasons that we return already say what it logs at ERROR.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
-# Pillow warns of odd metadata, which is not looked at here.
+# Pillow warns about odd metadata, which we ignore.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """Why an image is not taken: a constant sentence, without content, names or numbers of it."""
+    """Why an image is rejected: a constant sentence without the image's content or names."""
 
     reason: str
 
@@ -82,11 +83,11 @@ TOO_MANY_SCANS = Unusable("a progressive JPEG of more scans than any program wri
 BROKEN = Unusable("the image is truncated or damaged")
 NO_MEMORY = Unusable("the image takes more memory than there is")
 
-# Pixels. Less than this of a picture, made larger, shows nothing that could be compared.
+# In pixels. A smaller part of a picture, once enlarged, shows nothing to compare.
 LEAST_SIDE = 8
 TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
 
-# What Pillow does not read, or not in this state: (offset, magic bytes, what to say).
+# Files that Pillow cannot read, or cannot read in this state: (offset, magic bytes, answer).
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", BROKEN),
     (0, b"\xff\xd8\xff", BROKEN),
@@ -111,17 +112,17 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels, as the image is looked at: after its EXIF orientation."""
+        """In pixels, after applying the EXIF orientation."""
         return self.image.width
 
     @property
     def height(self) -> int:
-        """Pixels, as the image is looked at: after its EXIF orientation."""
+        """In pixels, after applying the EXIF orientation."""
         return self.image.height
 
 
 def inspect(data: bytes, max_pixels: int) -> Unusable | None:
-    """What the header alone tells against an image; None when it must be decoded to know more."""
+    """Why the header alone rules out an image; None if only decoding can tell."""
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -130,10 +131,10 @@ def inspect(data: bytes, max_pixels: int) -> Unusable | None:
 
 
 def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
-    """The first frame of an image file, upright and in RGB, or why not.
+    """The first frame of an image file, upright and in RGB, or the reason why it is unusable.
 
-    Never raises over the content of `data`, whatever it is. An ICC profile is dropped, not applied:
-    the seed's pixels are the file's own, and the preview shows what the encoder saw.
+    No content of `data` makes it raise. It drops an ICC profile instead of applying it: the
+    reference notebook uses the file's own pixels, and the preview shows what the encoder saw.
     """
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
@@ -147,14 +148,14 @@ def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
         return NO_MEMORY
     except Exception:  # noqa: BLE001 - see _open
         return BROKEN
-    rgb.info.clear()  # comments and profiles would travel into whatever is saved from it
+    rgb.info.clear()  # saving the image would copy comments and profiles into the new file
     return Picture(rgb)
 
 
 def cut(
     picture: Picture, left: float, top: float, width: float, height: float
 ) -> Picture | Unusable:
-    """The rectangle, given in fractions of the picture's width and height, as a picture."""
+    """Cuts out a rectangle, given in fractions of the picture's width and height."""
     box = (
         round(left * picture.width),
         round(top * picture.height),
@@ -167,16 +168,16 @@ def cut(
 
 
 def preview(picture: Picture, longest: int) -> bytes:
-    """A JPEG of the picture, its longest side at most `longest` pixels, its aspect kept.
+    """A JPEG of the picture with the same aspect, at most `longest` pixels on its longest side.
 
-    Never enlarged, and free of metadata because a `Picture` is.
+    It is never enlarged. It has no metadata because a `Picture` has none.
     """
     scale = min(1.0, longest / max(picture.image.size))
     width, height = (max(1, round(side * scale)) for side in picture.image.size)
     image = picture.image
     if (width, height) != image.size:
-        # Half the time of bicubic, and sharper than bilinear; the gap lets Pillow shrink large
-        # scans in two steps.
+        # Hamming takes half the time of bicubic and is sharper than bilinear. The gap lets Pillow
+        # shrink large scans in two steps.
         image = image.resize((width, height), Resampling.HAMMING, reducing_gap=2.0)
     with _scratch() as out:
         image.save(out, "JPEG", quality=PREVIEW_QUALITY)
@@ -185,10 +186,11 @@ def preview(picture: Picture, longest: int) -> bytes:
 
 
 def _scratch() -> BinaryIO:
-    """A file in memory; with a descriptor where the system has such files.
+    """A file in memory, with a descriptor if the system has such files.
 
-    Into one with a descriptor Pillow encodes without holding Python's interpreter lock. Into any
-    other it holds it, for about a millisecond a preview, during which no other picture is decoded.
+    Pillow encodes into a file with a descriptor without holding Python's interpreter lock. For any
+    other file it holds the lock, about a millisecond a preview, and no other picture is decoded
+    meanwhile.
     """
     try:
         return cast(BinaryIO, os.fdopen(os.memfd_create("preview"), "w+b", buffering=0))
@@ -197,7 +199,7 @@ def _scratch() -> BinaryIO:
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
-    """The image with its header read and its pixels not."""
+    """Reads the header of an image, but not its pixels."""
     if not data:
         return EMPTY
     try:
@@ -206,18 +208,18 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
         return NO_MEMORY
     # On hostile bytes Pillow raises whatever its parsers stumble over: OSError, SyntaxError,
     # ValueError, struct.error, EOFError, zlib.error, OverflowError and more, release by release.
-    # One bad file must not end a job of a million, so this module takes them all.
-    # KeyboardInterrupt and SystemExit are no Exception, and pass.
+    # One bad file must not end a job of a million, so this module catches them all.
+    # KeyboardInterrupt and SystemExit are not subclasses of Exception, and pass.
     except Exception:  # noqa: BLE001
         return _unreadable(data)
     try:
         return _too_large(opened, data, max_pixels) or opened
-    except Exception:  # noqa: BLE001 - what stands in a header can be of any type
+    except Exception:  # noqa: BLE001 - values in a header can have any type
         return BROKEN
 
 
 def _too_large(opened: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Unusable | None:
-    """Why the image would take too much time or memory to decode, as far as its header tells."""
+    """Why decoding would take too much time or memory, as far as the header tells."""
     width, height = opened.size
     if width < 1 or height < 1:
         return BROKEN
@@ -238,25 +240,25 @@ def _unreadable(data: bytes) -> Unusable:
 
 
 def _make_upright(image: Image.Image) -> None:
-    """Apply the EXIF orientation, in place. It has to come first: `convert` forgets it."""
+    """Applies the EXIF orientation in place. This has to come first: `convert` drops it."""
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:  # to go on would be to take it lying
+    except MemoryError:  # going on would use the image in the wrong orientation
         raise
-    except Exception:  # noqa: BLE001 - broken EXIF says nothing against the pixels
+    except Exception:  # noqa: BLE001 - the pixels can be fine although the EXIF is broken
         return
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """A new RGB image. CMYK needs no care: Pillow undoes Adobe's inversion while it decodes."""
+    """A new RGB image. CMYK needs no special case: Pillow's decoder undoes Adobe's inversion."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         grey = _grey(image)
         if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-            grey = 255 - grey  # Pillow does it for 8 bits only, and radiographs come like this
+            grey = 255 - grey  # Pillow inverts only 8 bits, and radiographs have more
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
-        # On white, as transformers' processors and every viewer's page do. To just drop the alpha
-        # would bring out what lies under it, which nobody has ever seen.
+        # Transformers' processors and every viewer use a white background too. Merely dropping the
+        # alpha channel would uncover pixels that nobody has ever seen.
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -264,11 +266,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """Deep greyscale as uint8 (H, W): the image's own darkest value is 0, its brightest 255.
+    """Deep greyscale as uint8 (H, W): the image's own darkest value becomes 0, its brightest 255.
 
-    Medical images put 10, 12 or 14 bits, or Hounsfield units, into 16 or 32 and the file does not
-    say which. Scaled by the type's range a 12-bit scan would keep 16 shades of near-black, so the
-    range is taken from the image, as a viewer's automatic window does. What is no number is black.
+    Medical images store 10, 12 or 14 bits, or Hounsfield units, in 16 or 32 bits, and the file does
+    not say which. Scaled by the type's range, a 12-bit scan would keep 16 shades of near-black. So
+    the range comes from the image, as in a viewer's automatic window. NaN and infinity become
+    black.
     """
     values = np.asarray(image).astype(np.float32)
     numbers = values[np.isfinite(values)]

@@ -1,7 +1,7 @@
-"""Decodes under way, so that one that does not come back is noticed.
+"""Keeps the start time of every running decode, to detect one that hangs.
 
-A thread inside a decoder cannot be stopped; only its process can. Who looks and ends it is the
-worker (`workers/health.py`).
+Nobody can stop a thread inside a decoder; only its process can be ended. The worker checks the
+times and ends itself (`workers/health.py`).
 """
 
 import threading
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 
 
 class DecodeWatch:
-    """Safe to share between threads."""
+    """Knows how long each decode has been running. Threads can share it."""
 
     def __init__(self) -> None:
         self._began: dict[int, float] = {}  # by thread
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Around a decode, in the thread that does it; not to be nested."""
+        """Wraps a decode, in the thread that runs it. Do not nest it."""
         thread = threading.get_ident()
         self._began[thread] = time.monotonic()
         try:
@@ -27,6 +27,6 @@ class DecodeWatch:
             del self._began[thread]
 
     def longest(self) -> float:
-        """For how many seconds the oldest decode has been under way; 0 where there is none."""
+        """How many seconds the longest decode has been running; 0 if none is."""
         now = time.monotonic()
         return max((now - began for began in list(self._began.values())), default=0.0)

@@ -1,8 +1,8 @@
-"""Qdrant's own filter JSON, checked before it travels.
+"""Validates Qdrant's own filter JSON.
 
-The grammar of https://qdrant.tech/documentation/concepts/filtering/ as pydantic models, so that the
-api answers a wrong filter with the place of the fault, as in ("filter", "must", 0, "range", "gte"),
-and needs no Qdrant for it. Values can be patients' data: no message here repeats one.
+Pydantic models follow the grammar of https://qdrant.tech/documentation/concepts/filtering/. So the
+api answers an invalid filter with the path of the fault, as in ("filter", "must", 0, "range",
+"gte"), and needs no Qdrant to do so. Values can be patients' data: no message here repeats one.
 """
 
 import math
@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-# A filter is walked recursively, by us and by the engine, so its size is bounded first.
+# We and the engine walk filters recursively, so we limit their size first.
 MAX_DEPTH = 16  # filters within filters
 MAX_OBJECTS = 4_000  # JSON objects: conditions and their operators
 MAX_VALUES = 100_000  # members of lists
@@ -43,7 +43,7 @@ def _fault(message: LiteralString) -> PydanticCustomError:
 
 
 def json_path(field: str) -> str:
-    """The field's name as Qdrant writes paths: what is not one already is quoted."""
+    """The field's name as a Qdrant path: quoted, unless it is a path already."""
     return field if _PATH.fullmatch(field) else f'"{field}"'
 
 
@@ -70,7 +70,7 @@ def _member(value: Any) -> Any:
 
 
 def _bound(value: Any) -> float | str:
-    """A finite number, or a time in RFC 3339 and UTC (Qdrant reads one without a zone as UTC)."""
+    """A finite number, or a time in RFC 3339 and UTC. Qdrant assumes UTC if a time has no zone."""
     try:
         if isinstance(value, str):
             time = datetime.fromisoformat(value)
@@ -117,7 +117,7 @@ class _Part(BaseModel):
     )
 
     def given(self) -> dict[str, Any]:
-        """The fields that are set, by name."""
+        """The values of all fields that are set, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -125,7 +125,7 @@ class _Part(BaseModel):
 
 
 class Match(_Part):
-    """Exactly one. `text`, `text_any` and `phrase` compare words, the others values."""
+    """Exactly one is set. `text`, `text_any` and `phrase` compare words, the others values."""
 
     value: Scalar | None = None
     any: Members | None = None
@@ -162,7 +162,7 @@ class _Bounds(_Part):
         return self
 
     def _is_empty(self) -> bool:
-        """Whether no value at all satisfies every bound."""
+        """Whether no value satisfies every bound."""
         bounds = {name: _comparable(bound) for name, bound in self.given().items()}
         lows = [bounds[name] for name in ("gt", "gte") if name in bounds]
         highs = [bounds[name] for name in ("lt", "lte") if name in bounds]
@@ -174,7 +174,7 @@ class _Bounds(_Part):
 
 
 class Range(_Bounds):
-    """Numbers, or times as ISO 8601 strings (held in RFC 3339 and UTC)."""
+    """Numbers, or times as ISO 8601 strings, which become RFC 3339 and UTC."""
 
     gt: Bound | None = None
     gte: Bound | None = None
@@ -183,7 +183,7 @@ class Range(_Bounds):
 
 
 class ValuesCount(_Bounds):
-    """How many values the field holds."""
+    """How many values the field has."""
 
     gt: Count | None = None
     gte: Count | None = None
@@ -192,7 +192,7 @@ class ValuesCount(_Bounds):
 
 
 class GeoPoint(_Part):
-    """Degrees."""
+    """A point on Earth, in degrees."""
 
     lon: float = Field(ge=-180, le=180, strict=True)
     lat: float = Field(ge=-90, le=90, strict=True)
@@ -204,14 +204,14 @@ class GeoBoundingBox(_Part):
 
 
 class GeoRadius(_Part):
-    """`radius` in metres."""
+    """A circle; `radius` is in metres."""
 
     center: GeoPoint
     radius: float = Field(ge=0, strict=True)
 
 
 class GeoLineString(_Part):
-    """A ring: its last point is its first."""
+    """A closed ring: its last point equals its first."""
 
     points: tuple[GeoPoint, ...] = Field(min_length=4)
 
@@ -231,7 +231,7 @@ class GeoPolygon(_Part):
 
 
 class FieldCondition(_Part):
-    """One field, one operator: of two in one condition, the engine would take either for both."""
+    """One field with one operator: given two, the engine would accept either instead of both."""
 
     key: JsonPath
     match: Match | None = None
@@ -266,7 +266,7 @@ class IsNullCondition(_Part):
 
 
 class HasIdCondition(_Part):
-    """Point ids, not image ids."""
+    """Selects points by point id, not by image id."""
 
     has_id: tuple[PointId, ...]
 
@@ -277,13 +277,13 @@ class Nested(_Part):
 
 
 class NestedCondition(_Part):
-    """The filter holds within one and the same element of an array of objects."""
+    """A single element of an array of objects must satisfy the whole filter."""
 
     nested: Nested
 
 
 def _condition(value: Any) -> Any:
-    """Chooses the kind by its keys, so that an error names one place and not one for every kind."""
+    """Chooses the kind by its keys, so that an error names one path and not one for every kind."""
     if isinstance(value, BaseModel):
         return value
     if not isinstance(value, dict):
@@ -306,7 +306,7 @@ def _condition(value: Any) -> Any:
 
 
 def _conditions(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Qdrant takes a single condition in place of a list of one."""
+    """Accepts a single condition in place of a list of one, as Qdrant does."""
     return handler(value) if isinstance(value, list | tuple) else (_condition(value),)
 
 
@@ -324,7 +324,7 @@ class MinShould(_Part):
 
 
 class Filter(_Part):
-    """All of `must`, one or more of `should`, none of `must_not`, as far as they are given."""
+    """Matches all of `must`, at least one of `should`, and none of `must_not`, if given."""
 
     must: Conditions | None = None
     should: Conditions | None = None
@@ -355,14 +355,14 @@ class Filter(_Part):
         return self
 
     def fields(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Every payload field that is named, at its top level, with its place in the filter."""
+        """Every named payload field, at its top level, with its path in the filter."""
         for name in ("must", "should", "must_not"):
             yield from _fields(getattr(self, name), (name,))
         if self.min_should is not None:
             yield from _fields(self.min_should.conditions, ("min_should", "conditions"))
 
     def to_qdrant(self) -> dict[str, Any]:
-        """The JSON that Qdrant takes."""
+        """The JSON that Qdrant accepts."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -374,7 +374,7 @@ def top_level(path: str) -> str:
 
 
 def _matched(conditions: tuple[AnyCondition, ...] | None) -> Iterator[tuple[str, set[Any]]]:
-    """The values that conditions ask for by equality, typed, since True == 1."""
+    """The values that conditions require by equality, with their types, since True == 1."""
     for condition in conditions or ():
         if isinstance(condition, FieldCondition) and condition.match is not None:
             match = condition.match
@@ -383,10 +383,10 @@ def _matched(conditions: tuple[AnyCondition, ...] | None) -> Iterator[tuple[str,
 
 
 def _fields(
-    conditions: tuple[AnyCondition, ...] | None, place: tuple[str | int, ...]
+    conditions: tuple[AnyCondition, ...] | None, path: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for number, condition in enumerate(conditions or ()):
-        here = (*place, number)
+        here = (*path, number)
         match condition:
             case FieldCondition():
                 yield (*here, "key"), top_level(condition.key)
@@ -404,7 +404,7 @@ def _fields(
 
 
 def _walk(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every JSON object and array below `value`, with the number of filters it lies in."""
+    """Every JSON object and array in `value`, with the number of filters around it."""
     pending = [(value, 0)]
     while pending:
         item, depth = pending.pop()

@@ -1,1 +1,1 @@
-"""Where images come from: one file a kind of source, and one line in the registry."""
+"""Reads images from their sources. A kind of source is one file and one line in the registry."""

@@ -1,7 +1,7 @@
-"""Which sources may be ingested: what KINDRED_SOURCES says of folders, and of data sets on the hub.
+"""Decides which sources may be ingested: KINDRED_SOURCES names folders and data sets on the hub.
 
-The api asks before it accepts a job, for a clear answer; the worker asks again when it opens the
-source, and for each file in it, since folders can be linked elsewhere in the meantime.
+The api checks before it accepts a job, to give a clear answer. The worker checks again when it
+opens the source, and checks each file in it: meanwhile a folder can become a link elsewhere.
 """
 
 import os
@@ -36,9 +36,9 @@ class AllowedSources:
         )
 
     def check(self, dataset: str) -> None:
-        """Raises SourceNotAllowed, which says what to do and quotes nothing."""
+        """Raises SourceNotAllowed, which says what to do and quotes no part of the name."""
         if not dataset.isprintable() or ".." in dataset.split("/"):
-            raise SourceNotAllowed("The name holds characters that no data set's has.")
+            raise SourceNotAllowed("The name contains characters that no data set's name has.")
         if is_folder(dataset):
             self.real(dataset)
         elif not _HUB_NAME.fullmatch(dataset):
@@ -46,27 +46,27 @@ class AllowedSources:
                 "Name a data set on the hub, as org/name, or a folder by its absolute path."
             )
         elif not any(fnmatchcase(dataset, name) for name in self.names):
-            raise SourceNotAllowed("This data set is not among those that KINDRED_SOURCES allows.")
+            raise SourceNotAllowed("KINDRED_SOURCES does not allow this data set.")
 
     def real(self, path: str | Path) -> Path:
-        """Where a path really leads. Raises SourceNotAllowed if that is in no folder allowed."""
+        """Resolves a path's links. Raises SourceNotAllowed if no allowed folder contains it."""
         found = Path(os.path.realpath(path))
         if not any(found.is_relative_to(folder) for folder in self.folders):
             raise SourceNotAllowed("This path is in no folder that KINDRED_SOURCES allows.")
         return found
 
     def check_file(self, dataset: str, file: str) -> None:
-        """A file that a data set is made of, as the library names it. Raises SourceNotAllowed.
+        """Checks one file of a data set, as the library names it. Raises SourceNotAllowed.
 
-        What lies in an allowed folder or on the hub can say that its files lie anywhere else.
+        A data set in an allowed folder or on the hub can name files anywhere else.
         """
-        place = file.rpartition("::")[2]  # a file in an archive is `zip://name::archive`
+        path = file.rpartition("::")[2]  # a file in an archive is `zip://name::archive`
         if is_folder(dataset):
-            if not is_folder(place):  # where all folders are allowed, an address must not be one
+            if not is_folder(path):  # even if all folders are allowed, a URL is not
                 raise SourceNotAllowed("This folder says that its files lie elsewhere.")
-            self.real(place)
+            self.real(path)
             return
-        hub = _HUB_FILE.match(place)
+        hub = _HUB_FILE.match(path)
         if hub is None:
             raise SourceNotAllowed("This data set says that its files lie outside of the hub.")
         if hub[1] != dataset:
@@ -74,5 +74,8 @@ class AllowedSources:
 
 
 def is_folder(dataset: str) -> bool:
-    """Else it is a name on the hub. By its look alone, so that api and workers agree."""
+    """Whether this is a folder; otherwise it is a name on the hub.
+
+    Only the text decides, so the api and the workers agree.
+    """
     return dataset.startswith("/")

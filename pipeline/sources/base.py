@@ -1,7 +1,7 @@
 """What every kind of source has: a message that names it, and a reader of its rows.
 
-A reader counts its rows and hands out runs of them. It decodes nothing, so a broken image is only
-one row's fault.
+A reader counts its rows and yields ranges of them. It decodes nothing, so a broken image affects
+only its own row.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,11 +33,11 @@ class Source(Message):
 
 @dataclass(frozen=True)
 class Row:
-    """One image as it came; no bytes where there is nothing to decode.
+    """One image as the source stores it; `data` is empty if there is nothing to decode.
 
-    `key` is None where the SHA-256 of the bytes is to serve as key; `blob` is where an upload lies;
-    `fault` is why the row cannot be taken, whatever the image is like; `sha256` is of an upload's
-    bytes, as they came: they may be gone.
+    If `key` is None, the SHA-256 of the bytes becomes the key. `blob` names the bytes of an upload.
+    `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of an
+    upload's original bytes, which may be gone.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Row:
 class Reader(Protocol):
     @property
     def version(self) -> str:
-        """Another one where the rows, or their order, may be others."""
+        """A text that changes whenever the rows, or their order, may have changed."""
 
     def __len__(self) -> int: ...
 
@@ -86,7 +86,7 @@ class SourceKind:
 
 
 def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
-    """The first that is an id, or what is wrong with it. NaN, lists and the like are none."""
+    """The first candidate that is an id, or what is wrong with it. NaN and lists are no ids."""
     for own in candidates:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN

@@ -1,4 +1,8 @@
-"""Data sets as rows: from the hub, from parquet files, from folders of images."""
+"""Reads data sets as rows: from the hub, from parquet files, from folders of images.
+
+The first data set to be opened imports this module: the library and its dependencies take a second
+to import, and a worker can search without them.
+"""
 
 import errno
 import os
@@ -21,10 +25,10 @@ from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
 
-# Bytes of one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
+# In bytes, for one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
 MAX_FILE = 1_000_000_000
 
-# What a disk, or the share that a folder lies on, says of itself and not of a file.
+# A disk or a network share reports these errors about itself, not about a file.
 _DISK_FAULTS = frozenset(
     {
         errno.EDQUOT, errno.EHOSTDOWN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
@@ -33,11 +37,11 @@ _DISK_FAULTS = frozenset(
 )  # fmt: skip
 
 datasets.disable_progress_bars()
-# It names the file that it cannot read and quotes what is in it; the job says that it failed.
+# The library's log names files that it cannot read and quotes them; the job reports the failure.
 datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-# Its bars of progress, shown or not, make this lock when they need one and delete it afterwards:
-# two threads that open a source each would delete it twice (AttributeError). One that is there
-# stays.
+# The library's progress bars, shown or not, create this lock on demand and delete it afterwards.
+# Two threads that each open a source would delete it twice (AttributeError). A lock that exists
+# already stays.
 tqdm.get_lock()
 
 
@@ -52,15 +56,15 @@ class DatasetReader:
         self._image = _image_column(table, source.image_column)
         self._id = _id_column(table, source.id_column)
         self._folders = _folders(source, cache, allowed)
-        # In a folder of images a row's number changes with every file added; its bytes do not.
+        # In a folder of images every added file changes the row numbers, but not the bytes.
         self._numbered = table.info.builder_name != "imagefolder"
         features = table.features
         self._labels = {n: f for n, f in features.items() if isinstance(f, datasets.ClassLabel)}
         pictures = {n for n, f in features.items() if isinstance(f, datasets.Image)}
         table = table.remove_columns(sorted(pictures - {self._image, self._id}))
         table = table.select(range(min(len(table), source.limit or len(table))))
-        # As it lies on the disk: `datasets` would decode every picture, sound and film it finds,
-        # and one that is broken would cost the whole batch.
+        # Read the table raw: `datasets` would decode every picture, sound and film it finds, and a
+        # broken one would cost the whole batch.
         self._table = table.with_format("arrow")
         self._split = source.split
 
@@ -81,14 +85,14 @@ class DatasetReader:
     def _clean(self, values: Payload) -> Payload:
         for name, label in self._labels.items():
             if values.get(name) is not None:
-                # -1 is the custom for "not labelled"; other numbers without a name are a mistake.
+                # By convention -1 means "not labelled"; other numbers without a name are mistakes.
                 known = 0 <= values[name] < label.num_classes
                 values[name] = label.int2str(values[name]) if known else None
         return clean(values)
 
 
 def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
-    """The data set's name in keys, its table, and its version."""
+    """Returns the data set's name in keys, its table, and its version."""
     allowed.check(source.dataset)
     local = is_folder(source.dataset)
     name = str(allowed.real(source.dataset)) if local else source.dataset
@@ -103,23 +107,23 @@ def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
     except (DatasetNotFoundError, FileNotFoundError) as error:
         raise SourceError(
-            f"There is no data set {name}: not a folder that the workers see, nor on the hub."
+            f"There is no data set {name}: the workers see no such folder, and the hub has none."
         ) from error
     except ConnectionError as error:
         raise SourceError(
-            f"{name} is no folder that the workers see, and the hub cannot be reached."
+            f"The workers see no folder {name}, and the hub cannot be reached."
         ) from error
     except ValueError as error:
         raise SourceError(f"{name}: {_first_line(error)}") from error
     except KindredError:
         raise
-    except Exception as error:  # whatever its parsers stumble over; it would do so again
+    except Exception as error:  # a parser failed, and would fail again
         raise SourceError(f"{name}: it cannot be read ({type(error).__name__}).") from error
 
 
 @contextmanager
 def _disk_faults_named() -> Iterator[None]:
-    """Raises SourceUnavailable for a full disk and the like, also where the library wrapped it."""
+    """Turns errors of the disk into SourceUnavailable, even if the library has wrapped them."""
     try:
         yield
     except Exception as error:
@@ -129,22 +133,22 @@ def _disk_faults_named() -> Iterator[None]:
                 raise SourceUnavailable(
                     "Make room, or let the worker read and write there."
                 ) from error
-            # Or the library stumbled while it cleaned up after that (AttributeError of a writer).
+            # The library can also fail in its cleanup afterwards (a writer's AttributeError).
             cause = cause.__cause__ or cause.__context__
         raise
 
 
 def is_disk_error(error: OSError) -> bool:
-    """Or of the rights to the folder in which a data set is prepared."""
+    """Whether the disk failed, or the worker may not write where data sets are prepared."""
     known = error.errno in _DISK_FAULTS or isinstance(error, PermissionError)
     return known or str(error).startswith("Not enough disk space")  # the library's own check
 
 
 def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
-    """Where files that its cells name may lie, after all links; relative names start at the first.
+    """The folders that may contain the files named by cells, links resolved.
 
-    A cell can name any path. Of a folder's data set it gets what the operator allows, of one from
-    the hub what the library has fetched.
+    Relative names start at the first folder. A cell can name any path. A folder's data set may read
+    what the operator allows; a data set from the hub may read what the library has downloaded.
     """
     if not is_folder(source.dataset):
         return tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE))
@@ -167,9 +171,9 @@ def _hub_builder(source: DatasetSource) -> Any:
 
 
 def _version(builder: Any, name: str, rows: int) -> str:
-    """Of which files it is made, in their order: one that is added shifts the rows behind it.
+    """Hashes the names of the files, in order: an added file shifts the rows behind it.
 
-    Not of their times, in which two hosts with a copy each may differ.
+    It leaves out the files' times: they may differ between two hosts that each have a copy.
     """
     named = (builder.config.data_files or {}).items()
     files = [f"{split}:{str(file).removeprefix(name)}" for split, found in named for file in found]
@@ -177,7 +181,7 @@ def _version(builder: Any, name: str, rows: int) -> str:
 
 
 def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
-    """Before anything of them is read. Raises SourceNotAllowed."""
+    """Checks all files before reading any of them. Raises SourceNotAllowed."""
     for files in (builder.config.data_files or {}).values():
         for file in files:
             allowed.check_file(name, str(file))
@@ -186,7 +190,7 @@ def _check_files(builder: Any, name: str, allowed: AllowedSources) -> None:
 def _prepare(builder: Any, name: str) -> None:
     try:
         builder.download_and_prepare()
-    except ValueError as error:  # these can quote the names of files, and what stands in them
+    except ValueError as error:  # its text can quote names and contents of files
         raise SourceError(
             f"{name}: its files do not make up one data set; metadata need a column file_name."
         ) from error
@@ -220,17 +224,17 @@ def _id_column(table: Any, wanted: str | None) -> str | None:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """As far as it can be read: there are tables of ten thousand columns."""
+    """The first 20 columns: some tables have ten thousand."""
     more = len(columns) - 20
     named = ", ".join(name[:60] for name in columns[:20])
     return f"{named} and {more:,} more" if more > 0 else named
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's cells; None for one of which Python has no value, as text that is no UTF-8."""
+    """A column's cells; None for a cell without a Python value, such as text that is not UTF-8."""
     try:
         return list(column.to_pylist())
-    except (ValueError, ArithmeticError, LookupError):  # the last of a zone that nobody knows
+    except (ValueError, ArithmeticError, LookupError):  # LookupError: an unknown time zone
         return [_value(cell) for cell in column]
 
 
@@ -242,9 +246,9 @@ def _value(cell: Any) -> Any:
 
 
 def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
-    """An undecoded image cell; empty where there is nothing to decode, or nothing that we may.
+    """The bytes of an image cell; empty if there are none, or if we may not read them.
 
-    Raises SourceUnavailable when the disk fails: no row is to blame for that.
+    Raises SourceUnavailable when the disk fails: that is no row's fault.
     """
     if image is None:
         return b""
@@ -252,7 +256,7 @@ def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
         return bytes(image["bytes"])
     try:
         path = Path(os.path.realpath(folders[0] / image["path"]))
-        # A device or a pipe could be read without end.
+        # Reading a device or a pipe might never end.
         readable = path.is_file() and path.stat().st_size <= MAX_FILE
         return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
     except (OSError, TypeError, ValueError) as error:

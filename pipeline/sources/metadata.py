@@ -1,4 +1,4 @@
-"""Metadata as Kindred keeps it: JSON that Qdrant takes, under the source's own names."""
+"""Cleans metadata for storage: JSON that Qdrant accepts, under the source's own names."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.messages import RESERVED, Payload
 
 @dataclass
 class _Cleaner:
-    """JSON as Qdrant takes it: what is missing is absent, numbers are finite, text is bounded."""
+    """Makes JSON for Qdrant: it omits missing values, keeps finite numbers and limits texts."""
 
     depth: int = 8
     text: int = 65_536
@@ -24,7 +24,7 @@ class _Cleaner:
         if isinstance(value, bool):
             return value
         if isinstance(value, int):
-            # A number that Qdrant cannot hold is an id of some kind: as text it stays exact.
+            # A number too large for Qdrant is some kind of id: as text it stays exact.
             return value if -(2**63) <= value < 2**63 else str(value)[: self.text]
         if isinstance(value, float):
             return value if math.isfinite(value) else None
@@ -44,7 +44,7 @@ class _Cleaner:
 
 
 def clean(values: Payload) -> Payload:
-    """Metadata as it is stored: under its own names, absent where it is missing."""
+    """Metadata as the store takes it: names unchanged, missing values omitted."""
     cleaned = _Cleaner().mapping(
         {n: as_identifier(v) if is_identifier(str(n)) else v for n, v in values.items()}
     )

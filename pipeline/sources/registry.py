@@ -1,4 +1,4 @@
-"""Which kinds of sources there are. To add one costs its file and one line in `KINDS`."""
+"""Lists the kinds of sources and opens them. A new kind costs its file and one line in `KINDS`."""
 
 import threading
 from collections import OrderedDict
@@ -54,7 +54,7 @@ PublicSource: Any = Annotated[
 
 
 class SourceCache:
-    """Keeps the last readers open: the shards of a job share one. Safe to share between threads."""
+    """Keeps the latest readers open: the shards of a job share one. Threads can share the cache."""
 
     def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
         self._open, self._size = opener, size
@@ -65,7 +65,7 @@ class SourceCache:
         self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
-        """`fresh` opens it anew, as a new job must: the folder may have changed since."""
+        """The reader of a source. `fresh` reopens it for a new job: the folder may have changed."""
         key = source.model_dump_json()
         with self._lock:
             opening = self._opening.setdefault(key, threading.Lock())

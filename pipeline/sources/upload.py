@@ -1,4 +1,4 @@
-"""Files that came through the api, and lie as blobs."""
+"""Reads the files of an upload, which the api has stored as blobs."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -39,7 +39,7 @@ class UploadReader:
     def _data(self, blob: str) -> bytes:
         try:
             return self._blobs.read(blob)
-        except FileNotFoundError:  # deleted, or held already; and now the job is run again
+        except FileNotFoundError:  # the image was deleted or unchanged, and the job runs again
             return b""
 
 
@@ -48,7 +48,7 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
 
 
 def upload_key(file: UploadedFile) -> str:
-    """What its image is known by, or would be."""
+    """The business key that the file's image has, or would have."""
     return _id_of(file)[0] or file.sha256
 
 

@@ -50,7 +50,7 @@ def test_a_key_is_asked_for_until_one_fits(page: Page, system: System) -> None:
     form = page.get_by_role("dialog", name="Sign in")
     expect(form.get_by_label("Key")).to_be_focused()
     form.get_by_role("button", name="Sign in").click()
-    expect(form).to_contain_text("Type in the key")
+    expect(form).to_contain_text("Enter the key")
     form.get_by_label("Key").fill("a-wrong-one")
     form.get_by_label("Key").press("Enter")
     expect(form).to_contain_text("This key is not known here.")
@@ -127,7 +127,9 @@ def test_a_page_that_is_put_off_says_so_and_goes_on_by_itself(
 ) -> None:
     page.goto(f"/?image={START}")
     _sign_in(page, _key(system, "search"))
-    expect(page.get_by_role("alert").filter(has_text="More is asked of Kindred")).to_be_visible()
+    expect(
+        page.get_by_role("alert").filter(has_text="Kindred has more requests than it can answer")
+    ).to_be_visible()
     full_queue()
 
     assert shown(page)[0] == START

@@ -42,22 +42,22 @@ def test_an_empty_collection_says_how_to_begin(
     page: Page, system: System, photographs: list[bytes]
 ) -> None:
     page.goto("/")
-    expect(page.locator("#message")).to_contain_text("Nothing is held yet")
+    expect(page.locator("#message")).to_contain_text("No images are stored yet")
     page.locator("#message").get_by_role("link", name="Jobs").click()
     page.get_by_label("Choose files").set_input_files(
         [file(photographs[0]), file(b"no picture", "notes.txt"), file(photographs[1]), file(b"")]
     )
 
     job = page.locator("#job")
-    expect(job).to_contain_text("Done, some refused")
-    expect(job).to_contain_text("2 taken in, 0 held already, 2 refused")
-    reasons = job.get_by_role("table", name="Refused pictures")
-    expect(reasons).to_contain_text("This file is not a picture that can be read.")
+    expect(job).to_contain_text("Done, some rejected")
+    expect(job).to_contain_text("2 added, 0 already stored, 2 rejected")
+    reasons = job.get_by_role("table", name="Rejected images")
+    expect(reasons).to_contain_text("Kindred cannot read this file as an image.")
     expect(reasons).to_contain_text("This file is empty.")
     expect(reasons).to_contain_text("notes.txt")
     page.get_by_role("link", name="Search", exact=True).click()
     assert len(shown(page)) == 2
-    expect(page.locator("#held-count")).to_have_text("2 images held")
+    expect(page.locator("#held-count")).to_have_text("2 images stored")
 
 
 def test_many_files_go_in_requests_that_fit(
@@ -87,7 +87,7 @@ def test_a_job_is_watched_stopped_and_run_again(page: Page, system: System, draw
 
     job = page.locator("#job")
     expect(job.locator(".state")).to_have_text("Running")
-    expect(job.locator("#job-pace")).to_contain_text("pictures a second")
+    expect(job.locator("#job-pace")).to_contain_text("images a second")
     expect(job.locator("#job-pace")).to_contain_text("left")
     job.get_by_role("button", name="Pause").click()
     expect(job.locator(".state")).to_have_text("Paused")
@@ -99,22 +99,22 @@ def test_a_job_is_watched_stopped_and_run_again(page: Page, system: System, draw
     assert system.job(identifier)["state"] == "cancelled"
     job.get_by_role("button", name="Run again").click()
     expect(job.locator(".state")).to_have_text("Done")
-    expect(job.locator("#job-amount")).to_have_text("150 of 150 pictures")
+    expect(job.locator("#job-amount")).to_have_text("150 of 150 images")
     assert system.job(identifier)["embedded"] + system.job(identifier)["unchanged"] == 150
 
 
-def test_refused_pictures_come_in_pages(page: Page, system: System) -> None:
+def test_rejected_images_come_in_pages(page: Page, system: System) -> None:
     files = [("files", (f"{n}.jpg", f"no picture {n}".encode())) for n in range(60)]
     job = system.finished(system.http.post("/v1/images", files=files).json()["id"])
     page.goto(f"/?view=jobs&job={job['id']}")
 
-    rows = page.get_by_role("table", name="Refused pictures").locator("tbody tr")
+    rows = page.get_by_role("table", name="Rejected images").locator("tbody tr")
     expect(rows.first).to_be_visible()
     first_page = rows.count()
     assert first_page < 60
-    while page.get_by_role("button", name="More refused pictures").is_visible():
+    while page.get_by_role("button", name="More rejected images").is_visible():
         before = rows.count()
-        page.get_by_role("button", name="More refused pictures").click()
+        page.get_by_role("button", name="More rejected images").click()
         expect(rows.nth(before)).to_be_visible()
     expect(rows).to_have_count(60)
 

@@ -41,12 +41,12 @@ def open_search(page: Page, job: dict[str, Any]) -> None:
 
 def open_crop(page: Page, job: dict[str, Any]) -> None:
     page.goto(f"/?image={START}&crop=0.2,0.2,0.5,0.6&like=DRAWN_000007")
-    page.get_by_role("button", name="Take away").click()
+    page.get_by_role("button", name="Remove").click()
     shown(page)
     page.get_by_role("button", name="Mark a part").click()
 
 
-def open_held(page: Page, job: dict[str, Any]) -> None:
+def open_stored(page: Page, job: dict[str, Any]) -> None:
     page.goto("/")
     shown(page)
     page.locator("#settings").evaluate("(details) => { details.open = true; }")
@@ -73,7 +73,7 @@ def open_jobs(page: Page, job: dict[str, Any]) -> None:
 VIEWS: dict[str, Callable[[Page, dict[str, Any]], None]] = {
     "search": open_search,
     "crop": open_crop,
-    "held": open_held,
+    "stored": open_stored,
     "compare": open_compare,
     "fault": open_fault,
     "jobs": open_jobs,
@@ -124,7 +124,7 @@ def test_words_find_pictures_where_the_encoder_reads_them(page: Page, system: Sy
     page.get_by_label("Or words").fill(SENTENCES[0])
     page.get_by_label("Or words").press("Enter")
 
-    expect(page.locator("#found-title")).to_have_text("Similar pictures")
+    expect(page.locator("#found-title")).to_have_text("Similar images")
     found = system.search(text=SENTENCES[0], limit=12)["results"]
     assert shown(page) == [hit["image_id"] for hit in found]
     page.locator("#grid .picture").first.click()

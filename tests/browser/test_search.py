@@ -58,11 +58,11 @@ def test_a_chosen_picture_finds_what_the_api_finds(
     page: Page, system: System, photograph: bytes
 ) -> None:
     page.goto("/")
-    page.get_by_label("Choose a picture").set_input_files(
+    page.get_by_label("Choose an image").set_input_files(
         {"name": "scan.jpg", "mimeType": "image/jpeg", "buffer": photograph}
     )
 
-    expect(page.locator("#found-title")).to_have_text("Similar pictures")
+    expect(page.locator("#found-title")).to_have_text("Similar images")
     assert shown(page) == ids(system.search([photograph], limit=12))
     expect(page.locator("#query-picture img")).to_be_visible()
     first = page.locator("#grid > li").first
@@ -76,14 +76,14 @@ def test_a_picture_can_be_dropped_and_pasted(page: Page, photograph: bytes, way:
     shown(page)
     page.evaluate(CARRY, [way, base64.b64encode(photograph).decode()])
 
-    expect(page.locator("#found-title")).to_have_text("Similar pictures")
+    expect(page.locator("#found-title")).to_have_text("Similar images")
     assert shown(page)[0] == START
 
 
-def test_any_held_picture_is_a_place_to_start(page: Page, system: System) -> None:
+def test_any_stored_image_is_a_place_to_start(page: Page, system: System) -> None:
     page.goto("/")
     first_page = shown(page)
-    page.get_by_role("button", name="More held images").click()
+    page.get_by_role("button", name="More stored images").click()
     expect(page.locator("#grid > li")).to_have_count(2 * len(first_page))
     chosen = shown(page)[-1]
 
@@ -167,10 +167,10 @@ def test_near_duplicates_of_a_copy_are_found(page: Page, system: System, photogr
     copy = io.BytesIO()
     Image.open(io.BytesIO(photograph)).save(copy, "JPEG", quality=40)
     page.goto("/")
-    page.get_by_label("Choose a picture").set_input_files(
+    page.get_by_label("Choose an image").set_input_files(
         {"name": "copy.jpg", "mimeType": "image/jpeg", "buffer": copy.getvalue()}
     )
-    page.get_by_label("Near-duplicates of this picture only").check()
+    page.get_by_label("Near-duplicates of this image only").check()
 
     expect(page.locator("#found-title")).to_have_text("Near-duplicates")
     assert shown(page)[0] == START
@@ -188,7 +188,7 @@ def test_marks_turn_into_a_search_by_examples(page: Page, system: System) -> Non
     assert found == ids(system.search(positive=[START, like], negative=[unlike], limit=12))
     assert not {START, like, unlike} & set(found)
     assert asked(page) == {"image": [START], "like": [like], "unlike": [unlike]}
-    page.get_by_role("button", name=f"Take away: Unlike this {unlike}").click()
+    page.get_by_role("button", name=f"Remove: Unlike this {unlike}").click()
     assert shown(page) == ids(system.search(positive=[START, like], limit=12))
 
 
@@ -218,7 +218,7 @@ def test_a_part_is_marked_with_the_mouse(page: Page, system: System) -> None:
     assert (left + width, top + height) == pytest.approx((0.8, 0.8), abs=0.01)
     assert shown(page) == cropped(page, system)
 
-    page.get_by_role("button", name="Whole picture").click()
+    page.get_by_role("button", name="Whole image").click()
     expect(page).not_to_have_url(re.compile(r"crop="))
     assert shown(page) == ids(system.search(image_id=START, limit=12))
 
@@ -319,11 +319,11 @@ def test_an_address_can_be_sent_to_a_colleague(page: Page, visit: Callable[..., 
 
 def test_back_and_forward_go_through_the_searches(page: Page, photograph: bytes) -> None:
     page.goto("/")
-    held = shown(page)
-    page.get_by_label("Choose a picture").set_input_files(
+    stored = shown(page)
+    page.get_by_label("Choose an image").set_input_files(
         {"name": "scan.jpg", "mimeType": "image/jpeg", "buffer": photograph}
     )
-    expect(page.locator("#found-title")).to_have_text("Similar pictures")
+    expect(page.locator("#found-title")).to_have_text("Similar images")
     own = shown(page)
     page.get_by_role("button", name="Diagnosis: only melanoma", exact=True).click()
     expect(page).to_have_url(re.compile(r"only="))
@@ -333,8 +333,8 @@ def test_back_and_forward_go_through_the_searches(page: Page, photograph: bytes)
     expect(page).not_to_have_url(re.compile(r"only="))
     assert shown(page) == own
     page.go_back()
-    expect(page.locator("#found-title")).to_have_text("Held images")
-    assert shown(page) == held
+    expect(page.locator("#found-title")).to_have_text("Stored images")
+    assert shown(page) == stored
     page.go_forward()
     page.go_forward()
     expect(page).to_have_url(re.compile(r"only="))
@@ -356,10 +356,10 @@ def test_by_keyboard_alone(page: Page) -> None:
                 return
         raise AssertionError(f"the Tab key never came to {name}")
 
-    tab_to("Or the id of a held image")
+    tab_to("Or the id of a stored image")
     page.keyboard.type(START)
     page.keyboard.press("Enter")
-    expect(page.locator("#found-title")).to_have_text("Similar pictures")
+    expect(page.locator("#found-title")).to_have_text("Similar images")
     second = shown(page)[1]
     tab_to("Diagnosis: not dermatofibroma")
     page.keyboard.press("Space")
@@ -381,8 +381,8 @@ def test_the_neighbours_are_counted_and_no_diagnosis_is_given(page: Page, system
     shown(page)
     found = system.search(image_id=START, limit=20)["results"]
 
-    box = page.get_by_role("region", name="Diagnoses recorded for these 20 pictures")
-    expect(box).to_contain_text("A count among similar pictures, not a diagnosis")
+    box = page.get_by_role("region", name="Diagnoses recorded for these 20 images")
+    expect(box).to_contain_text("A count among similar images, not a diagnosis")
     counts = [int(text) for text in box.locator(".count").all_inner_texts()]
     assert sum(counts) == 20
     names = [hit["payload"]["dx"] for hit in found]

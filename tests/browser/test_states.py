@@ -37,12 +37,12 @@ IMPOSSIBLE = {
     "limit=0": ("limit", "Choose between 1 and 40 results."),
     "limit=10000": ("limit", "Choose between 1 and 40 results."),
     "threshold=7": ("threshold", "Similarity lies between −1 and 1"),
-    "crop=0.5,0.5,0.8,0.8": ("crop", "The marked part reaches outside the picture."),
-    "crop=nonsense": ("crop", "The marked part reaches outside the picture."),
-    "only=shoe_size:40": ("filters", "The held images carry no field “Shoe size” to filter by."),
-    "group=shoe_size": ("options", "The results cannot be counted together this way"),
+    "crop=0.5,0.5,0.8,0.8": ("crop", "The marked part reaches outside the image."),
+    "crop=nonsense": ("crop", "The marked part reaches outside the image."),
+    "only=shoe_size:40": ("filters", "The stored images have no field “Shoe size” to filter by."),
+    "group=shoe_size": ("options", "The results cannot be grouped this way"),
     "range=age:60..20": ("filters", "Age: the range is empty, since 60 is above 20."),
-    "only=sex:male&not=sex:male": ("filters", "Sex: the same value is asked for and excluded."),
+    "only=sex:male&not=sex:male": ("filters", "Sex: the same value is both required and excluded."),
 }
 
 
@@ -70,38 +70,38 @@ def test_words_are_refused_where_pictures_alone_are_compared(page: Page) -> None
 @pytest.mark.parametrize(
     ("file", "sentence"),
     [
-        (b"<html>no image</html>", "This file is not a picture that can be read."),
+        (b"<html>no image</html>", "Kindred cannot read this file as an image."),
         (b"\0" * 128 + b"DICM", "DICOM files cannot be searched yet."),
-        (b"\0" * 1_100_000, "This picture is too large for this server."),
+        (b"\0" * 1_100_000, "This image is too large for this server."),
     ],
     ids=["not an image", "DICOM", "too large"],
 )
 def test_a_refused_picture_is_told_why(page: Page, file: bytes, sentence: str) -> None:
     page.goto("/")
     shown(page)
-    page.get_by_label("Choose a picture").set_input_files(
+    page.get_by_label("Choose an image").set_input_files(
         {"name": "scan.jpg", "mimeType": "image/jpeg", "buffer": file}
     )
 
     expect(page.locator("#message")).to_contain_text(sentence)
-    page.get_by_role("button", name="Choose another picture").click()
+    page.get_by_role("button", name="Choose another image").click()
     shown(page)
 
 
-def test_an_id_that_is_not_held_is_said_so(page: Page) -> None:
+def test_an_id_that_is_not_stored_is_said_so(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("Or the id of a held image").fill("ISIC_0")
-    page.get_by_label("Or the id of a held image").press("Enter")
+    page.get_by_label("Or the id of a stored image").fill("ISIC_0")
+    page.get_by_label("Or the id of a stored image").press("Enter")
 
-    expect(page.locator("#message")).to_contain_text("No held image has this id.")
-    page.get_by_role("button", name="Choose a held image").click()
+    expect(page.locator("#message")).to_contain_text("No stored image has this id.")
+    page.get_by_role("button", name="Choose a stored image").click()
     shown(page)
 
 
 def test_filters_that_leave_nothing_can_be_cleared(page: Page) -> None:
     page.goto(f"/?image={START}&only=sex:nobody")
 
-    expect(page.locator("#message")).to_contain_text("No pictures found")
+    expect(page.locator("#message")).to_contain_text("No images found")
     page.get_by_role("button", name="Clear the filters").click()
     assert shown(page)[0] == START
 
@@ -109,7 +109,7 @@ def test_filters_that_leave_nothing_can_be_cleared(page: Page) -> None:
 def test_the_address_of_an_own_picture_asks_for_it_again(page: Page) -> None:
     page.goto("/?picture=own&only=sex:male")
 
-    expect(page.locator("#message")).to_contain_text("An address cannot hold a picture")
+    expect(page.locator("#message")).to_contain_text("An address cannot hold an image")
     pressed = page.get_by_role("button", name="Sex: only male", exact=True)
     expect(pressed).to_have_attribute("aria-pressed", "true")
 
@@ -121,7 +121,7 @@ def test_a_search_waits_for_a_worker_and_goes_on_by_itself(page: Page, system: S
     page.get_by_role("button", name=f"Search from {first}").click()
 
     expect(page.get_by_role("alert")).to_contain_text("Kindred cannot search just now")
-    expect(page.locator("#message")).to_contain_text("Your search waits")
+    expect(page.locator("#message")).to_contain_text("Your search is waiting")
     system.restart_worker()
     expect(page.locator("#grid > li")).to_have_count(12)
     expect(page.locator("#banner")).to_be_hidden()

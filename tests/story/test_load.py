@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.load import Load, follow, load, tell
+from benchmarks.load import Load, follow, load, report
 from cli.sample import write_dataset
 from tests.system import System
 
@@ -24,4 +24,4 @@ def test_many_clients_search_while_two_jobs_ingest(system: System, tmp_path: Pat
     assert {job["state"] for job in done.jobs} == {"succeeded"}
     assert done.latencies
     assert all(memory[-1].own > 0 for memory in done.memory.values())
-    assert "errors" in tell(done)
+    assert "errors" in report(done)

@@ -11,10 +11,10 @@ from benchmarks.compute import Shape
 from benchmarks.embeddings import IMAGES_A_LESION, Maker, Structure
 from benchmarks.fidelity import compare
 from benchmarks.kindred import KindredRun
+from benchmarks.notebook import NotebookRun
 from benchmarks.report import Goal, Spread, number, ratios, table
 from benchmarks.results import Ingests
-from benchmarks.scale_store import FILTERS, TOP, Truth, asked, fits, points
-from benchmarks.seed import SeedRun
+from benchmarks.scale_store import FILTERS, TOP, Truth, fits, points, query_vectors
 
 
 def test_a_spread_is_the_median_with_its_extremes():
@@ -48,11 +48,11 @@ def test_a_table_is_markdown_with_aligned_columns():
 
 
 def test_ratios_are_within_a_slice_and_the_total_weighs_by_time():
-    seed = [SeedRun(seconds, 0, {}, Path("vectors.npy")) for seconds in (10, 30)]
+    notebook = [NotebookRun(seconds, 0, {}, Path("vectors.npy")) for seconds in (10, 30)]
     first = [KindredRun(seconds, None, 64, 0) for seconds in (5, 30)]
     again = [KindredRun(seconds, None, 0, 64) for seconds in (0.5, 0.5)]
 
-    ingests = Ingests(64, seed, [16, 4], first, again)
+    ingests = Ingests(64, notebook, [16, 4], first, again)
 
     assert ingests.by_slice == [2, 1]
     assert ingests.total == pytest.approx(40 / 35)
@@ -121,12 +121,12 @@ def test_the_truth_that_is_kept_up_is_that_of_brute_force_over_all():
     maker, truth = Maker(600), Truth(600)
     parts = [points(maker.make(200, part), 200 * part) for part in range(3)]
     for part in parts:
-        truth.see(part)
+        truth.add(part)
 
     vectors = np.concatenate([part.vectors for part in parts])
     ids = np.array([str(point) for part in parts for point in part.ids])
     for name in FILTERS:
         keep = np.concatenate([fits(part)[name] for part in parts])
-        for query, found in zip(asked(600)[:5], truth.ids()[name][:5], strict=True):
+        for query, found in zip(query_vectors(600)[:5], truth.ids()[name][:5], strict=True):
             order = np.argsort(-(vectors[keep] @ query))[:TOP]
             assert found == list(ids[keep][order])

@@ -83,13 +83,13 @@ def test_goals_are_those_of_what_was_measured(tmp_path: Path) -> None:
         "bulk": gpu.Found([one("ingest, 2 lanes", 900, "images/s")], 1, "cut off after 9 s"),
     }
 
-    told = gpu.told({"gpu": "a card"}, found, cpu=False)
+    report = gpu.report({"gpu": "a card"}, found, cpu=False)
     gpu.write(tmp_path / "gpu.json", {"gpu": "a card"}, found, cpu=False)
 
-    assert "met: forward pass, images/s 15500.00, wanted >= 15000" in told
-    assert "23.8 % of what a large square product reaches" in told
-    assert "MISSED: ingest, images/s 900.00, wanted >= 5000" in told
-    assert "cut off after 9 s" in told
+    assert "met: forward pass, images/s 15500.00, wanted >= 15000" in report
+    assert "23.8 % of what a large square product reaches" in report
+    assert "MISSED: ingest, images/s 900.00, wanted >= 5000" in report
+    assert "cut off after 9 s" in report
     assert [goal["met"] for goal in json.loads((tmp_path / "gpu.json").read_text())["goals"]] == [
         True,
         False,

@@ -1,12 +1,12 @@
-// The search as one plain object, and as the address bar holds it. Nothing is judged here: what
-// cannot be searched is kept as it came, and check.js says what is wrong with it.
+// Converts the search between one plain object and the address bar. It validates nothing: it keeps
+// invalid values as they are, and check.js says what is wrong with them.
 
 /**
  * @typedef {string|number|boolean} Value
  * @typedef {{only: Value[], not: Value[]}} Choice
  * @typedef {{least: number|null, most: number|null}} Range
  * @typedef {{left: number, top: number, width: number, height: number}} Crop fractions of the picture
- * @typedef {{kind: "held", id: string}|{kind: "picture"}|{kind: "text", text: string}|null} Start
+ * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|null} Start
  * @typedef {object} State
  * @property {"search"|"jobs"} view
  * @property {string|null} job
@@ -17,7 +17,7 @@
  * @property {Object<string, Choice>} choices by field
  * @property {Object<string, Range>} ranges by field
  * @property {string|null} group the field whose images count as one
- * @property {string|null} apart the field that results must not share with the searched image
+ * @property {string|null} apart the field whose value results must not share with the query image
  * @property {boolean} near
  * @property {string[]} like
  * @property {string[]} unlike
@@ -42,7 +42,7 @@ export const emptyState = () => ({
   unlike: [],
 });
 
-/** @param {string} search as in location.search @returns {State} */
+/** @param {string} search such as location.search @returns {State} */
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
@@ -83,7 +83,7 @@ export function format(state) {
     set("job", state.job);
     return `/?${out}`;
   }
-  if (state.start?.kind === "held") out.set("image", state.start.id);
+  if (state.start?.kind === "stored") out.set("image", state.start.id);
   if (state.start?.kind === "picture") out.set("picture", "own");
   if (state.start?.kind === "text") out.set("text", state.start.text);
   if (state.crop) {
@@ -111,20 +111,20 @@ export function format(state) {
 }
 
 function parseStart(given) {
-  if (given.has("image")) return { kind: "held", id: given.get("image") };
+  if (given.has("image")) return { kind: "stored", id: given.get("image") };
   if (given.has("text")) return { kind: "text", text: given.get("text") };
   if (given.has("picture")) return { kind: "picture" };
   return null;
 }
 
-/** A field's name ends at the first colon. */
+/** Splits an item at its first colon, which ends the field's name. */
 function cut(item) {
   const colon = item.indexOf(":");
   return colon < 0 ? [item, ""] : [item.slice(0, colon), item.slice(colon + 1)];
 }
 
-// Most values are strings and stand as they are; numbers and truth values follow an equals sign,
-// as in site:=3, and so does a string that begins with one.
+// Most values are strings and are written unchanged. Numbers and booleans follow an equals sign, as
+// in site:=3, and so does a string that begins with one.
 function formatValue(value) {
   return typeof value === "string" && !value.startsWith("=") ? value : `=${JSON.stringify(value)}`;
 }
@@ -141,5 +141,5 @@ function parseValue(text) {
 const toNumber = (text) => (text?.trim() ? Number(text) : NaN);
 const toBound = (text) => (text === "" ? null : toNumber(text));
 
-/** Four decimals: finer than a pixel of any picture that is shown here. */
+/** Rounds to four decimals, which is finer than a pixel of any image shown here. */
 const short = (fraction) => String(Math.round(fraction * 1e4) / 1e4);

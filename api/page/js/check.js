@@ -1,15 +1,15 @@
-// What cannot be searched, found before anything is sent. Each fault has a sentence and a place.
+// Finds what makes a search impossible, before sending it. Each fault has a sentence and a place.
 
 import { fieldLabel, fieldNoun } from "./words.js";
 
 export const MOST_RESULTS = 40;
 
-// What a picture drawn here can be off by, through rounding.
+// Rounding can move the edge of a marked part by this much.
 const SLACK = 1e-3;
 
 /**
  * @param {import("./address.js").State} state
- * @param {{searches_text: boolean}|null} collection null while it is not known
+ * @param {{searches_text: boolean}|null} collection null until it is loaded
  * @returns {import("./words.js").Fault[]}
  */
 export function faultsOf(state, collection) {
@@ -24,32 +24,32 @@ export function faultsOf(state, collection) {
   fault(
     threshold !== null && !(threshold >= -1 && threshold <= 1),
     "threshold",
-    "Similarity lies between −1 and 1; 1 means the same picture.",
+    "Similarity lies between −1 and 1; 1 means the same image.",
   );
   fault(
     crop && !isInside(crop),
     "crop",
-    "The marked part reaches outside the picture. Mark it again.",
+    "The marked part reaches outside the image. Mark it again.",
   );
   fault(
     start?.kind === "text" && collection?.searches_text === false,
     "message",
-    "This server compares pictures only; it cannot search by words.",
+    "This server compares images only; it cannot search by words.",
   );
   fault(
     state.unlike.length && !state.like.length && !start,
     "message",
-    "Mark at least one picture as “more like this”, or choose a picture to start from.",
+    "Mark at least one image as “more like this”, or choose an image to start from.",
   );
   fault(
     state.like.some((id) => state.unlike.includes(id)),
     "message",
-    "One picture is marked both as more like and as unlike. Take one of the marks away.",
+    "One image is marked both “more like this” and “unlike this”. Remove one of the marks.",
   );
   fault(
-    state.apart && start?.kind !== "held" && !state.like.length,
+    state.apart && start?.kind !== "stored" && !state.like.length,
     "options",
-    `Leaving out a ${fieldNoun(state.apart ?? "")} needs a held image to start from.`,
+    `To leave out a ${fieldNoun(state.apart ?? "")}, start from a stored image.`,
   );
   return [...found, ...filterFaults(state)];
 }
@@ -58,7 +58,7 @@ function filterFaults({ choices, ranges }) {
   const found = [];
   for (const [field, { only, not }] of Object.entries(choices)) {
     if (only.length && only.every((value) => not.includes(value))) {
-      found.push(`${fieldLabel(field)}: the same value is asked for and excluded.`);
+      found.push(`${fieldLabel(field)}: the same value is both required and excluded.`);
     }
   }
   for (const [field, { least, most }] of Object.entries(ranges)) {

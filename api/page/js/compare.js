@@ -1,4 +1,4 @@
-// Two pictures large, side by side: the searched one and a neighbour.
+// Shows two large images side by side: the query image and a result.
 
 import { byId, fill, h, isTyping } from "./dom.js";
 import { factList, previewOf } from "./facts.js";
@@ -7,7 +7,7 @@ import { similarity } from "./words.js";
 import { Zoom } from "./zoom.js";
 
 /**
- * @typedef {object} Searched what stands on the left; null after a search by words
+ * @typedef {object} Searched the query image, on the left; null after a search by words
  * @property {string} url
  * @property {string} name
  * @property {object|null} payload
@@ -15,8 +15,8 @@ import { Zoom } from "./zoom.js";
  */
 
 /**
- * @param {object[]} hits to go through
- * @param {object} first the one to begin with
+ * @param {object[]} hits all results to step through
+ * @param {object} first the result to begin with
  * @param {Searched|null} searched
  * @param {{marks: import("./marks.js").Marks, onSearch: (id: string) => void}} options
  */
@@ -37,7 +37,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
       );
     const right = pane(
       hit.image_id,
-      h("div", { class: "layer" }, previewOf(hit, { alt: `Similar picture ${hit.image_id}` })),
+      h("div", { class: "layer" }, previewOf(hit, { alt: `Similar image ${hit.image_id}` })),
       factList(hit.payload, [["Similarity", similarity(hit.score)]]),
     );
     fill(
@@ -48,7 +48,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
         h(
           "h2",
           { id: "compare-title" },
-          searched ? "Side by side" : "Picture",
+          searched ? "Side by side" : "Image",
           h("span", { class: "quiet" }, ` ${at + 1} of ${hits.length}`),
         ),
         closeButton(),
@@ -68,7 +68,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
     ),
     h(
       "div",
-      { class: "buttons", role: "group", "aria-label": "Zoom, both pictures together" },
+      { class: "buttons", role: "group", "aria-label": "Zoom, both images together" },
       tool("−", () => zoom.zoom(1 / 1.5), false, "Zoom out"),
       tool("+", () => zoom.zoom(1.5), false, "Zoom in"),
       tool("Fit", () => zoom.reset(), false, "Fit"),
@@ -108,7 +108,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
   dialog.onkeydown = (event) => {
     if (!isTyping(event) && zoom.key(event)) event.preventDefault();
   };
-  // A click beside the dialog falls on the dialog itself, since its content covers it whole.
+  // The content covers the whole dialog, so a click on the dialog itself was beside it.
   dialog.onclick = (event) => event.target === dialog && dialog.close();
   show(at);
   dialog.showModal();
@@ -131,8 +131,8 @@ function shownPicture({ url, name, crop }) {
   if (!crop) return layer;
   const mark = h("span", { class: "crop-mark" });
   layer.append(mark);
-  // Only the loaded picture knows where it lies in the pane.
-  const place = () => {
+  // Only a loaded image has a size, and so a position in the pane.
+  const position = () => {
     const scale = Math.min(
       layer.clientWidth / picture.naturalWidth,
       layer.clientHeight / picture.naturalHeight,
@@ -143,7 +143,7 @@ function shownPicture({ url, name, crop }) {
     mark.style.width = `${crop.width * width}px`;
     mark.style.height = `${crop.height * height}px`;
   };
-  new ResizeObserver(() => picture.naturalWidth && place()).observe(layer);
-  picture.addEventListener("load", place);
+  new ResizeObserver(() => picture.naturalWidth && position()).observe(layer);
+  picture.addEventListener("load", position);
   return layer;
 }

@@ -1,4 +1,4 @@
-// Marking a part of the searched picture: by dragging, by arrow keys, or in percent.
+// Marks a part of the query image: by dragging, with arrow keys, or in percent.
 
 import { h } from "./dom.js";
 import { MIDDLE, between, fitted, moved, resized } from "./rectangle.js";
@@ -14,16 +14,16 @@ const ARROWS = {
   ArrowDown: [0, STEP],
 };
 
-/** In milliseconds: when keys have rested for so long, the part is searched. */
+/** In milliseconds: the part is searched when no key was pressed for this long. */
 const REST = 600;
 
-// One drag is this much at least; less is a slip of the finger.
+// As a fraction of the image: a shorter drag is a slip of the finger.
 const SLIP = 0.02;
 
 /**
- * Lays the tool over a picture.
- * @param {HTMLElement} frame holds the picture and nothing around it
- * @param {HTMLElement} tools where the buttons and numbers go
+ * Puts the tool on top of an image.
+ * @param {HTMLElement} frame contains the image and nothing else
+ * @param {HTMLElement} tools receives the buttons and numbers
  * @param {{crop: Crop|null, onCrop: (crop: Crop|null) => void}} options
  */
 export function installCrop(frame, tools, { crop: given, onCrop }) {
@@ -48,7 +48,7 @@ export function installCrop(frame, tools, { crop: given, onCrop }) {
   const exact = h(
     "fieldset",
     { class: "exact" },
-    h("legend", {}, "Marked part, in % of the picture"),
+    h("legend", {}, "Marked part, in % of the image"),
     numbers.map((input) => h("label", {}, h("span", {}, input.dataset.side), input)),
   );
   const toggle = h(
@@ -56,17 +56,17 @@ export function installCrop(frame, tools, { crop: given, onCrop }) {
     { "aria-pressed": "false", onclick: () => activate(!active) },
     "Mark a part",
   );
-  const whole = h("button", { onclick: () => change(null, 0) }, "Whole picture");
+  const whole = h("button", { onclick: () => change(null, 0) }, "Whole image");
   const hint = h(
     "p",
     { class: "quiet hint" },
-    "Drag on the picture. With keys: arrows move the part, Shift and arrows size it.",
+    "Drag on the image. With keys: arrows move the part, Shift and arrows resize it.",
   );
 
   frame.append(box);
   tools.replaceChildren(h("div", { class: "buttons" }, toggle, whole), hint, exact);
   frame.addEventListener("pointerdown", drag);
-  box.addEventListener("keydown", steer);
+  box.addEventListener("keydown", onArrow);
   draw();
 
   function activate(on) {
@@ -76,7 +76,7 @@ export function installCrop(frame, tools, { crop: given, onCrop }) {
     if (on) box.focus({ preventScroll: true });
   }
 
-  /** Shows a crop, and searches it once nothing has changed for `rest` milliseconds. */
+  /** Shows a crop, and searches it when nothing has changed for `rest` milliseconds. */
   function change(next, rest) {
     crop = next;
     draw();
@@ -107,7 +107,7 @@ export function installCrop(frame, tools, { crop: given, onCrop }) {
     change(fitted(given), REST);
   }
 
-  function steer(event) {
+  function onArrow(event) {
     const arrow = ARROWS[event.key];
     if (!arrow || !crop) return;
     event.preventDefault();

@@ -1,11 +1,11 @@
-// Elements are built here and nowhere from strings: what the api sends is only ever text.
+// Builds elements, never from HTML strings: whatever the api sends stays text.
 
 /** @param {string} id @returns {any} the element of index.html with this id */
 export const byId = (id) => document.getElementById(id);
 
 /**
- * An element. `on…` properties are listeners, `dataset` an object; true and false switch an
- * attribute; null leaves one out.
+ * Creates an element. `on…` properties are listeners, and `dataset` is an object. true and false
+ * switch an attribute on and off; null omits it.
  * @param {string} tag
  * @param {Object<string, any>} [properties]
  * @param {...(Node|string|null|undefined|false)} children
@@ -24,8 +24,8 @@ export function h(tag, properties = {}, ...children) {
 }
 
 /**
- * Replaces what an element holds. The focus stays on the element with the same `data-key`: a list
- * that is drawn anew must not throw a keyboard user back to the top.
+ * Replaces the content of an element. The focus stays on the element with the same `data-key`:
+ * redrawing a list must not throw a keyboard user back to the top.
  * @param {Element} parent
  * @param {...(Node|string|null|undefined|false)} children
  */
@@ -38,14 +38,14 @@ export function fill(parent, ...children) {
   again?.focus({ preventScroll: true });
 }
 
-/** Says something to screen readers, without moving the focus. @param {string} text */
+/** Tells screen readers something, without moving the focus. @param {string} text */
 export function announce(text) {
   byId("status").textContent = text;
 }
 
 /**
- * Shows what is wrong with a field next to it, or that nothing is.
- * @param {string} place the id of the element that says it, less its ending `-fault`
+ * Shows beside a field what is wrong with it, or clears that.
+ * @param {string} place the id of the element for the text, without its ending `-fault`
  * @param {string} [text]
  */
 export function showFault(place, text) {
@@ -70,7 +70,7 @@ export function putNumber(input, value) {
 }
 
 /**
- * Tells what has been typed when it is complete: null for nothing, NaN for what is no number.
+ * Calls `take` with a completed input: null for an empty one, NaN if it is not a number.
  * @param {HTMLInputElement} input
  * @param {(value: number|null) => void} take
  */
@@ -82,6 +82,6 @@ export function onNumber(input, take) {
   });
 }
 
-/** Whether an event's keys belong to a field that is being typed into. @param {Event} event */
+/** Whether an event comes from a field that takes text. @param {Event} event */
 export const isTyping = (event) =>
   event.target instanceof Element && event.target.closest("input, select, textarea") !== null;

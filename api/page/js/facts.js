@@ -1,11 +1,11 @@
-// What is known of an image, in short and in full.
+// Shows an image's metadata, in short and in full.
 
 import { h } from "./dom.js";
 import { fieldLabel, valueLabel } from "./words.js";
 
 const FIRST = ["dx", "age", "sex", "localization", "lesion_id"];
 
-/** @param {object} payload @returns {string} as in "45 years, female, back" */
+/** @param {object} payload @returns {string} such as "45 years, female, back" */
 export function brief({ age, sex, localization }) {
   const years = age === undefined || age === null ? "age not recorded" : `${age} years`;
   return [years, sex && valueLabel(sex), localization && valueLabel(localization)]
@@ -37,11 +37,11 @@ export function factList(payload, before = []) {
   );
 }
 
-/** An id stands as it is: somebody may look for it. */
+/** Shows an id unchanged: somebody may search for it. */
 const textOf = (name, value) => (name.endsWith("_id") && value ? String(value) : valueLabel(value));
 
 /**
- * The preview of a held image. Its place is kept free from the start.
+ * The preview of a stored image. Its size reserves the space before it loads.
  * @param {{payload: object, preview_url: string}} image
  * @param {Object<string, any>} [attributes]
  * @returns {HTMLImageElement}

@@ -1,14 +1,14 @@
-// Filters from the facets: each value is off, "only" or "not", with the number of images it has.
+// Draws filters from the facets. Each value is off, "only" or "not", and shows its count of images.
 
 import { fill, h } from "./dom.js";
 import { filterOf } from "./search.js";
 import { callJson } from "./server.js";
 import { fieldLabel, valueLabel } from "./words.js";
 
-/** So many values of a field are shown at first. */
+/** The number of values that a field shows at first. */
 const SHORT = 7;
 
-/** Fields whose list is shown whole. */
+/** The fields that show all their values. */
 const unfolded = new Set();
 
 /**
@@ -25,7 +25,7 @@ export function fetchFacets(filter, signal) {
 }
 
 /**
- * How many images each value would bring: of every field under the filters of the other fields.
+ * How many images each value would give: every field counts under the filters of other fields.
  * @param {import("./address.js").State} state
  * @param {AbortSignal} signal
  * @returns {Promise<{count: number, counts: Object<string, Map<any, number>>}>}
@@ -56,29 +56,30 @@ export function activeFilters({ choices, ranges }) {
 }
 
 /**
- * @param {HTMLElement} place
+ * @param {HTMLElement} container
  * @param {import("./address.js").State} state
- * @param {Facets["facets"]} known of the whole collection: its values stay in their places
- * @param {Object<string, Map<any, number>>|null} counts null while they are on their way
+ * @param {Facets["facets"]} known facets of the whole collection, which keep their order
+ * @param {Object<string, Map<any, number>>|null} counts null until they are loaded
  * @param {(change: object) => void} go
  */
-export function drawFilters(place, state, known, counts, go) {
-  // What the address filters by and the collection lacks is shown too: how else to take it away?
+export function drawFilters(container, state, known, counts, go) {
+  // Also show fields that the address filters by but the collection lacks, so that users can clear
+  // them.
   const fields = new Set([...Object.keys(known), ...Object.keys(state.choices)]);
   fill(
-    place,
+    container,
     [...fields].map((field) => {
       const choice = state.choices[field] ?? { only: [], not: [] };
       const values = valuesOf(known[field] ?? [], choice);
       if (!values.length) return null;
       const set = (next) => go({ choices: { ...state.choices, [field]: next } });
-      const again = () => drawFilters(place, state, known, counts, go);
+      const again = () => drawFilters(container, state, known, counts, go);
       return drawField(field, values, choice, counts?.[field], set, again);
     }),
   );
 }
 
-/** Chosen values come along, whether or not any image has them. */
+/** Adds chosen values to the known ones, even if no image has them. */
 function valuesOf(known, { only, not }) {
   const missing = [...only, ...not].filter((value) => !known.some((one) => one.value === value));
   return [...known, ...missing.map((value) => ({ value, count: 0 }))];
@@ -136,7 +137,7 @@ function drawValue(field, value, count, choice, set) {
   );
 }
 
-/** A value is asked for, excluded or neither, never both. */
+/** A value is required, excluded or neither, never both. */
 function switched(choice, kind, value, on) {
   const without = (values) => values.filter((one) => one !== value);
   const next = { only: without(choice.only), not: without(choice.not) };

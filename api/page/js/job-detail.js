@@ -1,7 +1,6 @@
-// One job, live: its account as it changes, what can be done to it, and what was refused.
+// Shows one job live: its totals as they change, the possible actions, and the rejected images.
 
 import {
-  account,
   actionsOf,
   amount,
   done,
@@ -9,31 +8,32 @@ import {
   jobName,
   pace,
   stateWord,
+  totals,
   trouble,
 } from "./job-words.js";
 import { announce, byId, fill, h } from "./dom.js";
 import { Problem, callJson, pause, post } from "./server.js";
 import { fileName } from "./upload.js";
-import { refusal } from "./words.js";
+import { rejection } from "./words.js";
 
 const ROWS = 25;
 
-/** In milliseconds, until a server that is away is asked again. */
-const LOOK_AGAIN = 2000;
+/** In milliseconds, until the next request to a server that did not answer. */
+const RETRY_DELAY = 2000;
 
 const WORDS = { pause: "Pause", resume: "Resume", cancel: "Cancel", retry: "Run again" };
 
 /**
  * @param {string|null} id
- * @param {AbortSignal} signal ends the watching
- * @param {() => void} onEnd told when the job has ended
+ * @param {AbortSignal} signal stops following the job
+ * @param {() => void} onEnd called when the job has ended
  */
-export function watchJob(id, signal, onEnd) {
-  const place = byId("job");
-  place.hidden = id === null;
+export function followJob(id, signal, onEnd) {
+  const container = byId("job");
+  container.hidden = id === null;
   if (id === null) return;
   const parts = { head: h("div"), rejections: h("div") };
-  fill(place, parts.head, parts.rejections);
+  fill(container, parts.head, parts.rejections);
   let job = null;
   let events = null;
 
@@ -53,8 +53,8 @@ export function watchJob(id, signal, onEnd) {
     events?.close();
     events = new EventSource(`/v1/jobs/${encodeURIComponent(id)}/events`);
     events.addEventListener("job", (event) => show(JSON.parse(event.data)));
-    // The browser connects again by itself, unless the server has refused; then ask why.
-    events.addEventListener("error", () => events.readyState === EventSource.CLOSED && ask());
+    // The browser reconnects by itself, unless the server has refused: then a request tells why.
+    events.addEventListener("error", () => events.readyState === EventSource.CLOSED && load());
   };
 
   const act = async (action) => {
@@ -63,38 +63,38 @@ export function watchJob(id, signal, onEnd) {
       if (!isFinal(job)) listen();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      sayOf(
+      showError(
         parts.head,
         error.status === 409
-          ? "This is not possible any more: the job has moved on."
+          ? "This is no longer possible: the job has moved on."
           : "This did not work. Try it again in a moment.",
       );
-      if (error.status === 409) ask();
+      if (error.status === 409) load();
     }
   };
 
-  /** Looks once, and listens if there is more to come. */
-  const ask = async () => {
+  /** Loads the job once, and listens for events unless it has ended. */
+  const load = async () => {
     try {
       show(await callJson(`/v1/jobs/${encodeURIComponent(id)}`, { signal }));
       if (!isFinal(job)) listen();
     } catch (error) {
       if (!(error instanceof Problem)) return;
-      if (error.passing) return pause(LOOK_AGAIN, signal).then(ask, () => {});
+      if (error.passing) return pause(RETRY_DELAY, signal).then(load, () => {});
       fill(
         parts.head,
         h("h2", { id: "job-title" }, "No such job"),
-        h("p", {}, "The server knows no job under this address. It may have been a while ago."),
+        h("p", {}, "The server has no job with this address. It may have been removed."),
       );
     }
   };
 
   signal.addEventListener("abort", () => events?.close());
   fill(parts.head, h("h2", { id: "job-title" }, "Job"), h("p", { class: "quiet" }, "Loading…"));
-  ask();
+  load();
 }
 
-function drawHead(place, job, act) {
+function drawHead(container, job, act) {
   const total = job.total === 0 ? 1 : job.total;
   const bar = h("progress", {
     max: total ?? 1,
@@ -105,7 +105,7 @@ function drawHead(place, job, act) {
     h(
       "button",
       {
-        class: action === "cancel" ? "careful" : "",
+        class: action === "cancel" ? "danger" : "",
         dataset: { key: action, action },
         onclick: () => act(action),
       },
@@ -113,7 +113,7 @@ function drawHead(place, job, act) {
     );
   const wrong = trouble(job);
   fill(
-    place,
+    container,
     h(
       "div",
       { class: "spread" },
@@ -127,33 +127,33 @@ function drawHead(place, job, act) {
       h("span", { id: "job-amount" }, amount(job)),
       h("span", { class: "quiet", id: "job-pace" }, pace(job)),
     ),
-    h("p", { class: "quiet", id: "job-account" }, account(job)),
+    h("p", { class: "quiet", id: "job-totals" }, totals(job)),
     wrong && h("p", { class: "fault" }, wrong),
     h("div", { class: "buttons" }, actionsOf(job).map(button)),
   );
 }
 
-function sayOf(place, text) {
-  place.querySelector(".said")?.remove();
-  place.append(h("p", { class: "fault said", role: "alert" }, text));
+function showError(container, text) {
+  container.querySelector(".said")?.remove();
+  container.append(h("p", { class: "fault said", role: "alert" }, text));
 }
 
-/** The first rows anew, and the following ones by a button. */
-async function drawRejections(place, job) {
-  if (!job.rejected) return fill(place);
+/** Reloads the first rows, and loads more when a button is pressed. */
+async function drawRejections(container, job) {
+  if (!job.rejected) return fill(container);
   const rows = h("tbody");
-  const more = h("button", { dataset: { key: "more" } }, "More refused pictures");
+  const more = h("button", { dataset: { key: "more" } }, "More rejected images");
   const table = h(
     "table",
     {},
-    h("caption", {}, "Refused pictures"),
+    h("caption", {}, "Rejected images"),
     h(
       "thead",
       {},
       h(
         "tr",
         {},
-        ["Row", "Picture", "Why"].map((word) => h("th", { scope: "col" }, word)),
+        ["Row", "Image", "Why"].map((word) => h("th", { scope: "col" }, word)),
       ),
     ),
     rows,
@@ -170,7 +170,7 @@ async function drawRejections(place, job) {
           {},
           h("td", {}, String(row + 1)),
           h("td", { class: "key" }, fileName(job.id, row) ?? shortKey(key)),
-          h("td", {}, refusal(reason)),
+          h("td", {}, rejection(reason)),
         ),
       ),
     );
@@ -179,17 +179,17 @@ async function drawRejections(place, job) {
   };
   try {
     await next(0);
-    fill(place, table, more);
+    fill(container, table, more);
   } catch (error) {
     ignoreProblem(error);
   }
   return undefined;
 }
 
-/** Of an image without an id the key is the hash of its bytes, of which the beginning will do. */
+/** The key of an image without an id is the hash of its bytes, and its beginning is enough. */
 const shortKey = (key) => (/^[0-9a-f]{64}$/.test(key) ? `${key.slice(0, 12)}…` : key);
 
-/** The account says how many were refused; their list comes with the next look. */
+/** The totals say how many images were rejected; their list comes with the next update. */
 function ignoreProblem(error) {
   if (!(error instanceof Problem)) throw error;
 }

@@ -1,24 +1,24 @@
-// The jobs view: what is started, the newest jobs, and one of them watched as it goes.
+// The jobs view: forms to start a job, the newest jobs, and the live progress of one.
 
 import { announce, byId, fill, h, showFault } from "./dom.js";
 import { Problem, callJson, pause, post } from "./server.js";
 import { amount, done, isFinal, jobName, stateWord } from "./job-words.js";
 import { onChosen } from "./picture.js";
 import { upload } from "./upload.js";
-import { watchJob } from "./job-detail.js";
+import { followJob } from "./job-detail.js";
 import { counted, explain } from "./words.js";
 
-/** In milliseconds, between two looks at the list. */
-const LOOK = 2000;
+/** In milliseconds, between two requests for the list. */
+const POLL_INTERVAL = 2000;
 
 let go = () => {};
-let away = () => {};
+let onUnavailable = () => {};
 let onChange = () => {};
 let shown = new AbortController();
 
-/** @param {{go: Function, away: Function, onChange: () => void}} page `onChange`: images came in */
+/** @param {{go: Function, onUnavailable: Function, onChange: () => void}} page `onChange`: new images */
 export function installJobsView(page) {
-  ({ go, away, onChange } = page);
+  ({ go, onUnavailable, onChange } = page);
   onChosen(byId("files"), uploadFiles);
   byId("dataset-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -26,36 +26,36 @@ export function installJobsView(page) {
   });
 }
 
-/** @param {import("./address.js").State|null} state null: the view is left */
+/** @param {import("./address.js").State|null} state null: the user leaves the view */
 export function showJobs(state) {
   shown.abort();
   if (!state) return;
   shown = new AbortController();
   const { signal } = shown;
-  watchJob(state.job, signal, onChange);
-  look(state.job, signal).catch((error) => {
+  followJob(state.job, signal, onChange);
+  pollJobs(state.job, signal).catch((error) => {
     if (error.name !== "AbortError") throw error;
   });
 }
 
-/** The list, again and again: other people start jobs too. */
-async function look(job, signal) {
+/** Requests the list again and again: other people start jobs too. */
+async function pollJobs(job, signal) {
   for (;;) {
     try {
       const { jobs } = await callJson("/v1/jobs?limit=50", { signal });
       drawList(jobs, job);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.passing) return away(error);
-      sayOfJobs(explain(error).text);
+      if (error.passing) return onUnavailable(error);
+      showJobsMessage(explain(error).text);
       return undefined;
     }
-    await pause(LOOK, signal);
+    await pause(POLL_INTERVAL, signal);
   }
 }
 
 function drawList(jobs, chosen) {
-  sayOfJobs(jobs.length ? "" : "No job has run yet. Upload pictures or name a data set to begin.");
+  showJobsMessage(jobs.length ? "" : "No job has run yet. Upload images or name a data set to begin.");
   fill(
     byId("jobs"),
     jobs.map((job) => {
@@ -93,7 +93,7 @@ function drawList(jobs, chosen) {
   );
 }
 
-function sayOfJobs(text) {
+function showJobsMessage(text) {
   byId("jobs-message").textContent = text;
   byId("jobs-message").hidden = !text;
 }
@@ -114,7 +114,7 @@ async function startDataset() {
     open(job);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (error.passing) return away(error);
+    if (error.passing) return onUnavailable(error);
     showFault("dataset", startFault(error));
   }
   return undefined;
@@ -123,8 +123,8 @@ async function startDataset() {
 function startFault(problem) {
   if (problem.status === 403) return explain(problem).text;
   if (problem.type.endsWith(":source-not-allowed"))
-    return "This server takes in only what its setting KINDRED_SOURCES names, and this is not among it. Ask who runs it.";
-  return "This data set cannot be started. Check its name, its split and the number of rows.";
+    return "The setting KINDRED_SOURCES of this server does not allow this data set. Ask your administrator.";
+  return "This data set cannot be added. Check its name, its split and the number of rows.";
 }
 
 function datasetFault(dataset, limit) {
@@ -133,17 +133,17 @@ function datasetFault(dataset, limit) {
     byId("job-limit").validity.badInput ||
     (limit && !(Number(limit) >= 1 && Number.isInteger(Number(limit))))
   ) {
-    return "The number of rows is a whole number, 1 or more.";
+    return "The number of rows must be a whole number, 1 or more.";
   }
   return undefined;
 }
 
 /** @param {File[]} files */
 export async function uploadFiles(files) {
-  const place = byId("upload-progress");
+  const container = byId("upload-progress");
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
   const text = h("p", { class: "quiet" }, `Sending ${counted(files.length, "file")}…`);
-  fill(place, text, bar);
+  fill(container, text, bar);
   announce(text.textContent);
   const onProgress = (fraction) => {
     bar.value = fraction;
@@ -156,22 +156,22 @@ export async function uploadFiles(files) {
   try {
     const refused = await upload(files, { onProgress, onJob });
     fill(
-      place,
+      container,
       refused.length ? tooLarge(refused) : h("p", {}, `Sent ${counted(files.length, "file")}.`),
     );
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     fill(
-      place,
+      container,
       h(
         "p",
         { class: "fault" },
         error.status === 403
           ? explain(error).text
-          : "Not all files could be sent. Send them again: what is held already is recognised.",
+          : "Not all files could be sent. Send them again: Kindred recognises stored images.",
       ),
     );
-    if (error.passing) away(error);
+    if (error.passing) onUnavailable(error);
   }
   if (last) open(last);
 }

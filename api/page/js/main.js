@@ -1,4 +1,4 @@
-// Where the page begins: the address, the two views, and what is done when the server is away.
+// The page starts here: it handles the address, the two views, and a server that is unavailable.
 
 import { announce, byId, fill, h, showFault } from "./dom.js";
 import { emptyState, format, parse } from "./address.js";
@@ -12,12 +12,12 @@ import { counted } from "./words.js";
 
 let state = emptyState();
 
-/** The search to come back to from the jobs. */
+/** The search to return to from the jobs. */
 let lastSearch = { state, picture: undefined };
 
 /** @typedef {{picture?: number, replace?: boolean}} Options */
 
-/** Goes to a changed state, as a step that the back button takes back. */
+/** Goes to a changed state, as a step that the back button undoes. */
 function go(change, { picture = history.state?.picture } = {}) {
   state = { ...state, ...change };
   history.pushState(
@@ -47,8 +47,8 @@ function show() {
 }
 
 function title() {
-  if (state.start?.kind === "held") return `Similar to ${state.start.id} – Kindred`;
-  return state.start ? "Similar pictures – Kindred" : "Kindred";
+  if (state.start?.kind === "stored") return `Similar to ${state.start.id} – Kindred`;
+  return state.start ? "Similar images – Kindred" : "Kindred";
 }
 
 function takePicture([file]) {
@@ -57,25 +57,25 @@ function takePicture([file]) {
   toFound();
 }
 
-/** The form that was used is gone; what it has brought is next. */
+/** Moves the focus from the form, which is gone now, to the results. */
 function toFound() {
   byId("found").focus({ preventScroll: true });
 }
 
-/** Another picture keeps the settings, not what belonged to the one before. */
+/** A new query image keeps the settings, but nothing that belonged to the previous image. */
 const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], apart: null });
 
-// --- when the server is away ---------------------------------------------------------------------
+// --- when the server is unavailable --------------------------------------------------------------
 
 let waiting = null;
 
-/** Says so, and goes on by itself when a worker is ready. @param {{status: number}} problem */
-async function away(problem) {
+/** Says so, and continues when a worker is ready. @param {{status: number}} problem */
+async function onUnavailable(problem) {
   const banner = byId("banner");
   const text =
     problem.status === 0
       ? "Kindred cannot be reached. This page tries again by itself."
-      : "Kindred cannot search just now: the part of it that compares pictures is away or still starting. This page goes on by itself.";
+      : "Kindred cannot search just now: the part that compares images is not available or still starting. This page continues by itself.";
   fill(banner, h("p", {}, text));
   banner.hidden = false;
   if (waiting) return;
@@ -83,14 +83,14 @@ async function away(problem) {
   await waiting;
   waiting = null;
   banner.hidden = true;
-  announce("Kindred is back");
+  announce("Kindred is available again");
   if (state.view === "jobs" || isIncomplete()) show();
 }
 
-/** @param {number} seconds until the calls that were put off are made again; 0: none is */
+/** @param {number} seconds until delayed calls are repeated; 0: no call is delayed */
 function busy(seconds) {
-  if (waiting) return; // that nothing answers at all says more
-  const text = `More is asked of Kindred than it can answer at once. This page goes on by itself in ${counted(seconds, "second")}.`;
+  if (waiting) return; // the banner already says that nothing answers, which is worse
+  const text = `Kindred has more requests than it can answer at once. This page continues by itself in ${counted(seconds, "second")}.`;
   byId("banner").hidden = !seconds;
   if (seconds) fill(byId("banner"), h("p", {}, text));
 }
@@ -119,12 +119,12 @@ function submit(id, field, toStart) {
 
 installSignIn();
 onBusy(busy);
-installSearchView({ go, away });
-installJobsView({ go, away, onChange: forgetCollection });
+installSearchView({ go, onUnavailable });
+installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installOptions(go);
 onChosen(byId("file"), takePicture);
 onFiles((files) => (state.view === "jobs" ? uploadFiles(files) : takePicture(files)));
-submit("id-form", "id-field", (id) => ({ kind: "held", id }));
+submit("id-form", "id-field", (id) => ({ kind: "stored", id }));
 submit("text-form", "text-field", (text) => ({ kind: "text", text }));
 byId("restart").addEventListener("click", () => {
   go({ ...fresh(), start: null });

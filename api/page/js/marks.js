@@ -1,5 +1,5 @@
-// "More like this" and "unlike this": collected on the results, then searched with together. A
-// search after every mark would take the next picture to be marked out of the doctor's sight.
+// Collects "more like this" and "unlike this" marks on the results, to search with all of them. A
+// search after every mark would remove the next image to mark from the doctor's sight.
 
 import { byId, fill, h } from "./dom.js";
 import { counted } from "./words.js";

@@ -1,17 +1,17 @@
-// What stands in the place of pictures when there are none: why, and what to do about it.
+// When there are no images to show, says why and what to do about it.
 
 import { byId, fill, h } from "./dom.js";
 import { DEFAULT_LIMIT, emptyState } from "./address.js";
 import { activeFilters } from "./filters.js";
-import { fieldLabel } from "./words.js";
+import { fieldNoun } from "./words.js";
 
-/** @param {HTMLElement|null} content null: nothing has to be said */
+/** Shows a message in place of images. @param {HTMLElement|null} content null: no message */
 export function say(content) {
   byId("message").hidden = content === null;
   fill(byId("message"), content);
 }
 
-/** A title, sentences, and buttons. @returns {HTMLElement} */
+/** A block of a title, sentences and buttons. @returns {HTMLElement} */
 export const block = (title, sentences, ...buttons) =>
   h(
     "div",
@@ -28,38 +28,38 @@ export const block = (title, sentences, ...buttons) =>
  * @returns {HTMLElement}
  */
 export function emptyMessage(state, known, go) {
-  if (known?.count === 0) return nothingHeld();
+  if (known?.count === 0) return nothingStored();
   const button = (word, change) =>
     h("button", { class: "primary", onclick: () => go(change) }, word);
   const buttons = [];
   if (activeFilters(state)) buttons.push(button("Clear the filters", { choices: {}, ranges: {} }));
   if (state.threshold !== null) buttons.push(button("Any similarity", { threshold: null }));
   if (state.apart)
-    buttons.push(button(`Take ${fieldLabel(state.apart).toLowerCase()} in again`, { apart: null }));
+    buttons.push(button(`Include this ${fieldNoun(state.apart)} again`, { apart: null }));
   if (state.near) {
     return block(
-      "No near-duplicates are held",
-      ["No held image is nearly the same picture."],
+      "No near-duplicates found",
+      ["No stored image is nearly the same."],
       ...buttons,
-      button("Search for similar pictures", { near: false }),
+      button("Search for similar images", { near: false }),
     );
   }
   const why = buttons.length
-    ? "No held image fits what is asked for. Fewer conditions may bring some."
-    : "No held image is left to compare with.";
-  return block("No pictures found", [why], ...buttons);
+    ? "No stored image matches all conditions. Fewer conditions may find some."
+    : "No stored image is left to compare with.";
+  return block("No images found", [why], ...buttons);
 }
 
-function nothingHeld() {
+function nothingStored() {
   return h(
     "div",
     {},
-    h("h3", {}, "Nothing is held yet"),
-    h("p", {}, "Kindred compares a picture with those that it holds, and it holds none so far."),
+    h("h3", {}, "No images are stored yet"),
+    h("p", {}, "Kindred compares an image with stored images, and so far there are none."),
     h(
       "p",
       {},
-      "Upload pictures or name a data set under ",
+      "Upload images or name a data set under ",
       h("a", { href: "/?view=jobs", "data-inside": true }, "Jobs"),
       ", or on the server: ",
       h("code", {}, "kindred ingest FOLDER"),
@@ -77,11 +77,11 @@ export function faultMessage(faults, go) {
   const repairs = {
     limit: ["Show the usual number", { limit: DEFAULT_LIMIT }],
     threshold: ["Any similarity", { threshold: null }],
-    crop: ["Search the whole picture", { crop: null }],
+    crop: ["Search the whole image", { crop: null }],
     filters: ["Clear the filters", { choices: {}, ranges: {} }],
     options: ["Clear these options", { group: null, apart: null, near: false }],
-    id: ["Choose a held image", { ...usual }],
-    picture: ["Choose another picture", { start: null, crop: null }],
+    id: ["Choose a stored image", { ...usual }],
+    picture: ["Choose another image", { start: null, crop: null }],
     message: ["Start again", { ...usual }],
   };
   const places = [...new Set(faults.map(({ place }) => place))];
@@ -99,20 +99,18 @@ export function faultMessage(faults, go) {
 /** @param {(change: object) => void} go @returns {HTMLElement} */
 export const missingMessage = (go) =>
   block(
-    "The picture has to be chosen again",
+    "Please choose the image again",
     [
-      "This search started from a picture on somebody’s own computer. An address cannot hold a picture; everything else of the search is here.",
+      "This search started from an image on somebody’s own computer. An address cannot hold an image; the rest of the search is here.",
     ],
-    h("button", { class: "primary", onclick: () => byId("file").click() }, "Choose the picture"),
-    h("button", { onclick: () => go({ start: null, crop: null }) }, "Start from a held image"),
+    h("button", { class: "primary", onclick: () => byId("file").click() }, "Choose the image"),
+    h("button", { onclick: () => go({ start: null, crop: null }) }, "Start from a stored image"),
   );
 
-/** @param {boolean} isReady whether a worker is there @returns {HTMLElement} */
+/** @param {boolean} isReady whether a worker is available @returns {HTMLElement} */
 export function waitingMessage(isReady) {
   const why = isReady
     ? "Kindred is busy with other searches."
-    : "The part of Kindred that compares pictures is away just now.";
-  return block("Your search waits", [
-    `${why} It is kept, and answered by itself as soon as that is over.`,
-  ]);
+    : "The part of Kindred that compares images is not available just now.";
+  return block("Your search is waiting", [`${why} The results will appear here by themselves.`]);
 }

@@ -1,4 +1,4 @@
-// What the neighbours say: a count among similar pictures, and no more than that.
+// Counts the diagnoses among similar images, and claims no more than that.
 
 import { fill, h } from "./dom.js";
 import { counted, fieldNoun, valueLabel } from "./words.js";
@@ -18,15 +18,15 @@ export function tally(hits, field = "dx") {
 }
 
 /**
- * @param {HTMLElement} place
+ * @param {HTMLElement} container
  * @param {object[]} hits
  * @param {string|null} group
  */
-export function drawNeighbours(place, hits, group) {
-  place.hidden = !hits.some(({ payload }) => payload.dx !== undefined);
-  if (place.hidden) return;
+export function drawNeighbours(container, hits, group) {
+  container.hidden = !hits.some(({ payload }) => payload.dx !== undefined);
+  if (container.hidden) return;
   const diagnoses = tally(hits);
-  const what = group ? counted(hits.length, fieldNoun(group)) : counted(hits.length, "picture");
+  const what = group ? counted(hits.length, fieldNoun(group)) : counted(hits.length, "image");
   const bars = diagnoses.map(([name, count]) => {
     const bar = h("span", { class: "bar" });
     bar.style.width = `${(100 * count) / hits.length}%`;
@@ -39,7 +39,7 @@ export function drawNeighbours(place, hits, group) {
     );
   });
   fill(
-    place,
+    container,
     h(
       "section",
       { class: "neighbours", "aria-labelledby": "neighbours-title" },
@@ -48,7 +48,7 @@ export function drawNeighbours(place, hits, group) {
       h(
         "p",
         { class: "quiet" },
-        "A count among similar pictures, not a diagnosis: similar looks can have other causes.",
+        "A count among similar images, not a diagnosis: similar looks can have other causes.",
       ),
     ),
   );

@@ -1,4 +1,4 @@
-// How many results, how similar, and how images of one lesion are counted.
+// The options: how many results, how similar, and how to count images of one lesion.
 
 import { DEFAULT_LIMIT } from "./address.js";
 import { byId, onNumber, putNumber } from "./dom.js";
@@ -36,10 +36,10 @@ export function showOptions(state, known) {
     `Count images of one ${fieldNoun(state.group ?? field ?? "")} as one`,
   );
   tickOf("apart", state.apart, field, `Leave out this ${fieldNoun(state.apart ?? field ?? "")}`);
-  const hasHeld = state.start?.kind === "held" || state.like.length > 0;
-  byId("apart-row").hidden ||= !(hasHeld || state.apart);
+  const hasStored = state.start?.kind === "stored" || state.like.length > 0;
+  byId("apart-row").hidden ||= !(hasStored || state.apart);
   byId("near").checked = state.near;
-  const onePicture = state.start?.kind === "held" || state.start?.kind === "picture";
+  const onePicture = state.start?.kind === "stored" || state.start?.kind === "picture";
   byId("near-row").hidden = !(state.near || (onePicture && !isCombined(state)));
   byId("group").disabled = state.near;
 }

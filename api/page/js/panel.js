@@ -1,4 +1,4 @@
-// The panel beside the pictures: what is searched for, how, and what is wrong with it.
+// The panel beside the results: the query, its options and filters, and their faults.
 
 import { activeFilters, drawFilters } from "./filters.js";
 import { byId, showFault } from "./dom.js";
@@ -13,8 +13,8 @@ const FAULT_PLACES = ["limit", "threshold", "crop", "options", "filters", "id", 
  * @param {object} all
  * @param {import("./address.js").State} all.state
  * @param {{file: File, url: string}|null} all.picture
- * @param {object|null} all.known the collection and its facets; null while they are on their way
- * @param {Object<string, Map<any, number>>|null} all.counts of the facets' values, likewise
+ * @param {object|null} all.known the collection and its facets; null until they are loaded
+ * @param {Object<string, Map<any, number>>|null} all.counts counts of the facets' values, likewise
  * @param {import("./words.js").Fault[]} all.faults
  * @param {(change: object) => void} go
  */
@@ -31,7 +31,7 @@ export function drawPanel({ state, picture, known, counts, faults }, go) {
   drawFaults(faults);
 }
 
-/** Each next to its place. @param {import("./words.js").Fault[]} faults */
+/** Shows each fault at its place. @param {import("./words.js").Fault[]} faults */
 export function drawFaults(faults) {
   for (const place of FAULT_PLACES) {
     const here = faults.filter((fault) => fault.place === place);

@@ -1,13 +1,14 @@
-// Own pictures: chosen, dropped or pasted. They stay in this tab; an address cannot hold them.
+// The user's own images: chosen, dropped or pasted. They stay in this tab; an address cannot hold
+// them.
 
-// So many are kept for the back button; an older one has to be chosen again.
+// The number of images kept for the back button; users must choose an older one again.
 const KEPT = 12;
 
 /** @type {Map<number, {file: File, url: string}>} */
 const pictures = new Map();
 let last = 0;
 
-/** @param {File} file @returns {number} under which this tab finds it again */
+/** @param {File} file @returns {number} the number by which this tab finds it again */
 export function keep(file) {
   last += 1;
   pictures.set(last, { file, url: URL.createObjectURL(file) });
@@ -23,7 +24,7 @@ export function keep(file) {
 export const kept = (number) => pictures.get(number) ?? null;
 
 /**
- * Files that are dropped or pasted anywhere on the page, and the mark that shows where.
+ * Takes files that are dropped or pasted anywhere on the page, and marks the page meanwhile.
  * @param {(files: File[]) => void} take
  */
 export function onFiles(take) {
@@ -52,7 +53,7 @@ export function onFiles(take) {
 }
 
 /**
- * Files from an `<input type=file>`, which is emptied, so that the same file can be chosen again.
+ * Takes files from an `<input type=file>` and empties it, so that the same file works again.
  * @param {HTMLInputElement} input
  * @param {(files: File[]) => void} take
  */

@@ -1,4 +1,4 @@
-// What is searched for: the picture with the part that is marked, its facts, and the examples.
+// Shows the query: the image with its marked part, its facts, and the examples.
 
 import { installCrop } from "./crop.js";
 import { byId, fill, h } from "./dom.js";
@@ -8,11 +8,11 @@ import { callJson } from "./server.js";
 
 let shown = "";
 
-/** What is known of the held image that is searched for. */
+/** The metadata of the stored image that the search starts from. */
 let payload = null;
 
 /**
- * Draws the panel anew only if it would show something else: a crop must not lose the keyboard.
+ * Redraws the panel only if its content changes: a crop must not lose the keyboard focus.
  * @param {import("./address.js").State} state
  * @param {{file: File, url: string}|null} picture
  * @param {(change: object) => void} go
@@ -27,15 +27,15 @@ export function drawQuery(state, picture, go) {
   fill(byId("query-facts"));
   drawPicture(state, picture, go);
   drawExamples(state, go);
-  if (state.start?.kind === "held") showFacts(state.start.id, next);
+  if (state.start?.kind === "stored") showFacts(state.start.id, next);
 }
 
 /** @returns {import("./compare.js").Searched|null} */
 export function searchedPicture(state, picture) {
   const crop = isCombined(state) ? null : state.crop;
   if (state.start?.kind === "picture" && picture)
-    return { url: picture.url, name: "Your picture", payload: null, crop };
-  const id = state.start?.kind === "held" ? state.start.id : state.like[0];
+    return { url: picture.url, name: "Your image", payload: null, crop };
+  const id = state.start?.kind === "stored" ? state.start.id : state.like[0];
   if (!id || state.start?.kind === "text") return null;
   return { url: previewUrl(id), name: id, payload: state.start ? payload : null, crop };
 }
@@ -44,38 +44,38 @@ const keyOf = ({ start, crop, like, unlike }, picture) =>
   JSON.stringify([start, crop, like, unlike, picture?.url ?? null]);
 
 function drawPicture(state, picture, go) {
-  const place = byId("query-picture");
+  const container = byId("query-picture");
   const tools = byId("crop-tools");
   tools.replaceChildren();
   const { start } = state;
-  if (start?.kind === "text") return fill(place, h("p", { class: "words" }, `“${start.text}”`));
+  if (start?.kind === "text") return fill(container, h("p", { class: "words" }, `“${start.text}”`));
   if (start?.kind === "picture" && !picture) {
-    return fill(place, h("p", { class: "quiet" }, "The picture is not here."));
+    return fill(container, h("p", { class: "quiet" }, "The image is not here."));
   }
-  if (!start) return fill(place);
+  if (!start) return fill(container);
   const own = start.kind === "picture";
   const image = own
-    ? h("img", { src: picture.url, alt: "Your picture" })
-    : h("img", { src: previewUrl(start.id), alt: `Held image ${start.id}` });
+    ? h("img", { src: picture.url, alt: "Your image" })
+    : h("img", { src: previewUrl(start.id), alt: `Stored image ${start.id}` });
   const frame = h("div", { class: "crop-frame" }, image);
   image.addEventListener("error", () => {
     tools.replaceChildren();
     if (own)
       fill(
-        place,
+        container,
         h(
           "p",
           { class: "quiet" },
-          "This browser cannot show this kind of file. It is searched all the same.",
+          "This browser cannot show this kind of file. The search works all the same.",
         ),
       );
-    else fill(place);
+    else fill(container);
   });
-  fill(place, frame);
+  fill(container, frame);
   if (isCombined(state)) {
     if (state.crop)
       tools.append(
-        h("p", { class: "quiet" }, "While pictures are marked, the whole picture is searched."),
+        h("p", { class: "quiet" }, "While images are marked, the search uses the whole image."),
       );
     return undefined;
   }
@@ -96,7 +96,7 @@ function drawExamples({ like, unlike }, go) {
         "button",
         {
           class: "remove",
-          "aria-label": `Take away: ${word} ${id}`,
+          "aria-label": `Remove: ${word} ${id}`,
           onclick: () => go({ [kind]: ids.filter((one) => one !== id) }),
         },
         "×",
@@ -115,17 +115,17 @@ function drawExamples({ like, unlike }, go) {
 }
 
 async function showFacts(id, key) {
-  const place = byId("query-facts");
+  const container = byId("query-facts");
   try {
     const image = await callJson(imageUrl(id));
     if (key !== shown) return;
     payload = image.payload;
-    fill(place, factList(image.payload, [["Image", id]]));
-    // Its size keeps the place free while the picture loads.
+    fill(container, factList(image.payload, [["Image", id]]));
+    // Its size reserves the space while the image loads.
     const { width, height } = previewOf(image);
     Object.assign(byId("query-picture").querySelector("img") ?? {}, { width, height });
   } catch {
-    // The search itself says what is wrong.
-    if (key === shown) fill(place, factList({}, [["Image", id]]));
+    // The search itself reports what is wrong.
+    if (key === shown) fill(container, factList({}, [["Image", id]]));
   }
 }

@@ -1,4 +1,4 @@
-// Filters of numbers, as an age range. Their fields stay in place while the rest is drawn anew:
+// Draws filters for numbers, such as an age range. Their fields survive a redraw of the rest:
 // somebody may be typing in one.
 
 import { fill, h, onNumber, putNumber } from "./dom.js";
@@ -11,21 +11,21 @@ const EMPTY = { least: null, most: null };
 /** @type {Map<string, {least: HTMLInputElement, most: HTMLInputElement}>} by payload field */
 const drawn = new Map();
 
-/** @type {State} the one that is shown; what is typed changes this one */
+/** @type {State} the state that is shown, which an input changes */
 let shown;
 
 /**
- * @param {HTMLElement} place
+ * @param {HTMLElement} container
  * @param {State} state
- * @param {Object<string, {min: number|string, max: number|string}>} bounds of the whole collection
+ * @param {Object<string, {min: number|string, max: number|string}>} bounds the collection's bounds
  * @param {(change: object) => void} go
  */
-export function drawRanges(place, state, bounds, go) {
+export function drawRanges(container, state, bounds, go) {
   shown = state;
-  // Times are not offered: no image of a department is looked for by the second.
+  // Offer no times: nobody in a department searches for an image by the second.
   const numbers = Object.keys(bounds).filter((field) => typeof bounds[field].min === "number");
   const fields = [...new Set([...numbers, ...Object.keys(state.ranges)])];
-  if (fields.join() !== [...drawn.keys()].join()) build(place, fields, go);
+  if (fields.join() !== [...drawn.keys()].join()) build(container, fields, go);
   for (const [field, { least, most }] of drawn) {
     const range = state.ranges[field] ?? EMPTY;
     putNumber(least, range.least);
@@ -35,7 +35,7 @@ export function drawRanges(place, state, bounds, go) {
   }
 }
 
-function build(place, fields, go) {
+function build(container, fields, go) {
   drawn.clear();
   for (const field of fields) {
     drawn.set(field, {
@@ -45,7 +45,7 @@ function build(place, fields, go) {
   }
   const label = (word, field) => h("label", {}, h("span", {}, word), field);
   fill(
-    place,
+    container,
     [...drawn].map(([field, { least, most }]) =>
       h(
         "fieldset",

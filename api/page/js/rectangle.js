@@ -1,11 +1,11 @@
-// Arithmetic of the crop: rectangles in fractions of a picture, always inside it.
+// The arithmetic of crops: rectangles in fractions of an image, always inside it.
 
 /** @typedef {import("./address.js").Crop} Crop */
 
-/** The smallest side: less shows nothing of a lesion. */
+/** The smallest side: a smaller part shows nothing of a lesion. */
 export const LEAST = 0.05;
 
-/** What is marked when marking begins. */
+/** The part that is marked first. */
 export const MIDDLE = { left: 0.2, top: 0.2, width: 0.6, height: 0.6 };
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -18,7 +18,7 @@ export const moved = (crop, dx, dy) => ({
 });
 
 /**
- * Moves the edges that a handle stands for.
+ * Moves the edges that belong to a handle.
  * @param {Crop} crop
  * @param {string} handle letters of n, e, s and w
  * @param {number} dx
@@ -36,14 +36,14 @@ export function resized(crop, handle, dx, dy) {
   return { left, top, width: right - left, height: bottom - top };
 }
 
-/** Between two corners. @returns {Crop} */
+/** The rectangle between two corners. @returns {Crop} */
 export function between(x1, y1, x2, y2) {
   const [left, right] = [Math.min(x1, x2), Math.max(x1, x2)].map((x) => clamp(x, 0, 1));
   const [top, bottom] = [Math.min(y1, y2), Math.max(y1, y2)].map((y) => clamp(y, 0, 1));
   return fitted({ left, top, width: right - left, height: bottom - top });
 }
 
-/** As it is, but of a least size and inside. @param {Crop} crop @returns {Crop} */
+/** Grows a crop to the least size and moves it inside. @param {Crop} crop @returns {Crop} */
 export function fitted({ left, top, width, height }) {
   const w = clamp(width || 0, LEAST, 1);
   const h = clamp(height || 0, LEAST, 1);

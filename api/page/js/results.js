@@ -1,11 +1,11 @@
-// Pictures in a grid: neighbours with their similarity, or what is held.
+// Shows images in a grid: results with their similarity, or stored images.
 
 import { h } from "./dom.js";
 import { brief, diagnosis, previewOf } from "./facts.js";
 import { GROUP_SIZE } from "./search.js";
 import { counted, fieldNoun, similarity } from "./words.js";
 
-/** Pictures that are in sight on most screens, and are not waited with. */
+/** The number of images that most screens show at once, and that load first. */
 const EAGER = 8;
 
 /**
@@ -33,13 +33,13 @@ export function drawResults(grid, hits, { group, onOpen, marks }) {
 }
 
 /**
- * What is held, each picture a place to start from.
+ * Cards of stored images. Users can start a search from each of them.
  * @param {object[]} images
- * @param {number} before how many pictures are shown already
+ * @param {number} before how many images are already shown
  * @param {(id: string) => void} onStart
  * @returns {HTMLElement[]}
  */
-export function heldCards(images, before, onStart) {
+export function storedCards(images, before, onStart) {
   return images.map((image, number) => {
     const name = `Search from ${image.image_id}: ${spoken(image.payload)}`;
     const picture = previewOf(image, { loading: before + number < EAGER ? "eager" : "lazy" });
@@ -104,7 +104,7 @@ export function markButtons(id, marks) {
   );
 }
 
-/** Brings the switches of all cards in line with the marks. @param {import("./marks.js").Marks} marks */
+/** Updates the switches of all cards from the marks. @param {import("./marks.js").Marks} marks */
 export function refreshMarks(marks) {
   for (const button of document.querySelectorAll("button[data-mark]")) {
     button.setAttribute(

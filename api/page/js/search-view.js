@@ -1,4 +1,4 @@
-// The search view: what the address asks for is searched, and what is found is shown.
+// The search view: runs the search that the address names, and shows the results.
 
 import { Marks, drawMarks } from "./marks.js";
 import { Problem, call, callJson, pause } from "./server.js";
@@ -13,20 +13,20 @@ import { fetchCounts, fetchFacets } from "./filters.js";
 import { filterOf, isSearch, queryOf, search } from "./search.js";
 import { openCompare } from "./compare.js";
 import { searchedPicture } from "./query-panel.js";
-import { showHeld } from "./held.js";
+import { showStored } from "./stored.js";
 
-/** In milliseconds: when nothing has come for so long, it is asked whether a worker is there. */
+/** In milliseconds: after this time without an answer, the page checks that a worker is ready. */
 const PATIENCE = 2500;
 
-/** What the panel shows. `known` is of the whole collection, and null until it is learnt. */
+/** What the panel shows. `known` describes the whole collection, and is null until it is loaded. */
 const shown = { state: null, picture: null, known: null, counts: null, faults: [] };
 
-/** Whether what is shown is not all that was asked for: it is on its way, or something was away. */
+/** Whether something is missing: it is still loading, or a service was unavailable. */
 let incomplete = false;
 
 let running = new AbortController();
 let go = () => {};
-let away = () => {};
+let onUnavailable = () => {};
 
 const marks = new Marks(() => {
   refreshMarks(marks);
@@ -34,14 +34,14 @@ const marks = new Marks(() => {
 });
 
 /**
- * @param {{go: (change: object, options?: object) => void, away: (problem: Problem) => void}} page
- *   `away` is told when only waiting can help; it shows the view again when that is over
+ * @param {{go: (change: object, options?: object) => void, onUnavailable: (problem: Problem) => void}} page
+ *   `onUnavailable` is called when only waiting can help; it shows the view again afterwards
  */
 export function installSearchView(page) {
-  ({ go, away } = page);
+  ({ go, onUnavailable } = page);
 }
 
-/** Forgets what is known of the collection: a job has changed it. */
+/** Forgets the collection's facts because a job has changed them. */
 export function forgetCollection() {
   shown.known = null;
 }
@@ -61,9 +61,9 @@ export async function showSearch(state, picture) {
   Object.assign(shown, { state, picture, counts: null, faults: faultsOf(state, shown.known) });
   marks.clear();
   drawPanel(shown, go);
-  watch(signal);
+  checkWorkers(signal);
   try {
-    const [isPossible] = await Promise.all([run(signal), shown.known ?? learn()]);
+    const [isPossible] = await Promise.all([run(signal), shown.known ?? loadCollection()]);
     signal.throwIfAborted();
     incomplete = false;
     const isSilent = byId("message").hidden && byId("grid").childElementCount === 0;
@@ -73,17 +73,17 @@ export async function showSearch(state, picture) {
     shown.counts = (await fetchCounts(state, signal)).counts;
     drawPanel(shown, go);
   } catch (error) {
-    settle(error, signal);
+    handleError(error, signal);
   }
 }
 
-async function learn() {
+async function loadCollection() {
   const [collection, facets] = await Promise.all([callJson("/v1/collection"), fetchFacets()]);
   shown.known = { ...collection, ...facets };
-  byId("held-count").textContent = `${counted(facets.count, "image")} held`;
+  byId("held-count").textContent = `${counted(facets.count, "image")} stored`;
 }
 
-/** @returns {Promise<boolean>} whether it could be searched as it stands. Throws Problem. */
+/** @returns {Promise<boolean>} whether the search was possible. Throws Problem. */
 async function run(signal) {
   const { state, picture, faults } = shown;
   clearMessages();
@@ -113,11 +113,11 @@ async function runSearch(query, signal) {
   const hits = await search(query, file, { signal, onWaiting: () => sayWaiting(signal) });
   signal.throwIfAborted();
   const group = state.near ? null : state.group;
-  const note = `${counted(hits.length, group ? fieldNoun(group) : "picture")}, the most similar first`;
+  const note = `${counted(hits.length, group ? fieldNoun(group) : "image")}, the most similar first`;
   say(null);
-  byId("found-title").textContent = state.near ? "Near-duplicates" : "Similar pictures";
+  byId("found-title").textContent = state.near ? "Near-duplicates" : "Similar images";
   byId("found-note").textContent = hits.length ? note : "";
-  announce(hits.length ? note : "No pictures found");
+  announce(hits.length ? note : "No images found");
   const all = hits.flatMap((hit) => [hit, ...(hit.others ?? [])]);
   const onOpen = (hit) =>
     openCompare(all, hit, searchedPicture(state, picture), { marks, onSearch: searchFrom });
@@ -126,17 +126,17 @@ async function runSearch(query, signal) {
 }
 
 function browse(cursor, signal) {
-  const onMore = (next) => browse(next, signal).catch((error) => settle(error, signal));
-  return showHeld(
+  const onMore = (next) => browse(next, signal).catch((error) => handleError(error, signal));
+  return showStored(
     { filter: filterOf(shown.state), cursor, signal },
     { onStart: searchFrom, onMore },
   );
 }
 
-// --- from the pictures to the next search --------------------------------------------------------
+// --- from the results to the next search ---------------------------------------------------------
 
 function searchFrom(id) {
-  go({ start: { kind: "held", id }, crop: null, like: [], unlike: [] });
+  go({ start: { kind: "stored", id }, crop: null, like: [], unlike: [] });
   toPictures();
 }
 
@@ -145,7 +145,7 @@ function searchMarks() {
   const marked = new Set([...marks.ids("like"), ...marks.ids("unlike")]);
   const joined = (kind) => [...state[kind].filter((id) => !marked.has(id)), ...marks.ids(kind)];
   const [like, unlike] = [joined("like"), joined("unlike")];
-  // Words cannot be combined with pictures: the search goes on from the marked ones.
+  // Words and images cannot be combined: the search continues from the marked images.
   const start = state.start?.kind === "text" ? null : state.start;
   go({ start, like, unlike, near: false });
   toPictures();
@@ -156,9 +156,9 @@ function toPictures() {
   byId("found").scrollIntoView({ block: "nearest" });
 }
 
-// --- what there is to say instead of pictures ----------------------------------------------------
+// --- messages in place of results ----------------------------------------------------------------
 
-/** The pictures stay until the next ones are there. */
+/** Clears the messages. The images stay until the next ones arrive. */
 function clearMessages() {
   say(null);
   byId("more").hidden = true;
@@ -169,7 +169,7 @@ function clearPictures() {
   clearMessages();
   byId("grid").replaceChildren();
   byId("neighbours").hidden = true;
-  byId("found-title").textContent = "Pictures";
+  byId("found-title").textContent = "Images";
   byId("found-note").textContent = "";
 }
 
@@ -182,21 +182,21 @@ function refuse(faults) {
   return false;
 }
 
-function settle(error, signal) {
+function handleError(error, signal) {
   if (signal.aborted || error.name === "AbortError") return;
   if (!(error instanceof Problem)) throw error;
   clearPictures();
-  if (error.passing) away(error);
+  if (error.passing) onUnavailable(error);
   else refuse([explain(error)]);
 }
 
-/** Nobody has to watch an empty page for as long as the api waits for a worker. */
-async function watch(signal) {
+/** Reports missing workers early: the api itself waits much longer for one. */
+async function checkWorkers(signal) {
   try {
     await pause(PATIENCE, signal);
     if (incomplete) await call("/readyz", { signal });
   } catch (error) {
-    if (incomplete && error instanceof Problem && error.passing) away(error);
+    if (incomplete && error instanceof Problem && error.passing) onUnavailable(error);
   }
 }
 

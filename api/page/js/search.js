@@ -1,15 +1,15 @@
-// From the state to the api's query, and from there to the results.
+// Turns the state into the api's query, and the query into results.
 
 import { Problem, call, pause } from "./server.js";
 
-// Of each group so many are fetched; the card says "or more" when there could be others.
+// The number of images fetched for each group; the card says "or more" if there could be others.
 export const GROUP_SIZE = 21;
 
-// Near-duplicates: the same photograph, saved again, cut a little or brightened.
+// Near-duplicates are the same photograph, saved again, slightly cropped or brightened.
 export const NEAR_BITS = 10;
 export const NEAR_SIMILARITY = 0.95;
 
-/** In seconds: how long the api may hold the first answer, and each later one. */
+/** In seconds: how long the api may delay the first answer, and each later one. */
 const FIRST_WAIT = 3;
 const NEXT_WAIT = 20;
 
@@ -32,7 +32,7 @@ export function filterOf({ choices, ranges }) {
   return { ...(must.length && { must }), ...(mustNot.length && { must_not: mustNot }) };
 }
 
-// Lists are for strings and integers; a truth value stands alone.
+// Qdrant accepts lists of strings and of integers; a boolean must stand alone.
 const matching = (values) => (values.length === 1 ? { value: values[0] } : { any: values });
 
 /** Whether the state names anything to search for. @param {import("./address.js").State} state */
@@ -42,15 +42,15 @@ export const isSearch = ({ start, like, unlike }) => Boolean(start || like.lengt
 export const isCombined = ({ like, unlike }) => like.length + unlike.length > 0;
 
 /**
- * @param {import("./address.js").State} state one without faults
- * @returns {object} the body of POST /v1/searches; an own picture travels beside it
+ * @param {import("./address.js").State} state a state without faults
+ * @returns {object} the body of POST /v1/searches, without an own image, which travels beside it
  */
 export function queryOf(state) {
   const { start, like, unlike, crop, group, apart, near, threshold } = state;
   const combined = isCombined(state);
   const query = { limit: state.limit };
-  const positive = start?.kind === "held" && combined ? [start.id, ...like] : like;
-  if (start?.kind === "held" && !combined) query.image_id = start.id;
+  const positive = start?.kind === "stored" && combined ? [start.id, ...like] : like;
+  if (start?.kind === "stored" && !combined) query.image_id = start.id;
   if (start?.kind === "text" && !combined) query.text = start.text;
   if (positive.length) query.positive = positive;
   if (unlike.length) query.negative = unlike;
@@ -71,21 +71,21 @@ export function queryOf(state) {
 /**
  * @param {object} query
  * @param {File|null} picture
- * @param {{signal: AbortSignal, onWaiting: () => void}} options `onWaiting` is told once when no
- *   worker has answered at first
+ * @param {{signal: AbortSignal, onWaiting: () => void}} options `onWaiting` is called once if the
+ *   first response comes without results
  * @returns {Promise<object[]>} hits. Throws Problem.
  */
 export async function search(query, picture, { signal, onWaiting }) {
   const first = await call("/v1/searches", request(query, picture, signal));
   let found = await first.json();
-  if (!isSettled(found)) onWaiting();
-  while (!isSettled(found)) found = await look(found, signal);
+  if (!isFinished(found)) onWaiting();
+  while (!isFinished(found)) found = await poll(found, signal);
   if (found.state === "failed") throw new Problem(found.error);
   return found.results;
 }
 
-/** The search as it stands now. That the api is away for a while is no reason to give it up. */
-async function look(found, signal) {
+/** The current state of the search. It survives a while in which the api is unavailable. */
+async function poll(found, signal) {
   try {
     const headers = { Prefer: `wait=${NEXT_WAIT}` };
     return await (await call(`/v1/searches/${found.id}`, { headers, signal })).json();
@@ -104,9 +104,9 @@ function request(query, picture, signal) {
   }
   const body = new FormData();
   body.append("query", JSON.stringify(query));
-  // The file's own name can be a patient's, and is not needed.
+  // Do not send the file's name: it can be a patient's, and nobody needs it.
   body.append("image", picture, "picture");
   return { method: "POST", headers, body, signal };
 }
 
-const isSettled = ({ state }) => state === "succeeded" || state === "failed";
+const isFinished = ({ state }) => state === "succeeded" || state === "failed";

@@ -1,9 +1,9 @@
-// Calls to the api. What fails comes as a Problem. A call that needs a key asks for it, once; one
-// that is put off, because too many call, is made again when the api says.
+// Calls the api, and throws a Problem if a call fails. A call that needs a key asks for it once. A
+// call that the api delays, because there are too many, is repeated when the api says.
 
 /** An RFC 9457 problem. Status 0: the api could not be reached at all. */
 export class Problem extends Error {
-  /** @param {{status: number, detail?: string, type?: string, retryAfter?: number, errors?: {place: string, message: string}[]}} said */
+  /** @param {{status: number, detail?: string, type?: string, retryAfter?: number, errors?: {path: string, message: string}[]}} said */
   constructor({ status, detail = "", type = "", retryAfter, errors }) {
     super(detail);
     this.status = status;
@@ -13,27 +13,27 @@ export class Problem extends Error {
     this.errors = errors;
   }
 
-  /** Whether waiting can help: the api, Redis or all workers are away. */
+  /** Whether waiting can help: the api, Redis or all workers are unavailable. */
   get passing() {
     return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
   }
 }
 
-/** Until a call that was put off is made again, when the api does not say. */
+/** In seconds, until a delayed call is repeated if the api gives no time. */
 const BUSY_SECONDS = 5;
 
 let askForKey = async () => false;
 let asking = null;
 
-/** @param {() => Promise<boolean>} ask says whether the caller has signed in */
+/** @param {() => Promise<boolean>} ask resolves to whether the user has signed in */
 export function onUnauthorized(ask) {
   askForKey = ask;
 }
 
 let sayBusy = (seconds) => {};
-let putOff = 0;
+let delayed = 0;
 
-/** @param {(seconds: number) => void} say is told when calls wait, and 0 when none does any more */
+/** @param {(seconds: number) => void} say called when calls are delayed, and with 0 afterwards */
 export function onBusy(say) {
   sayBusy = say;
 }
@@ -41,7 +41,7 @@ export function onBusy(say) {
 /**
  * @param {string} path
  * @param {RequestInit} [options]
- * @returns {Promise<Response>} one that is ok. Throws Problem, or AbortError.
+ * @returns {Promise<Response>} a successful response. Throws Problem, or AbortError.
  */
 export async function call(path, options = {}) {
   let response;
@@ -67,7 +67,7 @@ export function post(path, body, options = {}) {
 }
 
 /**
- * Sends a form and tells how much of it is on its way, which fetch cannot.
+ * Sends a form and reports its progress, which fetch cannot.
  * @param {string} path
  * @param {FormData} form
  * @param {(fraction: number) => void} onProgress
@@ -119,23 +119,23 @@ export function pause(milliseconds, signal) {
   });
 }
 
-/** What `again` brings, where a key or patience is all that was missing. Throws the problem. */
+/** Repeats the call if only a key or some waiting was missing. Otherwise throws the problem. */
 async function repaired(problem, signal, again) {
   if (problem.status === 401 && (await signedIn())) return again();
   if (problem.status !== 429) throw problem;
-  putOff += 1;
+  delayed += 1;
   const seconds = problem.retryAfter || BUSY_SECONDS;
   sayBusy(seconds);
   try {
     await pause(seconds * 1000, signal);
     return await again();
   } finally {
-    putOff -= 1;
-    if (!putOff) sayBusy(0);
+    delayed -= 1;
+    if (!delayed) sayBusy(0);
   }
 }
 
-/** Calls that are refused at the same time share one sign-in. */
+/** Asks the user to sign in, once for all calls that are refused at the same time. */
 function signedIn() {
   asking ??= askForKey().finally(() => {
     asking = null;

@@ -1,4 +1,4 @@
-// Who is signed in: the form that asks for a key when the api answers 401, and the way out.
+// Signs users in and out: a form asks for a key when the api answers 401.
 
 import { byId, showFault } from "./dom.js";
 import { Problem, call, callJson, onUnauthorized } from "./server.js";
@@ -6,15 +6,15 @@ import { Problem, call, callJson, onUnauthorized } from "./server.js";
 const REFUSALS = {
   401: "This key is not known here. Check it and try again.",
   403: "This key is not known here. Check it and try again.",
-  404: "This server takes no sign-in here. Ask who runs it how to reach it.",
-  405: "This server takes no sign-in here. Ask who runs it how to reach it.",
+  404: "You cannot sign in at this address. Ask your administrator for the right one.",
+  405: "You cannot sign in at this address. Ask your administrator for the right one.",
   422: "This key is not known here. Check it and try again.",
   429: "Too many attempts. Wait a moment and try again.",
 };
 
 let known = false;
 
-/** Once it can be asked: who is signed in, and no way to what their key does not allow. */
+/** Shows who is signed in, and hides what their key does not allow. */
 export async function showSession() {
   if (known) return;
   try {
@@ -24,11 +24,11 @@ export async function showSession() {
     byId("who").textContent = name;
     byId("jobs-link").hidden = role === "search";
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // whatever else is asked says what is wrong
+    if (!(error instanceof Problem)) throw error; // the page's other calls report what is wrong
   }
 }
 
-/** Nothing of what was seen stays in this window: the page begins anew, and asks for a key. */
+/** Signs out and reloads the page, so that nothing seen before stays in this window. */
 async function signOut() {
   try {
     await call("/v1/session", { method: "DELETE" });
@@ -39,29 +39,29 @@ async function signOut() {
   }
 }
 
-/** From now on, calls that are refused open the form and go on once it has been filled in. */
+/** From now on, refused calls open the form and continue when it has been filled in. */
 export function installSignIn() {
   const dialog = byId("sign-in");
   const key = byId("key");
-  let settle = () => {};
+  let finish = () => {};
 
   byId("sign-out").addEventListener("click", signOut);
   byId("sign-in-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const refusal = await signIn(key.value);
-    showFault("key", refusal);
-    if (refusal) return key.focus();
+    const fault = await signIn(key.value);
+    showFault("key", fault);
+    if (fault) return key.focus();
     key.value = "";
-    known = false; // it may be another key than before
+    known = false; // the key may be another one
     showSession();
     dialog.close("in");
   });
-  dialog.addEventListener("close", () => settle(dialog.returnValue === "in"));
+  dialog.addEventListener("close", () => finish(dialog.returnValue === "in"));
 
   onUnauthorized(
     () =>
       new Promise((resolve) => {
-        settle = resolve;
+        finish = resolve;
         dialog.returnValue = "";
         showFault("key");
         dialog.showModal();
@@ -70,11 +70,11 @@ export function installSignIn() {
   );
 }
 
-/** @returns {Promise<string|null>} why not, or null */
+/** @returns {Promise<string|null>} why the sign-in failed, or null */
 async function signIn(key) {
-  if (!key) return "Type in the key that you were given.";
+  if (!key) return "Enter the key that you were given.";
   try {
-    // Not by server.js: a refusal here must not open the form once more.
+    // Do not call through server.js: a failure here must not open the form once more.
     const { ok, status } = await fetch("/v1/session", {
       method: "POST",
       headers: { "Content-Type": "application/json" },

@@ -1,20 +1,20 @@
-// Many files in few requests, each small enough for the server.
+// Uploads many files in few requests, each small enough for the server.
 
 import { Problem, sendForm } from "./server.js";
 
-// The server takes 32 MB and 1,000 files a request unless it is set otherwise; a request that is
-// refused all the same is halved.
+// By default the server accepts 32 MB and 1,000 files a request. We halve a request that it still
+// refuses.
 const CHUNK_BYTES = 16_000_000;
 const CHUNK_FILES = 256;
 
-/** The names of what this tab has sent, by job: the server is not told them. */
+/** The names of the files that this tab has sent, by job. The server never learns them. */
 const names = new Map();
 
 /** @param {string} job @param {number} row @returns {string|undefined} */
 export const fileName = (job, row) => names.get(job)?.[row];
 
 /**
- * Runs of files that fit into a request; a file larger than that goes alone.
+ * Splits files into requests. A file that is too large for any goes alone.
  * @param {File[]} files
  * @returns {File[][]}
  */
@@ -37,7 +37,7 @@ export function chunks(files) {
  * Sends all files, one job a request.
  * @param {File[]} files
  * @param {{onProgress: (fraction: number) => void, onJob: (job: object) => void}} told
- * @returns {Promise<File[]>} those that are too large for this server. Throws Problem.
+ * @returns {Promise<File[]>} the files that are too large for this server. Throws Problem.
  */
 export async function upload(files, { onProgress, onJob }) {
   const all = files.reduce((sum, { size }) => sum + size, 0) || 1;
@@ -73,7 +73,7 @@ export async function upload(files, { onProgress, onJob }) {
 
 function formOf(files) {
   const form = new FormData();
-  // Names of files can be patients' and are not sent.
+  // Do not send the names of files: they can be patients'.
   files.forEach((file, number) => form.append("files", file, `picture-${number + 1}`));
   return form;
 }

@@ -1,10 +1,10 @@
-// How things are called here, and what went wrong, in a doctor's words.
+// Names things, and says what went wrong, in a doctor's words.
 
 const FIELDS = {
   dx: "Diagnosis",
   dx_type: "Confirmed by",
   sex: "Sex",
-  localization: "Place",
+  localization: "Site",
   age: "Age",
   lesion_id: "Lesion",
   image_id: "Image",
@@ -13,7 +13,7 @@ const FIELDS = {
 /** @param {string} name @returns {string} */
 export const fieldLabel = (name) => FIELDS[name] ?? capital(name.replaceAll("_", " "));
 
-/** As in "one lesion". @param {string} name @returns {string} */
+/** The noun of a field, such as "lesion". @param {string} name @returns {string} */
 export const fieldNoun = (name) => fieldLabel(name).toLowerCase().replace(/ id$/, "");
 
 /** @param {unknown} value @returns {string} */
@@ -39,53 +39,53 @@ export function duration(seconds) {
 }
 
 /**
- * @typedef {{place: string, text: string}} Fault `place` is a field of the page, or "message"
+ * @typedef {{place: string, text: string}} Fault `place` is an input of the page, or "message"
  */
 
-// Why a file is not taken. The api's sentences are constant; these say the same to a doctor.
-const REFUSED = [
-  [/DICOM/, "DICOM files cannot be searched yet. Export the picture as JPEG, PNG or TIFF."],
-  [/HEIC/, "HEIC pictures cannot be read. Export the picture as JPEG, PNG or TIFF."],
-  [/PDF/, "A PDF is not a picture. Export the picture as JPEG, PNG or TIFF."],
+// Why a file is rejected. The api's sentences are constant; these say the same to a doctor.
+const REJECTED = [
+  [/DICOM/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
+  [/HEIC/, "HEIC images cannot be read. Export the image as JPEG, PNG or TIFF."],
+  [/PDF/, "A PDF is not an image. Export the image as JPEG, PNG or TIFF."],
   [/empty/, "This file is empty."],
-  [/pixels/, "This picture has more pixels than this server takes. Save a smaller copy."],
-  [/truncated|damaged/, "This picture is damaged or incomplete. Try to export it again."],
-  [/not an image/, "This file is not a picture that can be read. JPEG, PNG, TIFF and WebP can."],
-  [/memory/, "This picture is too large to be opened. Save a smaller copy."],
+  [/pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
+  [/truncated|damaged/, "This image is damaged or incomplete. Try to export it again."],
+  [/not an image/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
+  [/memory/, "This image is too large to open. Save a smaller copy."],
 ];
 
 /**
- * What a refused row or picture is told.
- * @param {string} reason the api's
+ * Says why a row or an image was rejected.
+ * @param {string} reason the api's sentence
  * @returns {string}
  */
-export const refusal = (reason) =>
-  REFUSED.find(([known]) => known.test(reason))?.[1] ?? capital(reason);
+export const rejection = (reason) =>
+  REJECTED.find(([known]) => known.test(reason))?.[1] ?? capital(reason);
 
 const PLACES = [
-  [/^crop/, "crop", "The marked part reaches outside the picture. Mark it again."],
+  [/^crop/, "crop", "The marked part reaches outside the image. Mark it again."],
   [/^limit/, "limit", "Choose between 1 and 40 results."],
   [/^score_threshold/, "threshold", "Similarity lies between −1 and 1."],
-  [/^text/, "message", "This server compares pictures only; it cannot search by words."],
+  [/^text/, "message", "This server compares images only; it cannot search by words."],
   [
     /^not_same/,
     "options",
-    "Leaving out a lesion needs a held image to start from, and one whose lesion is known.",
+    "To leave out a lesion, start from a stored image whose lesion is recorded.",
   ],
   [
     /^max_hash_distance/,
     "options",
-    "Near-duplicates can be looked for from one picture only, without marks.",
+    "Near-duplicates can be searched from one image only, without marks.",
   ],
   [
     /^(positive|negative|strategy)/,
     "message",
-    "These marks cannot be searched together. Take some of them away.",
+    "These marks cannot be searched together. Remove some of them.",
   ],
 ];
 
 /**
- * What a problem of the api means, and where on the page to say it.
+ * Explains a problem of the api, and says where on the page to show it.
  * @param {import("./server.js").Problem} problem
  * @param {object} [query] what was sent
  * @returns {Fault}
@@ -94,66 +94,66 @@ export function explain(problem, query = {}) {
   if (problem.status === 0)
     return message("Kindred cannot be reached. Is this computer still on the network?");
   if (problem.status === 401)
-    return message("This server answers only those who sign in. Load this page again to do so.");
+    return message("Please sign in first. Load this page again to do so.");
   if (problem.status === 403)
-    return message("Your key does not allow this. Ask who runs Kindred for one that does.");
+    return message("Your key does not allow this. Ask your administrator for one that does.");
   if (problem.status === 413)
-    return picture("This picture is too large for this server. Save a smaller copy.");
-  if (problem.status === 404) return notHeld(query);
+    return picture("This image is too large for this server. Save a smaller copy.");
+  if (problem.status === 404) return notFound(query);
   if (problem.status === 503)
-    return message("Kindred is not ready to search. It will go on by itself.");
+    return message("Kindred is not ready to search. This page continues by itself.");
   if (problem.status === 422 || problem.status === 400) return invalid(problem, query);
   return message(
-    "Something went wrong inside Kindred. Try again; if it stays so, tell who runs it.",
+    "Something went wrong inside Kindred. Try again; if it happens again, tell your administrator.",
   );
 }
 
 function invalid(problem, query) {
-  // The api names the place of the fault; a search that failed later names it before its detail.
-  const named = problem.errors?.[0]?.place ?? /^([\w.]+): /.exec(problem.detail)?.[1] ?? "";
-  const place = named.replace(/^query\./, "");
+  // The api names the path of the fault; a search that failed later puts it before its detail.
+  const named = problem.errors?.[0]?.path ?? /^([\w.]+): /.exec(problem.detail)?.[1] ?? "";
+  const path = named.replace(/^query\./, "");
   const said = problem.errors?.[0]?.message ?? problem.detail;
-  if (/^image(\.|$)/.test(place)) return picture(refusal(said));
-  const known = PLACES.find(([pattern]) => pattern.test(place));
+  if (/^image(\.|$)/.test(path)) return picture(rejection(said));
+  const known = PLACES.find(([pattern]) => pattern.test(path));
   if (known) return { place: known[1], text: known[2] };
-  const field = fieldAt(query, place);
-  if (/filter/.test(place)) return { place: "filters", text: filterWords(field, said) };
-  if (/group_by/.test(place)) {
+  const field = fieldAt(query, path);
+  if (/filter/.test(path)) return { place: "filters", text: filterWords(field, said) };
+  if (/group_by/.test(path)) {
     return {
       place: "options",
-      text: "The results cannot be counted together this way: the images carry no such field.",
+      text: "The results cannot be grouped this way: the images have no such field.",
     };
   }
-  if (REFUSED.some(([pattern]) => pattern.test(said))) return picture(refusal(said));
-  return message("This search is not possible as it stands. Change or clear its settings.");
+  if (REJECTED.some(([pattern]) => pattern.test(said))) return picture(rejection(said));
+  return message("This search is not possible. Change or clear its settings.");
 }
 
 function filterWords(field, said) {
   const name = field ? `“${fieldLabel(field)}”` : "One of them";
   if (/no image can fit/.test(said))
-    return "These filters exclude each other: no image can fit them.";
+    return "These filters exclude each other: no image can match them all.";
   if (/range/.test(said)) return `The range of ${name} is empty: its least is above its greatest.`;
-  return `The held images carry no field ${name} to filter by. Clear this filter.`;
+  return `The stored images have no field ${name} to filter by. Clear this filter.`;
 }
 
-/** The payload field that a place like filter.must.0.key speaks of, looked up in what was sent. */
-function fieldAt(query, place) {
+/** The payload field at a path such as filter.must.0.key, looked up in the query. */
+function fieldAt(query, path) {
   let at = query;
   let field = null;
-  for (const part of place.split(".")) {
+  for (const part of path.split(".")) {
     at = at?.[part];
     if (typeof at?.key === "string") field = at.key;
   }
   return field;
 }
 
-function notHeld(query) {
+function notFound(query) {
   if (query.image_id)
     return {
       place: "id",
-      text: "No held image has this id. Check it, or choose one of the pictures.",
+      text: "No stored image has this id. Check it, or choose one of the images.",
     };
-  return message("An image of this search is not held any more. Take its mark away.");
+  return message("An image of this search is no longer stored. Remove its mark.");
 }
 
 const message = (text) => ({ place: "message", text });

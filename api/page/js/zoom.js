@@ -1,6 +1,6 @@
-// One view of several panes: they zoom and move together.
+// Zooms and moves several panes together.
 
-/** Between the whole picture and single pixels of a preview. */
+/** The largest zoom, which nearly shows the single pixels of a preview. */
 const MOST = 12;
 const STEP = 1.3;
 const NUDGE = 0.08;
@@ -19,12 +19,12 @@ const KEYS = {
 export class Zoom {
   #panes;
   #pointers = new Map();
-  // The picture's middle lies (x, y) pane widths and heights from the pane's, `scale` times as large.
+  // The image's centre is (x, y) pane widths and heights from the pane's, `scale` times as large.
   #scale = 1;
   #x = 0;
   #y = 0;
 
-  /** @param {HTMLElement[]} panes each with one child that moves in it */
+  /** @param {HTMLElement[]} panes each contains one child, which moves */
   constructor(panes) {
     this.#panes = panes;
     for (const pane of panes) {
@@ -45,7 +45,7 @@ export class Zoom {
     return Boolean(act);
   }
 
-  /** @param {number} factor @param {number} [x] where to, from the middle, in pane widths */
+  /** @param {number} factor @param {number} [x] the fixed point, from the centre, in pane widths */
   zoom(factor, x = 0, y = 0) {
     const scale = Math.min(Math.max(this.#scale * factor, 1), MOST);
     const grown = scale / this.#scale;
@@ -67,7 +67,7 @@ export class Zoom {
   }
 
   #draw() {
-    // The picture never leaves the pane: at most its edge reaches the middle of what is not seen.
+    // The image never leaves the pane: its edge goes no further than the edge of the pane.
     const room = (this.#scale - 1) / 2;
     this.#x = Math.min(Math.max(this.#x, -room), room);
     this.#y = Math.min(Math.max(this.#y, -room), room);

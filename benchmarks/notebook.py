@@ -1,11 +1,11 @@
-"""The notebook's own way from a data set to points, kept alive in a process of its own.
+"""Runs the reference notebook's own way from a data set to points, in a separate process.
 
-    python -m benchmarks.seed MODEL
+    python -m benchmarks.notebook MODEL
 
-Loads the model, says {"ready": true}, then answers each line {"dataset": …, "folder": …} with its
-times. `_ingest` is the notebook's code; only the model's folder, the processor's backend (Pillow's,
-as in Kindred) and the engine are ours: Qdrant's engine in the process, with neither a network nor
-the slow local mode of the client.
+It loads the model, prints {"ready": true}, then answers each line {"dataset": …, "folder": …} with
+its times. `_ingest` is the notebook's code. Only the model's folder, the processor's backend
+(Pillow's, as in Kindred) and the engine are ours: Qdrant's engine runs in the process, with neither
+a network nor the slow local mode of the client.
 """
 
 import json
@@ -28,8 +28,8 @@ STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class SeedRun:
-    """`phases` are seconds by name, and add up to `seconds`."""
+class NotebookRun:
+    """`phases` has seconds by name, which add up to `seconds`."""
 
     seconds: float
     cpu_seconds: float
@@ -37,48 +37,49 @@ class SeedRun:
     vectors: Path  # .npy, float (rows, dimensions)
 
 
-class Seed:
-    """The process, seen from outside."""
+class Notebook:
+    """The process, as its parent sees it."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self._process, self._log = process, log
 
-    def ingest(self, part: Slice, folder: Path) -> SeedRun:
-        """`folder` is made, for what the notebook writes: nothing of an earlier run is in it."""
+    def ingest(self, part: Slice, folder: Path) -> NotebookRun:
+        """Creates `folder` for the notebook's files, so that none of an earlier run are in it."""
         folder.mkdir()
         assert self._process.stdin is not None
-        question = {"dataset": str(part.folder), "folder": str(folder)}
-        self._process.stdin.write(json.dumps(question) + "\n")
+        request = {"dataset": str(part.folder), "folder": str(folder)}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return SeedRun(**self.answer(), vectors=folder / "vectors.npy")
+        return NotebookRun(**self.answer(), vectors=folder / "vectors.npy")
 
     def answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             words = "\n".join(tail(self._log, 10))
-            raise RuntimeError(f"the seed's process ended with {self._process.wait()}:\n{words}")
+            status = self._process.wait()
+            raise RuntimeError(f"the notebook's process ended with {status}:\n{words}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
 @contextmanager
-def running(sample: Sample, log: Path) -> Iterator[Seed]:
-    """Its model loaded and warmed up. It ends with us: its standard input closes."""
+def running(sample: Sample, log: Path) -> Iterator[Notebook]:
+    """Starts it with a warm model. It ends when we do, because its standard input closes."""
     with log.open("ab") as errors:
         process = subprocess.Popen(
-            module_command("benchmarks.seed", str(sample.model)),
+            module_command("benchmarks.notebook", str(sample.model)),
             env=module_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,  # a terminal's Ctrl-C reaches only us
+            start_new_session=True,  # the terminal's Ctrl-C reaches only us
         )
     try:
-        seed = Seed(process, log)
-        seed.answer()
-        yield seed
+        notebook = Notebook(process, log)
+        notebook.answer()
+        yield notebook
     finally:
         process.terminate()
         try:
@@ -93,7 +94,7 @@ def running(sample: Sample, log: Path) -> Iterator[Seed]:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print is no answer
+    os.dup2(2, 1)  # libraries may print, and that must not mix with the answers
 
     def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
@@ -102,12 +103,12 @@ def main() -> None:
     embed = _load(sys.argv[1])
     say({"ready": True})
     for line in sys.stdin:
-        question = json.loads(line)
-        say(_ingest(embed, question["dataset"], Path(question["folder"])))
+        request = json.loads(line)
+        say(_ingest(embed, request["dataset"], Path(request["folder"])))
 
 
 def _load(folder: str) -> Callable[[Any], Any]:
-    """The notebook's `get_embeddings`, its model warmed up, as Kindred's workers are."""
+    """The notebook's `get_embeddings`, with a warm model, as in Kindred's workers."""
     import torch
     from PIL import Image
     from transformers import AutoImageProcessor, ViTModel
@@ -159,7 +160,7 @@ def _ingest(get_embeddings: Callable[[Any], Any], name: str, folder: Path) -> di
 
 
 def _collection(folder: Path) -> Callable[[Any, Any, Any], None]:
-    """An empty collection of 384 dimensions, cosine, and its `upsert`."""
+    """Creates an empty collection of 384 dimensions with cosine. Returns its `upsert`."""
     import qdrant_edge as edge
 
     folder.mkdir()

@@ -1,19 +1,19 @@
-// What is held, page by page, each picture a place to start from.
+// Shows the stored images, page by page. Users can start a search from each of them.
 
 import { announce, byId } from "./dom.js";
 import { callJson } from "./server.js";
 import { counted } from "./words.js";
-import { heldCards } from "./results.js";
+import { storedCards } from "./results.js";
 
 const PAGE = 24;
 
 /**
- * A page of held images, in place of the pictures that are shown or after them.
+ * Shows a page of stored images. It replaces the images shown, or follows them.
  * @param {{filter: object|undefined, cursor: string|null, signal: AbortSignal}} which
  * @param {{onStart: (id: string) => void, onMore: (cursor: string) => void}} told
- * @returns {Promise<number>} how many pictures are shown now. Throws Problem.
+ * @returns {Promise<number>} how many images are shown now. Throws Problem.
  */
-export async function showHeld({ filter, cursor, signal }, { onStart, onMore }) {
+export async function showStored({ filter, cursor, signal }, { onStart, onMore }) {
   const query = new URLSearchParams({ limit: PAGE });
   if (cursor) query.set("cursor", cursor);
   if (filter) query.set("filter", JSON.stringify(filter));
@@ -22,17 +22,17 @@ export async function showHeld({ filter, cursor, signal }, { onStart, onMore }) 
 
   const grid = byId("grid");
   const before = cursor ? grid.children.length : 0;
-  const cards = heldCards(page.images, before, onStart);
+  const cards = storedCards(page.images, before, onStart);
   if (!cursor) grid.replaceChildren();
   grid.append(...cards);
   if (cursor) cards[0]?.querySelector("button").focus();
   byId("neighbours").hidden = true;
 
   const shown = grid.children.length;
-  byId("found-title").textContent = "Held images";
+  byId("found-title").textContent = "Stored images";
   byId("found-note").textContent = shown ? "Choose one to start from" : "";
   byId("more").hidden = !page.cursor;
   byId("more").onclick = () => onMore(page.cursor);
-  announce(`${counted(shown, "held image")} shown`);
+  announce(`${counted(shown, "stored image")} shown`);
   return shown;
 }
