@@ -1,21 +1,21 @@
-"""The ledger as lines of text, at one moment, and back again."""
+"""The ledger of a collection as lines of text, at one moment, and back again."""
 
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import redis
 
 from pipeline.base.errors import Conflict
-from pipeline.ledger.script import CONNECT_TIMEOUT, reachable
-
-# Not taken along: who is alive now, and who is signed in.
-_SKIPPED = ("kindred:workers", "kindred:session")
+from pipeline.ledger.connection import CONNECT_TIMEOUT, reachable
+from pipeline.ledger.ledger import COLLECTIONS_KEY
+from pipeline.ledger.schema import SCHEMA_VERSION, check_schema, refuse_other_schema
 
 # One call, so that all keys are of one moment: a job and its shards must fit together.
 _DUMP = """
 local all = {}
-for _, key in ipairs(redis.call('KEYS', 'kindred:*')) do
+for _, key in ipairs(redis.call('KEYS', KEYS[1] .. ':*')) do
   local at = #all
   all[at + 1], all[at + 2], all[at + 3] = key, redis.call('PTTL', key), redis.call('DUMP', key)
 end
@@ -24,38 +24,60 @@ return all
 
 
 class Snapshots:
-    """Values travel in Redis's own form (DUMP), which the same or a newer version takes back."""
+    """Values travel in Redis's own form (DUMP), which the same or a newer version takes back.
 
-    def __init__(self, url: str) -> None:
+    `namespace` is that of the collection's ledger. Who is alive now, who is signed in, and other
+    collections are not taken along.
+    """
+
+    def __init__(self, url: str, namespace: str) -> None:
         self._redis = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT)
+        self._namespace = namespace
 
     def lines(self) -> Iterator[str]:
-        """One JSON object a key. Raises LedgerUnavailable."""
+        """The schema's version, then one JSON object a key. Raises LedgerUnavailable."""
         with reachable():
-            found: list[bytes | int] = self._redis.eval(_DUMP, 0)
+            found: list[bytes | int] = self._redis.eval(_DUMP, 1, self._namespace)
+        yield json.dumps({"schema": SCHEMA_VERSION}) + "\n"
         for key, ttl, value in zip(found[::3], found[1::3], found[2::3], strict=True):
             name = bytes(key).decode()
-            if not name.startswith(_SKIPPED):
+            if not name.startswith(f"{self._namespace}:workers"):
                 kept = base64.b64encode(bytes(value)).decode()
                 yield json.dumps({"key": name, "ttl": max(0, int(ttl)), "value": kept}) + "\n"
 
     def refuse_unless_empty(self) -> None:
         """Raises Conflict where there is a ledger already, and LedgerUnavailable."""
         with reachable():
-            if next(self._redis.scan_iter("kindred:job*"), None) is not None:
+            if self._redis.exists(f"{self._namespace}:jobs"):
                 raise Conflict("This Redis holds jobs already: restore into an empty one.")
 
     def restore(self, lines: Iterable[str]) -> int:
-        """How many keys. Raises as `refuse_unless_empty`."""
+        """How many lines. Raises as `refuse_unless_empty`, and SchemaMismatch."""
         self.refuse_unless_empty()
         count = 0
         with reachable():
             for line in lines:
-                entry = json.loads(line)
-                value = base64.b64decode(entry["value"])
-                self._redis.restore(entry["key"], entry["ttl"], value, replace=True)
+                self._restore(json.loads(line))
                 count += 1
+            self._redis.sadd(COLLECTIONS_KEY, self._namespace.partition(":")[2])
         return count
+
+    def _restore(self, entry: dict[str, Any]) -> None:
+        if "schema" in entry:
+            self._take_schema(entry["schema"])
+            return
+        if not entry["key"].startswith(f"{self._namespace}:"):
+            raise Conflict(
+                "The backup is of another collection, or of an older Kindred: restore it under the"
+                " name that it had, or with the version that wrote it."
+            )
+        value = base64.b64decode(entry["value"])
+        self._redis.restore(entry["key"], entry["ttl"], value, replace=True)
+
+    def _take_schema(self, version: int) -> None:
+        """A Redis has one schema for all collections, so it must be that of the backup."""
+        refuse_other_schema(version, "backup")
+        check_schema(self._redis)
 
     def close(self) -> None:
         self._redis.close()

@@ -13,6 +13,7 @@ KindredError
 ├── EncoderError               the model cannot be used as it is
 │   └── EncoderMismatch        the collection was filled by another encoder
 ├── StoreLocked                another worker owns the embedded folder
+├── SchemaMismatch             Redis or the data folder was written by another version
 ├── TooLargeForDevice     422  one picture for which the device has no memory
 └── Unavailable           503  a service is away; trying again can help
     ├── LedgerUnavailable      Redis
@@ -111,6 +112,10 @@ class EncoderMismatch(EncoderError):
 
 class StoreLocked(KindredError):
     title = "The embedded store is in use"
+
+
+class SchemaMismatch(KindredError):
+    title = "The data has another schema"
 
 
 class TooLargeForDevice(KindredError):

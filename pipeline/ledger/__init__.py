@@ -1,28 +1,38 @@
-"""The record of what is owed and what was done: jobs, their units, asks, and the workers alive.
+"""The record of what is owed and what was done, by collection: jobs, requests, tombstones, workers.
 
 Beside it, since all processes of the api share them: who has signed in, and who calls how often.
 """
 
-from pipeline.ledger.asks import RequestLedger, RequestRecord
-from pipeline.ledger.jobs import JobLedger, JobRecord, JobState, Lease, Progress, Unit
-from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.jobs import Action, JobLedger
+from pipeline.ledger.ledger import Ledger, Ledgers, Timing
+from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
+from pipeline.ledger.requests import RequestLedger, RequestRecord
+from pipeline.ledger.schema import SCHEMA_VERSION
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger
+from pipeline.messages.states import FINAL_STATES, JobState, RequestState
 
 __all__ = [
+    "FINAL_STATES",
+    "PLAN",
+    "SCHEMA_VERSION",
+    "Action",
     "CallLedger",
     "JobLedger",
     "JobRecord",
     "JobState",
     "Lease",
     "Ledger",
+    "Ledgers",
     "Progress",
     "RequestLedger",
     "RequestRecord",
+    "RequestState",
     "SessionLedger",
+    "Timing",
     "Tombstones",
-    "Unit",
+    "WorkItem",
     "WorkerInfo",
     "WorkerLedger",
 ]

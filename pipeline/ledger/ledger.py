@@ -1,44 +1,113 @@
-"""The whole ledger, over one connection pool."""
+"""The ledgers of all collections, over one connection pool."""
 
-from pipeline.base.settings import Settings
-from pipeline.ledger.asks import RequestLedger
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.base.errors import NotFound
+from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.jobs import JobLedger
-from pipeline.ledger.script import Script, reachable
+from pipeline.ledger.requests import RequestLedger
+from pipeline.ledger.schema import check_schema
+from pipeline.ledger.script import Script
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerLedger
 
+COLLECTIONS_KEY = "kindred:collections"
 
-class Ledger:
-    """`jobs`, `asks` and `workers` share one Lua script, and all of it one connection pool.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-    `patience`: for how many seconds a change waits for Redis to come back; a worker has some.
+# Names of keys that belong to no collection.
+_RESERVED = frozenset({"calls", "collections", "schema", "session"})
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. `heartbeat`: between two beats of a worker; `lease`: for which an item is its own;
+    `request_ttl`: until a request that nobody answers fails; `result_ttl`: until it is forgotten
+    afterwards.
     """
 
-    def __init__(self, settings: Settings, patience: float = 0) -> None:
-        self._script = Script(settings.redis_url, patience)
-        self.workers = WorkerLedger(self._script, settings.heartbeat_seconds)
-        self.jobs = JobLedger(self._script, self.workers, settings.lease_seconds)
-        self.tombstones = Tombstones(self._script)
-        self.asks = RequestLedger(
-            self._script,
+    heartbeat: float = 3
+    lease: float = 60
+    request_ttl: float = 600
+    result_ttl: float = 3600
+
+
+class Ledger:
+    """What one collection owes and has done. Its keys begin with `namespace`."""
+
+    def __init__(self, collection: str, redis: Any, timing: Timing, patience: float) -> None:
+        self.collection = collection
+        self.namespace = namespace_of(collection)
+        self._redis = redis
+        script = Script(redis, self.namespace, patience)
+        self.workers = WorkerLedger(script, timing.heartbeat)
+        self.jobs = JobLedger(script, self.workers, timing.lease)
+        self.tombstones = Tombstones(script)
+        self.requests = RequestLedger(
+            script,
             self.workers,
-            ttl=settings.search_ttl,
-            keep=settings.result_ttl,
-            lease=settings.lease_seconds,
+            ttl=timing.request_ttl,
+            keep=timing.result_ttl,
+            lease=timing.lease,
         )
-        self.sessions = SessionLedger(self._script.redis)
-        self.calls = CallLedger(self._script.redis)
+
+    def register(self) -> None:
+        """Makes the collection one of those that `Ledgers.names` lists."""
+        with reachable():
+            self._redis.sadd(COLLECTIONS_KEY, self.collection)
+
+
+class Ledgers:
+    """All collections of one Redis, over one connection pool.
+
+    `patience`: for how many seconds a change waits for Redis to come back; a worker has some.
+    `redis`: a client that is ready, in the place of one for `redis_url`; its replies are text.
+    """
+
+    def __init__(
+        self, redis_url: str, timing: Timing, patience: float = 0, redis: Any | None = None
+    ) -> None:
+        self._redis = connect(redis_url) if redis is None else redis
+        self._timing, self._patience = timing, patience
+        self._ledgers: dict[str, Ledger] = {}
+        self.sessions = SessionLedger(self._redis)
+        self.calls = CallLedger(self._redis)
+
+    def of(self, collection: str) -> Ledger:
+        """The ledger of a collection, registered or not. Raises NotFound for what is no name."""
+        if collection not in self._ledgers:
+            if not _NAME.fullmatch(collection) or collection in _RESERVED:
+                raise NotFound("There can be no collection of this name.")
+            ledger = Ledger(collection, self._redis, self._timing, self._patience)
+            return self._ledgers.setdefault(collection, ledger)
+        return self._ledgers[collection]
+
+    def names(self) -> list[str]:
+        """All collections that were registered, in order."""
+        with reachable():
+            return sorted(self._redis.smembers(COLLECTIONS_KEY))
+
+    def check_schema(self) -> None:
+        """Call it before anything else. Raises SchemaMismatch, saying what to do."""
+        with reachable():
+            check_schema(self._redis)
 
     def ping(self) -> None:
         """Raises LedgerUnavailable when Redis is away."""
         with reachable():
-            self._script.redis.ping()
+            self._redis.ping()
 
     def queue_length(self, queue: str) -> int:
         """Messages that wait on a Celery queue."""
         with reachable():
-            return int(self._script.redis.llen(queue))
+            return int(self._redis.llen(queue))
 
     def close(self) -> None:
-        self._script.redis.close()
+        self._redis.close()
+
+
+def namespace_of(collection: str) -> str:
+    return f"kindred:{collection}"

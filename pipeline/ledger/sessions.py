@@ -5,7 +5,7 @@ import time
 from hashlib import sha256
 from typing import Any
 
-from pipeline.ledger.script import reachable
+from pipeline.ledger.connection import reachable
 
 SESSION_SECONDS = 12 * 3600  # a working day
 WINDOW = 60  # seconds in which calls are counted

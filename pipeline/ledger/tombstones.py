@@ -1,7 +1,8 @@
-"""Tombstones: marks of what was deleted and must not come back with the next ingest."""
+"""Tombstones: keys of what was deleted and must not come back with the next ingest."""
 
 from collections.abc import Sequence
 
+from pipeline.ledger.connection import reachable
 from pipeline.ledger.script import Script
 
 # Arguments of one call: Lua's stack takes about 8,000.
@@ -9,7 +10,7 @@ _CALL = 2000
 
 
 class Tombstones:
-    """A mark stands for an image, or for a lesion, a patient or whatever else images share.
+    """A key stands for an image, or for a lesion, a patient or whatever else images share.
 
     Every method raises LedgerUnavailable when Redis is away.
     """
@@ -17,26 +18,47 @@ class Tombstones:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def add(self, marks: Sequence[str]) -> None:
-        for start in range(0, len(marks), _CALL):
-            self._script("add_tombstones", *marks[start : start + _CALL])
+    def add(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _CALL):
+            self._script("add_tombstones", *keys[start : start + _CALL])
 
-    def remove(self, marks: Sequence[str]) -> None:
-        for start in range(0, len(marks), _CALL):
-            self._script("remove_tombstones", *marks[start : start + _CALL])
+    def remove(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _CALL):
+            self._script("remove_tombstones", *keys[start : start + _CALL])
 
-    def contains(self, marks: Sequence[str]) -> set[str]:
-        """Those of the marks that have a tombstone."""
+    def contains(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that have a tombstone."""
         found: set[str] = set()
-        for start in range(0, len(marks), _CALL):
-            found.update(self._script("contains_tombstones", *marks[start : start + _CALL]))
+        for start in range(0, len(keys), _CALL):
+            found.update(self._script("contains_tombstones", *keys[start : start + _CALL]))
         return found
 
-    def watch(self, deletion: str) -> None:
-        """From now on, jobs that are not at their end ask of each batch whether it is meant."""
-        self._script("watch", deletion)
+    def notify_running_jobs(self, deletion: str) -> None:
+        """From now on, every other job that can still bring rows compares them with this deletion.
 
-    def watching(self, job: str) -> list[str]:
-        """The deletions that were asked for while this job ran."""
-        found: list[str] = self._script("watching", job)
+        Those are the jobs that have not ended, and those with a lease out. The deletion stays
+        pending until it is forgotten.
+        """
+        self._script("notify_running_jobs", deletion)
+
+    def pending_deletions(self, job: str) -> list[str]:
+        """The deletions that were requested while this job ran and are not forgotten."""
+        found: list[str] = self._script("pending_deletions", job)
         return found
+
+    def released_deletions(self) -> list[str]:
+        """Pending deletions that have ended, and that no running job must know any more."""
+        found: list[str] = self._script("released_deletions")
+        return found
+
+    def forget_deletion(self, deletion: str) -> None:
+        self._script("forget_deletion", deletion)
+
+    def epoch(self) -> int:
+        """Grows when images have been deleted: what was computed in one before is out of date."""
+        with reachable():
+            return int(self._script.redis.get(self._script.key("epoch")) or 0)
+
+    def advance_epoch(self) -> int:
+        """The new epoch."""
+        return int(self._script("advance_epoch"))

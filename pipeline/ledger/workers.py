@@ -5,35 +5,47 @@ import contextlib
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.base.errors import LedgerUnavailable
+from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 
-# Missed beats until a worker counts as gone, and what it held is handed to others.
+# Missed beats until a worker counts as gone, and others are given what it held.
 BEATS = 5
 
 
 class WorkerInfo(BaseModel):
-    """What a worker says of itself. `ready`: it has embedded a test image."""
+    """What a worker says of itself. `ready`: it has embedded a test image.
 
-    model_config = ConfigDict(frozen=True)
+    `lanes` has the items that it takes at once, by queue.
+    """
+
+    # A newer Kindred can say more of its workers.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     ready: bool
-    lanes: int
+    lanes: dict[str, int]
     device: str
     dtype: str
     encoder: EncoderInfo
 
 
 class WorkerLedger:
-    """`heartbeat` is the interval of the beats in seconds."""
+    """`heartbeat` is the interval of the beats in seconds.
+
+    Every method but `leave` raises LedgerUnavailable when Redis is away.
+    """
 
     def __init__(self, script: Script, heartbeat: float) -> None:
         self._script = script
         self.alive_for = heartbeat * BEATS
 
-    def beat(self, info: WorkerInfo) -> None:
-        self._script("heartbeat", info.name, info.lanes, info.model_dump_json(), self.alive_for)
+    def beat(self, info: WorkerInfo, metrics: str = "") -> None:
+        """`metrics` is any text; an empty one leaves the one before."""
+        lanes = [part for pair in info.lanes.items() for part in pair]
+        self._script(
+            "heartbeat", info.name, self.alive_for, info.model_dump_json(), metrics, *lanes
+        )
 
     def leave(self, name: str) -> None:
         """A courtesy: a worker that cannot say that it leaves is missed soon enough."""
@@ -41,5 +53,12 @@ class WorkerLedger:
             self._script.once("leave", name)
 
     def alive(self) -> list[WorkerInfo]:
-        found = self._script("live_workers", self.alive_for)
-        return [WorkerInfo.model_validate_json(info) for info in found]
+        return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]
+
+    def metrics(self) -> list[tuple[str, str]]:
+        """The name and the metrics of every live worker that has sent some."""
+        return self._live("metrics")
+
+    def _live(self, what: str) -> list[tuple[str, str]]:
+        found = self._script("live_workers", self.alive_for, what)
+        return [(worker["name"], worker["text"]) for worker in map(named, found)]

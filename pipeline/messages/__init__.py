@@ -58,9 +58,15 @@ from pipeline.messages.queries import (
     MAX_LIMIT,
     SearchQuery,
 )
+from pipeline.messages.states import (
+    FINAL_STATES,
+    JobState,
+    RequestState,
+)
 
 __all__ = [
     "ASK_TASKS",
+    "FINAL_STATES",
     "INGEST_TASK",
     "MAX_BATCH",
     "MAX_ID",
@@ -84,6 +90,7 @@ __all__ = [
     "ImageAsk",
     "ImagesAnswer",
     "ImagesAsk",
+    "JobState",
     "LiftAsk",
     "Message",
     "Payload",
@@ -91,6 +98,7 @@ __all__ = [
     "Receipt",
     "ReceiptAsk",
     "Rejection",
+    "RequestState",
     "SearchAnswer",
     "SearchAsk",
     "SearchQuery",

@@ -1,0 +1,69 @@
+-- The ledger: every change of state, each one atomic. Called as EVALSHA … 1 NAMESPACE COMMAND ARG…
+--
+-- Python joins these files in a fixed order, behind a header of constants. Every key begins with a
+-- namespace, KEYS[1], which belongs to one collection:
+--
+-- jobs                    zset   job -> created at
+-- jobs:open               set    jobs that have not reached a final state
+-- job:ID                  hash   operation queue request state version total shard_size items
+--                                next_item finished_items created_at started_at finished_at error
+--                                notice replans rate weight measured_at
+-- job:ID:counts           hash   outcome -> how many
+-- job:ID:returned         list   items to dispatch again
+-- job:ID:rejections       hash   row -> JSON
+-- job:ID:deletions        set    deletions that were requested while the job ran
+-- item:ID:N               hash   token owner cursor in_flight quarantined crashes deaths
+-- item:ID:N:counts        hash   outcome -> how many
+-- queues                  set    names of the queues that jobs have named
+-- active:QUEUE            list   jobs with items to dispatch, the next one first
+-- leases:QUEUE            zset   ID:N -> deadline
+-- waiting                 zset   ID:N -> not before (released, because a service was unavailable)
+-- workers                 zset   worker -> last heartbeat
+-- workers:info, :metrics  hash   worker -> what it says of itself
+-- workers:lanes:WORKER    hash   queue -> how many items the worker takes at once
+-- request:ID              hash   operation state owner attempts created_at finished_at error
+-- requests                zset   open requests -> when to look at them again
+-- requests:expiry         zset   request -> when its blobs go
+-- tombstones              set    keys of what was deleted
+-- deletions:pending       set    deletions that a job may still refer to
+-- epoch                   number grows when images have been deleted
+-- tokens                  number the last token of a lease
+-- reconciled, amnesty     number when `reclaim` was last called, and until when it judges nobody
+--
+-- An item is a piece of work: item 0 of a job is its plan, item N is the shard of the rows
+-- [(N-1) * shard_size, N * shard_size).
+
+local commands = {}
+local call = redis.call
+local ns = KEYS[1]
+
+local time = call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+local WORKING = { planning = true, running = true }
+
+local function job_key(job) return ns .. ':job:' .. job end
+local function item_key(job, item) return ns .. ':item:' .. job .. ':' .. item end
+local function leases_key(queue) return ns .. ':leases:' .. queue end
+local function active_key(queue) return ns .. ':active:' .. queue end
+
+local function get(key, field) return call('HGET', key, field) end
+local function number(key, field) return tonumber(get(key, field) or 0) end
+local function queue_of(job) return get(job_key(job), 'queue') end
+local function queues() return call('SMEMBERS', ns .. ':queues') end
+
+-- Leases and waiting items are members of sorted sets.
+local function member_of(job, item) return job .. ':' .. item end
+local function split(member) return string.match(member, '^(.*):(%d+)$') end
+
+-- A reply is a list of names and values, as HGETALL gives it. Values that are false are left out.
+local function named(fields)
+  local reply = {}
+  for name, value in pairs(fields) do
+    if value then
+      reply[#reply + 1] = name
+      reply[#reply + 1] = type(value) == 'table' and value or tostring(value)
+    end
+  end
+  return reply
+end

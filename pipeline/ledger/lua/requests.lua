@@ -1,0 +1,93 @@
+-- Requests: what a worker answers within seconds. -------------------------------------------------
+
+-- So many workers may end, one after the other, while they work on a request.
+local ATTEMPTS = 3
+
+local open_requests = ns .. ':requests'
+local request_expiry = open_requests .. ':expiry'
+
+local function request_key(request) return ns .. ':request:' .. request end
+
+function commands.create_request(request, operation, keep, look_again)
+  local key = request_key(request)
+  call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'attempts', 0)
+  call('EXPIRE', key, keep)
+  call('ZADD', open_requests, now + look_again, request)
+  call('ZADD', request_expiry, now + keep, request)
+end
+
+-- Replies the operation; nothing if the request is answered, gone, or with another live worker.
+function commands.claim_request(request, owner, lease)
+  local key = request_key(request)
+  if get(key, 'state') ~= 'queued' then return nil end
+  call('HSET', key, 'state', 'running', 'owner', owner)
+  call('HINCRBY', key, 'attempts', 1)
+  call('ZADD', open_requests, now + lease, request)
+  return get(key, 'operation')
+end
+
+function commands.finish_request(request, state, error)
+  local key = request_key(request)
+  local before = get(key, 'state')
+  if not before or FINAL_STATES[before] then return end
+  call('HSET', key, 'state', state, 'finished_at', now)
+  if error ~= '' then call('HSET', key, 'error', error) end
+  call('ZREM', open_requests, request)
+  call('PUBLISH', ns .. ':finished', request)
+end
+
+-- Puts a claimed request back because a service is unavailable; the reconciler sends it again.
+function commands.requeue_request(request, delay)
+  local key = request_key(request)
+  if get(key, 'state') ~= 'running' then return end
+  call('HSET', key, 'state', 'queued')
+  call('HINCRBY', key, 'attempts', -1)
+  call('ZADD', open_requests, now + delay, request)
+end
+
+-- Whether the worker that claimed it has ended, or its lease has.
+local function is_abandoned(key, alive, alone, due)
+  if get(key, 'state') ~= 'running' then return false end
+  local owner = get(key, 'owner')
+  return due or (alone ~= '' and owner ~= alone) or last_heartbeat(owner) < now - alive
+end
+
+-- Replies requests to send again, with their operations. What is too old, or has ended too many
+-- workers, fails.
+function commands.reclaim_requests(alive, alone, ttl, look_again, too_old, poison)
+  local again = {}
+  local requests = call('ZRANGE', open_requests, 0, -1, 'WITHSCORES')
+  for i = 1, #requests, 2 do
+    local request, due = requests[i], tonumber(requests[i + 1]) < now
+    local key = request_key(request)
+    local state = get(key, 'state')
+    local abandoned = is_abandoned(key, alive, alone, due)
+    if not state then
+      call('ZREM', open_requests, request)
+    elseif (state == 'queued' or abandoned) and number(key, 'created_at') + ttl < now then
+      commands.finish_request(request, 'failed', too_old)
+    elseif abandoned and number(key, 'attempts') >= ATTEMPTS then
+      commands.finish_request(request, 'failed', poison)
+    elseif abandoned or due then
+      call('HSET', key, 'state', 'queued')
+      call('ZADD', open_requests, now + look_again, request)
+      again[#again + 1] = named({ id = request, operation = get(key, 'operation') })
+    end
+  end
+  return again
+end
+
+function commands.expired_requests()
+  return call('ZRANGEBYSCORE', request_expiry, '-inf', now, 'LIMIT', 0, 200)
+end
+
+function commands.forget_request(request)
+  call('ZREM', request_expiry, request)
+  call('ZREM', open_requests, request)
+  call('DEL', request_key(request))
+end
+
+-- Replies all that have ended and are not yet forgotten.
+function commands.finished_requests()
+  return call('ZDIFF', 2, request_expiry, open_requests)
+end

@@ -1,0 +1,61 @@
+-- Tombstones, and the deletions that running jobs must know of. -----------------------------------
+
+local tombstones = ns .. ':tombstones'
+local pending_deletions = ns .. ':deletions:pending'
+
+local function deletions_key(job) return job_key(job) .. ':deletions' end
+
+function commands.add_tombstones(...) call('SADD', tombstones, ...) end
+function commands.remove_tombstones(...) call('SREM', tombstones, ...) end
+
+function commands.contains_tombstones(...)
+  local found = {}
+  for _, key in ipairs({ ... }) do
+    if call('SISMEMBER', tombstones, key) == 1 then found[#found + 1] = key end
+  end
+  return found
+end
+
+-- The jobs that can still bring rows into the store. One that has ended can have a batch on its
+-- way, so leases count as well.
+local function running_jobs()
+  local jobs = {}
+  for _, job in ipairs(call('SMEMBERS', ns .. ':jobs:open')) do jobs[job] = true end
+  for _, queue in ipairs(queues()) do
+    for _, member in ipairs(call('ZRANGE', leases_key(queue), 0, -1)) do
+      local job = split(member)
+      jobs[job] = true
+    end
+  end
+  return jobs
+end
+
+function commands.notify_running_jobs(deletion)
+  call('SADD', pending_deletions, deletion)
+  for job in pairs(running_jobs()) do
+    if job ~= deletion then call('SADD', deletions_key(job), deletion) end
+  end
+end
+
+-- A job that is retried can have been told of deletions that are forgotten by now.
+function commands.pending_deletions(job)
+  return call('SINTER', deletions_key(job), pending_deletions)
+end
+
+-- A deletion that is still running is not released, whoever refers to it.
+function commands.released_deletions()
+  local needed = {}
+  for job in pairs(running_jobs()) do
+    needed[job] = true
+    for _, deletion in ipairs(call('SMEMBERS', deletions_key(job))) do needed[deletion] = true end
+  end
+  local released = {}
+  for _, deletion in ipairs(call('SMEMBERS', pending_deletions)) do
+    if not needed[deletion] then released[#released + 1] = deletion end
+  end
+  return released
+end
+
+function commands.forget_deletion(deletion) call('SREM', pending_deletions, deletion) end
+
+function commands.advance_epoch() return call('INCR', ns .. ':epoch') end

@@ -1,0 +1,113 @@
+"""Requests: searches and whatever else a worker answers within seconds.
+
+Redis holds their state and none of their content.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.base.errors import NotFound
+from pipeline.ledger.connection import reachable
+from pipeline.ledger.replies import named
+from pipeline.ledger.script import Script
+from pipeline.ledger.workers import WorkerLedger
+from pipeline.messages import Problem
+from pipeline.messages.states import FINAL_STATES, RequestState
+
+# Seconds until a queued request is published again, in case its message was lost. A second message
+# is harmless.
+LOOK_AGAIN = 10.0
+
+_TOO_OLD = Problem(
+    type="unavailable",
+    title="No worker answered",
+    status=503,
+    detail="No worker took this in time. See whether a worker is running, then repeat it.",
+)
+_POISON = Problem(
+    type="unavailable",
+    title="No worker could answer",
+    status=500,
+    detail="Three workers ended while they worked on this. It was given up; the others go on.",
+)
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    id: str
+    operation: str
+    state: RequestState
+    error: Problem | None
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL_STATES
+
+
+class RequestLedger:
+    """`ttl`: seconds until a request that nobody answers fails; `keep`: until it is forgotten.
+
+    Every method raises LedgerUnavailable when Redis is away.
+    """
+
+    def __init__(
+        self, script: Script, workers: WorkerLedger, *, ttl: float, keep: float, lease: float
+    ) -> None:
+        self._script = script
+        self._workers = workers
+        self._ttl, self._keep, self._lease = ttl, keep, lease
+
+    def create(self, request_id: str, operation: str) -> None:
+        # Kept longer than it can stay unanswered, so that its end can always be read.
+        self._script(
+            "create_request", request_id, operation, int(self._ttl + self._keep), LOOK_AGAIN
+        )
+
+    def claim(self, request_id: str, owner: str) -> str | None:
+        """The request's operation; None when there is nothing (more) to do."""
+        operation: str | None = self._script("claim_request", request_id, owner, self._lease)
+        return operation
+
+    def succeed(self, request_id: str) -> None:
+        """The caller has written the answer's blob before."""
+        self._script("finish_request", request_id, "succeeded", "")
+
+    def fail(self, request_id: str, problem: Problem) -> None:
+        self._script("finish_request", request_id, "failed", problem.model_dump_json())
+
+    def requeue(self, request_id: str, delay: float) -> None:
+        """A service is away: the reconciler sends the request again after `delay` seconds."""
+        self._script("requeue_request", request_id, delay)
+
+    def reclaim(self, alone: str = "") -> list[tuple[str, str]]:
+        """Requests to publish again, as (id, operation); those that are too old fail."""
+        found = self._script(
+            "reclaim_requests", self._workers.alive_for, alone, self._ttl, LOOK_AGAIN,
+            _TOO_OLD.model_dump_json(), _POISON.model_dump_json(),
+        )  # fmt: skip
+        return [(again["id"], again["operation"]) for again in map(named, found)]
+
+    def expired(self) -> list[str]:
+        """Requests whose blobs can go, some at a time; until they are forgotten."""
+        gone: list[str] = self._script("expired_requests")
+        return gone
+
+    def forget(self, request_id: str) -> None:
+        """Its blobs have gone, so it is unknown from now on."""
+        self._script("forget_request", request_id)
+
+    def finished(self) -> list[str]:
+        """All requests that have ended and are not yet forgotten: those that can have an answer."""
+        ended: list[str] = self._script("finished_requests")
+        return ended
+
+    def get(self, request_id: str) -> RequestRecord:
+        """Raises NotFound."""
+        with reachable():
+            fields: dict[str, Any] = self._script.redis.hgetall(
+                self._script.key(f"request:{request_id}")
+            )
+        if not fields:
+            raise NotFound(f"There is no search {request_id}, or its results have expired.")
+        error = Problem.model_validate_json(fields["error"]) if "error" in fields else None
+        return RequestRecord(request_id, fields["operation"], fields["state"], error)

@@ -1,0 +1,50 @@
+"""Which layout of keys a Redis holds. An older one is migrated or refused, a newer one refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.base.errors import SchemaMismatch
+
+SCHEMA_VERSION = 2
+SCHEMA_KEY = "kindred:schema"
+
+# From a version to what makes it the next one. Several processes can start at once, so a migration
+# must be safe to repeat.
+Migrations = dict[int, Callable[[Any], None]]
+MIGRATIONS: Migrations = {}
+
+# Version 1 had no number, and kept its jobs or at least its tombstones under these keys.
+_VERSION_1 = ("kindred:jobs", "kindred:tombstones")
+
+
+def check_schema(redis: Any, migrations: Migrations = MIGRATIONS) -> None:
+    """Brings a Redis to our version; an empty one gets it. Raises SchemaMismatch."""
+    found = _read_schema(redis)
+    while found in migrations and found < SCHEMA_VERSION:
+        migrations[found](redis)
+        found += 1
+        redis.set(SCHEMA_KEY, found)
+    refuse_other_schema(found)
+
+
+def refuse_other_schema(found: int, what: str = "ledger in this Redis") -> None:
+    """Raises SchemaMismatch unless it is ours."""
+    if found < SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"The {what} was written by an older Kindred (schema {found}; this one needs"
+            f" {SCHEMA_VERSION}). Empty this Redis and the data folder and ingest again, or go back"
+            " to the version that wrote it."
+        )
+    if found > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"The {what} was written by a newer Kindred (schema {found}); this one knows"
+            f" {SCHEMA_VERSION}: upgrade it."
+        )
+
+
+def _read_schema(redis: Any) -> int:
+    if redis.get(SCHEMA_KEY) is None:
+        if redis.exists(*_VERSION_1):
+            return 1
+        redis.set(SCHEMA_KEY, SCHEMA_VERSION, nx=True)  # another process may have been faster
+    return int(redis.get(SCHEMA_KEY))
