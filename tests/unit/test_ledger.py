@@ -220,7 +220,6 @@ def test_a_silence_of_redis_is_no_death_of_its_workers(backend: Backend, ledger:
     hasty.workers.beat(worker(US, lanes=1))
     planned(hasty, "job", total=64, shard_size=64)
     begin_all(hasty, US)
-    hasty.jobs.reclaim()
     until(lambda: not hasty.workers.alive(), "the end of the heartbeat")
 
     minute_ago = time.time() - 60  # nobody could call since

@@ -119,7 +119,7 @@ def test_a_queue_that_no_live_worker_serves_waits(ledger: Ledger) -> None:
     assert [lease.queue for lease in ledger.jobs.dispatch()] == [DELETE[1]]
 
 
-def test_a_quarantined_item_stops_its_own_queue_only(ledger: Ledger) -> None:
+def test_everything_else_of_its_queue_waits_for_a_quarantined_item(ledger: Ledger) -> None:
     planned(ledger, "job", total=64, shard_size=64)
     [item] = begin_all(ledger, US)
     ledger.jobs.checkpoint(item.lease, Progress(0, 8))
@@ -133,6 +133,25 @@ def test_a_quarantined_item_stops_its_own_queue_only(ledger: Ledger) -> None:
     ledger.jobs.create("another", *INGEST)
     ledger.jobs.create("another deletion", *DELETE)
     assert [lease.job for lease in ledger.jobs.dispatch()] == ["another deletion"]
+
+
+def test_a_quarantined_item_waits_for_its_own_queue_only(ledger: Ledger) -> None:
+    ledger.workers.beat(worker(US, lanes=4))
+    ledger.workers.beat(worker(OTHER, lanes=4, queue=DELETE[1]))
+    planned(ledger, "job", total=64, shard_size=64)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(0, 8))
+    ledger.jobs.transition("job", "pause")
+    ledger.jobs.release(item.lease, crashed=True)
+    for job in (("innocent", *INGEST), ("deletion", *DELETE)):
+        ledger.jobs.create(*job)
+    innocent = next(lease for lease in ledger.jobs.dispatch() if lease.job == "innocent")
+    ledger.jobs.transition("job", "resume")
+    assert ledger.jobs.dispatch() == []
+
+    ledger.jobs.finish(innocent)
+
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["job"]
 
 
 def test_the_end_of_a_job_or_request_is_told(backend: Backend, ledger: Ledger) -> None:
@@ -192,6 +211,9 @@ def test_a_requeued_request_loses_no_attempt(ledger: Ledger) -> None:
         assert ledger.requests.claim("one", US) == "search"
         ledger.requests.requeue("one", 0)
         assert ledger.requests.reclaim() == [("one", "search")]
+
+    assert ledger.requests.claim("one", US)
+    assert ledger.requests.reclaim(alone=OTHER) == [("one", "search")], "its first worker died"
 
 
 def test_running_jobs_are_told_of_a_deletion(ledger: Ledger) -> None:
@@ -322,8 +344,23 @@ def test_what_has_ended_leaves_no_item_behind(backend: Backend, ledger: Ledger) 
     assert not backend.redis.exists(f"{ledger.namespace}:leases:{INGEST[1]}")
 
 
+def test_a_job_that_is_stopped_for_good_leaves_no_item_behind(
+    backend: Backend, ledger: Ledger
+) -> None:
+    planned(ledger, "job", total=1, shard_size=1)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(0, 1, {"embedded": 0}))
+    ledger.jobs.release(item.lease)
+
+    ledger.jobs.transition("job", "cancel")
+
+    assert not backend.redis.keys(f"{ledger.namespace}:item:*")
+
+
 def test_an_id_with_a_colon_is_unknown(ledger: Ledger) -> None:
-    ledger.jobs.create("job", *INGEST)
+    planned(ledger, "job", total=1, shard_size=1)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(1, 1, {"state": 1}))
     for read in (
         lambda: ledger.jobs.get("job:counts"),
         lambda: ledger.jobs.rejections("job:counts", 0, 1),
