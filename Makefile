@@ -27,6 +27,13 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v luacheck >/dev/null; then \
+	  script=$$($(BIN)/python -m pipeline.ledger) && printf '%s\n' "$$script" | luacheck --quiet -; \
+	elif [ -n "$$CI" ]; then \
+	  echo "luacheck is missing, so the ledger's Lua cannot be checked: install lua-check" >&2; exit 1; \
+	else \
+	  echo "luacheck is not installed (Debian: lua-check): the ledger's Lua is not checked here"; \
+	fi
 
 test: setup
 	$(BIN)/pytest
