@@ -16,9 +16,10 @@ from cli.client import Client
 from cli.documents import Document
 from cli.failure import CommandError, Interrupted
 from cli.hub import hub_in_reach
-from cli.ingest import Report, ingest_dataset
+from cli.ingest import ingest_dataset
 from cli.processes import Child, Program, module_command, module_environment, tail
 from cli.render import make_console, print_images
+from cli.report import Report
 
 HUB_DATASET = "marmal88/skin_cancer"
 HUB_MODEL = "facebook/dino-vits16"
