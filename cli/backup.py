@@ -34,7 +34,7 @@ from pipeline.backup.manifest import (
 )
 from pipeline.base.settings import Settings
 
-REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
+REDIS_SECONDS = 60.0  # until a Redis that loads its file answers, and until one has stopped
 
 
 def backup(client: Client, folder: Path) -> Document:
@@ -64,15 +64,15 @@ def backup(client: Client, folder: Path) -> Document:
 
 
 def _renew_tombstones(ledger: Path, now: Iterable[bytes]) -> None:
-    """Those of the end in the place of those of the beginning; all else stays as it was then."""
-    mark = f'{{"key": "{TOMBSTONES}",'.encode()
-    before = [line for line in ledger.read_bytes().splitlines(True) if not line.startswith(mark)]
-    after = [line for line in b"".join(now).splitlines(True) if line.startswith(mark)]
+    """Replaces the tombstones in the file by those of `now`; all other lines stay."""
+    start = f'{{"key": "{TOMBSTONES}",'.encode()
+    before = [line for line in ledger.read_bytes().splitlines(True) if not line.startswith(start)]
+    after = [line for line in b"".join(now).splitlines(True) if line.startswith(start)]
     _write(ledger, before + after)
 
 
 def restore(folder: Path, settings: Settings) -> Document:
-    """The manifest of what is there now. Raises CommandError where something was there before."""
+    """The manifest of what is there now. Raises CommandError unless the target was empty."""
     with _ledger(settings) as redis_url:
         target = settings.model_copy(update={"redis_url": redis_url})
         done = subprocess.run(
@@ -91,7 +91,7 @@ def restore(folder: Path, settings: Settings) -> Document:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[str]:
-    """The Redis that the settings name; else that of the stand-alone system, meanwhile."""
+    """The Redis that the settings name; else that of the stand-alone system, started for this."""
     if "redis_url" in settings.model_fields_set:
         yield settings.redis_url
         return

@@ -28,7 +28,7 @@ from pipeline.base.addresses import is_loopback
 REJECTIONS_PAGE = 1000
 EXPORT_PAGE = 500  # images a request: at 384 dimensions about 4 MB
 SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
-# An answer can take as long as the server may wait for a worker, and an upload as long as the line.
+# The server may wait as long for a worker before it answers, and an upload is as slow as the line.
 TIMEOUT = httpx.Timeout(60, connect=5)
 BUSY_SECONDS = 90  # how long a request is repeated, as the server says: its limit is by the minute
 _UNAVAILABLE = frozenset({502, 503, 504})
@@ -37,7 +37,7 @@ Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or byte
 
 
 def connect(url: str, collection: str | None = None) -> "Client":
-    """With the key in KINDRED_API_KEY. Without a collection, the default one is meant."""
+    """Sends the key in KINDRED_API_KEY. Without `collection`, it is of the default one."""
     return Client(url, os.environ.get("KINDRED_API_KEY"), collection=collection)
 
 
