@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -34,6 +35,8 @@ from pipeline.backup.manifest import (
 )
 from pipeline.base.settings import Settings
 
+# Whether a line of the ledger has the tombstones of its collection.
+_TOMBSTONES = re.compile(rb'\{"key": "[^"]*' + TOMBSTONES.encode() + b'",').match
 REDIS_SECONDS = 60.0  # until a Redis that loads its file answers, and until one has stopped
 
 
@@ -42,11 +45,11 @@ def backup(client: Client, folder: Path) -> Document:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     make_empty(folder)
     encoder = client.collection()["encoder"]
-    _write(folder / LEDGER, client.stream("/v1/backup/ledger"))
-    _write(folder / KEYS, client.stream("/v1/backup/keys"))
+    _write(folder / LEDGER, client.backup("ledger"))
+    _write(folder / KEYS, client.backup("keys"))
     images = write_images(client, folder, None)
-    _write(folder / BLOBS, client.stream("/v1/backup/blobs"))
-    _renew_tombstones(folder / LEDGER, client.stream("/v1/backup/ledger"))
+    _write(folder / BLOBS, client.backup("blobs"))
+    _renew_tombstones(folder / LEDGER, client.backup("ledger"))
     with (folder / LEDGER).open() as lines:
         ledger_keys = sum(1 for _ in lines)
     with tarfile.open(folder / BLOBS) as archive:
@@ -65,9 +68,8 @@ def backup(client: Client, folder: Path) -> Document:
 
 def _renew_tombstones(ledger: Path, now: Iterable[bytes]) -> None:
     """Replaces the tombstones in the file by those of `now`; all other lines stay."""
-    start = f'{{"key": "{TOMBSTONES}",'.encode()
-    before = [line for line in ledger.read_bytes().splitlines(True) if not line.startswith(start)]
-    after = [line for line in b"".join(now).splitlines(True) if line.startswith(start)]
+    before = [line for line in ledger.read_bytes().splitlines(True) if not _TOMBSTONES(line)]
+    after = [line for line in b"".join(now).splitlines(True) if _TOMBSTONES(line)]
     _write(ledger, before + after)
 
 

@@ -145,9 +145,9 @@ class Client:
         """All that the api serves, whichever one this client is of."""
         return cast(list[Collection], self._document("GET", "/v1/collections")["collections"])
 
-    def stream(self, path: str) -> Iterator[bytes]:
-        """A long answer, part by part. `path` is the whole of it, from `/v1` on."""
-        with self._http.stream("GET", path) as response:
+    def backup(self, part: str) -> Iterator[bytes]:
+        """The collection's `ledger`, `keys` or `blobs`, piece by piece as they arrive."""
+        with self._http.stream("GET", self._path("backup", part)) as response:
             if not response.is_success:
                 response.read()
                 raise self._refusal(response)

@@ -64,7 +64,12 @@ def _follow(client: Client, deletion: Deletion, report: Report) -> Deletion:
             (done,) = follow(client.deletion, [deletion], show)
             return done
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"deletion {deletion['id']} goes on without this command") from stop
+        raise Interrupted(_goes_on(deletion["id"])) from stop
+
+
+def _goes_on(identifier: str) -> str:
+    how = f"`kindred jobs show {identifier}` says how far it has come"
+    return f"deletion {identifier} goes on; {how}"
 
 
 def _count(client: Client, wanted: Document) -> int:

@@ -1,4 +1,4 @@
-"""`kindred backup` and `kindred restore`: the whole system, not one collection of it."""
+"""`kindred backup` and `kindred restore`: one collection, and all that belongs to it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import connect
-from cli.options import LOCAL_URL, Data, Json, Url, examples
+from cli.options import LOCAL_URL, Collection, Data, Json, Url, examples
 from cli.render import print_json
 
 app = typer.Typer()
@@ -15,16 +15,17 @@ app = typer.Typer()
 @app.command(epilog=examples("kindred backup /backups/2026-01-31"))
 def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")],
+    collection: Collection = None,
     url: Url = LOCAL_URL,
     as_json: Json = False,
 ) -> None:
-    """Copy everything out of a running system.
+    """Copy a collection out of a running system.
 
-    Images, vectors, jobs, tombstones and keys, into one folder.
+    Its images, vectors, jobs and tombstones, and the keys of the api, into one folder.
     """
     from cli.backup import backup as copy_out
 
-    with connect(url) as client:
+    with connect(url, collection) as client:
         manifest = copy_out(client, folder)
     if as_json:
         print_json(manifest)
@@ -38,7 +39,10 @@ def restore(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a backup onto an empty machine. Nothing may run there yet."""
+    """Bring a backup onto an empty machine. Nothing may run there yet.
+
+    The collection has the name that KINDRED_COLLECTION gives it.
+    """
     from cli.backup import restore as bring_back
     from cli.up import load_settings
 

@@ -12,11 +12,14 @@ import httpx
 import pytest
 import typer
 
-from cli import follow, main
+from cli import documents, follow, main
+from cli.client import connect
 from cli.failure import CommandError
+from cli.options import LOCAL_URL
 from cli.render import duration, make_console, totals_line
 from cli.source import resolve_source
 from cli.totals import totals_of
+from pipeline.messages import states
 
 Answer = httpx.Response | Exception
 
@@ -253,12 +256,26 @@ def test_following_a_job_that_ended_with_rejections_is_exit_code_3(api, kindred)
 
 
 def test_the_outcomes_are_those_that_the_api_names(api, kindred):
-    counts = {"embedded": 5, "updated": 3, "rejected": 0}
+    counts = {"updated": 3, "embedded": 5}  # as Redis has them: in no order, and without zeros
     api.on("POST /v1/jobs", answer(job(total=8, counts=counts, final=True), 202))
 
     _, out, _ = kindred("ingest", "owner/name")
 
-    assert "8 = 5 embedded + 3 updated + 0 rejected" in out
+    assert "8 = 5 embedded + 0 unchanged + 0 rejected + 3 updated" in out
+
+
+def test_a_deletion_among_the_jobs_has_its_own_outcome(api, kindred):
+    gone = job(total=2, embedded=0, operation="delete", counts={"deleted": 2}, final=True)
+    api.on("GET /v1/jobs/j1", answer(gone))
+
+    code, out, _ = kindred("jobs", "show", "j1")
+
+    assert code == 0
+    assert "2 = 2 deleted" in out.splitlines()
+
+
+def test_the_final_states_are_those_of_the_pipeline():
+    assert documents.FINAL_STATES == states.FINAL_STATES
 
 
 def test_the_api_says_whether_a_job_is_final(api, kindred):
@@ -527,6 +544,12 @@ def test_a_collection_is_named_by_an_option_or_by_the_environment(
     assert named == by_environment == f"/v1/collections/chest%20x/{path}".encode()
 
 
+def test_a_backup_is_of_the_collection(api):
+    api.on("GET /v1/collections/chest/backup/ledger", httpx.Response(200, content=b"line"))
+    with connect(LOCAL_URL, "chest") as client:
+        assert b"".join(client.backup("ledger")) == b"line"
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 
@@ -649,13 +672,13 @@ def test_the_help_of_every_command_has_an_example_of_it(kindred):
 
 
 def test_every_command_that_talks_to_one_collection_can_be_told_which():
-    of_all = {("kindred", "backup"), ("kindred", "collections", "list")}
+    of_all = {("kindred", "collections", "list")}
     by_argument = {("kindred", "collections", "show")}
     options = {path: {o for p in c.params for o in p.opts} for c, path in commands()}
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 3
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 3  # a backup takes several calls
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 
