@@ -20,6 +20,7 @@ Exit codes:
   1    failed
   2    wrong usage: what an option or argument says, or that it is missing
   3    done, but some images were rejected (ingest, jobs follow)
+  78   a KINDRED_… variable cannot be used (up, worker, api, keys, restore)
   130  interrupted"""
 
 app = typer.Typer(
