@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -34,7 +35,9 @@ from pipeline.backup.manifest import (
 )
 from pipeline.base.settings import Settings
 
-REDIS_SECONDS = 60.0  # until a Redis that reads what it kept answers, and until one has stopped
+# Whether a line of the ledger has the tombstones of its collection.
+_TOMBSTONES = re.compile(rb'\{"key": "[^"]*' + TOMBSTONES.encode() + b'",').match
+REDIS_SECONDS = 60.0  # until a Redis that loads its file answers, and until one has stopped
 
 
 def backup(client: Client, folder: Path) -> Document:
@@ -42,11 +45,11 @@ def backup(client: Client, folder: Path) -> Document:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     make_empty(folder)
     encoder = client.collection()["encoder"]
-    _write(folder / LEDGER, client.stream("/v1/backup/ledger"))
-    _write(folder / KEYS, client.stream("/v1/backup/keys"))
+    _write(folder / LEDGER, client.backup("ledger"))
+    _write(folder / KEYS, client.backup("keys"))
     images = write_images(client, folder, None)
-    _write(folder / BLOBS, client.stream("/v1/backup/blobs"))
-    _renew_tombstones(folder / LEDGER, client.stream("/v1/backup/ledger"))
+    _write(folder / BLOBS, client.backup("blobs"))
+    _renew_tombstones(folder / LEDGER, client.backup("ledger"))
     with (folder / LEDGER).open() as lines:
         ledger_keys = sum(1 for _ in lines)
     with tarfile.open(folder / BLOBS) as archive:
@@ -64,15 +67,14 @@ def backup(client: Client, folder: Path) -> Document:
 
 
 def _renew_tombstones(ledger: Path, now: Iterable[bytes]) -> None:
-    """Those of the end in the place of those of the beginning; all else stays as it was then."""
-    mark = f'{{"key": "{TOMBSTONES}",'.encode()
-    before = [line for line in ledger.read_bytes().splitlines(True) if not line.startswith(mark)]
-    after = [line for line in b"".join(now).splitlines(True) if line.startswith(mark)]
+    """Replaces the tombstones in the file by those of `now`; all other lines stay."""
+    before = [line for line in ledger.read_bytes().splitlines(True) if not _TOMBSTONES(line)]
+    after = [line for line in b"".join(now).splitlines(True) if _TOMBSTONES(line)]
     _write(ledger, before + after)
 
 
 def restore(folder: Path, settings: Settings) -> Document:
-    """The manifest of what is there now. Raises CommandError where something was there before."""
+    """The manifest of what is there now. Raises CommandError unless the target was empty."""
     with _ledger(settings) as redis_url:
         target = settings.model_copy(update={"redis_url": redis_url})
         done = subprocess.run(
@@ -91,7 +93,7 @@ def restore(folder: Path, settings: Settings) -> Document:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[str]:
-    """The Redis that the settings name; else that of the stand-alone system, meanwhile."""
+    """The Redis that the settings name; else that of the stand-alone system, started for this."""
     if "redis_url" in settings.model_fields_set:
         yield settings.redis_url
         return

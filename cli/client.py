@@ -1,6 +1,7 @@
 """The api, as methods. Every failure becomes a CommandError, one line that says what to do."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import httpx
 
 from cli.documents import (
     Action,
+    Collection,
+    Deletion,
     Document,
     ImagePage,
     Job,
@@ -19,27 +22,38 @@ from cli.documents import (
     StoredImage,
     problem_line,
 )
-from cli.failure import CommandError, TooLarge, Unreachable
+from cli.failure import CommandError, TooLarge, Unreachable, UsageError
 from pipeline.base.addresses import is_loopback
 
 REJECTIONS_PAGE = 1000
+EXPORT_PAGE = 500  # images a request: at 384 dimensions about 4 MB
 SEARCH_WAIT = 10  # seconds that the server holds a search open before it answers 202
-# An answer can take as long as the server may wait for a worker, and an upload as long as the line.
+# The server may wait as long for a worker before it answers, and an upload is as slow as the line.
 TIMEOUT = httpx.Timeout(60, connect=5)
-BUSY_SECONDS = 90  # that a call is repeated for, as the server asks: its limit is by the minute
-_AWAY = frozenset({502, 503, 504})
+BUSY_SECONDS = 90  # how long a request is repeated, as the server says: its limit is by the minute
+_UNAVAILABLE = frozenset({502, 503, 504})
 
 Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or bytes, media type))
-EXPORT_PAGE = 500  # images a request: at 384 dimensions about 4 MB
+
+
+def connect(url: str, collection: str | None = None) -> "Client":
+    """Sends the key in KINDRED_API_KEY. Without `collection`, it is of the default one."""
+    return Client(url, os.environ.get("KINDRED_API_KEY"), collection=collection)
 
 
 class Client:
-    """One api. `key` is sent as a bearer token."""
+    """One collection of one api. `key` is sent as a bearer token."""
 
     def __init__(
-        self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        collection: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._prefix = _collection_path(collection) if collection else "/v1"
         self.host = _host(self.url)
         self._http = httpx.Client(
             base_url=self.url,
@@ -59,27 +73,29 @@ class Client:
     # --- jobs ------------------------------------------------------------------------------------
 
     def submit(self, source: Document) -> Job:
-        return cast(Job, self._document("POST", "/v1/jobs", json=source))
+        return cast(Job, self._document("POST", self._path("jobs"), json=source))
 
     def upload(self, parts: Sequence[Part], metadata: Sequence[Document]) -> Job:
         """One job for several files; `metadata` has one object a file."""
         data = {"metadata": json.dumps(list(metadata))}
-        return cast(Job, self._document("POST", "/v1/images", files=list(parts), data=data))
+        path = self._path("images")
+        return cast(Job, self._document("POST", path, files=list(parts), data=data))
 
     def jobs(self) -> list[Job]:
-        return cast(list[Job], self._document("GET", "/v1/jobs")["jobs"])
+        return cast(list[Job], self._document("GET", self._path("jobs"))["jobs"])
 
     def job(self, job_id: str) -> Job:
-        return cast(Job, self._document("GET", _job_path(job_id)))
+        return cast(Job, self._document("GET", self._path("jobs", job_id)))
 
     def act(self, job_id: str, action: Action) -> Job:
-        return cast(Job, self._document("POST", f"{_job_path(job_id)}/{action}"))
+        return cast(Job, self._document("POST", self._path("jobs", job_id, action)))
 
     def rejections(self, job_id: str) -> Iterator[Rejection]:
         """All of them, a page at a time."""
+        path = self._path("jobs", job_id, "rejections")
         given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
         while True:
-            page = self._document("GET", f"{_job_path(job_id)}/rejections", params=given)
+            page = self._document("GET", path, params=given)
             yield from page["rejections"]
             if page.get("cursor") is None:
                 return
@@ -102,7 +118,7 @@ class Client:
             params["filter"] = json.dumps(filter_)
         if cursor:
             params["cursor"] = cursor
-        return cast(ImagePage, self._document("GET", "/v1/images", params=params))
+        return cast(ImagePage, self._document("GET", self._path("images"), params=params))
 
     def all_images(self, filter_: Document | None = None) -> Iterator[StoredImage]:
         """Every one with its vector, page by page."""
@@ -114,16 +130,24 @@ class Client:
             if cursor is None:
                 return
 
+    def image(self, image_id: str) -> StoredImage:
+        return cast(StoredImage, self._document("GET", self._path("images", image_id)))
+
     def preview(self, image_id: str) -> bytes:
-        return self._call("GET", f"/v1/images/{quote(image_id, safe='')}/preview").content
+        """A JPEG."""
+        return self._call("GET", self._path("images", image_id, "preview")).content
 
     def collection(self) -> Document:
-        """How many images are held, and what embedded them."""
-        return self._document("GET", "/v1/collection")
+        """How many images are indexed, and what embedded them."""
+        return self._document("GET", self._path("collection"))
 
-    def stream(self, path: str) -> Iterator[bytes]:
-        """A long answer, part by part."""
-        with self._http.stream("GET", path) as response:
+    def collections(self) -> list[Collection]:
+        """All that the api serves, whichever one this client is of."""
+        return cast(list[Collection], self._document("GET", "/v1/collections")["collections"])
+
+    def backup(self, part: str) -> Iterator[bytes]:
+        """The collection's `ledger`, `keys` or `blobs`, piece by piece as they arrive."""
+        with self._http.stream("GET", self._path("backup", part)) as response:
             if not response.is_success:
                 response.read()
                 raise self._refusal(response)
@@ -132,47 +156,54 @@ class Client:
     def facets(self, filter_: Document | None = None) -> Document:
         """How many images fit, and the values they have."""
         params = {} if filter_ is None else {"filter": json.dumps(filter_)}
-        return self._document("GET", "/v1/facets", params=params)
+        return self._document("GET", self._path("facets"), params=params)
 
     def search(self, query: Document, images: Sequence[Path] = ()) -> Search:
         """The finished search. One that failed is a CommandError."""
         if not images:
-            return self._searched("/v1/searches", json=query)
+            return self._searched("searches", json=query)
         # A file's name can hold a patient's, and is of no use to the server.
         files = [
             ("image", (f"image{image.suffix.lower()}", _read(image), "application/octet-stream"))
             for image in images
         ]
-        return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
+        return self._searched("searches", files=files, data={"query": json.dumps(query)})
 
-    def delete(self, wanted: Document) -> Document:
-        """The receipt, once all is gone."""
-        return self._settled("/v1/deletions", "/v1/deletions", "deletion", json=wanted)
+    # --- deletions -------------------------------------------------------------------------------
 
-    def lift(self, deletion: str) -> Document:
-        return self._document("POST", f"/v1/deletions/{quote(deletion, safe='')}/lift")
+    def delete(self, wanted: Document) -> Deletion:
+        """Starts it; `deletion` says how far it has come."""
+        return _deletion(self._document("POST", self._path("deletions"), json=wanted))
+
+    def deletion(self, identifier: str) -> Deletion:
+        """Its receipt, once it has succeeded."""
+        return _deletion(self._document("GET", self._path("deletions", identifier)))
+
+    def undelete(self, identifier: str) -> Document:
+        """The receipt of the deletion whose tombstones are removed."""
+        return self._document("POST", self._path("deletions", identifier, "lift"))
 
     def batch(self, searches: Sequence[Document]) -> Search:
         """Several at once; `results` has a list for each."""
-        return self._searched("/v1/searches/batch", json={"searches": list(searches)})
+        return self._searched("searches", "batch", json={"searches": list(searches)})
 
-    def _searched(self, path: str, **body: Any) -> Search:
-        return cast(Search, self._settled(path, "/v1/searches", "search", **body))
-
-    def _settled(self, path: str, kept: str, what: str, **body: Any) -> Document:
-        """What was asked for at `path`, fetched from below `kept` until it is settled."""
+    def _searched(self, *path: str, **body: Any) -> Search:
+        """The search that a request to `path` starts, fetched until it is finished."""
         headers = {"Prefer": f"wait={SEARCH_WAIT}"}
-        response = self._call("POST", path, headers=headers, **body)
+        response = self._call("POST", self._path(*path), headers=headers, **body)
         found = _object(response)
         while found["state"] in ("queued", "running"):
             time.sleep(_retry_after(response))
-            response = self._call("GET", f"{kept}/{quote(found['id'], safe='')}")
+            response = self._call("GET", self._path("searches", found["id"]))
             found = _object(response)
         if found["state"] != "succeeded":
-            raise CommandError(problem_line(found.get("error"), f"the {what} has failed"))
-        return found
+            raise CommandError(problem_line(found.get("error"), "the search has failed"))
+        return cast(Search, found)
 
     # --- HTTP ------------------------------------------------------------------------------------
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self._prefix, *(quote(part, safe="") for part in parts)))
 
     def _document(self, method: str, path: str, **given: Any) -> Document:
         return _object(self._call(method, path, **given))
@@ -206,7 +237,7 @@ class Client:
             line = fallback
         if response.status_code == 401:
             return CommandError(f"{line} For this command, set KINDRED_API_KEY.")
-        if response.status_code in _AWAY:
+        if response.status_code in _UNAVAILABLE:
             return Unreachable(line)
         return TooLarge(line) if response.status_code == 413 else CommandError(line)
 
@@ -215,14 +246,19 @@ def _host(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise CommandError(f"{url} is not a URL: {error}") from error
+        raise UsageError(f"{url} is not a URL: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise CommandError(f"{url} is not the URL of an api, as in http://127.0.0.1:8000")
+        raise UsageError(f"{url} is not the URL of an api, as in http://127.0.0.1:8000")
     return parsed.host
 
 
-def _job_path(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
+def _collection_path(name: str) -> str:
+    return f"/v1/collections/{quote(name, safe='')}"
+
+
+def _deletion(document: Document) -> Deletion:
+    """As a job: the api does not repeat at this address which operation it is."""
+    return cast(Deletion, {"operation": "delete", **document})
 
 
 def _object(response: httpx.Response) -> Document:
@@ -236,12 +272,12 @@ def _object(response: httpx.Response) -> Document:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds to wait, as the server asks, within reason."""
+    """Seconds to wait, as the server says, within reason."""
     try:
-        asked = float(response.headers.get("Retry-After", "0.5"))
+        seconds = float(response.headers.get("Retry-After", "0.5"))
     except ValueError:
-        asked = 0.5
-    return min(max(asked, 0.2), 5)
+        seconds = 0.5
+    return min(max(seconds, 0.2), 5)
 
 
 def _read(image: Path) -> bytes:

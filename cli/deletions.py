@@ -1,30 +1,40 @@
-"""`kindred delete` and `kindred undelete`: what goes is counted and confirmed first."""
+"""`kindred delete`: the images are counted and confirmed first, then deleted by a job."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from cli.client import Client
-from cli.documents import Document
-from cli.failure import CommandError
+from cli.documents import Deletion, Document
+from cli.failure import CommandError, Interrupted, UsageError
+from cli.follow import display, follow
 from cli.render import print_json
+from cli.report import Report
+from cli.totals import failure_of
 from pipeline.base.identity import spellings
 
 
 def make_deletion(image_ids: Sequence[str], same: str | None, filter_: Document | None) -> Document:
     """The JSON of a deletion; `same` is FIELD=VALUE."""
     if sum((bool(image_ids), same is not None, filter_ is not None)) != 1:
-        raise CommandError("delete one of: image ids, --same FIELD=VALUE, --filter")
+        raise UsageError("delete one of: image ids, --same FIELD=VALUE, --filter")
     if image_ids:
         return {"image_ids": list(image_ids)}
     if filter_ is not None:
         return {"filter": filter_}
     field, equals, value = (same or "").partition("=")
     if not (field and equals and value):
-        raise CommandError("--same takes FIELD=VALUE, as in lesion_id=HAM_0000118")
+        raise UsageError("--same takes FIELD=VALUE, as in lesion_id=HAM_0000118")
     return {"field": field, "value": value}
+
+
+def refuse_unattended() -> None:
+    """Raises UsageError where nobody can answer the question that `confirm` puts."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can confirm here: add --yes to delete without a question")
 
 
 def confirm(client: Client, wanted: Document) -> None:
@@ -34,16 +44,32 @@ def confirm(client: Client, wanted: Document) -> None:
         raise CommandError("nothing was deleted")
 
 
-def delete(client: Client, wanted: Document, receipt: Path | None, *, as_json: bool) -> None:
-    done = client.delete(wanted)
+def delete(client: Client, wanted: Document, receipt: Path | None, report: Report) -> None:
+    """Returns when all is gone; `receipt` is the file that then lists what went."""
+    done = _follow(client, client.delete(wanted), report)
+    if done["state"] != "succeeded":
+        raise CommandError(failure_of([done], "deletion") or f"it ended as {done['state']}")
     if receipt is not None:
         receipt.write_text(json.dumps(done, indent=2))
-    if as_json:
+    if report.json:
         print_json(done)
-        return
-    typer.echo(
-        f"{done['count']:,} images deleted; `kindred undelete {done['id']}` lets them back in"
+    report.say(
+        f"{done['count'] or 0:,} images deleted; `kindred undelete {done['id']}` lets them back in"
     )
+
+
+def _follow(client: Client, deletion: Deletion, report: Report) -> Deletion:
+    try:
+        with display(report.console, quiet=report.json) as show:
+            (done,) = follow(client.deletion, [deletion], show)
+            return done
+    except KeyboardInterrupt as stop:
+        raise Interrupted(_goes_on(deletion["id"])) from stop
+
+
+def _goes_on(identifier: str) -> str:
+    how = f"`kindred jobs show {identifier}` says how far it has come"
+    return f"deletion {identifier} goes on; {how}"
 
 
 def _count(client: Client, wanted: Document) -> int:

@@ -1,4 +1,4 @@
-"""`kindred demo`: the whole of it, once, in a throw-away folder."""
+"""`kindred demo`: ingest, search and stop, once, in a temporary folder."""
 
 import os
 import signal
@@ -16,9 +16,10 @@ from cli.client import Client
 from cli.documents import Document
 from cli.failure import CommandError, Interrupted
 from cli.hub import hub_in_reach
-from cli.ingest import Report, ingest_dataset
+from cli.ingest import ingest_dataset
 from cli.processes import Child, Program, module_command, module_environment, tail
 from cli.render import make_console, print_images
+from cli.report import Report
 
 HUB_DATASET = "marmal88/skin_cancer"
 HUB_MODEL = "facebook/dino-vits16"
@@ -62,7 +63,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def choose_sample(folder: Path) -> Sample:
-    """The real thing with the hub in reach, else drawings and an untrained stand-in."""
+    """Real images and a real model if the hub answers, else drawn images and an untrained model."""
     if hub_in_reach():
         return Sample(HUB_DATASET, HUB_MODEL, HUB_ROWS)
     typer.echo(
@@ -86,7 +87,7 @@ def draw_sample(folder: Path) -> Sample:
 
 @contextmanager
 def _system(folder: Path, sample: Sample) -> Iterator[Client]:
-    """`kindred up` on free ports. What it said is shown if anything fails."""
+    """`kindred up` on free ports. If anything fails, the end of its output is shown."""
     arguments = ("up", "--data", str(folder / "data"), "--port", "0", "--flower-port", "0")
     program = Program(
         "system",
@@ -119,7 +120,7 @@ def _environment(environment: Mapping[str, str], sample: Sample) -> dict[str, st
 
 
 def _await_ready(child: Child) -> str:
-    """The address that it prints once a search would be answered; other lines are passed on."""
+    """The address that it prints once it can answer a search. Prints its other lines."""
     deadline = time.monotonic() + START_SECONDS
     seen = 0
     while child.running and time.monotonic() < deadline:
@@ -135,7 +136,7 @@ def _await_ready(child: Child) -> str:
 
 
 def _log_tails(child: Child, folder: Path) -> str:
-    """The end of what the system said, and of its worker's log, where most faults show."""
+    """The end of the system's output, and of its worker's log, where most faults show."""
     tails = [f"--- kindred up ---\n{child.last_words(LOG_LINES)}"]
     worker = folder / "data" / "logs" / "worker.log"
     if worker.exists():
@@ -145,7 +146,7 @@ def _log_tails(child: Child, folder: Path) -> str:
 
 
 def _stop(child: Child) -> None:
-    """Impatience is handed on: a second request makes `kindred up` kill what still runs."""
+    """Passes a second Ctrl-C on: it makes `kindred up` kill what still runs."""
     try:
         child.send(signal.SIGTERM)
         _await_end(child, STOP_SECONDS)
@@ -172,11 +173,11 @@ def _show(client: Client, sample: Sample, folder: Path) -> None:
     options: Document = {"split": "train", "limit": sample.limit}
     ingest_dataset(client, sample.dataset, options, Report(console, json=False), detach=False)
 
-    held = client.images(limit=1)["images"]
-    if not held:
-        raise CommandError("no image is held after the job")
-    image_id = held[0]["image_id"]
-    typer.echo(f"\nmost similar to the image held as {image_id}:")
+    indexed = client.images(limit=1)["images"]
+    if not indexed:
+        raise CommandError("no image is indexed after the job")
+    image_id = indexed[0]["image_id"]
+    typer.echo(f"\nmost similar to the indexed image {image_id}:")
     found = client.search({"image_id": image_id, "limit": NEIGHBOURS})
     print_images(console, found["results"] or [])
 

@@ -5,19 +5,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from cli.account import Account, account_of
-from cli.client import Client
-from cli.documents import FINAL, Job
+from cli.documents import Work, is_final
 from cli.failure import Unreachable, printable
 from cli.render import duration
+from cli.totals import Totals, totals_of
 
 POLL_SECONDS = 0.5
 POLLED_AT_ONCE = 8  # jobs; a large upload is hundreds of them
-PATIENCE_SECONDS = 60  # of an api that is away: `kindred up` starts a fallen one again
+PATIENCE_SECONDS = 60  # with an api that is unavailable: `kindred up` restarts one that crashed
 LINE_SECONDS = 5  # between two lines, where stdout is no terminal
 
 
@@ -33,43 +33,50 @@ class Step:
 
 
 Show = Callable[[Step], None]
+Followed = TypeVar("Followed", bound=Work)
+Fetch = Callable[[str], Followed]  # by id: `Client.job` or `Client.deletion`
 
 
-def follow(client: Client, jobs: Sequence[Job], show: Show) -> list[Job]:
+def follow(fetch: Fetch[Followed], jobs: Sequence[Followed], show: Show) -> list[Followed]:
     """The jobs as they ended, in the order given."""
     latest = {job["id"]: job for job in jobs}
-    pending = deque(job["id"] for job in jobs if job["state"] not in FINAL)
+    pending = deque(job["id"] for job in jobs if not is_final(job))
     while pending:
         for _ in range(min(len(pending), POLLED_AT_ONCE)):
-            job = _patiently(client, pending.popleft())
+            job = _patiently(fetch, pending.popleft())
             latest[job["id"]] = job
-            if job["state"] not in FINAL:
+            if not is_final(job):
                 pending.append(job["id"])
         if pending:
-            show(_step(account_of(list(latest.values()))))
+            show(_step(totals_of(list(latest.values()))))
             time.sleep(POLL_SECONDS)
     return list(latest.values())
 
 
-def _patiently(client: Client, job_id: str) -> Job:
+def _patiently(fetch: Fetch[Followed], job_id: str) -> Followed:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return client.job(job_id)
+            return fetch(job_id)
         except Unreachable:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(POLL_SECONDS)
 
 
-def _step(account: Account) -> Step:
-    stage = {"running": "embedding", "planning": "counting"}.get(account.state, account.state)
+# What running is called in an operation, where there is a better word.
+_RUNNING = {"ingest": "embedding", "delete": "deleting"}
+
+
+def _step(totals: Totals) -> Step:
+    running = _RUNNING.get(totals.operation, "running")
+    stage = {"running": running, "planning": "counting"}.get(totals.state, totals.state)
     return Step(
-        label=printable(f"{stage} ({account.notice})") if account.notice else stage,
-        done=account.done,
-        total=account.total,
-        images_per_second=account.images_per_second,
-        eta_seconds=account.eta_seconds,
+        label=printable(f"{stage} ({totals.notice})") if totals.notice else stage,
+        done=totals.done,
+        total=totals.total,
+        images_per_second=totals.images_per_second,
+        eta_seconds=totals.eta_seconds,
     )
 
 

@@ -1,7 +1,7 @@
 """Whether the model hub can be reached: `python -m cli.hub` ends with 0 if so.
 
-As a process of its own it can be given up on: looking a name up behind a network that drops
-packets takes as long as the resolver likes, whatever timeouts a client sets.
+It runs as a process of its own, which we can end: behind a network that drops packets, a name's
+look-up lasts as long as the resolver likes, whatever timeouts a client sets.
 """
 
 import os
@@ -17,7 +17,7 @@ _TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # as huggingface_hub reads its sw
 
 
 def hub_in_reach() -> bool:
-    """Settled within `PATIENCE` seconds."""
+    """The answer comes within `PATIENCE` seconds."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
         return False
     try:

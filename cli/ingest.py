@@ -1,56 +1,39 @@
-"""`kindred ingest`: start jobs, follow them, and end with their account."""
+"""`kindred ingest`: start jobs, follow them, and end with their totals."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from rich.console import Console
-
-from cli.account import account_of, failure_of
 from cli.client import Client
 from cli.documents import Document, Job, Rejection
-from cli.failure import CommandError, Interrupted
+from cli.failure import CommandError, ExitCode, Interrupted
 from cli.follow import display, follow
-from cli.render import account_line, print_json, print_rejections
+from cli.render import print_json, print_rejections, totals_line
+from cli.report import Report
 from cli.source import resolve_source
+from cli.totals import Totals, failure_of, totals_of
 from cli.upload import Upload, local_images
 from pipeline.base.addresses import is_loopback
 
 
-@dataclass(frozen=True)
-class Report:
-    """How a command speaks: to a person on `console`, or with one JSON document."""
-
-    console: Console
-    json: bool
-
-    def say(self, line: str) -> None:
-        if not self.json:
-            self.console.print(line, soft_wrap=True)
-
-
 def ingest_dataset(
     client: Client, source: str, options: Document, report: Report, *, detach: bool
-) -> None:
+) -> ExitCode:
     """One job for a data set or a folder that the workers can see."""
     dataset = resolve_source(source, same_machine=is_loopback(client.host))
     given = {name: value for name, value in options.items() if value is not None}
     job = client.submit({"dataset": dataset, **given})
-    if detach:
-        _announce([job], report, job)
-    else:
-        follow_job(client, job, report)
+    return _announce([job], report, job) if detach else follow_job(client, job, report)
 
 
-def follow_job(client: Client, job: Job, report: Report) -> None:
-    """To the end of one job, and its account."""
+def follow_job(client: Client, job: Job, report: Report) -> ExitCode:
+    """To the end of one job, and its totals."""
     (job,) = _follow(client, [job], report)
-    _conclude([job], report, job, client.rejections(job["id"]))
+    return _conclude([job], report, job, client.rejections(job["id"]))
 
 
 def ingest_upload(
     client: Client, sources: Sequence[str], limit: int | None, report: Report, *, detach: bool
-) -> None:
-    """Local files through the api: as many jobs as it takes, and one account."""
+) -> ExitCode:
+    """Local files through the api: as many jobs as it takes, and the totals of all of them."""
     images = local_images(sources, limit)
     upload = Upload(client)
     try:
@@ -61,11 +44,10 @@ def ingest_upload(
     except CommandError as error:
         raise type(error)(_half_way(upload, len(images), str(error))) from error
     jobs = upload.jobs if detach else _follow(client, upload.jobs, report)
-    document = account_of(jobs, len(upload.refused)).document(jobs)
+    document = totals_of(jobs, len(upload.refused)).document(jobs)
     if detach:
-        _announce(jobs, report, document)
-    else:
-        _conclude(jobs, report, document, upload.rejections(), upload.refused)
+        return _announce(jobs, report, document)
+    return _conclude(jobs, report, document, upload.rejections(), upload.refused)
 
 
 def _half_way(upload: Upload, images: int, what: str) -> str:
@@ -77,27 +59,28 @@ def _half_way(upload: Upload, images: int, what: str) -> str:
     )
 
 
-def _announce(jobs: Sequence[Job], report: Report, document: object) -> None:
+def _announce(jobs: Sequence[Job], report: Report, document: object) -> ExitCode:
     if report.json:
         print_json(document)
     for job in jobs:
-        report.say(f"job {job['id']}; follow it with: kindred jobs {job['id']} --follow")
+        report.say(f"job {job['id']}; follow it with: kindred jobs follow {job['id']}")
+    return ExitCode.DONE
 
 
 def _follow(client: Client, jobs: Sequence[Job], report: Report) -> list[Job]:
     try:
         with display(report.console, quiet=report.json) as show:
-            return follow(client, jobs, show)
+            return follow(client.job, jobs, show)
     except KeyboardInterrupt as stop:
         raise Interrupted(_goes_on([job["id"] for job in jobs])) from stop
 
 
 def _goes_on(ids: Sequence[str]) -> str:
     if len(ids) > 1:
-        return f"{len(ids)} jobs go on; look at them with `kindred jobs`"
+        return f"{len(ids)} jobs go on; `kindred jobs list` shows them"
     return (
-        f"job {ids[0]} goes on; look at it with `kindred jobs {ids[0]}`,"
-        f" end it with `kindred jobs {ids[0]} --cancel`"
+        f"job {ids[0]} goes on; `kindred jobs show {ids[0]}` says how far it has come,"
+        f" `kindred jobs cancel {ids[0]}` ends it"
     )
 
 
@@ -107,15 +90,22 @@ def _conclude(
     document: object,
     rejections: Iterator[Rejection],
     refused: Sequence[Rejection] = (),
-) -> None:
-    """The account, then why it is not whole: a job that was lost makes the command fail."""
-    account = account_of(jobs, len(refused))
+) -> ExitCode:
+    """The totals, then why they are incomplete: a job that was lost makes the command fail."""
+    totals = totals_of(jobs, len(refused))
     if report.json:
         print_json(document)
     else:
-        report.say(account_line(account))
-        if account.rejected:
-            see_all = f"kindred jobs {jobs[0]['id']} --rejections" if len(jobs) == 1 else None
-            print_rejections(report.console, rejections, account.rejected, see_all)
+        report.say(totals_line(totals))
+        _show_rejections(jobs, report, totals, rejections)
     if failure := failure_of(jobs):
         raise CommandError(failure)
+    return ExitCode.REJECTIONS if totals.rejected else ExitCode.DONE
+
+
+def _show_rejections(
+    jobs: Sequence[Job], report: Report, totals: Totals, rejections: Iterator[Rejection]
+) -> None:
+    if totals.rejected:
+        see_all = f"kindred jobs rejections {jobs[0]['id']}" if len(jobs) == 1 else None
+        print_rejections(report.console, rejections, totals.rejected, see_all)

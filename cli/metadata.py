@@ -1,4 +1,4 @@
-"""What is known of local images: `metadata.csv` and `metadata.jsonl`, as `imagefolder` has them.
+"""What is known of local images, from `metadata.csv` and `metadata.jsonl` as of `imagefolder`.
 
 Each row names its image in `file_name`, relative to the table's folder; the other columns are the
 image's metadata. (https://huggingface.co/docs/datasets/image_dataset)
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?")
 
 
 def read_metadata(folder: Path) -> dict[Path, Document]:
-    """Image → its metadata, from every table in `folder` and below. What is missing is absent."""
+    """Image → its metadata, from every table in `folder` and below, without what is missing."""
     known: dict[Path, Document] = {}
     for table in sorted(path for name in _TABLES for path in folder.rglob(name)):
         try:
@@ -36,7 +36,7 @@ def read_metadata(folder: Path) -> dict[Path, Document]:
 
 
 def _file_name(table: Path, row: Document) -> str:
-    """Taken out of the row: it is the image's name, and need not be known of it elsewhere."""
+    """Removes it from the row: the image's file name is no metadata of the image."""
     name = row.pop(FILE_NAME, None)
     if not isinstance(name, str) or not name:
         raise CommandError(f"{table} has a row without `{FILE_NAME}`")
@@ -76,8 +76,8 @@ def _read_row(row: Mapping[str, str], readers: Mapping[str, Callable[[str], obje
 
 
 def _reader(column: list[str]) -> Callable[[str], object]:
-    """CSV has no types, and an age that is text cannot be asked for by range. So a column is of
-    numbers if every cell is one, and none would read differently: `007` is an id."""
+    """CSV has no types, and a range finds no age that is text. So a column holds numbers if each
+    cell is one and is written as we would write it: `007` is an id."""
     cells = [cell for cell in column if cell not in _MISSING]
     if all(_INTEGER.fullmatch(cell) for cell in cells):
         return int

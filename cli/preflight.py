@@ -1,4 +1,4 @@
-"""What must hold before anything starts: a folder of our own, free ports, and no open door."""
+"""What must be true before anything starts: a locked folder, free ports, keys where needed."""
 
 import errno
 import fcntl
@@ -13,12 +13,13 @@ from pathlib import Path
 from cli.failure import CommandError
 from pipeline.base.addresses import is_loopback
 
-LEFTOVER_SECONDS = 90  # that what a killed `kindred up` left gets for stopping; a worker takes 60
+# Seconds for the children of a killed `kindred up` to stop; a worker needs up to 60.
+LEFTOVER_SECONDS = 90
 
 Say = Callable[[str], None]
 
 
-def refuse_open_door(host: str, *, has_keys: bool) -> None:
+def refuse_open_host(host: str, *, has_keys: bool) -> None:
     if not is_loopback(host) and not has_keys:
         raise CommandError(
             f"not listening on {host} without keys: everyone who reaches it could see all images;"
@@ -29,10 +30,10 @@ def refuse_open_door(host: str, *, has_keys: bool) -> None:
 def claim_ports(wanted: list[tuple[str, int, str]]) -> list[int]:
     """The ports to use, given (host, port, option): the same ones if they are free, any for 0.
 
-    All are held until the last is found, so that no two come out the same.
+    All stay bound until the last is found, so that no two are the same.
     """
-    with ExitStack() as held:
-        return [held.enter_context(_listen(*one)).getsockname()[1] for one in wanted]
+    with ExitStack() as bound:
+        return [bound.enter_context(_listen(*one)).getsockname()[1] for one in wanted]
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
@@ -59,10 +60,10 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
 
 @contextmanager
 def locked(data: Path, say: Say) -> Iterator[int]:
-    """The folder, for us alone. Yields the lock's file descriptor.
+    """Locks the folder for us alone. Yields the lock's file descriptor.
 
-    Children inherit it and so keep the lock as long as they live: after a kill -9 of ours, the next
-    start waits for their end, and no two Redis write into the same file.
+    Children inherit it and hold the lock as long as they live. So if we are killed, the next start
+    waits for their end, and no two Redis write into the same file.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def _alive(pid: str) -> bool:
 
 
 def kept_password(path: Path) -> str:
-    """Drawn once, and readable by this user alone."""
+    """Made once, and readable by this user alone."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

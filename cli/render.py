@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.account import Account
-from cli.documents import Document, Job, Rejection, StoredImage
+from cli.documents import Collection, Document, Job, Rejection, StoredImage, counts_of
 from cli.failure import printable
+from cli.totals import Totals
 
 PIPE_WIDTH = 200  # characters; a pipe has no width of its own, and ids must not be folded in it
 FIRST_REJECTIONS = 5
@@ -37,16 +37,13 @@ def print_json(document: Any) -> None:
 # --- jobs ----------------------------------------------------------------------------------------
 
 
-def account_line(account: Account) -> str:
-    """`1,487 = 1,480 embedded + 5 unchanged + 2 rejected`; an open account says how far it came."""
-    parts = (
-        f"{account.embedded:,} embedded + {account.unchanged:,} unchanged"
-        f" + {account.rejected:,} rejected"
-    )
-    if account.closed:
-        return f"{account.total:,} = {parts}"
-    total = "a source not counted yet" if account.total is None else f"{account.total:,}"
-    return f"{account.state}: {parts}, of {total}"
+def totals_line(totals: Totals) -> str:
+    """`1,487 = 1,480 embedded + 5 unchanged + 2 rejected`; else how far it came."""
+    parts = " + ".join(f"{count:,} {name}" for name, count in totals.counts.items()) or "0 done"
+    if totals.reconciled:
+        return f"{totals.total:,} = {parts}"
+    total = "a source not counted yet" if totals.total is None else f"{totals.total:,}"
+    return f"{totals.state}: {parts}, of {total}"
 
 
 def print_rejections(
@@ -69,28 +66,19 @@ def print_jobs(console: Console, jobs: Sequence[Job]) -> None:
     if not jobs:
         console.print("no jobs yet")
         return
-    columns = (
-        "id",
-        "state",
-        "total",
-        "embedded",
-        "unchanged",
-        "rejected",
-        "images/s",
-        "left",
-        "created (UTC)",
-    )
-    console.print(_table(columns, [_job_cells(job) for job in jobs]))
+    outcomes = list(dict.fromkeys(name for job in jobs for name in counts_of(job)))
+    columns = ("id", "operation", "state", "total", *outcomes, "images/s", "left", "created (UTC)")
+    rows = [_job_cells(job) for job in jobs]
+    console.print(_table(columns, rows, numbers={"total", "images/s", "left", *outcomes}))
 
 
 def _job_cells(job: Job) -> Cells:
     return {
         "id": job["id"],
+        "operation": job.get("operation", "ingest"),
         "state": job["state"],
-        "total": _number(job["total"]),
-        "embedded": _number(job["embedded"]),
-        "unchanged": _number(job["unchanged"]),
-        "rejected": _number(job["rejected"]),
+        "total": _number(job.get("total")),
+        **{name: _number(count) for name, count in counts_of(job).items()},
         "images/s": _rate(job.get("images_per_second")),
         "left": duration(job.get("eta_seconds")),
         "created (UTC)": str(job.get("created_at") or "")[:19].replace("T", " "),
@@ -101,13 +89,13 @@ def _job_cells(job: Job) -> Cells:
 
 
 def print_images(console: Console, images: Sequence[StoredImage]) -> None:
-    """Images held, or found: a found one has a score."""
+    """Images of a page, or of a search: a found one has a score."""
     if not images:
         console.print("no images")
         return
     rows = [_image_cells(image) for image in images]
     columns = [c for c in ("score", *_FIELDS, "image id") if any(row.get(c) for row in rows)]
-    console.print(_table(columns, rows))
+    console.print(_table(columns, rows, numbers={"score", "age"}))
 
 
 def _image_cells(image: StoredImage) -> Cells:
@@ -131,16 +119,48 @@ def print_facets(console: Console, found: Document) -> None:
         console.print(Text(printable(f"{name}: {line}"), overflow="fold"))
 
 
+def print_image(console: Console, image: StoredImage) -> None:
+    """What is known of one, a line a field."""
+    known = {**image["payload"], "image_id": image["image_id"], "point_id": image["point_id"]}
+    print_fields(console, known)
+
+
 def _range(span: Document) -> str:
     return f"{_value(span['min'])} to {_value(span['max'])}"
+
+
+# --- collections ---------------------------------------------------------------------------------
+
+
+def print_collections(console: Console, collections: Sequence[Collection]) -> None:
+    rows: list[Cells] = [
+        {
+            "name": one["name"],
+            "workers": _number(one["workers"]),
+            "default": "yes" if one["default"] else "",
+        }
+        for one in collections
+    ]
+    print_rows(console, rows, "no collections yet: the first worker makes one", {"workers"})
 
 
 # --- anything else -------------------------------------------------------------------------------
 
 
-def print_rows(console: Console, rows: Sequence[Cells], none: str) -> None:
+def print_fields(console: Console, fields: Document, prefix: str = "") -> None:
+    """`name: value`, a line each; what is inside another is `outer.inner`."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            print_fields(console, value, f"{prefix}{name}.")
+        elif value is not None:
+            console.print(Text(printable(f"{prefix}{name}: {_value(value)}"), overflow="fold"))
+
+
+def print_rows(
+    console: Console, rows: Sequence[Cells], none: str, numbers: Set[str] = frozenset()
+) -> None:
     """A table of the columns that the first row has, or the line that says that it is empty."""
-    console.print(_table(list(rows[0]), rows) if rows else none)
+    console.print(_table(list(rows[0]), rows, numbers) if rows else none)
 
 
 # --- cells ---------------------------------------------------------------------------------------
@@ -158,15 +178,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-_RIGHT = frozenset(
-    {"score", "age", "total", "embedded", "unchanged", "rejected", "images/s", "left"}
-)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Cells]) -> Table:
+def _table(columns: Sequence[str], rows: Iterable[Cells], numbers: Set[str]) -> Table:
+    """`numbers` are the columns whose cells stand at the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(row.get(column, ""))) for column in columns))
     return table

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cli.client import Client
 from cli.documents import Document, Hit
-from cli.failure import CommandError
+from cli.failure import CommandError, UsageError
 from cli.render import print_images
 
 # Near-duplicates are looked for among images at least this similar, unless --threshold says else.
@@ -23,7 +23,7 @@ def make_query(options: Document, images: Sequence[Path]) -> Document:
     query = {name: value for name, value in options.items() if value not in (None, [])}
     targets = [name for name in ("image_id", "text") if name in query]
     if len(targets) + bool(images or query.get("positive")) != 1:
-        raise CommandError("search for one of: image files or --like, --id, --text")
+        raise UsageError("search for one of: image files or --like, --id, --text")
     if "max_hash_distance" in query:
         query.setdefault("score_threshold", DUPLICATES_THRESHOLD)
     return query
@@ -37,7 +37,7 @@ def parse_crop(text: str | None) -> Document | None:
     try:
         return dict(zip(names, map(float, text.split(",")), strict=True))
     except ValueError as error:
-        raise CommandError(
+        raise UsageError(
             "--crop takes LEFT,TOP,WIDTH,HEIGHT as parts of the picture, as in 0.25,0.25,0.5,0.5"
         ) from error
 

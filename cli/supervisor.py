@@ -1,4 +1,4 @@
-"""Starts children, starts fallen ones again, and stops all of them in order."""
+"""Starts child processes, restarts those that end, and stops all of them in order."""
 
 import signal
 import time
@@ -9,8 +9,8 @@ from typing import Any, Protocol, Self
 from cli.failure import CommandError
 from cli.processes import EX_CONFIG, Backoff, Program, ended_how
 
-TICK = 0.2  # seconds between two looks at the children
-STOP_SECONDS = {"worker": 60.0}  # a worker ends its batch first; the others have nothing to end
+TICK = 0.2  # seconds between two checks of the children
+STOP_SECONDS = {"worker": 60.0}  # a worker finishes its batch first; the others have none
 STOP_SECONDS_ELSE = 10.0
 
 Say = Callable[[str], None]
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 
 class Stop:
-    """How often we were asked to stop: once is a request, twice is impatience."""
+    """Counts the requests to stop. The second one kills what still runs."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -26,7 +26,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._asked)
+            self._before[number] = signal.signal(number, self._count)
         if self._before[signal.SIGHUP] is signal.SIG_IGN:  # nohup means what it says
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
@@ -35,7 +35,7 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def _count(self, number: int, frame: FrameType | None) -> None:
         self.requests += 1
 
 
@@ -54,8 +54,8 @@ class Process(Protocol):
     def last_words(self, lines: int = 1) -> str: ...
 
 
-class Kept:
-    """A child that is to be up, and when it is due again if it is not."""
+class Supervised:
+    """A child that should run, and when to restart it if it does not."""
 
     def __init__(self, child: Process, say: Say, clock: Clock = time.monotonic) -> None:
         self.child = child
@@ -64,24 +64,24 @@ class Kept:
         self._backoff = Backoff()
         self._due: float | None = None
 
-    def look(self) -> None:
-        """Call it often. A fall that starting again cannot cure is a CommandError."""
+    def check(self) -> None:
+        """Call it often. Raises CommandError for an end that a restart cannot mend."""
         code = self.child.exit_code
         if code is None:
             return
         if self._due is None:
-            self._fell(code)
+            self._ended(code)
         elif self._clock() >= self._due:
             self._due = None
             self.child.start()
 
-    def _fell(self, code: int) -> None:
+    def _ended(self, code: int) -> None:
         program = self.child.program
         if code == EX_CONFIG:
             raise CommandError(f"the {program.name} cannot run: {self._last_words()}")
         delay = self._backoff.delay(self._clock() - self.child.started_at)
         self._due = self._clock() + delay
-        # Who is killed has no last words; what stands in its log is about something else.
+        # A killed process has no last words: the end of its log is about something else.
         reason = f": {self._last_words()}" if code > 0 else f" (log: {program.log})"
         end = f"the {program.name} ended ({ended_how(code)})"
         self._say(f"{end} and starts again in {delay:.0f} s{reason}")
@@ -91,33 +91,33 @@ class Kept:
 
 
 class Supervisor:
-    """Children that are kept up together, and stopped together; foundations after the others."""
+    """Keeps its children running together, and stops them together, foundations last."""
 
     def __init__(self, stop: Stop, say: Say) -> None:
         self.stop = stop
         self._say = say
-        self._kept: list[Kept] = []
+        self._supervised: list[Supervised] = []
         self._foundations: list[Process] = []
 
     def add(self, child: Process, *, foundation: bool = False) -> None:
-        """Starts it. A foundation is what the others need until they have stopped."""
-        self._kept.append(Kept(child, self._say))
+        """Starts it. The others need a foundation until they have stopped."""
+        self._supervised.append(Supervised(child, self._say))
         if foundation:
             self._foundations.append(child)
         child.start()
 
     def keep_up_until(self, condition: Callable[[], bool]) -> bool:
-        """True once `condition` holds, False if we were asked to stop before that."""
+        """True once `condition` holds, False if a request to stop came before."""
         while not self.stop.requests:
-            for kept in self._kept:
-                kept.look()
+            for supervised in self._supervised:
+                supervised.check()
             if condition():
                 return True
             time.sleep(TICK)  # a signal's handler runs at once; the request is seen within a tick
         return False
 
     def stop_all(self) -> None:
-        children = [kept.child for kept in self._kept]
+        children = [supervised.child for supervised in self._supervised]
         self._stop_together([child for child in children if child not in self._foundations])
         self._stop_together(self._foundations)
 

@@ -12,7 +12,7 @@ import httpx
 import typer
 
 from cli.failure import WrongSetting, printable
-from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
+from cli.preflight import claim_ports, kept_password, locked, refuse_open_host
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
@@ -21,7 +21,7 @@ from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings, unknown_lines
 from pipeline.base.settings import load_settings as read_settings
 
-QUIET_SECONDS = 3.0  # of waiting, before we say what for
+QUIET_SECONDS = 3.0  # of waiting, before we print what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
 EVERY_SOURCE = ("/", "hub:*")
 FLOWER_USER = "kindred"
@@ -30,7 +30,7 @@ FLOWER_SAVES = 30_000  # milliseconds between two saves of what Flower has seen
 
 @dataclass(frozen=True)
 class System:
-    """What is to run, settled: the folder absolute, the ports found."""
+    """What to run, with the folder absolute and the ports found."""
 
     settings: Settings
     host: str
@@ -53,12 +53,12 @@ class System:
 
 
 def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
-    """Returns when it was asked to stop, and all has stopped."""
+    """Returns when a signal asked it to stop and all has stopped."""
     settings = load_settings(data)
     for line in unknown_lines(os.environ):
         say(f"warning: {line}")
     has_keys = Keys.of(settings.keys_file, settings.api_keys).needed
-    refuse_open_door(host, has_keys=has_keys)
+    refuse_open_host(host, has_keys=has_keys)
     settings = with_sources(settings, has_keys=has_keys)
     with locked(settings.data, say) as lock, Stop() as stop:
         ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
@@ -73,7 +73,7 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
 
 
 def load_settings(data: Path | None) -> Settings:
-    """From the environment, with the folder absolute: children keep our folder, others may not."""
+    """From the environment, with the folder absolute, since a worker may run in another one."""
     try:
         settings = read_settings()
     except ConfigurationError as error:
@@ -83,7 +83,7 @@ def load_settings(data: Path | None) -> Settings:
 
 
 def with_sources(settings: Settings, *, has_keys: bool) -> Settings:
-    """Without keys, who can call is who sits here, and may ingest whatever this user can read."""
+    """Without keys, only this machine can call, and may ingest whatever this user can read."""
     if has_keys or "sources" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"sources": EVERY_SOURCE})
@@ -102,7 +102,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def say(line: str) -> None:
-    """A closed pipe is no reason to leave children behind."""
+    """Ignores a closed pipe, which is no reason to leave children behind."""
     try:
         typer.echo(printable(line))
     except OSError:
@@ -135,7 +135,7 @@ def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, loc
     redis.folder.mkdir(mode=0o700, exist_ok=True)
     program = Program("redis", redis.command, os.environ, system.log("redis"))
     supervisor.add(Child(program, keeps_open=[lock]), foundation=True)
-    missing = "Redis reads what it kept"
+    missing = "Redis loads its file"
     return supervisor.keep_up_until(Wait(lambda: "" if redis.answers() else missing))
 
 
@@ -168,7 +168,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def flower_environment(system: System) -> dict[str, str]:
-    """Flower takes each of its options as FLOWER_…; it needs the broker, and none of our keys."""
+    """Flower reads its options from FLOWER_…; it needs the broker, and none of our keys."""
     others = {k: v for k, v in _plain(os.environ).items() if not k.startswith("KINDRED_")}
     return {
         **others,
@@ -184,12 +184,12 @@ def flower_environment(system: System) -> dict[str, str]:
 
 
 def _plain(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what sets Celery and Flower up behind our back: CELERY_BROKER_URL beats settings."""
+    """Without what would configure Celery and Flower instead of us: CELERY_BROKER_URL wins."""
     return {k: v for k, v in environment.items() if not k.startswith(("CELERY_", "FLOWER_"))}
 
 
 class Wait:
-    """A condition that says what is missing, aloud once that takes long."""
+    """A condition that prints what is missing once the wait is long."""
 
     def __init__(self, missing: Callable[[], str]) -> None:
         self._missing = missing
@@ -205,7 +205,7 @@ class Wait:
 
 
 def missing_from(system: System) -> str:
-    """Why it is not ready; nothing if it is."""
+    """Why it is not ready; empty if it is."""
     try:
         response = httpx.get(f"{system.url}/readyz", timeout=2, trust_env=False)
     except httpx.HTTPError:

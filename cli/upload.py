@@ -12,8 +12,8 @@ from cli.failure import CommandError, TooLarge
 from cli.follow import Show, Step
 from cli.metadata import read_metadata
 
-# The server's limit is 32 MB a request unless it is set otherwise, and its form parser takes 1,000
-# files and 1 MB of metadata. Where it takes less, a refused request is halved.
+# By default the server accepts 32 MB a request, and its form parser 1,000 files and 1 MB of
+# metadata. Where it accepts less, we halve the refused request.
 CHUNK_BYTES = 16_000_000
 CHUNK_FILES = 256
 
@@ -66,7 +66,7 @@ def _images_in(folder: Path) -> list[LocalImage]:
 
 
 def chunks(images: Iterable[LocalImage]) -> Iterator[list[LocalImage]]:
-    """Runs of images that fit into a request. An image larger than that goes alone."""
+    """Runs of images that fit into a request. A larger image is a run of its own."""
     chunk: list[LocalImage] = []
     room = CHUNK_BYTES
     for image in images:
@@ -81,7 +81,7 @@ def chunks(images: Iterable[LocalImage]) -> Iterator[list[LocalImage]]:
 
 
 def _size(path: Path) -> int:
-    """Bytes; 0 for what cannot be asked, and will be refused when it is opened."""
+    """Bytes; 0 for a file that cannot be read, which is rejected when it is opened."""
     try:
         return path.stat().st_size
     except OSError:
@@ -90,7 +90,7 @@ def _size(path: Path) -> int:
 
 @dataclass
 class Upload:
-    """What has been sent so far. `refused` files are in no job: unreadable here, or too large."""
+    """What has been sent so far. `refused` files are in no job: unreadable or too large."""
 
     client: Client
     jobs: list[Job] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Upload:
             show(Step("sending", self.sent + len(self.refused), len(images)))
 
     def rejections(self) -> Iterator[Rejection]:
-        """All of them, under the files' names: the server knows no names, only their order."""
+        """All of them, under the files' names, since the server knows only the files' order."""
         yield from self.refused
         for job in self.jobs:
             paths = self._paths[job["id"]]

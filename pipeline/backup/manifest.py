@@ -8,7 +8,7 @@ from pipeline.messages import EncoderInfo, Message
 MANIFEST, LEDGER, BLOBS, KEYS = "manifest.json", "ledger.jsonl", "blobs.tar", "keys.json"
 VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
 
-TOMBSTONES = "kindred:tombstones"  # the ledger's key for the marks of what was deleted
+TOMBSTONES = ":tombstones"  # how the ledger's key for what was deleted ends, in each collection
 
 
 class BackupManifest(Message):

@@ -17,6 +17,7 @@ from pipeline.backup.manifest import LEDGER, MANIFEST, file_sha256
 from pipeline.backup.snapshot import Snapshots
 from pipeline.base.errors import Conflict
 from pipeline.base.settings import Settings
+from pipeline.ledger.ledger import namespace_of
 from tests.story.test_parity import kindred, run
 from tests.system import System, until
 from workers.restore import refuse_half_a_restore
@@ -63,7 +64,8 @@ def delete(system: System, image_id: str) -> None:
 
 def _as_if_deleted_meanwhile(system: System, copy: Path) -> None:
     """After its image was read, and before the marks of what was deleted were."""
-    now = [line.encode() for line in Snapshots(system.environment["KINDRED_REDIS_URL"]).lines()]
+    snapshots = Snapshots(system.environment["KINDRED_REDIS_URL"], namespace_of("kindred"))
+    now = [line.encode() for line in snapshots.lines()]
     _renew_tombstones(copy / LEDGER, now)
     manifest = json.loads((copy / MANIFEST).read_text())
     manifest["files"][LEDGER] = file_sha256(copy / LEDGER)

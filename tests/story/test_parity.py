@@ -1,7 +1,7 @@
 """Every row of docs/parity.md: what the notebook does with its collection, and what is beyond it.
 
-Each result is compared with brute force in numpy over the vectors that `kindred export` wrote. Runs
-on drawn images, and on the 10,015 real ones where they are.
+Each result is compared with brute force in numpy over the vectors that `kindred images export`
+wrote. Runs on drawn images, and on the 10,015 real ones where they are.
 """
 
 import io
@@ -63,7 +63,7 @@ def held(
         job = system.ingest(source)
         assert job["state"] == "succeeded", job
         exported = folder / "exported"
-        assert kindred(system, "export", str(exported)) == {"rows": job["total"]}
+        assert kindred(system, "images", "export", str(exported)) == {"rows": job["total"]}
         lines = (exported / "payloads.jsonl").read_text().splitlines()
         payloads = [json.loads(line)["payload"] for line in lines]
         yield Held(system, np.load(exported / "vectors.npy"), payloads)
@@ -91,7 +91,7 @@ def test_scroll_a_page(held: Held) -> None:
 
 
 def test_scroll_all_pages(held: Held) -> None:
-    listed = kindred(held.system, "images", "--all", "--limit", "500")["images"]
+    listed = kindred(held.system, "images", "list", "--all", "--limit", "500")["images"]
     assert [image["payload"] for image in listed] == held.payloads
 
 

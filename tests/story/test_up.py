@@ -69,7 +69,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[Up]:
         end(running.child)
 
 
-def test_ingest_ends_with_a_closed_account(up: Up, drawn: Path) -> None:
+def test_ingest_ends_with_totals_that_reconcile(up: Up, drawn: Path) -> None:
     told = up.run("ingest", str(drawn), "--limit", "60", "--json")
 
     assert told.returncode == 0, told.stderr
@@ -91,7 +91,7 @@ def test_search_prints_the_neighbours(up: Up, tmp_path: Path) -> None:
 
 
 def test_an_export_ranks_as_the_search_does(up: Up, tmp_path: Path) -> None:
-    told = up.run("export", str(tmp_path / "out"))
+    told = up.run("images", "export", str(tmp_path / "out"))
     assert told.returncode == 0, told.stderr
     vectors = np.load(tmp_path / "out" / "vectors.npy")
     lines = (tmp_path / "out" / "payloads.jsonl").read_text().splitlines()
@@ -111,7 +111,8 @@ def test_a_fault_is_one_line_and_exit_code_1(up: Up, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
 
-    for arguments in (("search", str(broken)), ("search", "--id", "nope"), ("jobs", "nope")):
+    unknown = (("search", "--id", "nope"), ("jobs", "show", "nope"), ("images", "show", "nope"))
+    for arguments in (("search", str(broken)), *unknown):
         told = up.run(*arguments)
         assert told.returncode == 1
         assert len(told.stderr.strip().splitlines()) == 1, told.stderr
@@ -181,7 +182,7 @@ def test_a_second_one_on_the_folder_is_refused(up: Up) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_leaving_nothing_and_starts_with_all_it_had(up: Up, stop: signal.Signals) -> None:
-    before = up.run("images", "--limit", "1000", "--json").stdout
+    before = up.run("images", "list", "--limit", "1000", "--json").stdout
     family = up.family()
     assert len(family) == 5  # it, Redis, the worker, the api and Flower
     up.child.send(stop)
@@ -191,4 +192,4 @@ def test_it_stops_leaving_nothing_and_starts_with_all_it_had(up: Up, stop: signa
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
 
     up.start()
-    assert up.run("images", "--limit", "1000", "--json").stdout == before
+    assert up.run("images", "list", "--limit", "1000", "--json").stdout == before

@@ -1,19 +1,25 @@
 """The command line against a scripted api: what it sends, what it says, how it ends."""
 
+import importlib.metadata
+import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import typer
 
-from cli import follow, main
-from cli.account import account_of
-from cli.client import Client
+from cli import documents, follow, main
+from cli.client import connect
 from cli.failure import CommandError
-from cli.render import account_line, duration
+from cli.options import LOCAL_URL
+from cli.render import duration, make_console, totals_line
 from cli.source import resolve_source
+from cli.totals import totals_of
+from pipeline.messages import states
 
 Answer = httpx.Response | Exception
 
@@ -81,9 +87,8 @@ class ScriptedApi:
 def api(monkeypatch) -> ScriptedApi:
     scripted = ScriptedApi()
     monkeypatch.setattr(follow, "POLL_SECONDS", 0)
-    monkeypatch.setattr(
-        main, "_client", lambda url: Client(url, "secret", httpx.MockTransport(scripted))
-    )
+    monkeypatch.setenv("KINDRED_API_KEY", "secret")
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, sent: scripted(sent))
     return scripted
 
 
@@ -97,9 +102,9 @@ def kindred(capsys) -> Callable[..., tuple[int, str, str]]:
     return call
 
 
-def fails_with_one_line(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    assert code == 1
+def fails_with_one_line(result: tuple[int, str, str], code: int = 1) -> str:
+    ended, out, err = result
+    assert ended == code
     assert err.startswith("kindred: ")
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
@@ -109,7 +114,7 @@ def fails_with_one_line(result: tuple[int, str, str]) -> str:
 # --- ingest --------------------------------------------------------------------------------------
 
 
-def test_ingest_follows_the_job_and_ends_with_its_account(api, kindred):
+def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
     api.on("POST /v1/jobs", answer(job("planning", None, 0), 202))
     api.on(
         "GET /v1/jobs/j1",
@@ -121,7 +126,7 @@ def test_ingest_follows_the_job_and_ends_with_its_account(api, kindred):
 
     code, out, err = kindred("ingest", "owner/name", "--limit", "10")
 
-    assert (code, err) == (0, "")
+    assert (code, err) == (3, "")
     assert api.sent() == {"dataset": "owner/name", "limit": 10}
     assert api.requests[0].headers["Authorization"] == "Bearer secret"
     assert "10 = 7 embedded + 2 unchanged + 1 rejected" in out
@@ -136,7 +141,7 @@ def test_only_the_first_rejections_are_shown_with_the_way_to_the_others(api, kin
     _, out, _ = kindred("ingest", "owner/name")
 
     assert out.count("rejected: row") == 5
-    assert "… and 2 more: kindred jobs j1 --rejections" in out
+    assert "… and 2 more: kindred jobs rejections j1" in out
 
 
 def test_with_json_the_output_is_one_document_and_nothing_else(api, kindred):
@@ -175,11 +180,11 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_find_it(api, kindred):
     code, _, err = kindred("ingest", "owner/name")
 
     assert code == 130
-    assert "kindred jobs j1" in err
-    assert "--cancel" in err
+    assert "kindred jobs show j1" in err
+    assert "kindred jobs cancel j1" in err
 
 
-def test_following_outlives_an_api_that_is_away_for_a_moment(api, kindred):
+def test_following_outlives_an_api_that_is_unavailable_for_a_moment(api, kindred):
     api.on("POST /v1/jobs", answer(job("running"), 202))
     api.on(
         "GET /v1/jobs/j1",
@@ -200,7 +205,7 @@ def test_detached_says_how_to_follow(api, kindred):
     code, out, _ = kindred("ingest", "owner/name", "--detach")
 
     assert code == 0
-    assert "kindred jobs j1 --follow" in out
+    assert "kindred jobs follow j1" in out
     assert len(api.requests) == 1
 
 
@@ -237,6 +242,50 @@ def test_a_hub_id_that_exists_here_is_local(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert resolve_source("owner/name", same_machine=True) == str(tmp_path / "owner" / "name")
+
+
+def test_following_a_job_that_ended_with_rejections_is_exit_code_3(api, kindred):
+    api.on("GET /v1/jobs/j1", answer(job("completed_with_rejections", 10, 9, 0, 1)))
+    rejected = {"key": "img-7", "row": 7, "reason": "truncated file"}
+    api.on("GET /v1/jobs/j1/rejections", answer({"rejections": [rejected], "cursor": None}))
+
+    code, out, err = kindred("jobs", "follow", "j1")
+
+    assert (code, err) == (3, "")
+    assert "img-7: truncated file" in out
+
+
+def test_the_outcomes_are_those_that_the_api_names(api, kindred):
+    counts = {"updated": 3, "embedded": 5}  # as Redis has them: in no order, and without zeros
+    api.on("POST /v1/jobs", answer(job(total=8, counts=counts, final=True), 202))
+
+    _, out, _ = kindred("ingest", "owner/name")
+
+    assert "8 = 5 embedded + 0 unchanged + 0 rejected + 3 updated" in out
+
+
+def test_a_deletion_among_the_jobs_has_its_own_outcome(api, kindred):
+    gone = job(total=2, embedded=0, operation="delete", counts={"deleted": 2}, final=True)
+    api.on("GET /v1/jobs/j1", answer(gone))
+
+    code, out, _ = kindred("jobs", "show", "j1")
+
+    assert code == 0
+    assert "2 = 2 deleted" in out.splitlines()
+
+
+def test_the_final_states_are_those_of_the_pipeline():
+    assert documents.FINAL_STATES == states.FINAL_STATES
+
+
+def test_the_api_says_whether_a_job_is_final(api, kindred):
+    api.on("POST /v1/jobs", answer(job("succeeded", final=False), 202))
+    api.on("GET /v1/jobs/j1", answer(job("verified", final=True)))
+
+    code, out, _ = kindred("ingest", "owner/name", "--json")
+
+    assert code == 0
+    assert json.loads(out)["state"] == "verified"
 
 
 # --- search and images ---------------------------------------------------------------------------
@@ -310,7 +359,7 @@ def test_images_are_listed_with_the_way_to_the_next_page(api, kindred):
     image = {"image_id": "a", "point_id": "p", "payload": {"sex": "female"}, "preview_url": "u"}
     api.on("GET /v1/images", answer({"images": [image], "cursor": "c1"}))
 
-    code, out, _ = kindred("images", "--limit", "1", "--filter", "{}")
+    code, out, _ = kindred("images", "list", "--limit", "1", "--filter", "{}")
 
     assert code == 0
     assert dict(api.requests[0].url.params) == {"limit": "1", "filter": "{}"}
@@ -337,7 +386,168 @@ def test_a_call_that_is_put_off_is_repeated_with_its_picture(api, kindred, tmp_p
 def test_who_has_no_key_is_told_where_it_belongs(api, kindred):
     api.on("GET /v1/jobs", problem(401, "A key is needed", "Send a key."))
 
-    assert "KINDRED_API_KEY" in fails_with_one_line(kindred("jobs"))
+    assert "KINDRED_API_KEY" in fails_with_one_line(kindred("jobs", "list"))
+
+
+def test_one_image_is_shown_with_all_that_is_known(api, kindred):
+    payload = {"image_id": "a/b", "age": 45.0, "sex": None}
+    image = {"image_id": "a/b", "point_id": "p", "payload": payload, "preview_url": "u"}
+    api.on("GET /v1/images/a/b", answer(image))
+
+    code, out, _ = kindred("images", "show", "a/b")
+
+    assert code == 0
+    assert api.requests[0].url.raw_path == b"/v1/images/a%2Fb"
+    assert sorted(out.splitlines()) == ["age: 45", "image_id: a/b", "point_id: p"]
+
+
+# --- deletions -----------------------------------------------------------------------------------
+
+
+def deletion(state="succeeded", **more):
+    return {"id": "d1", "state": state, "total": 3, "deleted": 0, "error": None,
+            "count": None, "image_ids": None, **more}  # fmt: skip
+
+
+def test_a_deletion_is_followed_to_its_end(api, kindred, tmp_path):
+    gone = {"deleted": 3, "count": 3, "image_ids": ["a", "b", "c"]}
+    api.on("POST /v1/deletions", answer(deletion("planning", total=None), 202))
+    api.on(
+        "GET /v1/deletions/d1",
+        answer(deletion("running", deleted=1)),
+        answer(deletion("paused", deleted=1)),
+        answer(deletion(**gone)),
+    )
+    receipt = tmp_path / "receipt.json"
+
+    code, out, err = kindred("delete", "a", "b", "c", "--yes", "--receipt", str(receipt))
+
+    assert (code, err) == (0, "")
+    assert api.sent() == {"image_ids": ["a", "b", "c"]}
+    assert "3 images deleted; `kindred undelete d1` lets them back in" in out
+    assert json.loads(receipt.read_text())["image_ids"] == ["a", "b", "c"]
+    assert len(api.requests) == 4
+
+
+def test_a_deletion_that_fails_leaves_no_receipt(api, kindred, tmp_path):
+    error = {"type": "t", "title": "Invalid query", "status": 422, "detail": "no such field"}
+    api.on("POST /v1/deletions", answer(deletion("failed", error=error), 202))
+    receipt = tmp_path / "receipt.json"
+
+    err = fails_with_one_line(
+        kindred("delete", "--same", "x_id=1", "--yes", "--receipt", str(receipt))
+    )
+
+    assert err == "kindred: deletion d1 has failed: Invalid query: no such field\n"
+    assert not receipt.exists()
+
+
+def test_ctrl_c_leaves_the_deletion_and_says_so(api, kindred):
+    api.on("POST /v1/deletions", answer(deletion("running"), 202))
+    api.on("GET /v1/deletions/d1", KeyboardInterrupt())
+
+    code, _, err = kindred("delete", "a", "--yes")
+
+    assert code == 130
+    assert "deletion d1 goes on" in err
+
+
+def test_where_nobody_can_confirm_yes_is_needed(api, kindred, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+
+    assert "--yes" in fails_with_one_line(kindred("delete", "a"), code=2)
+    assert api.requests == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code"), [("n\n", 1), ("", 130)])
+def test_without_a_yes_nothing_is_deleted(api, kindred, monkeypatch, typed, code):
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+
+    ended, _, _ = kindred("delete", "a")
+
+    assert ended == code
+    assert api.requests == []
+
+
+def test_a_deletion_is_undone(api, kindred):
+    api.on("POST /v1/deletions/d1/lift", answer(deletion(count=3)))
+
+    code, out, _ = kindred("undelete", "d1")
+
+    assert (code, out) == (0, "3 images may be ingested again\n")
+
+
+# --- collections ---------------------------------------------------------------------------------
+
+
+def test_collections_are_listed_and_shown(api, kindred):
+    collections = [
+        {"name": "skin", "default": True, "workers": 2},
+        {"name": "chest", "default": False, "workers": 0},
+    ]
+    api.on("GET /v1/collections", answer({"collections": collections}))
+    api.on("GET /v1/collections/chest/collection", answer({"count": 7, "encoder": {"model": "m"}}))
+
+    code, out, _ = kindred("collections", "list")
+
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line.strip(" ─━")]
+    assert rows == [["name", "workers", "default"], ["skin", "2", "yes"], ["chest", "0"]]
+    assert kindred("collections", "show", "chest")[1] == "count: 7\nencoder.model: m\n"
+    assert json.loads(kindred("collections", "--json")[1])["collections"] == collections
+
+
+IN_A_COLLECTION = [
+    (("ingest", "owner/name"), "POST", "jobs", job()),
+    (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
+    (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),
+    (("jobs", "list"), "GET", "jobs", {"jobs": []}),
+    (("jobs", "show", "j1"), "GET", "jobs/j1", job()),
+    (("jobs", "follow", "j1"), "GET", "jobs/j1", job()),
+    (("jobs", "rejections", "j1"), "GET", "jobs/j1/rejections", {"rejections": []}),
+    (("jobs", "cancel", "j1"), "POST", "jobs/j1/cancel", job()),
+    (("jobs", "pause", "j1"), "POST", "jobs/j1/pause", job()),
+    (("jobs", "resume", "j1"), "POST", "jobs/j1/resume", job()),
+    (("jobs", "retry", "j1"), "POST", "jobs/j1/retry", job()),
+    (("images", "list"), "GET", "images", {"images": [], "cursor": None}),
+    (("images", "show", "a"), "GET", "images/a", hit("a", 1.0)),
+    (("images", "export", "vectors"), "GET", "images", {"images": [], "cursor": None}),
+    (("delete", "a", "--yes"), "POST", "deletions", deletion(count=1)),
+    (("undelete", "d1"), "POST", "deletions/d1/lift", deletion(count=1)),
+]
+
+
+@pytest.mark.parametrize(("arguments", "method", "path", "body"), IN_A_COLLECTION)
+def test_a_collection_is_named_by_an_option_or_by_the_environment(
+    api, kindred, monkeypatch, tmp_path, arguments, method, path, body
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "searches.json").write_text("[]")
+    for prefix in ("/v1", "/v1/collections/chest x"):
+        api.on(f"{method} {prefix}/{path}", answer(body))
+
+    assert kindred(*arguments)[0] == 0
+    shutil.rmtree("vectors", ignore_errors=True)  # an export wants a new folder each time
+    assert kindred(*arguments, "--collection", "chest x")[0] == 0
+    shutil.rmtree("vectors", ignore_errors=True)
+    monkeypatch.setenv("KINDRED_COLLECTION", "chest x")
+    assert kindred(*arguments)[0] == 0
+
+    default, named, by_environment = [r.url.raw_path.split(b"?")[0] for r in api.requests]
+    assert default == f"/v1/{path}".encode()
+    assert named == by_environment == f"/v1/collections/chest%20x/{path}".encode()
+
+
+def test_a_backup_is_of_the_collection(api):
+    api.on("GET /v1/collections/chest/backup/ledger", httpx.Response(200, content=b"line"))
+    with connect(LOCAL_URL, "chest") as client:
+        assert b"".join(client.backup("ledger")) == b"line"
 
 
 # --- jobs ----------------------------------------------------------------------------------------
@@ -350,19 +560,20 @@ def test_jobs_are_listed(api, kindred):
     ]
     api.on("GET /v1/jobs", answer({"jobs": jobs}))
 
-    code, out, _ = kindred("jobs")
+    code, out, _ = kindred("jobs", "list")
 
     assert code == 0
+    assert kindred("jobs") == (code, out, "")
     assert "12.3" in out
     assert "1:05" in out
     assert "2,000" in out
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume", "retry"])
-def test_a_job_is_steered_by_a_flag(api, kindred, action):
+def test_each_transition_of_a_job_is_a_command(api, kindred, action):
     api.on(f"POST /v1/jobs/j1/{action}", answer(job("paused")))
 
-    code, out, _ = kindred("jobs", "j1", f"--{action}", "--json")
+    code, out, _ = kindred("jobs", action, "j1", "--json")
 
     assert code == 0
     assert json.loads(out)["state"] == "paused"
@@ -375,7 +586,7 @@ def test_all_rejections_are_listed_page_by_page(api, kindred):
     ]
     api.on("GET /v1/jobs/j1/rejections", *map(answer, pages))
 
-    code, out, _ = kindred("jobs", "j1", "--rejections", "--json")
+    code, out, _ = kindred("jobs", "rejections", "j1", "--json")
 
     assert code == 0
     assert [r["key"] for r in json.loads(out)["rejections"]] == ["a", "b"]
@@ -390,19 +601,33 @@ def test_all_rejections_are_listed_page_by_page(api, kindred):
     [
         (("search",), "search for one of: image files or --like, --id, --text"),
         (("search", "a.png", "--id", "x"), "search for one of"),
-        (("search", "/no/such.png"), "/no/such.png cannot be read: No such file"),
         (("search", "--id", "x", "--filter", "{"), "--filter is not JSON"),
         (("search", "--id", "x", "--filter", "[]"), "not a JSON object"),
         (("search", "--id", "x", "--limit", "many"), "--limit"),
-        (("jobs", "--cancel"), "which job?"),
-        (("jobs", "j1", "--cancel", "--pause"), "cannot be used together"),
+        (("search", "--id", "x", "--crop", "1,2"), "--crop takes LEFT,TOP,WIDTH,HEIGHT"),
+        (("jobs", "cancel"), "Missing argument 'ID'"),
+        (("jobs", "j1"), "No such command 'j1'"),
+        (("jobs", "list", "--no-such"), "No such option: --no-such"),
+        (("delete",), "delete one of: image ids, --same FIELD=VALUE, --filter"),
+        (("delete", "--same", "lesion_id"), "--same takes FIELD=VALUE"),
         (("ingest", "a", "b"), "several files need --upload"),
         (("ingest", "--upload", ".", "--split", "x"), "--split has no meaning with --upload"),
-        (("ingest", "--upload", "/no/such"), "no such file or folder: /no/such"),
         (("frobnicate",), "No such command 'frobnicate'"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_one_line(api, kindred, arguments, message):
+def test_wrong_usage_is_one_line_and_exit_code_2(api, kindred, arguments, message):
+    assert message in fails_with_one_line(kindred(*arguments), code=2)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "/no/such.png"), "/no/such.png cannot be read: No such file"),
+        (("ingest", "--upload", "/no/such"), "no such file or folder: /no/such"),
+    ],
+)
+def test_a_file_that_is_not_there_is_one_line(api, kindred, arguments, message):
     assert message in fails_with_one_line(kindred(*arguments))
     assert api.requests == []
 
@@ -421,12 +646,62 @@ def test_a_call_that_makes_no_sense_is_one_line(api, kindred, arguments, message
 )
 def test_whatever_answers_a_failure_is_one_line(api, kindred, given, message):
     api.on("GET /v1/images", given)
-    assert message in fails_with_one_line(kindred("images", "--json"))
+    assert message in fails_with_one_line(kindred("images", "list", "--json"))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://host:port"])
 def test_a_url_that_is_none_is_one_line(kindred, url):
-    assert url in fails_with_one_line(kindred("jobs", "--url", url))
+    assert url in fails_with_one_line(kindred("jobs", "list", "--url", url), code=2)
+
+
+def commands(command=None, path=("kindred",)):
+    """(command, its words), of all that `kindred` can do, the groups included."""
+    command = command or typer.main.get_command(main.app)
+    yield command, path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+def test_the_help_of_every_command_has_an_example_of_it(kindred):
+    for _, path in commands():
+        code, out, _ = kindred(*path[1:], "--help")
+        shown = [line for line in map(str.strip, out.splitlines()) if line.startswith("kindred ")]
+        assert code == 0
+        assert shown, f"{' '.join(path)} shows no example"
+        assert all(line.startswith(" ".join(path)) for line in shown), path
+
+
+def test_every_command_that_talks_to_one_collection_can_be_told_which():
+    of_all = {("kindred", "collections", "list")}
+    by_argument = {("kindred", "collections", "show")}
+    options = {path: {o for p in c.params for o in p.opts} for c, path in commands()}
+
+    of_the_api = {path for path, names in options.items() if "--url" in names}
+
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 3  # a backup takes several calls
+    assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
+
+
+def test_the_page_of_the_command_line_names_every_command():
+    page = (Path(main.__file__).parents[1] / "docs/cli.md").read_text()
+    for command, path in commands():
+        if not getattr(command, "commands", None):
+            assert f"`{' '.join(path)}" in page, path
+
+
+def test_the_version_is_that_of_the_package(kindred):
+    assert kindred("--version") == (0, f"kindred {importlib.metadata.version('kindred')}\n", "")
+
+
+def test_a_shell_completes_the_commands_of_a_group(kindred, capsys, monkeypatch):
+    completed = {"_KINDRED_COMPLETE": "complete_bash", "COMP_WORDS": "kindred jobs re"}
+    for name, value in {**completed, "COMP_CWORD": "2"}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit):
+        kindred()
+
+    assert capsys.readouterr().out.split() == ["rejections", "resume", "retry"]
 
 
 def test_without_arguments_there_is_help(kindred):
@@ -438,18 +713,19 @@ def test_without_arguments_there_is_help(kindred):
 # --- rendering -----------------------------------------------------------------------------------
 
 
-def test_the_account_of_several_jobs_is_their_sum():
+def test_the_totals_of_several_jobs_are_their_sum():
     jobs = [job(total=3, embedded=1, unchanged=2), job("running", 5, 1, rejected=1)]
 
-    account = account_of(jobs, refused=2)
+    totals = totals_of(jobs, refused=2)
 
-    assert (account.total, account.embedded, account.unchanged, account.rejected) == (10, 2, 2, 3)
-    assert account.state == "running"
-    assert not account.closed
+    assert totals.total == 10
+    assert totals.counts == {"embedded": 2, "unchanged": 2, "rejected": 3}
+    assert totals.state == "running"
+    assert not totals.reconciled
 
 
-def test_an_open_account_says_what_is_not_known():
-    line = account_line(account_of([job("planning", None, 0)]))
+def test_totals_that_are_incomplete_say_what_is_not_known():
+    line = totals_line(totals_of([job("planning", None, 0)]))
     assert line.endswith("of a source not counted yet")
 
 
@@ -462,7 +738,7 @@ def test_durations(seconds, text):
 
 def test_in_a_pipe_progress_is_a_line_now_and_then(capsys):
     now = [0.0]
-    lines = follow.Lines(main.make_console(), clock=lambda: now[0])
+    lines = follow.Lines(make_console(), clock=lambda: now[0])
     for second in range(12):
         now[0] = float(second)
         lines(follow.Step("embedding", second, 1000, 1.0, 1000.0 - second))

@@ -197,16 +197,16 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "says", "code"),
     [
-        (["create", "ward 3"], "--role"),
-        (["create", "ward 3", "--role", "boss"], "search, ingest, admin"),
-        (["create", "two\nlines", "--role", "admin"], "one line"),
-        (["revoke", "00000000"], "no key 00000000"),
+        (["create", "ward 3"], "--role", 2),
+        (["create", "ward 3", "--role", "boss"], "search, ingest, admin", 2),
+        (["create", "two\nlines", "--role", "admin"], "one line", 2),
+        (["revoke", "00000000"], "no key 00000000", 1),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, capsys, arguments, says):
-    assert main.run(["keys", *arguments, "--data", str(tmp_path)]) == 1
+def test_a_mistake_is_one_line(tmp_path, capsys, arguments, says, code):
+    assert main.run(["keys", *arguments, "--data", str(tmp_path)]) == code
 
     told = capsys.readouterr().err
     assert says in told

@@ -12,10 +12,10 @@ import pytest
 
 from cli import preflight, supervisor
 from cli.failure import CommandError
-from cli.preflight import claim_ports, kept_password, locked, refuse_open_door
+from cli.preflight import claim_ports, kept_password, locked, refuse_open_host
 from cli.processes import EX_CONFIG, Backoff, Child, Program, module_environment
 from cli.redis_server import RedisServer, find_redis_server
-from cli.supervisor import Kept, Stop, Supervisor
+from cli.supervisor import Stop, Supervised, Supervisor
 from cli.up import System, Wait, load_settings, private_folder, programs, with_sources
 from pipeline.base.settings import Settings
 
@@ -74,15 +74,15 @@ def test_delays_double_to_half_a_minute_and_a_minute_of_life_is_a_new_beginning(
 def test_a_fallen_child_starts_again_when_its_delay_is_over():
     now, said, child = Now(), [], FakeProcess()
     child.started_at = now.seconds
-    kept = Kept(child, said.append, now)
+    supervised = Supervised(child, said.append, now)
 
     child.exit_code = 1
-    kept.look()
+    supervised.check()
     now.seconds += 0.9
-    kept.look()
+    supervised.check()
     assert child.starts == 0
     now.seconds += 0.2
-    kept.look()
+    supervised.check()
 
     assert child.starts == 1
     assert said == [
@@ -93,7 +93,7 @@ def test_a_fallen_child_starts_again_when_its_delay_is_over():
 def test_what_is_killed_is_not_quoted():
     said, child = [], FakeProcess()
     child.exit_code = -signal.SIGKILL
-    Kept(child, said.append).look()
+    Supervised(child, said.append).check()
     assert said == ["the worker ended (SIGKILL) and starts again in 1 s (log: /logs/worker.log)"]
 
 
@@ -101,7 +101,7 @@ def test_a_fault_that_starting_again_cannot_cure_stops_the_system():
     child = FakeProcess()
     child.exit_code = EX_CONFIG
     with pytest.raises(CommandError, match=r"the worker cannot run: last"):
-        Kept(child, print).look()
+        Supervised(child, print).check()
     assert child.starts == 0
 
 
@@ -233,14 +233,14 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.1"])
 def test_this_machine_alone_needs_no_keys(host):
-    refuse_open_door(host, has_keys=False)
+    refuse_open_host(host, has_keys=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "scanner.hospital"])  # noqa: S104
 def test_others_are_let_in_with_keys_only(host):
     with pytest.raises(CommandError, match="kindred keys create"):
-        refuse_open_door(host, has_keys=False)
-    refuse_open_door(host, has_keys=True)
+        refuse_open_host(host, has_keys=False)
+    refuse_open_host(host, has_keys=True)
 
 
 def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it():

@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from cli import follow, main, upload
-from cli.client import Client
 from cli.failure import CommandError
 from cli.metadata import read_metadata
 from cli.upload import LocalImage, chunks, local_images
@@ -52,9 +51,7 @@ def _job(job_id, total, rejected):
 def api(monkeypatch) -> UploadApi:
     scripted = UploadApi()
     monkeypatch.setattr(follow, "POLL_SECONDS", 0)
-    monkeypatch.setattr(
-        main, "_client", lambda url: Client(url, None, httpx.MockTransport(scripted))
-    )
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, sent: scripted(sent))
     return scripted
 
 
@@ -81,7 +78,7 @@ def test_rejections_come_back_under_the_files_names(api, capsys, tmp_path):
         (tmp_path / name).write_bytes(b"x")
     api.rejects["j1"] = [{"key": "c0ffee", "row": 1, "reason": "not an image"}]
 
-    assert main.run(["ingest", "--upload", str(tmp_path)]) == 0
+    assert main.run(["ingest", "--upload", str(tmp_path)]) == 3
 
     out = capsys.readouterr().out
     assert "2 = 1 embedded + 0 unchanged + 1 rejected" in out
@@ -96,7 +93,7 @@ def test_a_request_that_is_too_large_is_halved_and_a_file_that_is_too_large_reje
         (tmp_path / f"{number}.jpg").write_bytes(bytes([65 + number]) * 600)
     (tmp_path / "huge.jpg").write_bytes(b"h" * 5_000)
 
-    assert main.run(["ingest", "--upload", str(tmp_path), "--json"]) == 0
+    assert main.run(["ingest", "--upload", str(tmp_path), "--json"]) == 3
 
     document = json.loads(capsys.readouterr().out)
     assert document["total"] == 5
@@ -110,7 +107,7 @@ def test_a_file_that_a_table_names_but_is_not_there_is_rejected(api, capsys, tmp
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.jpg"}\n{"file_name": "a.jpg"}\n')
 
-    assert main.run(["ingest", "--upload", str(tmp_path)]) == 0
+    assert main.run(["ingest", "--upload", str(tmp_path)]) == 3
 
     out = capsys.readouterr().out
     assert "2 = 1 embedded + 0 unchanged + 1 rejected" in out
@@ -128,7 +125,7 @@ def test_an_upload_that_breaks_half_way_says_how_far_it_came(api, capsys, tmp_pa
             raise httpx.ReadError("cut")
         return whole(request)
 
-    monkeypatch.setattr(main, "_client", lambda url: Client(url, None, httpx.MockTransport(breaks)))
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, sent: breaks(sent))
 
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 1
 

@@ -6,45 +6,45 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.failure import CommandError
+from cli.failure import UsageError
+from cli.groups import ListingGroup
+from cli.options import Data, Json, examples
 from cli.render import make_console, print_json, print_rows
 
 if TYPE_CHECKING:
     from pipeline.base.keys import Key, KeyFile
 
-app = typer.Typer(help="Make, list and revoke the keys of the api.", no_args_is_help=True)
+app = typer.Typer(
+    cls=ListingGroup,
+    help="Create, list and revoke the keys of the api. Alone, it lists them.",
+    epilog=examples("kindred keys", "kindred keys create 'ward 3' --role search"),
+)
 
-Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the system; default KINDRED_DATA.")
-]
 
-
-@app.command()
+@app.command(epilog=examples("kindred keys create 'night import' --role ingest --expires 90"))
 def create(
-    name: Annotated[str, typer.Argument(help="Whose it is, as the audit log will say.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, for the audit log.")],
     role: Annotated[str, typer.Option(help="search, ingest (and search) or admin (all).")],
     expires: Annotated[
-        float | None, typer.Option(metavar="DAYS", min=0, help="Valid for so long; else for ever.")
+        float | None,
+        typer.Option(metavar="DAYS", min=0, help="Valid for so many days; else for ever."),
     ] = None,
     data: Data = None,
 ) -> None:
-    """Make a key and print it: this once, since only a hash of it is kept."""
+    """Create a key and print it: this once, since only a hash of it is stored."""
     from pipeline.base.keys import ROLES
 
     if role not in ROLES:
-        raise CommandError(f"--role is one of {', '.join(ROLES)}")
+        raise UsageError(f"--role is one of {', '.join(ROLES)}")
     if not (name.strip() and name.isprintable() and len(name) <= 100):
-        raise CommandError("NAME is one line of up to 100 characters")
+        raise UsageError("NAME is one line of up to 100 characters")
     key, text = _file(data).create(name.strip(), role, expires)
     typer.echo(text)
     typer.echo(f"key {key.id} for {key.name}, role {key.role}; it is not shown again", err=True)
 
 
-@app.command("list")
-def list_(
-    data: Data = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+@app.command("list", epilog=examples("kindred keys list"))
+def list_(data: Data = None, as_json: Json = False) -> None:
     """List all keys, the revoked ones too: the audit log names them by their ids."""
     keys = _file(data).read()
     if as_json:
@@ -57,12 +57,12 @@ def list_(
     print_rows(make_console(), rows, "no keys yet")
 
 
-@app.command()
+@app.command(epilog=examples("kindred keys revoke 0a1b2c3d"))
 def revoke(
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="As `kindred keys list` has it.")],
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="As `kindred keys list` shows.")],
     data: Data = None,
 ) -> None:
-    """End a key, and the sessions that were opened with it. It takes hold at once."""
+    """End a key, and the sessions that were opened with it. It holds at once."""
     key = _file(data).revoke(identifier)
     typer.echo(f"key {key.id} of {key.name} is revoked")
 

@@ -1,0 +1,63 @@
+"""`kindred ingest`: images into the collection."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import connect
+from cli.documents import Document
+from cli.failure import UsageError
+from cli.options import LOCAL_URL, Collection, Json, Url, examples
+from cli.render import make_console
+from cli.report import Report
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "kindred ingest /srv/dermoscopy",
+        "kindred ingest marmal88/skin_cancer --split train --limit 500",
+        "kindred ingest --upload scan1.jpg scan2.jpg",
+    )
+)
+def ingest(
+    source: Annotated[
+        list[str],
+        typer.Argument(help="A data set of the hub, a folder or parquet; or files to upload."),
+    ],
+    split: Annotated[str | None, typer.Option(help="Split of the data set; else train.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the images' ids.")] = None,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Send local files through the api.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> int:
+    """Embed images, and follow the job to its end. Its totals come last."""
+    from cli.ingest import ingest_dataset, ingest_upload
+
+    report = Report(make_console(), as_json)
+    options: Document = {
+        "split": split, "revision": revision, "image_column": image_column, "id_column": id_column,
+    }  # fmt: skip
+    if upload:
+        _refuse_with_upload(options)
+        with connect(url, collection) as client:
+            return ingest_upload(client, source, limit, report, detach=detach)
+    if len(source) > 1:
+        raise UsageError("one data set or folder at a time; several files need --upload")
+    options["limit"] = limit
+    with connect(url, collection) as client:
+        return ingest_dataset(client, source[0], options, report, detach=detach)
+
+
+def _refuse_with_upload(options: Document) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning with --upload")

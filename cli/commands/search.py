@@ -1,0 +1,126 @@
+"""`kindred search`, `batch` and `facets`: questions that are answered at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client import connect
+from cli.options import LOCAL_URL, Collection, Filter, Json, Url, examples, parse_filter
+from cli.render import make_console, print_facets, print_json
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "kindred search photo.jpg --limit 5",
+        "kindred search --id ISIC_0025927 --not-same lesion_id --save pictures",
+        "kindred search --like ISIC_0025927 --unlike ISIC_0024306",
+    )
+)
+def search(
+    image: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
+    image_id: Annotated[str | None, typer.Option("--id", help="Id of an indexed image.")] = None,
+    text: Annotated[str | None, typer.Option(help="Words, if the encoder reads text.")] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(help="Like this indexed image; repeat it.")
+    ] = None,
+    unlike: Annotated[list[str] | None, typer.Option(help="Unlike this one; repeat it.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Of examples: average_vector or best_score.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Only this part: LEFT,TOP,WIDTH,HEIGHT, each 0 to 1.")
+    ] = None,
+    filter_: Filter = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this id; repeat it.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Not this id; repeat it.")] = None,
+    not_same: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="None with the query's own value, as of lesion_id."),
+    ] = None,
+    duplicates: Annotated[
+        int | None,
+        typer.Option(metavar="BITS", help="Near-duplicates: hashes differ by at most so many."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Least score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Images with one value count as one.")
+    ] = None,
+    group_size: Annotated[int | None, typer.Option(min=1, help="Shown of each group.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
+    include: Annotated[list[str] | None, typer.Option(help="Only this field; repeat it.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Not this field; repeat it.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Save the pictures found there.")
+    ] = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Find the images most similar to one, to several, or to words."""
+    from cli.search import make_query, parse_crop, print_hits, save_pictures
+
+    options = {
+        "image_id": image_id, "text": text, "positive": like, "negative": unlike,
+        "strategy": strategy, "crop": parse_crop(crop), "filter": parse_filter(filter_),
+        "ids": only, "not_ids": without, "not_same": not_same, "max_hash_distance": duplicates,
+        "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
+        "limit": limit, "offset": offset or None, "include": include, "exclude": exclude,
+    }  # fmt: skip
+    query = make_query(options, image or ())
+    with connect(url, collection) as client:
+        found = client.search(query, image or ())
+        if save is not None:
+            save_pictures(client, found["results"] or [], save)
+    if as_json:
+        print_json(found)
+    else:
+        print_hits(make_console(), found["results"] or [])
+
+
+@app.command(
+    epilog=examples(
+        "kindred batch searches.json",
+        """echo '[{"image_id": "ISIC_0025927", "limit": 3}]' | kindred batch -""",
+    )
+)
+def batch(
+    file: Annotated[Path, typer.Argument(help="A JSON list of searches; - reads standard input.")],
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Answer several searches at once. Each has its own filter, fields and limit."""
+    from cli.search import print_hits, read_batch
+
+    with connect(url, collection) as client:
+        found = client.batch(read_batch(file))
+    if as_json:
+        print_json(found)
+        return
+    for hits in found["results"] or []:
+        print_hits(make_console(), hits)
+
+
+@app.command(
+    epilog=examples(
+        "kindred facets",
+        """kindred facets --filter '{"must": [{"key": "age", "range": {"gte": 60}}]}'""",
+    )
+)
+def facets(
+    filter_: Filter = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Count the images that fit a filter, and their values."""
+    with connect(url, collection) as client:
+        found = client.facets(parse_filter(filter_))
+    if as_json:
+        print_json(found)
+    else:
+        print_facets(make_console(), found)

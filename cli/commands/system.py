@@ -1,0 +1,53 @@
+"""`kindred up`, `worker`, `api` and `demo`: what runs the system, or a part of it."""
+
+import os
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.options import Data, Host, Port, examples
+from cli.processes import module_command, module_environment
+
+app = typer.Typer()
+
+FlowerPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port of Flower; 0 takes a free one.")
+]
+
+
+@app.command(epilog=examples("kindred up", "kindred up --data /srv/kindred --port 8080"))
+def up(
+    data: Data = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    flower_port: FlowerPort = 5555,
+) -> None:
+    """Run the stand-alone system: Redis, worker, api and Flower. Ctrl-C stops all."""
+    from cli.up import run_up
+
+    run_up(data, host, port, flower_port)
+
+
+@app.command(epilog=examples("kindred worker"))
+def worker() -> None:
+    """Run one worker in this process. KINDRED_REDIS_URL names the Redis."""
+    _become("workers")
+
+
+@app.command(epilog=examples("kindred api --host 0.0.0.0 --port 8000"))
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Run the api in this process. KINDRED_REDIS_URL names the Redis."""
+    _become("api", "--host", host, "--port", str(port))
+
+
+@app.command(epilog=examples("kindred demo"))
+def demo() -> None:
+    """Ingest a sample and search in it. All of it happens in a temporary folder."""
+    from cli.demo import run_demo
+
+    run_demo()
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
+    command = module_command(module, *arguments)
+    os.execve(command[0], command, module_environment(os.environ))  # noqa: S606
