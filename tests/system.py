@@ -108,7 +108,7 @@ class System:
 
     def ingest(self, dataset: Path | str, **options: Any) -> JobView:
         """Starts a job and follows it to its end."""
-        return self.settled(self.submit(dataset, **options)["id"])
+        return self.finished(self.submit(dataset, **options)["id"])
 
     def submit(self, dataset: Path | str, **options: Any) -> JobView:
         answer = self.http.post("/v1/jobs", json={"dataset": str(dataset), **options})
@@ -120,7 +120,7 @@ class System:
         view: JobView = self.http.get(f"/v1/jobs/{job}").raise_for_status().json()
         return view
 
-    def settled(self, job: str) -> JobView:
+    def finished(self, job: str) -> JobView:
         final = ("succeeded", "completed_with_rejections", "failed", "cancelled")
 
         def settled() -> JobView | None:

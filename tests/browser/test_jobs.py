@@ -76,7 +76,7 @@ def test_many_files_go_in_requests_that_fit(
     expect(progress).to_contain_text("scan of the whole ward.tif")
     sent = system.http.get("/v1/jobs").json()["jobs"][:-jobs]
     assert len(sent) > 1
-    ended = [system.settled(job["id"]) for job in sent]
+    ended = [system.finished(job["id"]) for job in sent]
     assert sum(job["total"] for job in ended) == len(photographs)
     assert sum(job["rejected"] for job in ended) == 0
 
@@ -105,7 +105,7 @@ def test_a_job_is_watched_stopped_and_run_again(page: Page, system: System, draw
 
 def test_refused_pictures_come_in_pages(page: Page, system: System) -> None:
     files = [("files", (f"{n}.jpg", f"no picture {n}".encode())) for n in range(60)]
-    job = system.settled(system.http.post("/v1/images", files=files).json()["id"])
+    job = system.finished(system.http.post("/v1/images", files=files).json()["id"])
     page.goto(f"/?view=jobs&job={job['id']}")
 
     rows = page.get_by_role("table", name="Refused pictures").locator("tbody tr")

@@ -30,7 +30,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def job(system: System, drawn: Path) -> dict[str, Any]:
     files = [("files", ("a.jpg", b"no picture"))]
     system.ingest(drawn, limit=80)
-    return system.settled(system.http.post("/v1/images", files=files).json()["id"])
+    return system.finished(system.http.post("/v1/images", files=files).json()["id"])
 
 
 def open_search(page: Page, job: dict[str, Any]) -> None:
