@@ -15,7 +15,7 @@ from tests.chaos.rig import Rig
 from tests.chaos.worker import ENCODER_BROKEN, STORE_AWAY
 from tests.system import kill, until
 
-STOP_SECONDS = 30.0  # a worker that is asked to stop ends its batch first
+STOP_SECONDS = 90.0  # a worker that is asked to stop ends its batch first
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class KillWorker(Fault):
     """worker: SIGKILL"""
 
     def begin(self, rig: Rig, random: Random) -> None:
-        kill(rig.worker)  # type: ignore[arg-type]
+        kill(rig.worker)
 
 
 class StopWorker(Fault):
