@@ -21,7 +21,7 @@ from workers.queue import make_app, publish_lease, publish_query
 
 NAMESPACE = namespace_of("kindred")
 
-STOP_SECONDS = 30.0  # a worker that is asked to stop ends its batch first
+STOP_SECONDS = 90.0  # a worker that is asked to stop ends its batch first
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class KillWorker(Fault):
     """worker: SIGKILL"""
 
     def begin(self, rig: Rig, random: Random) -> None:
-        kill(rig.worker)  # type: ignore[arg-type]
+        kill(rig.worker)
 
 
 class StopWorker(Fault):

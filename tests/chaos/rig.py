@@ -16,7 +16,8 @@ import httpx
 from pipeline.ledger import namespace_of
 from pipeline.operations.base import QUEUES, queue_name
 from tests.chaos import data
-from tests.chaos.worker import ForkedWorker
+from tests.chaos.worker import break_inside
+from tests.forked import ForkedWorker
 from tests.system import PATIENCE, JobView, System, until
 
 NAMESPACE = namespace_of("kindred")
@@ -49,8 +50,8 @@ class Rig:
         self.system.environment.update(
             CHAOS_SWITCHES=str(self.switches), CHAOS_VISIBILITY_SECONDS="1"
         )
-        self.worker = ForkedWorker(self.system.worker.program)
-        self.system.worker = self.worker  # type: ignore[assignment]
+        self.worker = ForkedWorker(self.system.worker.program, break_inside)
+        self.system.worker = self.worker
         self.http = self.system.http
         self.jobs: dict[str, list[str]] = {}  # job -> the ids of its images
         self.searches: list[str] = []

@@ -11,7 +11,7 @@ from tests.chaos.rig import Rig
 
 Say = Callable[[str], None]
 
-BACK_SECONDS = 120.0  # nothing takes as long as this to come back unless it is broken
+BACK_SECONDS = 240.0  # nothing takes as long as this to come back unless it is broken
 END_SECONDS = 300.0
 JOBS_AT_ONCE = 2
 

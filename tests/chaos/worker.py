@@ -11,91 +11,23 @@ plain colour are poison:
 
 import ctypes
 import faulthandler
-import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-
-from cli.processes import Program, tail
 
 STORE_AWAY = "store-away"
 ENCODER_BROKEN = "encoder-broken"
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
-# What takes nearly all of a worker's start. Imported once, in the process that workers are forked
-# from; it computes nothing, so it has no threads that a fork would lose.
-PRELOADED = ["torch", "transformers", "datasets", "qdrant_edge", "workers.service"]
 
-
-def forking() -> ForkServerContext:
-    """Forks workers from a process that has imported what they need: one second instead of ten."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
-class ForkedWorker:
-    """As `cli.processes.Child`, but forked."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.starts = 0
-        self._process: BaseProcess | None = None
-
-    def start(self) -> None:
-        self.starts += 1
-        arguments = (dict(self.program.environment), str(self.program.log))
-        self._process = forking().Process(target=run, args=arguments, daemon=True)
-        self._process.start()
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._process.exitcode if self._process else None
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.is_alive()
-
-    def send(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.pid is not None and self.running:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
-
-    def last_words(self, lines: int = 1) -> str:
-        return "\n".join(tail(self.program.log, lines))
-
-
-def run(environment: Mapping[str, str], log: str) -> None:
-    """In the forked process: `python -m workers`, broken where the switches say so."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: none outlives the tests
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(output, sys.stdout.fileno())
-    os.dup2(output, sys.stderr.fileno())
-    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-    sys.argv = ["workers"]
+def break_inside(environment: Mapping[str, str]) -> None:
+    """In a worker that is about to run: broken where the switches say so."""
     faulthandler.register(signal.SIGUSR1)  # prints where every thread stands
-    from workers.service import main
-
     _break(Path(environment["CHAOS_SWITCHES"]))
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sys.exit(code)
 
 
 def _break(switches: Path) -> None:
@@ -105,7 +37,7 @@ def _break(switches: Path) -> None:
     from pipeline.encoding.encoder import Encoder
 
     _tiny_visibility()
-    _probe_often()
+    _look_often()
     for module in (pipeline.lifecycle.ingest, pipeline.retrieval.targets):
         module.decode = _poisoned(module.decode)  # type: ignore[attr-defined]
     Encoder._embed = _hungry(Encoder._embed, switches / ENCODER_BROKEN)  # type: ignore[method-assign]
@@ -134,9 +66,10 @@ def _tiny_visibility() -> None:
     entry.make_app = make_hasty
 
 
-def _probe_often() -> None:
+def _look_often() -> None:
     import workers.service as entry
 
+    entry.WATCH_SECONDS = 0.2
     entry.PROBE_SECONDS = float(os.environ.get("CHAOS_PROBE_SECONDS") or entry.PROBE_SECONDS)
 
 
@@ -146,7 +79,9 @@ def _poisoned(decode: Any) -> Any:
         image = getattr(picture, "image", None)
         colours = image and image.resize((8, 8)).getcolors(1)
         if colours and colours[0][1] == RED:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            # A real fault, which this thread does not survive. A signal would go to the process,
+            # whose main thread may take it when this picture has long been embedded.
+            ctypes.string_at(0)
         while colours and colours[0][1] == GREEN:
             time.sleep(1)
         return picture

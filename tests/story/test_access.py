@@ -11,7 +11,7 @@ import pytest
 
 from cli.processes import module_command
 from pipeline.base.keys import KeyFile
-from tests.system import System, end
+from tests.system import PATIENCE, WAIT, System, end
 
 LIMIT = 600  # calls a minute of a key
 BACKLOG = 3
@@ -30,7 +30,7 @@ class Department:
     def client(self, key: str | None = None) -> httpx.Client:
         """Somebody else's, with cookies of its own."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        client = httpx.Client(base_url=self.system.http.base_url, headers=headers, timeout=60)
+        client = httpx.Client(base_url=self.system.http.base_url, headers=headers, timeout=PATIENCE)
         self.clients.append(client)
         return client
 
@@ -65,12 +65,12 @@ def test_each_role_does_its_work_and_no_more(department: Department, drawn: Path
     nobody, search, ingest, admin = (
         department.client(), *(department.with_role(r) for r in ("search", "ingest", "admin")),
     )  # fmt: skip
-    query, wait = {"image_id": "DRAWN_000000", "limit": 2}, {"Prefer": "wait=30"}
+    query = {"image_id": "DRAWN_000000", "limit": 2}
     source = {"dataset": str(drawn), "limit": 1}
 
     def statuses(client: httpx.Client) -> list[int]:
         return [
-            client.post("/v1/searches", json=query, headers=wait).status_code,
+            client.post("/v1/searches", json=query, headers=WAIT).status_code,
             client.get("/v1/images").status_code,
             client.get("/v1/images/DRAWN_000000/preview").status_code,
             client.post("/v1/jobs", json=source).status_code,
@@ -168,7 +168,7 @@ def test_a_key_that_calls_too_often_is_asked_to_wait(department: Department) -> 
 
     assert refused.status_code == 429
     assert 0 < int(refused.headers["Retry-After"]) <= 60
-    assert refused.json()["type"].endswith("too-many-calls")
+    assert refused.json()["type"].endswith("rate-limited")
     assert other.get("/v1/session").status_code == 200
 
 
@@ -217,7 +217,7 @@ def test_when_too_many_searches_wait_the_next_is_refused_at_once(department: Dep
     assert [answer.status_code for answer in waiting] == [202] * BACKLOG
 
     calls = [
-        client.post("/v1/searches", json=query, headers={"Prefer": "wait=30"}),
+        client.post("/v1/searches", json=query, headers=WAIT),
         client.post("/v1/searches", files={"image": b"never looked at"}),
         client.post("/v1/searches/batch", json={"searches": [query]}),
         client.get("/v1/images"),
@@ -231,7 +231,7 @@ def test_when_too_many_searches_wait_the_next_is_refused_at_once(department: Dep
 
     system.restart_worker()
     for answer in waiting:
-        found = client.get(answer.headers["Location"], headers={"Prefer": "wait=30"}).json()
+        found = client.get(answer.headers["Location"], headers=WAIT).json()
         assert found["state"] == "succeeded"
     assert client.post("/v1/searches", json=query).status_code == 202
 
@@ -241,12 +241,11 @@ def test_the_audit_log_says_who_saw_what(department: Department, drawn: Path) ->
     key, text = department.keys.create("the auditor's example", "admin")
     client = department.client(text)
     before = len(department.audit())
-    wait = {"Prefer": "wait=30"}
     words = "a-word-of-the-query"
 
     condition = {"must_not": [{"key": "dx", "match": {"value": words}}]}
     query = {"positive": ["DRAWN_000003"], "negative": ["DRAWN_000004"], "limit": 2}
-    found = client.post("/v1/searches", json={**query, "filter": condition}, headers=wait).json()
+    found = client.post("/v1/searches", json={**query, "filter": condition}, headers=WAIT).json()
     polled = client.get(f"/v1/searches/{found['id']}").json()
     page = client.get("/v1/images", params={"limit": 3, "filter": json.dumps(condition)}).json()
     client.get("/v1/images/DRAWN_000005")
@@ -301,7 +300,7 @@ def test_without_keys_it_listens_on_no_other_address(
             env={**department.system.environment, "KINDRED_DATA": str(data)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -319,6 +318,6 @@ def kindred(department: Department, *words: str) -> subprocess.CompletedProcess[
         env=department.system.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )

@@ -19,7 +19,7 @@ from pipeline.base.errors import Conflict
 from pipeline.base.settings import Settings
 from pipeline.ledger.ledger import namespace_of
 from tests.story.test_parity import kindred, run
-from tests.system import System, until
+from tests.system import PATIENCE, WAIT, System, until
 from workers.restore import refuse_half_a_restore
 
 
@@ -30,7 +30,7 @@ def restore(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
         env={**ours, **{f"KINDRED_{name}": value for name, value in settings.items()}},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -58,8 +58,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory, encoder: Path, drawn: Path) 
 
 def delete(system: System, image_id: str) -> None:
     wanted = {"image_ids": [image_id]}
-    wait = {"Prefer": "wait=30"}
-    system.http.post("/v1/deletions", json=wanted, headers=wait).raise_for_status()
+    system.http.post("/v1/deletions", json=wanted, headers=WAIT).raise_for_status()
 
 
 def _as_if_deleted_meanwhile(system: System, copy: Path) -> None:

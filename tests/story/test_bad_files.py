@@ -18,7 +18,7 @@ from pipeline.images import decoding
 from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.sources.base import BAD_ID
 from tests.bad_files import SECRET, Kind, catalogue
-from tests.system import JobView, System
+from tests.system import WAIT, JobView, System
 
 NAMES = (
     "../../../etc/passwd",
@@ -95,7 +95,7 @@ def multipart(fields: Sequence[tuple[str, str | None, bytes]]) -> tuple[bytes, d
         parts.append(b"--edge\r\n" + head + b"\r\n\r\n" + content + b"\r\n")
     return b"".join(parts) + b"--edge--\r\n", {
         "Content-Type": "multipart/form-data; boundary=edge",
-        "Prefer": "wait=30",
+        **WAIT,
     }
 
 
@@ -193,7 +193,6 @@ def test_every_file_as_a_query_is_answered_or_refused_with_its_reason(
 ) -> None:
     for file in uploaded[1]:
         body, headers = multipart([("image", "../x\0.png", file.kind.data)])
-        headers["Prefer"] = "wait=30"
         answer = system.http.post("/v1/searches", content=body, headers=headers)
         said = answer.json()
         if file.kind.taken:

@@ -15,7 +15,7 @@ from cli.deletions import confirm, make_deletion
 from pipeline.base.identity import point_id
 from pipeline.lifecycle.ingest import DELETED
 from tests.story.test_parity import run
-from tests.system import System, kill, until
+from tests.system import WAIT, System, kill, until
 
 Rows = list[dict[str, Any]]
 
@@ -40,7 +40,7 @@ def held(system: System) -> set[str]:
 
 
 def delete(system: System, **wanted: Any) -> Any:
-    answer = system.http.post("/v1/deletions", json=wanted, headers={"Prefer": "wait=30"})
+    answer = system.http.post("/v1/deletions", json=wanted, headers=WAIT)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -123,6 +123,7 @@ def test_a_filter_s_worth_goes_also_what_a_running_job_brings_meanwhile(
     job = system.submit(drawn)
     until(lambda: system.job(job["id"])["embedded"] > 20, "a job in the middle")
     system.http.post(f"/v1/jobs/{job['id']}/pause").raise_for_status()
+    system.wait_until_still()
     here = melanoma & held(system)
     gone = delete(system, filter={"must": [{"key": "dx", "match": {"value": "melanoma"}}]})
     assert here <= set(gone["image_ids"])

@@ -18,7 +18,7 @@ def test_many_clients_search_while_two_jobs_ingest(system: System, tmp_path: Pat
         image = http.get("/v1/images/DRAWN_000000/preview").content
     pids = {"api": system.api.pid or 0, "worker": system.worker.pid or 0}
 
-    done = load(str(system.http.base_url), sources, image, pids, Load(16, seconds=15, images=120))
+    done = load(str(system.http.base_url), sources, image, pids, Load(16, seconds=8, images=120))
 
     assert done.errors == []
     assert {job["state"] for job in done.jobs} == {"succeeded"}

@@ -23,7 +23,7 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture, decode
 from tests.conftest import SHARED
-from tests.system import System
+from tests.system import PATIENCE, System
 
 Row = dict[str, Any]
 Keep = Callable[[Row], bool]
@@ -418,7 +418,7 @@ def run(system: System, *words: Any) -> str:
         env={**os.environ, "KINDRED_URL": str(system.http.base_url)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

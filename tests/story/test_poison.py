@@ -17,7 +17,7 @@ POISONED = {7: RED, 21: GREEN, 22: BLUE, 38: RED}
 
 @pytest.fixture
 def rig(tmp_path: Path, encoder: Path) -> Iterator[Rig]:
-    with Rig(tmp_path, encoder, DECODE_SECONDS="1") as running:
+    with Rig(tmp_path, encoder, DECODE_SECONDS="1.5") as running:
         yield running
 
 
@@ -69,7 +69,7 @@ def test_a_worker_whose_encoder_breaks_is_not_ready_and_starts_again(
 ) -> None:
     """And no picture is blamed for it."""
     with Rig(tmp_path, encoder) as rig:
-        rig.submit(rows=2000, seed=1)
+        rig.submit(rows=800, seed=1)
         rig.wait(rig.done, "the first image")
         (rig.switches / ENCODER_BROKEN).touch()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
-from tests.system import System
+from tests.system import PATIENCE, System
 
 schemathesis = pytest.importorskip("schemathesis", reason="comes with the extra `dev`")
 
@@ -29,7 +29,7 @@ def system(
     folder = tmp_path_factory.mktemp("schema")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")  # data sets of any name are asked for
-        with System(folder, encoder) as running:
+        with System(folder, encoder, forked=False) as running:
             assert running.ingest(drawn, limit=20)["state"] == "succeeded"
             yield running
 
@@ -70,7 +70,7 @@ def test_nothing_that_can_be_sent_is_a_fault_of_ours(system: System, operations:
             @given(case=operation.as_strategy(generation_mode=mode))
             def call(case: Any) -> None:
                 _keep_to_no_folder(case)
-                response = case.call(headers=HEADERS, timeout=60)
+                response = case.call(headers=HEADERS, timeout=PATIENCE)
                 case.validate_response(response, checks=checks)
                 _check_verdict(response)
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture, decode
-from tests.system import System, end, until
+from tests.system import WAIT, System, end, until
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_batch_keeps_its_searches_apart(system: System, rows: list[dict[str, A
                 {"image_id": second, "limit": 7, "include": ["dx"], "score_threshold": 0.2},
             ]
         },
-        headers={"Prefer": "wait=30"},
+        headers=WAIT,
     )
 
     one, two = answer.json()["results"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cli.processes import Child, Program, module_command, module_environment
-from tests.system import end, until
+from tests.system import PATIENCE, end, until
 
 
 class Up:
@@ -42,7 +42,7 @@ class Up:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -152,7 +152,9 @@ def test_flower_shows_the_worker_and_the_tasks_behind_a_login(up: Up) -> None:
     for path in ("/", "/workers", "/tasks", "/api/tasks", "/broker"):
         assert httpx.get(f"{up.flower}{path}").status_code == 401, path
     asked = {"refresh": "1"}
-    workers = httpx.get(f"{up.flower}/api/workers", params=asked, auth=login, timeout=60).json()
+    workers = httpx.get(
+        f"{up.flower}/api/workers", params=asked, auth=login, timeout=PATIENCE
+    ).json()
     assert any(name.startswith("kindred@") for name in workers)
 
 
@@ -172,7 +174,7 @@ def test_a_second_one_on_the_folder_is_refused(up: Up) -> None:
         env=up.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
