@@ -18,6 +18,7 @@ from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
 from pipeline.base.errors import ConfigurationError
 from pipeline.base.keys import Keys
+from pipeline.base.schema import check_folder
 from pipeline.base.settings import Settings, unknown_lines
 from pipeline.base.settings import load_settings as read_settings
 
@@ -61,6 +62,7 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
     refuse_open_host(host, has_keys=has_keys)
     settings = with_sources(settings, has_keys=has_keys)
     with locked(settings.data, say) as lock, Stop() as stop:
+        check_folder(settings.data)
         ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
         (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(stop, say)

@@ -13,6 +13,7 @@ from pipeline.backup.manifest import BackupManifest
 from pipeline.backup.snapshot import Snapshots
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import ConfigurationError, Conflict, KindredError
+from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import namespace_of, open_ledgers
 from pipeline.lifecycle.deletion import Deletions
@@ -23,6 +24,7 @@ from pipeline.store import Store, open_store
 def restore(folder: Path, settings: Settings) -> BackupManifest:
     """Verified before anything is written, and counted afterwards. Raises KindredError."""
     manifest = archive.verify(folder)
+    check_folder(settings.data.absolute())
     # The worker that opens it builds an index once, of all; here it would be built again and again.
     store = open_store(settings.model_copy(update={"index_from": 0}), manifest.encoder)
     snapshots = Snapshots(settings.redis_url, namespace_of(settings.collection))

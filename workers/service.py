@@ -11,6 +11,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from pipeline import metrics
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
+from pipeline.base.schema import check_folder
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
     Settings,
@@ -36,6 +37,7 @@ def main() -> int:
         logs.configure(settings.log_level)
         warn_of_unknown_variables()
         app = make_app(settings.broker_url)
+        check_folder(settings.data.absolute())
         refuse_half_a_restore(settings)
         publish = partial(_publish, app, settings.collection)
         runtime = open_runtime(settings, publish)

@@ -8,9 +8,10 @@ from typing import Any
 import redis
 
 from pipeline.base.errors import Conflict
+from pipeline.base.schema import SCHEMA_VERSION, refuse_other_schema
 from pipeline.ledger.connection import CONNECT_TIMEOUT, reachable
 from pipeline.ledger.ledger import COLLECTIONS_KEY
-from pipeline.ledger.schema import SCHEMA_VERSION, check_schema, refuse_other_schema
+from pipeline.ledger.schema import check_schema
 
 # One call, so that all keys are of one moment: a job and its shards must fit together.
 _DUMP = """

@@ -3,11 +3,11 @@
 Beside it, since all processes of the api share them: who has signed in, and who calls how often.
 """
 
+from pipeline.base.schema import SCHEMA_VERSION
 from pipeline.ledger.jobs import Action, JobLedger
 from pipeline.ledger.ledger import Ledger, Ledgers, Timing, namespace_of, open_ledgers
 from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
 from pipeline.ledger.requests import RequestLedger, RequestRecord
-from pipeline.ledger.schema import SCHEMA_VERSION
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.base.errors import SchemaMismatch
+from pipeline.base.schema import SCHEMA_VERSION, refuse_other_schema
 
-SCHEMA_VERSION = 2
 SCHEMA_KEY = "kindred:schema"
 
 # From a version to what makes it the next one. Several processes can start at once, so a migration
@@ -25,21 +24,6 @@ def check_schema(redis: Any, migrations: Migrations = MIGRATIONS) -> None:
         found += 1
         redis.set(SCHEMA_KEY, found)
     refuse_other_schema(found)
-
-
-def refuse_other_schema(found: int, what: str = "ledger in this Redis") -> None:
-    """Raises SchemaMismatch unless it is ours."""
-    if found < SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"The {what} was written by an older Kindred (schema {found}; this one needs"
-            f" {SCHEMA_VERSION}). Empty this Redis and the data folder and ingest again, or go back"
-            " to the version that wrote it."
-        )
-    if found > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"The {what} was written by a newer Kindred (schema {found}); this one knows"
-            f" {SCHEMA_VERSION}: upgrade it."
-        )
 
 
 def _read_schema(redis: Any) -> int:
