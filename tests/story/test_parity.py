@@ -389,7 +389,7 @@ def test_what_makes_no_sense_is_refused_with_its_place(
         ({"filter": {"must": [{"key": "diagnosis", "match": {"value": "x"}}]}}, 422, "No image"),
         ({"include": ["diagnosis"]}, 422, "No image has this field"),
         ({"group_by": "age"}, 422, "must be one of lesion_id"),
-        ({"image_id": "nobody"}, 404, "No image nobody is held"),
+        ({"image_id": "nobody"}, 404, "There is no image nobody"),
     ],
 )
 def test_what_the_collection_lacks_is_said(held: Held, query: Row, status: int, says: str) -> None:
