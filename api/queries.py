@@ -36,6 +36,10 @@ class AnsweredWithProblem(KindredError):
         self.said = said
 
 
+class AnswerGone(NotFound):
+    """A deletion takes the answers of all earlier searches, which could hold its images."""
+
+
 def preferred_wait(request: Request) -> float:
     """Seconds, from `Prefer: wait=N` (RFC 7240); 0 without it."""
     found = _WAIT.search(request.headers.get("Prefer", ""))
@@ -51,16 +55,23 @@ async def passed_on(
     wait.
     """
     await run_in_threadpool(collection.refuse_when_full)
+    try:
+        found = await _answered(collection, wanted, body)
+    except AnswerGone:  # a deletion took it in this moment
+        found = await _answered(collection, wanted, body)
+    if entry is not None:
+        entry.shown = await run_in_threadpool(images_in, found)
+    return Response(found, media_type=JSON)
+
+
+async def _answered(collection: Collection, wanted: Operation, body: Message) -> bytes:
     identifier = await run_in_threadpool(collection.submit, wanted, body)
     record = await wait_for(collection, identifier, PATIENCE)
     if record.error is not None:
         raise AnsweredWithProblem(record.error)
     if record.state != "succeeded":
         raise Unavailable("No worker has answered yet. Is one running? Try again in a moment.")
-    found = await run_in_threadpool(answer, collection, identifier)
-    if entry is not None:
-        entry.shown = await run_in_threadpool(images_in, found)
-    return Response(found, media_type=JSON)
+    return await run_in_threadpool(answer, collection, identifier)
 
 
 async def wait_for(collection: Collection, request: str, seconds: float) -> RequestRecord:
@@ -70,11 +81,11 @@ async def wait_for(collection: Collection, request: str, seconds: float) -> Requ
 
 
 def answer(collection: Collection, request: str) -> bytes:
-    """The answer's JSON. Raises NotFound when it has gone."""
+    """The answer's JSON. Raises AnswerGone."""
     try:
         return collection.blobs.read(f"{request_folder(request)}/answer.json")
     except FileNotFoundError:
-        raise NotFound(
+        raise AnswerGone(
             "The results have expired, or images were deleted since: search again."
         ) from None
 

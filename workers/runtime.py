@@ -151,6 +151,6 @@ class Runtime:
             jobs.planned(item.lease, plan.total, plan.shard_size, plan.version)
 
     def _fail(self, item: WorkItem, why: Problem) -> None:
-        logger.error("job failed", extra={"job": item.lease.job, "reason": why.title})
+        logger.warning("job failed", extra={"job": item.lease.job, "reason": why.title})
         self.ledger.jobs.fail(item.lease.job, why)
         self.ledger.jobs.release(item.lease)

@@ -32,9 +32,10 @@ class DatasetSource(Source):
 def _open(source: DatasetSource, opening: Opening) -> Reader:
     """The library is imported when the first data set is opened: it takes a second, and a worker
     can search without it."""
-    from pipeline.sources.dataset_reader import DatasetReader
+    from pipeline.sources.dataset_reader import DatasetReader, Selection
 
-    return DatasetReader(source, opening.copies, opening.allowed)
+    selection = Selection(**source.model_dump(exclude={"kind"}))
+    return DatasetReader(selection, opening.copies, opening.allowed)
 
 
 DATASET = SourceKind(DatasetSource, _open)

@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from pipeline.base.identity import ID_COLUMNS, row_key, sha256
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Row, own_id
-from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
 
@@ -45,28 +45,40 @@ datasets.logging.set_verbosity(datasets.logging.CRITICAL)
 tqdm.get_lock()
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of which data set, and which columns are the images and their ids."""
+
+    dataset: str
+    split: str
+    revision: str | None
+    limit: int | None
+    image_column: str | None
+    id_column: str | None
+
+
 class DatasetReader:
     def __init__(
-        self, source: DatasetSource, copies: PreparedCopies, allowed: AllowedSources
+        self, selection: Selection, copies: PreparedCopies, allowed: AllowedSources
     ) -> None:
         cache = copies.folder
-        if is_folder(source.dataset):
+        if is_folder(selection.dataset):
             copies.hold_for(self)
-        self._name, table, self.version = _load(source, cache, allowed)
-        self._image = _image_column(table, source.image_column)
-        self._id = _id_column(table, source.id_column)
-        self._folders = _folders(source, cache, allowed)
+        self._name, table, self.version = _load(selection, cache, allowed)
+        self._image = _image_column(table, selection.image_column)
+        self._id = _id_column(table, selection.id_column)
+        self._folders = _folders(selection, cache, allowed)
         # In a folder of images every added file changes the row numbers, but not the bytes.
         self._numbered = table.info.builder_name != "imagefolder"
         features = table.features
         self._labels = {n: f for n, f in features.items() if isinstance(f, datasets.ClassLabel)}
         pictures = {n for n, f in features.items() if isinstance(f, datasets.Image)}
         table = table.remove_columns(sorted(pictures - {self._image, self._id}))
-        table = table.select(range(min(len(table), source.limit or len(table))))
+        table = table.select(range(min(len(table), selection.limit or len(table))))
         # Read the table raw: `datasets` would decode every picture, sound and film it finds, and a
         # broken one would cost the whole batch.
         self._table = table.with_format("arrow")
-        self._split = source.split
+        self._split = selection.split
 
     def __len__(self) -> int:
         return len(self._table)
@@ -91,17 +103,17 @@ class DatasetReader:
         return clean(values)
 
 
-def _load(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
+def _load(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
     """Returns the data set's name in keys, its table, and its version."""
-    allowed.check(source.dataset)
-    local = is_folder(source.dataset)
-    name = str(allowed.real(source.dataset)) if local else source.dataset
+    allowed.check(selection.dataset)
+    local = is_folder(selection.dataset)
+    name = str(allowed.real(selection.dataset)) if local else selection.dataset
     try:
         with _disk_faults_named():
-            builder = _builder(name, source, cache) if local else _hub_builder(source)
+            builder = _builder(name, cache) if local else _hub_builder(selection)
             _check_files(builder, name, allowed)
             _prepare(builder, name)
-            table = builder.as_dataset(split=source.split)
+            table = builder.as_dataset(split=selection.split)
             return name, table, _version(builder, name, len(table))
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
@@ -144,20 +156,20 @@ def is_disk_error(error: OSError) -> bool:
     return known or str(error).startswith("Not enough disk space")  # the library's own check
 
 
-def _folders(source: DatasetSource, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
+def _folders(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
     """The folders that may contain the files named by cells, links resolved.
 
     Relative names start at the first folder. A cell can name any path. A folder's data set may read
     what the operator allows; a data set from the hub may read what the library has downloaded.
     """
-    if not is_folder(source.dataset):
+    if not is_folder(selection.dataset):
         return tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE))
-    path = allowed.real(source.dataset)
+    path = allowed.real(selection.dataset)
     own = path if path.is_dir() else path.parent
     return (own, *allowed.folders, cache.resolve())
 
 
-def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
+def _builder(name: str, cache: Path) -> Any:
     path = Path(name)
     if path.is_file():
         return datasets.load_dataset_builder(_format(path), data_files=name, cache_dir=str(cache))
@@ -166,8 +178,8 @@ def _builder(name: str, source: DatasetSource, cache: Path) -> Any:
     return datasets.load_dataset_builder(name, cache_dir=str(cache))
 
 
-def _hub_builder(source: DatasetSource) -> Any:
-    return datasets.load_dataset_builder(source.dataset, revision=source.revision)
+def _hub_builder(selection: Selection) -> Any:
+    return datasets.load_dataset_builder(selection.dataset, revision=selection.revision)
 
 
 def _version(builder: Any, name: str, rows: int) -> str:
