@@ -4,7 +4,7 @@ Both backends (`edge.py` in the process, `server.py` over the network) pass one 
 `tests/unit/test_store.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -75,7 +75,7 @@ class Store(Protocol):
     """Safe to call from several threads.
 
     Every method raises StoreUnavailable when Qdrant cannot be reached, and InvalidQuery, with the
-    place of the fault, when it will not take a query.
+    path of the fault, when it will not take a query.
     """
 
     @property
@@ -84,11 +84,11 @@ class Store(Protocol):
         ...
 
     def upsert(self, points: Points) -> None:
-        """Returns when the points are held: a repeat changes nothing, a kill loses nothing."""
+        """Returns when the points are stored: a repeat changes nothing, a kill loses nothing."""
         ...
 
     def set_payloads(self, payloads: Mapping[UUID, Payload]) -> None:
-        """Replaces whole payloads of points that are held; their vectors stay."""
+        """Replaces whole payloads of points that are stored; their vectors stay."""
         ...
 
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
@@ -96,7 +96,7 @@ class Store(Protocol):
         ...
 
     def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
-        """Those of the points that are held."""
+        """Those of the points that are stored."""
         ...
 
     def scroll(
@@ -132,7 +132,22 @@ class Store(Protocol):
         ...
 
     def delete(self, ids: Sequence[UUID]) -> None:
-        """What is not held is no error."""
+        """Ignores ids that are not stored. The points' bytes may stay in files until `purge`."""
+        ...
+
+    @property
+    def purge_due(self) -> bool:
+        """Whether `purge` has something to do. It outlives the process, a kill too."""
+        ...
+
+    def purge(self, tick: Callable[[], None] | None = None) -> None:
+        """Returns when the store's files hold nothing that was deleted or overwritten before.
+
+        What is deleted or overwritten while it runs is due again. It rewrites the whole store, so
+        its time grows with all that is stored; if nothing is due, it returns at once. `tick` is
+        called in this thread as the work goes on, many times a second or every second, and may
+        raise in order to end it. A server does this by itself, in its own time (`server.py`).
+        """
         ...
 
     def flush(self) -> None:

@@ -29,12 +29,12 @@ def data_name(collection: str, encoder: EncoderInfo) -> str:
     return f"{collection}-{fingerprint(encoder)}"
 
 
-def mismatch(place: str, filled_by: EncoderInfo | None, ours: EncoderInfo) -> EncoderMismatch:
-    """`place` is the collection as the operator knows it; None: nothing is recorded there."""
-    held = _describe(filled_by) if filled_by else "an encoder that is not recorded"
+def mismatch(collection: str, filled_by: EncoderInfo | None, ours: EncoderInfo) -> EncoderMismatch:
+    """`collection` is named as the operator knows it; None: nothing is recorded there."""
+    theirs = _describe(filled_by) if filled_by else "an encoder that is not recorded"
     return EncoderMismatch(
-        f"{place} was filled by {held}; this worker has {_describe(ours)}. Start it with the "
-        "encoder that filled the collection, or give the other one a collection of its own "
+        f"{collection} was filled by {theirs}; this worker has {_describe(ours)}. Start it with "
+        "the encoder that filled the collection, or give the other one a collection of its own "
         "(KINDRED_COLLECTION)."
     )
 

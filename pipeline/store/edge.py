@@ -2,12 +2,12 @@
 
 The binding holds Python's interpreter lock in every call, so calls of several threads run one after
 the other; writes and batches are cut small for it. Few points are compared with one by one, which
-is exact. For many, an index (HNSW) is built aside, in another process (`edge_index.py`), since
-the engine would hold the lock for minutes; what is written later is compared with beside it.
+is exact. For many, an index (HNSW) is built aside, in another process (`edge_generations.py`),
+since the engine would hold the lock for minutes; what is written later is compared with beside it.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -22,8 +22,10 @@ from pipeline.messages.filters import Filter, json_path
 from pipeline.store import common, edge_folder
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
 from pipeline.store.edge_current import Current
+from pipeline.store.edge_due import PurgeDue
 from pipeline.store.edge_filters import to_edge
 from pipeline.store.edge_folder import Folder
+from pipeline.store.edge_generations import Generations, Stopped
 from pipeline.store.edge_index import Indexer
 
 # Comparisons of a query with a point in one call, during which all other threads wait: measured, a
@@ -59,13 +61,13 @@ class EdgeStore:
         indexes: Mapping[str, str],
         index_from: int = 0,
     ) -> None:
-        place = Folder(folder, collection, encoder)
+        generations = Folder(folder, collection, encoder)
         self._folder = folder
         self._encoder = encoder
         self._indexes = indexes
         self._lock: int | None = edge_folder.own(folder)
         try:
-            path, shard = place.open()
+            path, shard = generations.open()
             edge_folder.add_indexes(shard, indexes)
         except BaseException as error:
             self._release()
@@ -74,7 +76,11 @@ class EdgeStore:
             # A full disk, say; the engine raises bare Exceptions.
             raise StoreUnavailable(f"the store in {folder} cannot be opened") from error
         self._current = Current(shard)
-        self._indexer = Indexer(place, path, self._current, index_from)
+        self._due = PurgeDue(folder)
+        self._generations = Generations(
+            generations, path, self._current, self._due, indexes, index_from
+        )
+        self._indexer = Indexer(self._generations, self._current, index_from)
         self._indexer.maybe_build()
 
     @property
@@ -96,8 +102,8 @@ class EdgeStore:
     def set_payloads(self, payloads: Mapping[UUID, Payload]) -> None:
         for point, payload in payloads.items():
             # By filter, because by id the engine raises for a point that is gone by now.
-            held = edge.Filter(must=[edge.HasIdCondition({point})])
-            self._update(edge.UpdateOperation.overwrite_payload_by_filter(held, payload), [point])
+            stored = edge.Filter(must=[edge.HasIdCondition({point})])
+            self._update(edge.UpdateOperation.overwrite_payload_by_filter(stored, payload), [point])
 
     def query(self, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
         common.check_queries(queries, self._encoder.dimensions)
@@ -182,6 +188,30 @@ class EdgeStore:
         with self._writing() as shard:
             shard.flush()
 
+    @property
+    def purge_due(self) -> bool:
+        return bool(self._due)
+
+    def purge(self, tick: Callable[[], None] | None = None) -> None:
+        """Copies all points into a new shard, in this thread; searches and writes go on meanwhile.
+
+        With 384 dimensions and ten payload fields it takes 1.5 s of processor time for 10,000
+        points, 18 s for 100,000, and so in proportion; where there is an index, the time to build
+        it comes on top. An index that is being built goes first. A call that finds another purge
+        under way waits for it, and does one more if something was deleted after that one began.
+
+        Raises StoreUnavailable, with the purge still due, when the disk has no room for the copy or
+        the store is closed meanwhile; what `tick` raises ends the purge, too.
+        """
+        try:
+            self._generations.purge(tick or _no_tick)
+        except Stopped:
+            raise StoreUnavailable(f"the store in {self._folder} is closed") from None
+        except Exception as error:
+            if type(error) is Exception or isinstance(error, OSError):  # the engine's, the disk's
+                raise StoreUnavailable(f"the store in {self._folder} is not purged") from error
+            raise
+
     def wait_until_idle(self) -> None:
         """Returns when no index is being built."""
         self._indexer.wait_until_idle()
@@ -208,6 +238,7 @@ class EdgeStore:
         """In the write-ahead log when it returns, so that no kill of the process loses it."""
         edge_folder.check_free(self._folder)
         with self._writing(ids) as shard:
+            self._due.note(shard, ids)
             shard.update(operation)
 
     @contextmanager
@@ -227,6 +258,10 @@ class EdgeStore:
             raise InvalidQuery("the engine does not take this query", ("filter",)) from None
         except Exception as error:  # the engine raises bare Exceptions
             raise StoreUnavailable(f"the store in {self._folder} cannot be read") from error
+
+
+def _no_tick() -> None:
+    """For a caller that needs no sign of life."""
 
 
 # --- the engine's classes ------------------------------------------------------------------------

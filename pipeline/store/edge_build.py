@@ -2,7 +2,7 @@
 
 A process of its own, since the engine holds the interpreter's lock while it builds: in the worker
 no search could run meanwhile. It imports nothing of ours, so it starts in an instant and needs
-neither a path nor the model's libraries. `edge_index.py` starts it on a copy of the store.
+neither a path nor the model's libraries. `edge_generations.py` starts it on a copy of the store.
 """
 
 import ctypes

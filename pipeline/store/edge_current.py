@@ -1,8 +1,8 @@
 """The shard that is read and written just now; it can be exchanged for another under both.
 
 The engine's binding holds Python's interpreter lock in every call, so calls run one after the other
-and readers need no lock. Writers take one all the same: while an index is built aside they are kept
-out for as long as the shard is copied, and again while the copy takes its place.
+and readers need no lock. Writers take one all the same: it keeps them out while the shard's folder
+is copied for an index, and while a new shard takes its place.
 """
 
 import threading
@@ -21,7 +21,7 @@ class _Open:
 
 
 class Current:
-    """Safe to call from several threads; one of them at a time may watch, take and exchange."""
+    """Safe to call from several threads. One at a time may record changes, take them, exchange."""
 
     def __init__(self, shard: edge.EdgeShard) -> None:
         self._open = _Open(shard)
@@ -38,13 +38,13 @@ class Current:
     def reading(self) -> Iterator[edge.EdgeShard]:
         """The shard; it stays open at least until the block ends."""
         with self._readers:
-            held = self._open
-            held.readers += 1
+            opened = self._open
+            opened.readers += 1
         try:
-            yield held.shard
+            yield opened.shard
         finally:
             with self._readers:
-                held.readers -= 1
+                opened.readers -= 1
                 self._readers.notify_all()
 
     @contextmanager

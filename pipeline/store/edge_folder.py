@@ -3,12 +3,14 @@
     DATA/store/{collection}/
         lock                           held by the one worker that owns the folder
         alias.json                     {"shard": "{collection}-{fingerprint}.2"}: what is read
+        purge-due                      there while files may keep what was deleted (`edge_due.py`)
         {collection}-{fingerprint}.2/  one encoder's vectors, in its second generation
             encoder.json               which encoder that is
             edge_config.json, segments/, wal/    the engine's
 
-The first generation has no number. Each index that is built makes the next one (`edge_index.py`),
-which counts for nothing until the alias names it; what the alias does not name is left over.
+The first generation has no number. Each index that is built, and each purge, makes the next one
+(`edge_generations.py`), which counts for nothing until the alias names it; what the alias does not
+name is left over.
 """
 
 import fcntl
@@ -55,7 +57,7 @@ class Folder:
     def open(self) -> tuple[Path, edge.EdgeShard]:
         """The shard that is read, and where it lies; made and aliased where it is missing.
 
-        Each step is whole or absent on disk, and a start that was cut off is finished by the next.
+        Each step is whole or absent on disk, and the next start finishes one that was cut off.
         Raises EncoderMismatch when another encoder has filled the collection.
         """
         aliased = _read_json(self._alias).get("shard")
@@ -63,19 +65,24 @@ class Folder:
             self._adopt_or_refuse(aliased)
         path = self.path / self._current(aliased)
         if not path.exists():
-            _create(path, self.encoder)
+            create(path, self.encoder)
         shard = load(path)
         if aliased != path.name:
             self.switch(path)
-        for name in self._generations() - {
-            path.name
-        }:  # a build that was cut off, or what it replaced
-            remove(self.path / name)
+        self.remove_others(path)  # one that was being made, or that was replaced, at a kill
         return path, shard
 
     def switch(self, path: Path) -> None:
         """From here on `path` is what is read, also after a power cut."""
-        _write_json(self._alias, {"shard": path.name})
+        write_json(self._alias, {"shard": path.name})
+
+    def others(self, path: Path) -> list[Path]:
+        """All our generations but the one in `path`."""
+        return [self.path / name for name in self._generations() - {path.name}]
+
+    def remove_others(self, path: Path) -> None:
+        for other in self.others(path):
+            remove(other)
 
     def following(self) -> Path:
         """Where the next generation is to be made."""
@@ -91,17 +98,18 @@ class Folder:
             self._name = re.sub(r"\.\d+$", "", aliased)
         else:
             _refuse_unless_empty(self.path / aliased, self.encoder)
+            remove(self.path / aliased)  # empty, but its files may keep what was deleted
 
     def _current(self, aliased: str | None) -> str:
-        held = self._generations()
-        if aliased in held:
+        stored = self._generations()
+        if aliased in stored:
             return aliased
-        if len(held) > 1:
+        if len(stored) > 1:
             raise KindredError(
-                f"{self._alias} names none of {', '.join(sorted(held))}. Write the one with the "
+                f"{self._alias} names none of {', '.join(sorted(stored))}. Write the one with the "
                 "images into it, or put it back from a backup: the others will be deleted."
             )
-        return next(iter(held), self._name)
+        return next(iter(stored), self._name)
 
     def _generations(self) -> set[str]:
         """The folders of all our generations, whole or not."""
@@ -144,11 +152,11 @@ def add_indexes(shard: edge.EdgeShard, indexes: Mapping[str, str]) -> None:
 
     They lie in mapped files: in memory they would take half a gigabyte for a million images.
     """
-    held = shard.info().payload_schema
+    existing = shard.info().payload_schema
     for field, kind in indexes.items():
         path, wanted = json_path(field), _PARAMETERS[kind](memory=edge.Memory.Cached)
-        if path in held:
-            params = held[path].params
+        if path in existing:
+            params = existing[path].params
             same = type(params) is type(wanted)
             if same and getattr(params, "memory", None) == wanted.memory:
                 continue
@@ -180,9 +188,9 @@ def _refuse_unless_empty(path: Path, ours: EncoderInfo) -> None:
     if not path.exists():
         return
     shard = load(path)
-    held = shard.count(edge.CountRequest(exact=True))
+    count = shard.count(edge.CountRequest(exact=True))
     shard.close()
-    if held:
+    if count:
         raise common.mismatch(f"the embedded store in {path.parent}", _recorded(path), ours)
 
 
@@ -192,12 +200,13 @@ def _recorded(path: Path) -> EncoderInfo | None:
     return EncoderInfo.model_validate(recorded) if recorded else None
 
 
-def _create(path: Path, encoder: EncoderInfo) -> None:
-    """Built aside and renamed, since the engine neither opens nor replaces half a shard."""
+def create(path: Path, encoder: EncoderInfo) -> None:
+    """An empty shard. It is built aside and renamed, since the engine neither opens nor replaces
+    half a shard."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    _write_json(part / "encoder.json", encoder.model_dump(mode="json"))
+    write_json(part / "encoder.json", encoder.model_dump(mode="json"))
     vectors = edge.EdgeVectorParams(size=encoder.dimensions, distance=edge.Distance.Cosine)
     shard = edge.EdgeShard.create(str(part), edge.EdgeConfig(vectors=vectors, wal_enabled=True))
     shard.flush()
@@ -214,7 +223,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """Whole or not at all, also across a power cut; when it returns, it is on the disk."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w") as file:

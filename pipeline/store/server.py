@@ -5,7 +5,7 @@ alias `{collection}` says which encoder's collection is in use; it is followed o
 because vectors of this encoder mean nothing in another one's collection.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -182,6 +182,15 @@ class ServerStore:
         with _errors():
             self._client.delete(self._name, points_selector=points, wait=True)
 
+    @property
+    def purge_due(self) -> bool:
+        """Never: there is nothing that a client could do."""
+        return False
+
+    def purge(self, tick: Callable[[], None] | None = None) -> None:
+        """Does nothing. A deleted point's bytes stay in the server's files until its optimizer
+        rewrites the segment, and in its log until that is cut off; the API can force neither."""
+
     def flush(self) -> None:
         """Nothing is left to do: every write waits for the server, which keeps a log of its own."""
 
@@ -245,25 +254,25 @@ class ServerStore:
 
     def _index(self) -> None:
         """Adds the payload indexes that are missing, and replaces those of another type."""
-        held = self._client.get_collection(self._name).payload_schema
+        existing = self._client.get_collection(self._name).payload_schema
         for field, kind in self._indexes.items():
             path, wanted = json_path(field), models.PayloadSchemaType(kind)
-            if path in held and held[path].data_type == wanted:
+            if path in existing and existing[path].data_type == wanted:
                 continue
-            if path in held:
+            if path in existing:
                 self._client.delete_payload_index(self._name, path, wait=True)
             self._client.create_payload_index(self._name, path, wanted, wait=True)
 
 
 @contextmanager
-def _errors(place: tuple[str | int, ...] = ()) -> Iterator[None]:
+def _errors(path: tuple[str | int, ...] = ()) -> Iterator[None]:
     """Qdrant's errors as ours. What a server says is left out: it can repeat a filter's values."""
     try:
         yield
     except (RpcError, ApiException, ResourceExhaustedResponse) as error:
         refused, reason = _read(error)
         if refused:
-            raise InvalidQuery(f"Qdrant does not take this request ({reason})", place) from None
+            raise InvalidQuery(f"Qdrant does not take this request ({reason})", path) from None
         raise StoreUnavailable(f"Qdrant did not do as asked ({reason})") from None
 
 
@@ -319,8 +328,8 @@ def _selection(query: Query) -> bool | models.PayloadSelector:
 
 def _overwrite(point: UUID, payload: Payload) -> models.UpdateOperation:
     """By filter, because by id Qdrant refuses the whole request for a point that is gone by now."""
-    held = models.Filter(must=[models.HasIdCondition(has_id=[str(point)])])
-    change = models.SetPayload(payload=payload, filter=held)
+    stored = models.Filter(must=[models.HasIdCondition(has_id=[str(point)])])
+    change = models.SetPayload(payload=payload, filter=stored)
     return models.OverwritePayloadOperation(overwrite_payload=change)
 
 

@@ -1,6 +1,6 @@
 """One suite for both backends of the store, against brute force in numpy.
 
-Homes: the embedded engine, a Qdrant server (when KINDRED_TEST_QDRANT_URL names one), and the
+Backends: the embedded engine, a Qdrant server (when KINDRED_TEST_QDRANT_URL names one), and the
 server's code on qdrant-client's in-memory stand-in, which needs no server.
 """
 
@@ -100,20 +100,20 @@ def server(folder: Path) -> Iterator[Open]:
     client.close()
 
 
-HOMES = {"edge": edge, "indexed": indexed, "memory": memory} | (
+BACKENDS = {"edge": edge, "indexed": indexed, "memory": memory} | (
     {"server": server} if SERVER else {}
 )
-every_home = pytest.mark.parametrize("home", HOMES)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 @pytest.fixture
-def opening(home: str, tmp_path: Path) -> Iterator[Open]:
+def opening(backend: str, tmp_path: Path) -> Iterator[Open]:
     """Opens the one collection of this test, again if it is called again."""
-    with HOMES[home](tmp_path) as open_:
+    with BACKENDS[backend](tmp_path) as open_:
         yield open_
 
 
-# --- what is held -----------------------------------------------------------------------------
+# --- what is stored ---------------------------------------------------------------------------
 
 
 def payload(row: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def payload(row: int, rng: np.random.Generator) -> dict[str, Any]:
     return image
 
 
-class Held(NamedTuple):
+class Stored(NamedTuple):
     points: Points
     unit: np.ndarray  # float32 (n, DIMENSIONS), of length 1
 
@@ -147,28 +147,28 @@ class Held(NamedTuple):
         return [(self.points.ids[row], float(scores[row])) for row in order if keep(row)]
 
 
-def make(count: int, seed: int = 1) -> Held:
+def make(count: int, seed: int = 1) -> Stored:
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(count, DIMENSIONS)).astype(np.float32) * 3
     payloads = [payload(row, rng) for row in range(count)]
     ids = [point_id(image["image_id"]) for image in payloads]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Held(Points(ids, vectors, payloads), unit)
+    return Stored(Points(ids, vectors, payloads), unit)
 
 
-HELD = make(600)
-PAYLOADS = HELD.points.payloads
+STORED = make(600)
+PAYLOADS = STORED.points.payloads
 VECTOR = np.random.default_rng(2).normal(size=DIMENSIONS).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=HOMES)
+@pytest.fixture(scope="module", params=BACKENDS)
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
-    """A store with HELD in it, for tests that only read."""
-    with HOMES[request.param](tmp_path_factory.mktemp("store")) as open_:
+    """A store with STORED in it, for tests that only read."""
+    with BACKENDS[request.param](tmp_path_factory.mktemp("store")) as open_:
         store = open_()
-        store.upsert(HELD.points)
+        store.upsert(STORED.points)
         if isinstance(store, EdgeStore):
             store.wait_until_idle()
         yield store
@@ -179,17 +179,17 @@ def filled(
 
 def test_the_nearest_come_in_order_with_their_cosines(filled: Store):
     (found,) = filled.query([Query(VECTOR, limit=50)])
-    expected = HELD.nearest(VECTOR, lambda row: True)[:50]
+    expected = STORED.nearest(VECTOR, lambda row: True)[:50]
     assert [hit.id for hit in found] == [point for point, _ in expected]
     assert [hit.score for hit in found] == pytest.approx([score for _, score in expected], abs=1e-5)
     assert [hit.payload["image_id"] for hit in found] == [
-        PAYLOADS[HELD.points.ids.index(point)]["image_id"] for point, _ in expected
+        PAYLOADS[STORED.points.ids.index(point)]["image_id"] for point, _ in expected
     ]
 
 
 def test_the_same_direction_scores_one_whatever_its_length(filled: Store):
-    (found,) = filled.query([Query(HELD.points.vectors[3] * 7, limit=1)])
-    assert (found[0].id, found[0].score) == (HELD.points.ids[3], pytest.approx(1, abs=1e-5))
+    (found,) = filled.query([Query(STORED.points.vectors[3] * 7, limit=1)])
+    assert (found[0].id, found[0].score) == (STORED.points.ids[3], pytest.approx(1, abs=1e-5))
 
 
 def field(key: str, **operator: Any) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def geo(lon: float, lat: float) -> dict[str, float]:
 
 
 MEL = field("dx", match={"value": "mel"})
-SOME_IDS = [str(point) for point in HELD.points.ids[5:15]]
+SOME_IDS = [str(point) for point in STORED.points.ids[5:15]]
 SQUARE = {"points": [geo(11.5, 49), geo(13.5, 49), geo(13.5, 51), geo(11.5, 51), geo(11.5, 49)]}
 Kept = Callable[[dict[str, Any]], bool]
 FILTERS: dict[str, tuple[dict[str, Any], Kept]] = {
@@ -350,7 +350,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Kept]] = {
 @pytest.mark.parametrize("name", FILTERS)
 def test_filters_keep_what_brute_force_keeps(filled: Store, name: str):
     wanted, keep = FILTERS[name]
-    expected = HELD.nearest(VECTOR, lambda row: keep(PAYLOADS[row]))
+    expected = STORED.nearest(VECTOR, lambda row: keep(PAYLOADS[row]))
     filter_ = Filter.model_validate(wanted)
     assert filled.count(filter_) == len(expected)
     (found,) = filled.query([Query(VECTOR, limit=1000, filter=filter_)])
@@ -372,7 +372,7 @@ def without_empty(value: Any) -> Any:
 
 
 def test_threshold_and_offset(filled: Store):
-    expected = HELD.nearest(VECTOR, lambda row: True)
+    expected = STORED.nearest(VECTOR, lambda row: True)
     threshold = (expected[20][1] + expected[21][1]) / 2
     (above,) = filled.query([Query(VECTOR, limit=1000, score_threshold=threshold)])
     assert [hit.id for hit in above] == [point for point, _ in expected[:21]]
@@ -383,18 +383,21 @@ def test_threshold_and_offset(filled: Store):
 
 
 def test_examples_are_scored_by_their_best(filled: Store):
-    likes, unlikes = HELD.points.vectors[:2], HELD.points.vectors[5:8]
-    best, worst = (HELD.unit @ HELD.unit[:2].T).max(1), (HELD.unit @ HELD.unit[5:8].T).max(1)
+    positives, negatives = STORED.points.vectors[:2], STORED.points.vectors[5:8]
+    best, worst = (
+        (STORED.unit @ STORED.unit[:2].T).max(1),
+        (STORED.unit @ STORED.unit[5:8].T).max(1),
+    )
     squashed = {sign: (x / (1 + abs(x)) + 1) / 2 for sign, x in ((1, best), (-1, worst))}
-    for unlike, expected in (
-        (unlikes, np.where(best > worst, squashed[1], -squashed[-1])),
-        (unlikes[:0], squashed[1]),
+    for negative, expected in (
+        (negatives, np.where(best > worst, squashed[1], -squashed[-1])),
+        (negatives[:0], squashed[1]),
     ):
-        (found,) = filled.query([Query(Examples(likes, unlike), limit=1000)])
-        assert len(found) == len(HELD.unit)
+        (found,) = filled.query([Query(Examples(positives, negative), limit=1000)])
+        assert len(found) == len(STORED.unit)
         assert [hit.score for hit in found] == pytest.approx(sorted(expected)[::-1], abs=1e-5)
         for hit in found:
-            assert hit.score == pytest.approx(expected[HELD.points.ids.index(hit.id)], abs=1e-5)
+            assert hit.score == pytest.approx(expected[STORED.points.ids.index(hit.id)], abs=1e-5)
 
 
 def test_include_and_exclude_choose_payload_fields(filled: Store):
@@ -420,7 +423,9 @@ def test_include_and_exclude_choose_payload_fields(filled: Store):
 
 def test_a_batch_answers_every_query_by_itself(filled: Store):
     queries = [
-        Query(HELD.points.vectors[row], limit=3 + row, filter=Filter.model_validate({"must": MEL}))
+        Query(
+            STORED.points.vectors[row], limit=3 + row, filter=Filter.model_validate({"must": MEL})
+        )
         for row in range(20)
     ]
     together = filled.query(queries)
@@ -441,9 +446,9 @@ def test_pages_hold_all_exactly_once_in_the_order_of_ids(filled: Store):
         seen += records
         pages += 1
     assert pages == 9
-    assert [record.id for record in seen] == sorted(HELD.points.ids)
-    held = dict(zip(HELD.points.ids, PAYLOADS, strict=True))
-    assert all(record.payload == held[record.id] for record in seen)
+    assert [record.id for record in seen] == sorted(STORED.points.ids)
+    stored = dict(zip(STORED.points.ids, PAYLOADS, strict=True))
+    assert all(record.payload == stored[record.id] for record in seen)
     assert all(record.vector is None for record in seen)
 
 
@@ -482,17 +487,17 @@ def test_facets_and_bounds_under_a_filter(filled: Store):
         filled.bounds("dx")
 
 
-def test_retrieve_gives_payloads_and_unit_vectors_of_what_is_held(filled: Store):
-    wanted = [*HELD.points.ids[:20], uuid4(), HELD.points.ids[0]]
+def test_retrieve_gives_payloads_and_unit_vectors_of_what_is_stored(filled: Store):
+    wanted = [*STORED.points.ids[:20], uuid4(), STORED.points.ids[0]]
     records = filled.retrieve(wanted, vectors=True)
-    assert records.keys() == set(HELD.points.ids[:20])
-    for row, point in enumerate(HELD.points.ids[:20]):
+    assert records.keys() == set(STORED.points.ids[:20])
+    for row, point in enumerate(STORED.points.ids[:20]):
         record = records[point]
         assert record.id == point
         assert record.payload == PAYLOADS[row]
         assert record.vector is not None
         assert record.vector.dtype == np.float32
-        np.testing.assert_allclose(record.vector, HELD.unit[row], atol=1e-6)
+        np.testing.assert_allclose(record.vector, STORED.unit[row], atol=1e-6)
     assert filled.retrieve(wanted)[wanted[0]].vector is None
     assert filled.retrieve([]) == {}
 
@@ -508,7 +513,7 @@ def test_a_vector_that_cannot_be_searched_is_refused(filled: Store):
 # --- writing ----------------------------------------------------------------------------------
 
 
-@every_home
+@every_backend
 def test_writing_again_changes_nothing(opening: Open):
     store = opening()
     small = make(300)
@@ -527,7 +532,7 @@ def test_writing_again_changes_nothing(opening: Open):
     store.upsert(nothing)
 
 
-@every_home
+@every_backend
 def test_vectors_that_are_none_are_not_written(opening: Open):
     store = opening()
     broken = np.ones((1, DIMENSIONS), np.float32)
@@ -538,7 +543,7 @@ def test_vectors_that_are_none_are_not_written(opening: Open):
     assert store.count() == 0
 
 
-@every_home
+@every_backend
 def test_payloads_are_replaced_whole_and_vectors_stay(opening: Open):
     store = opening()
     small = make(20)
@@ -556,7 +561,7 @@ def test_payloads_are_replaced_whole_and_vectors_stay(opening: Open):
     store.set_payloads({})
 
 
-@every_home
+@every_backend
 def test_what_is_deleted_is_gone_everywhere(opening: Open):
     store = opening()
     small = make(30)
@@ -572,19 +577,19 @@ def test_what_is_deleted_is_gone_everywhere(opening: Open):
     assert store.facet("dx") == []
 
 
-@every_home
+@every_backend
 def test_opening_again_finds_all(opening: Open):
     store = opening()
-    store.upsert(HELD.points)
+    store.upsert(STORED.points)
     store.flush()
     again = opening()
     assert again.encoder == ENCODER
     assert again.count() == len(PAYLOADS)
-    records = again.retrieve(HELD.points.ids)
-    assert [records[point].payload for point in HELD.points.ids] == PAYLOADS
+    records = again.retrieve(STORED.points.ids)
+    assert [records[point].payload for point in STORED.points.ids] == PAYLOADS
 
 
-@every_home
+@every_backend
 def test_an_index_can_be_added_or_changed_later(opening: Open):
     store = opening(indexes={"age": "keyword", "taken": "datetime"})
     store.upsert(make(50).points)
@@ -594,7 +599,7 @@ def test_an_index_can_be_added_or_changed_later(opening: Open):
     assert store.count(Filter.model_validate({"must": field("age", range={"gte": 0})})) == 37
 
 
-@every_home
+@every_backend
 def test_another_encoder_is_refused_and_both_are_named(opening: Open):
     opening().upsert(make(3).points)
     for other in (OTHER, ENCODER.model_copy(update={"weights_sha256": "cd" * 32})):
@@ -607,18 +612,18 @@ def test_another_encoder_is_refused_and_both_are_named(opening: Open):
     assert opening().count() == 3
 
 
-@every_home
+@every_backend
 def test_an_encoder_loaded_from_elsewhere_is_the_same(opening: Open):
-    opening().upsert(HELD.points)
+    opening().upsert(STORED.points)
     store = opening(MOVED)
     assert store.count() == len(PAYLOADS)
-    (found,) = store.query([Query(HELD.points.vectors[3], limit=1)])
-    assert found[0].id == HELD.points.ids[3]
-    store.delete(HELD.points.ids[:1])
+    (found,) = store.query([Query(STORED.points.vectors[3], limit=1)])
+    assert found[0].id == STORED.points.ids[3]
+    store.delete(STORED.points.ids[:1])
     assert opening().count() == len(PAYLOADS) - 1
 
 
-@every_home
+@every_backend
 @pytest.mark.parametrize(
     "change", [{"weights_sha256": "cd" * 32}, {"pooling": "cls"}, {"preprocessing": "384 bicubic"}]
 )
@@ -630,7 +635,7 @@ def test_an_encoder_of_the_same_name_that_gives_other_vectors_is_refused(
         opening(ENCODER.model_copy(update=change))
 
 
-@every_home
+@every_backend
 def test_a_collection_that_is_still_empty_takes_another_encoder(opening: Open):
     opening()
     store = opening(OTHER)
@@ -641,9 +646,9 @@ def test_a_collection_that_is_still_empty_takes_another_encoder(opening: Open):
         opening(ENCODER)
 
 
-@every_home
-def test_threads_may_write_and_search_at_once(opening: Open, home: str):
-    if home == "memory":
+@every_backend
+def test_threads_may_write_and_search_at_once(opening: Open, backend: str):
+    if backend == "memory":
         pytest.skip("the in-memory stand-in is not made for threads; the engine and a server are")
     store = opening()
     failures: list[BaseException] = []
@@ -668,6 +673,85 @@ def test_threads_may_write_and_search_at_once(opening: Open, home: str):
 
 def part(points: Points) -> tuple[Any, Any]:
     return points.vectors, points.payloads
+
+
+# --- purges -----------------------------------------------------------------------------------
+
+
+def everything(store: Store) -> tuple[dict[str, Any], list[float]]:
+    """All that a store can be asked; vectors and scores, which may be rounded, as numbers."""
+    mel = Filter.model_validate({"must": MEL})
+    records, cursor = store.scroll(1000, vectors=True)
+    assert cursor is None
+    hits = store.query([Query(VECTOR, limit=1000), Query(VECTOR, limit=9, filter=mel)])
+    answers = {
+        "points": [(record.id, record.payload) for record in records],
+        "facets": [dict(store.facet(name)) for name in ("dx", "grade", "held")],
+        "bounds": [store.bounds(name) for name in ("age", "grade")],
+        "counts": [store.count(Filter.model_validate(wanted)) for wanted, _ in FILTERS.values()],
+        "hits": [[(hit.id, hit.payload) for hit in found] for found in hits],
+    }
+    vectors = np.stack([record.vector for record in records if record.vector is not None])
+    return answers, [*vectors.ravel().tolist(), *(hit.score for found in hits for hit in found)]
+
+
+def assert_same(store: Store, before: tuple[dict[str, Any], list[float]]) -> None:
+    answers, numbers = everything(store)
+    assert answers == before[0]
+    np.testing.assert_allclose(numbers, before[1], atol=1e-6)
+
+
+@every_backend
+def test_a_purge_changes_no_answer(opening: Open):
+    store = opening()
+    store.upsert(STORED.points)
+    assert not store.purge_due
+    store.delete(STORED.points.ids[:50])
+    store.set_payloads({STORED.points.ids[60]: {"dx": "mel", "age": 0.5}})
+    store.upsert(Points(STORED.points.ids[70:71], -STORED.points.vectors[70:71], [{"dx": "nv"}]))
+    if isinstance(store, EdgeStore):
+        store.wait_until_idle()
+        assert store.purge_due
+    before = everything(store)
+    store.purge()
+    assert not store.purge_due
+    assert_same(store, before)
+    store.purge()  # nothing to do
+    again = opening()
+    assert_same(again, before)
+    assert not again.purge_due
+
+
+@every_backend
+def test_what_is_written_while_a_purge_runs_is_there(opening: Open):
+    store = opening()
+    store.upsert(STORED.points)
+    store.delete(STORED.points.ids[:1])
+    first, second = make(700).points, make(800).points
+    writes = [
+        lambda: store.upsert(Points(first.ids[600:], first.vectors[600:], first.payloads[600:])),
+        lambda: store.delete(STORED.points.ids[1:11]),
+        lambda: store.set_payloads({point: {"dx": "new"} for point in STORED.points.ids[11:21]}),
+        lambda: store.upsert(Points(second.ids[700:], second.vectors[700:], second.payloads[700:])),
+    ]
+
+    def write_on() -> None:
+        if writes:
+            writes.pop(0)()
+
+    store.purge(write_on)
+    while writes:  # of a backend that has nothing to do
+        write_on()
+    assert store.count() == 600 - 11 + 200
+    assert dict(store.facet("dx"))["new"] == 10
+    records = store.retrieve([*first.ids[600:], *second.ids[700:]])
+    assert [record.payload["image_id"] for record in records.values()] == [
+        payload["image_id"] for payload in [*first.payloads[600:], *second.payloads[700:]]
+    ]
+    assert store.retrieve(STORED.points.ids[:11]) == {}
+
+
+# --- names --------------------------------------------------------------------------------------
 
 
 def test_fingerprints_tell_encoders_apart_and_are_stable():
@@ -758,7 +842,7 @@ def test_a_second_worker_is_told_who_owns_the_store_and_a_killed_one_loses_nothi
     store.close()
 
 
-def test_a_store_that_cannot_be_opened_is_away_and_lets_go_of_its_folder(
+def test_a_store_that_cannot_be_opened_is_unavailable_and_releases_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As on a full disk: the engine's bare exception must not look like a fault of the worker's."""
@@ -842,10 +926,10 @@ def test_a_closed_store_says_so(tmp_path: Path):
 
 @pytest.mark.skipif(not SERVER, reason="KINDRED_TEST_QDRANT_URL names no Qdrant server")
 def test_the_suite_ran_against_a_server():
-    assert "server" in HOMES
+    assert "server" in BACKENDS
 
 
-def test_a_server_that_is_away_is_named_unavailable():
+def test_a_server_that_cannot_be_reached_is_named_unavailable():
     settings = Settings(qdrant_url="http://127.0.0.1:9", qdrant_api_key=None)
     with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
         open_store(settings, ENCODER)

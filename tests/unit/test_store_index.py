@@ -20,7 +20,7 @@ from pipeline.base.identity import point_id
 from pipeline.messages.filters import Filter
 from pipeline.store import Points, Query, fingerprint
 from pipeline.store.edge import EdgeStore
-from pipeline.store.edge_index import Indexer
+from pipeline.store.edge_generations import Generations
 from tests.encoders import DIMENSIONS, ENCODER
 
 ROOT = Path(__file__).parents[2]
@@ -109,24 +109,24 @@ def test_what_is_written_beside_an_index_is_found_beside_it(tmp_path: Path):
 
 
 class Gate:
-    """Holds a step of an indexer up, between two events."""
+    """Holds up a step of making a generation, between two events."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
-        original = getattr(Indexer, step)
+        original = getattr(Generations, step)
 
-        def held_up(indexer: Indexer, *args: Any) -> Any:
+        def wait_and_go_on(generations: Generations, *args: Any) -> Any:
             self.reached.set()
             assert self.opened.wait(20)
-            return original(indexer, *args)
+            return original(generations, *args)
 
-        monkeypatch.setattr(Indexer, step, held_up)
+        monkeypatch.setattr(Generations, step, wait_and_go_on)
 
 
 def test_what_changes_while_an_index_is_built_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Three times: before the build, while its outcome is caught up with, and before the switch."""
+    """Three times: before the build, while it catches up, and before the switch."""
     gates = [Gate(monkeypatch, step) for step in ("_optimize", "_catch_up", "_switch")]
     store = open_(tmp_path)
     store.upsert(rows(0, FROM))
@@ -145,16 +145,16 @@ def test_what_changes_while_an_index_is_built_is_in_it(
     assert store.count() == FROM + 30 - 9
     for number in range(3):
         start = 10 * number
-        held = store.retrieve(rows(start, start + 7).ids, vectors=True)
+        records = store.retrieve(rows(start, start + 7).ids, vectors=True)
         changed, kept = rows(start, start + 3, version=1), rows(start + 6, start + 7)
-        assert held.keys() == {*changed.ids, *kept.ids}
+        assert records.keys() == {*changed.ids, *kept.ids}
         for point, vector in zip(
             [*changed.ids, *kept.ids], [*changed.vectors, *kept.vectors], strict=True
         ):
-            stored = held[point].vector
+            stored = records[point].vector
             assert stored is not None
             np.testing.assert_allclose(stored, vector / np.linalg.norm(vector), atol=1e-6)
-        assert held[kept.ids[0]].payload == {"dx": "bkl", "row": start + 6}
+        assert records[kept.ids[0]].payload == {"dx": "bkl", "row": start + 6}
     store.close()
 
 
@@ -195,11 +195,11 @@ WORKER = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.store import edge_folder
-from pipeline.store.edge_index import Indexer
+from pipeline.store.edge_generations import Generations
 from tests.unit.test_store_index import FROM, open_, rows
 
 folder, owner, step, when = Path(sys.argv[1]), *sys.argv[2:]
-owners = {"Indexer": Indexer, "Folder": edge_folder.Folder, "edge_folder": edge_folder}
+owners = {"Generations": Generations, "Folder": edge_folder.Folder, "edge_folder": edge_folder}
 original = getattr(owners[owner], step)
 
 def deadly(*args):
@@ -223,10 +223,10 @@ store.wait_until_idle()
 @pytest.mark.parametrize(
     ("owner", "step", "when", "generation"),
     [
-        ("Indexer", "_copy", "before", ""),
-        ("Indexer", "_copy", "after", ""),
-        ("Indexer", "_optimize", "after", ""),
-        ("Indexer", "_catch_up", "before", ""),
+        ("Generations", "_copy", "before", ""),
+        ("Generations", "_copy", "after", ""),
+        ("Generations", "_optimize", "after", ""),
+        ("Generations", "_catch_up", "before", ""),
         ("Folder", "switch", "before", ""),
         ("Folder", "switch", "after", ".1"),
         ("edge_folder", "remove", "before", ".1"),
@@ -247,8 +247,10 @@ def test_a_kill_at_any_step_loses_nothing(
     store = open_(tmp_path, index_from=0)
     assert shards(tmp_path) == [NAME + generation]
     assert store.count() == int(done.stdout) >= FROM
-    held = store.retrieve(rows(0, store.count()).ids)
-    assert sorted(record.payload["row"] for record in held.values()) == list(range(store.count()))
+    records = store.retrieve(rows(0, store.count()).ids)
+    assert sorted(record.payload["row"] for record in records.values()) == list(
+        range(store.count())
+    )
     store.close()
 
 
@@ -282,7 +284,7 @@ def test_closing_gives_up_what_is_being_built(tmp_path: Path, monkeypatch: pytes
     assert gate.reached.wait(20)
     closing = threading.Thread(target=store.close)
     closing.start()
-    assert store._indexer._stopping.wait(20)
+    assert store._generations._stopping.wait(20)
     gate.opened.set()
     closing.join()
     assert shards(tmp_path) == [NAME]
