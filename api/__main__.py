@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp
 from api.app import create_app
 from pipeline.base import logs
 from pipeline.base.addresses import is_loopback
-from pipeline.base.errors import KindredError, Unauthorized
+from pipeline.base.errors import KindredError, LedgerUnavailable, Unauthorized
 from pipeline.base.keys import Keys
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
@@ -17,6 +18,7 @@ from pipeline.base.settings import (
     load_settings,
     warn_of_unknown_variables,
 )
+from pipeline.ledger import open_ledgers
 
 
 def main() -> int:
@@ -51,7 +53,16 @@ def _app_for(host: str, settings: Settings) -> ASGIApp:
     keys = Keys.of(settings.keys_file, settings.api_keys)
     if not keys.needed and not is_loopback(host):
         raise Unauthorized(f"{host} is open to others; `kindred keys create` makes a key.")
+    _check_schema(settings)
     return create_app(settings, keys)
+
+
+def _check_schema(settings: Settings) -> None:
+    """Raises SchemaMismatch. While Redis is unavailable, `/readyz` asks again."""
+    ledgers = open_ledgers(settings)
+    with suppress(LedgerUnavailable):
+        ledgers.check_schema()
+    ledgers.close()
 
 
 if __name__ == "__main__":

@@ -74,14 +74,14 @@ class Cleaner:
 
     def __call__(self) -> None:
         self._requests_of_deletions()
-        if not self._context.ledger.jobs.any_open("ingest") and self._context.sources.clear():
+        if self._context.copies.exist and not self._context.ledger.jobs.any_open("ingest"):
+            self._context.sources.clear()
             gc.collect()  # readers hold their copies until they are garbage
             self._context.copies.delete()
 
     def _requests_of_deletions(self) -> None:
-        """What a filter deletion was to take, once no job runs that has to heed it."""
+        """What a deletion was to take, in clear, once it has ended and no running job heeds it."""
         ledger = self._context.ledger
         for deletion in ledger.tombstones.released_deletions():
-            if ledger.jobs.get(deletion).final:
-                self._context.deletions.receipts.forget_request(deletion)
-                ledger.tombstones.forget_deletion(deletion)
+            self._context.deletions.receipts.forget_request(deletion)
+            ledger.tombstones.forget_deletion(deletion)

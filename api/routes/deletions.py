@@ -77,6 +77,7 @@ def _start(collection: Collection, identifier: str, request: DeleteRequest) -> N
     """What is to go lies as a blob: Redis holds no patient's number."""
     collection.receipts.write_request(identifier, request)
     collection.start_job(identifier, DELETE, "")
+    collection.ledger.tombstones.register_deletion(identifier)
 
 
 def view_of(collection: Collection, job: JobRecord) -> DeletionView:

@@ -33,6 +33,10 @@ class Tombstones:
             found.update(self._script("contains_tombstones", *keys[start : start + _CALL]))
         return found
 
+    def register_deletion(self, deletion: str) -> None:
+        """It is among the released ones when it has ended, whatever became of it."""
+        self._script("register_deletion", deletion)
+
     def notify_running_jobs(self, deletion: str) -> None:
         """From now on, every other job that can still bring rows compares them with this deletion.
 

@@ -4,7 +4,8 @@ That is what killed processes left behind, and what uploads say of images that a
 an image that was uploaded twice, or rejected, the store does not know where else it is named.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from pipeline.base.blobs import PARTS, Blobs, manifest_of
 from pipeline.lifecycle.deletion import Deletions
@@ -14,6 +15,9 @@ from pipeline.sources.metadata import clean
 from pipeline.sources.upload import upload_key
 
 SWEEP_SECONDS = 3600.0  # between two turns
+
+# A purge rewrites the store's files: minutes and a new index where it is large, so once a day.
+_LARGE, _LARGE_SECONDS = 200_000, 86_400.0
 
 # In seconds. More than any file takes to be written, and any upload to be received.
 _PART_AGE, _UPLOAD_AGE = 3600.0, 86_400.0
@@ -26,12 +30,13 @@ class Sweep:
     blobs: Blobs
     deletions: Deletions
     forgotten: float
+    _purged: list[float] = field(default_factory=lambda: [-_LARGE_SECONDS], init=False)
 
     def __call__(self) -> None:
         self._half_written()
         self._requests()
         self.forget_deleted_uploads()
-        self.deletions.store.purge()
+        self._purge()
 
     def forget_deleted_uploads(self) -> None:
         """Files of deleted images, and what the lists of uploads say of them."""
@@ -43,6 +48,12 @@ class Sweep:
                     self._delete_if_older(blob, blob, _UPLOAD_AGE)
             else:
                 self._forget_deleted(upload, UploadManifest.model_validate_json(body))
+
+    def _purge(self) -> None:
+        store, now = self.deletions.store, time.monotonic()
+        if store.purge_due and (store.count() < _LARGE or now - self._purged[0] > _LARGE_SECONDS):
+            self._purged[0] = now
+            store.purge()
 
     def _half_written(self) -> None:
         for part in self.blobs.names(PARTS):

@@ -5,10 +5,12 @@ When the job has succeeded, nothing of them is left: see `_leave_nothing`.
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import NotFound
+from pipeline.base.errors import NotFound, StoreUnavailable, Unavailable
 from pipeline.ledger import Progress
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import Message, Problem
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
     from pipeline.ledger import WorkItem
     from pipeline.operations.context import Context
 
+logger = logging.getLogger("kindred.delete")
+
 # Images up to which the store is rewritten at the end of each deletion. A larger one is rewritten
 # by the hourly sweep, for all deletions of the hour.
 PURGE_AT_ONCE = 20_000
+
+
+class _Stopping(Unavailable):
+    title = "The worker stops"
 
 
 class DeletionView(Message):
@@ -67,12 +75,12 @@ def _work(context: Context, item: WorkItem) -> bool:
 
 
 def _leave_nothing(context: Context, deletion: str) -> None:
-    """What else holds the images, or what was known of them.
+    """Deletes what else holds the images, or what was known of them. Safe to repeat.
 
-    Answers: those of finished searches are deleted, and a search that began before is run again
-    (`advance_epoch`). Uploads that were recognised or rejected. Copies that data sets were prepared
-    as: other workers delete theirs when they see the new epoch. The request itself, unless it is a
-    filter and jobs run that have to heed it. The bytes in the store's files.
+    Answers: those of finished searches go, and a search that began before is run again (it sees
+    another epoch). Uploads that were recognised or rejected. Copies that data sets were prepared
+    as; those that a running job reads go when it has ended. The request itself, unless it is a
+    filter that running jobs have to heed. The bytes in the store's files.
     """
     ledger = context.ledger
     context.store.flush()
@@ -87,7 +95,21 @@ def _leave_nothing(context: Context, deletion: str) -> None:
     if request_left is not None and request_left.wanted.filter is None:
         receipts.forget_request(deletion)
     if context.store.count() <= PURGE_AT_ONCE:
-        context.store.purge()
+        _purge(context)
+
+
+def _purge(context: Context) -> None:
+    """Without room on the disk it stays due, and the sweep tries again."""
+    try:
+        context.store.purge(partial(_refuse_to_keep_waiting, context))
+    except StoreUnavailable as error:
+        logger.warning("the store's files keep what was deleted", extra={"reason": str(error)})
+
+
+def _refuse_to_keep_waiting(context: Context) -> None:
+    """A purge can take half a minute, and a worker that is to stop has less."""
+    if context.stopping():
+        raise _Stopping("The next worker goes on.")
 
 
 DELETE = Operation("delete", DeleteRequest, DeletionView, "deletion", "job", JobRun(_plan, _work))

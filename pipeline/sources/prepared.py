@@ -17,6 +17,10 @@ class PreparedCopies:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def exist(self) -> bool:
+        return self.folder.exists() and any(self.folder.iterdir())
+
     def hold_for(self, reader: object) -> None:
         """Keeps the copies until `reader` is garbage. Waits while they are being deleted."""
         lock = self._lock()

@@ -74,12 +74,10 @@ class SourceCache:
                 reader = None if fresh else self._readers.get(key)
             return self._keep(key, self._open(source) if reader is None else reader)
 
-    def clear(self) -> bool:
-        """Closes what no thread uses any more. Whether there was anything."""
+    def clear(self) -> None:
+        """Lets go of all readers; one that a thread uses stays open for it."""
         with self._lock:
-            found = bool(self._readers)
             self._readers.clear()
-        return found
 
     def _keep(self, key: str, reader: Reader) -> Reader:
         with self._lock:

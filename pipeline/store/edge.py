@@ -216,8 +216,6 @@ class EdgeStore:
         """Returns when no index is being built."""
         self._indexer.wait_until_idle()
 
-    def purge(self) -> None: ...
-
     def close(self) -> None:
         """A second call does nothing; any other call after it raises StoreUnavailable."""
         if self._lock is None:

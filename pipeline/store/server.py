@@ -194,8 +194,6 @@ class ServerStore:
     def flush(self) -> None:
         """Nothing is left to do: every write waits for the server, which keeps a log of its own."""
 
-    def purge(self) -> None: ...
-
     def close(self) -> None:
         self._client.close()
 

@@ -56,6 +56,9 @@ function commands.released_deletions()
   return released
 end
 
+-- A deletion is pending from its first moment: what it is to take lies in clear for as long.
+function commands.register_deletion(deletion) call('SADD', pending_deletions, deletion) end
+
 function commands.forget_deletion(deletion) call('SREM', pending_deletions, deletion) end
 
 function commands.advance_epoch() return call('INCR', ns .. ':epoch') end
