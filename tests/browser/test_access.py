@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from pipeline.base.keys import KeyFile, Role
 from pipeline.base.settings import SEARCH_QUEUE, Settings, celery_configuration
 from tests.browser.conftest import Visit, shown
-from tests.system import System
+from tests.system import PATIENCE, System
 
 START = "DRAWN_000004"
 
@@ -114,7 +114,7 @@ def full_queue(system: System) -> Iterator[Callable[[], None]]:
     app.conf.update(
         celery_configuration(Settings(redis_url=system.environment["KINDRED_REDIS_URL"]))
     )
-    app.control.cancel_consumer(SEARCH_QUEUE, reply=True, timeout=30, limit=1)
+    assert app.control.cancel_consumer(SEARCH_QUEUE, reply=True, timeout=PATIENCE, limit=1)
     answer = system.http.post("/v1/searches", json={"image_id": START})
     assert answer.status_code == 202, answer.text
     yield lambda: app.control.add_consumer(SEARCH_QUEUE)
