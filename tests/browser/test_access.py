@@ -10,7 +10,7 @@ from pipeline.base.keys import KeyFile, Role
 from pipeline.base.settings import Settings
 from pipeline.operations.base import queue_name
 from tests.browser.conftest import Visit, shown
-from tests.system import System
+from tests.system import PATIENCE, System
 from workers.queue import make_app
 
 START = "DRAWN_000004"
@@ -114,7 +114,7 @@ def full_queue(system: System) -> Iterator[Callable[[], None]]:
     settings = Settings(redis_url=system.environment["KINDRED_REDIS_URL"])
     app = make_app(settings.broker_url, current=False)
     queue = queue_name(settings.collection, "search")
-    app.control.cancel_consumer(queue, reply=True, timeout=30, limit=1)
+    assert app.control.cancel_consumer(queue, reply=True, timeout=PATIENCE, limit=1)
     answer = system.http.post("/v1/searches", json={"image_id": START})
     assert answer.status_code == 202, answer.text
     yield lambda: app.control.add_consumer(queue)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, shown
-from tests.system import System, end, kill
+from tests.system import System, end, kill, until
 
 START = "DRAWN_000004"
 
@@ -118,6 +118,7 @@ def test_a_search_waits_for_a_worker_and_goes_on_by_itself(page: Page, system: S
     page.goto("/")
     first = shown(page)[0]
     kill(system.worker)
+    until(lambda: system.http.get("/readyz").status_code == 503, "the end of its heartbeats")
     page.get_by_role("button", name=f"Search from {first}").click()
 
     expect(page.get_by_role("alert")).to_contain_text("Kindred cannot search just now")
