@@ -25,6 +25,15 @@ from api.services import BASE, Services, named_collection
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
 
+# Each stands below /v1, which is the default collection, and below /v1/collections/{collection}.
+ROUTERS = (
+    jobs.router,
+    searches.router,
+    deletions.router,
+    images.router,
+    backup.router,
+)
+
 
 def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     """Opens nothing that blocks: with Redis away it starts, and answers 503.
@@ -56,10 +65,10 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     app.include_router(health.router)
     for resource in (session, collections):
         app.include_router(resource.router, prefix=BASE)
-    for resource in (jobs, searches, deletions, images, backup):
-        app.include_router(resource.router, prefix=BASE)
+    for router in ROUTERS:
+        app.include_router(router, prefix=BASE)
         app.include_router(
-            resource.router,
+            router,
             prefix=f"{BASE}/collections/{{collection}}",
             dependencies=[Depends(named_collection)],
         )

@@ -202,6 +202,10 @@ class Client:
 
     # --- HTTP ------------------------------------------------------------------------------------
 
+    def get(self, *path: str, **params: str | int) -> Document:
+        """The answer of any call of the collection, as in `get("facets")`."""
+        return self._document("GET", self._path(*path), params=params)
+
     def _path(self, *parts: str) -> str:
         return "/".join((self._prefix, *(quote(part, safe="") for part in parts)))
 

@@ -8,19 +8,14 @@ from cli.failure import CommandError, ExitCode, Interrupted
 from cli.follow import display, follow
 from cli.render import print_json, print_rejections, totals_line
 from cli.report import Report
-from cli.source import resolve_source
 from cli.totals import Totals, failure_of, totals_of
 from cli.upload import Upload, local_images
-from pipeline.base.addresses import is_loopback
 
 
-def ingest_dataset(
-    client: Client, source: str, options: Document, report: Report, *, detach: bool
-) -> ExitCode:
-    """One job for a data set or a folder that the workers can see."""
-    dataset = resolve_source(source, same_machine=is_loopback(client.host))
-    given = {name: value for name, value in options.items() if value is not None}
-    job = client.submit({"dataset": dataset, **given})
+def ingest_source(client: Client, source: Document, report: Report, *, detach: bool) -> ExitCode:
+    """One job for a source that the workers can see. Fields that are None are not sent."""
+    given = {name: value for name, value in source.items() if value is not None}
+    job = client.submit(given)
     return _announce([job], report, job) if detach else follow_job(client, job, report)
 
 

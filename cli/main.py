@@ -8,7 +8,17 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from cli.commands import backup, collections, deletion, images, ingest, jobs, keys, search, system
+from cli.commands import (
+    backup,
+    collections,
+    deletion,
+    images,
+    ingest,
+    jobs,
+    keys,
+    search,
+    system,
+)
 from cli.failure import CommandError, ExitCode, printable
 from cli.options import examples
 from pipeline.base.errors import KindredError
@@ -30,8 +40,15 @@ app = typer.Typer(
     # Rich would take brackets in a help text for its markup, and break examples at its frames.
     rich_markup_mode=None,
 )
-for module in (system, ingest, search, deletion, backup):
-    app.add_typer(module.app)
+COMMANDS = (
+    system.app,
+    ingest.app,
+    search.app,
+    deletion.app,
+    backup.app,
+)
+for commands in COMMANDS:
+    app.add_typer(commands)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
 app.add_typer(collections.app, name="collections")

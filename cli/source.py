@@ -1,12 +1,45 @@
-"""What SOURCE means: a local path is made absolute, anything else is a name on the hub."""
+"""What SOURCE means: a local path is made absolute, anything else is a name on the hub.
 
+Sources of other kinds are described field by field, as in `--kind dataset --set limit=5`.
+"""
+
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from cli.failure import CommandError
+from cli.documents import Document
+from cli.failure import CommandError, UsageError
+from pipeline.base.addresses import is_loopback
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LOCAL_SUFFIXES = frozenset({".parquet", ".csv", ".json", ".jsonl", ".arrow", ".zip", ".tar"})
+
+
+def dataset_source(sources: Sequence[str], host: str) -> Document:
+    """The one SOURCE of a command, for the api on `host`. Raises UsageError for several."""
+    if len(sources) > 1:
+        raise UsageError("one data set or folder at a time; several files need --upload")
+    return {"dataset": resolve_source(sources[0], same_machine=is_loopback(host))}
+
+
+def parse_fields(given: Sequence[str]) -> Document:
+    """Of NAME=VALUE each: a value is JSON, as 5 or ["a"] are, or else text. Raises UsageError."""
+    fields: Document = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError("--set takes NAME=VALUE, as in limit=5")
+        fields[name] = _json_or_text(value)
+    return fields
+
+
+def _json_or_text(value: str) -> object:
+    try:
+        found: object = json.loads(value)
+    except ValueError:
+        return value
+    return found
 
 
 def resolve_source(text: str, *, same_machine: bool) -> str:

@@ -49,10 +49,17 @@ class System:
     """Redis, one worker and the api on one data folder. Use as a context manager.
 
     The worker is forked, unless its environment is to reach the libraries that it imports.
+    `checkout` is another folder of our code to run than this one; its worker is never forked.
     """
 
     def __init__(
-        self, folder: Path, encoder: Path, *, forked: bool = True, **settings: str
+        self,
+        folder: Path,
+        encoder: Path,
+        *,
+        forked: bool = True,
+        checkout: Path | None = None,
+        **settings: str,
     ) -> None:
         self.folder = folder
         # A socket's path is limited to about 100 characters, and pytest's folders are long.
@@ -80,9 +87,11 @@ class System:
                 **{f"KINDRED_{name}": value for name, value in quick.items()},
             }
         )
+        if checkout is not None:
+            self.environment["PYTHONPATH"] = str(checkout)
         self.redis_process = self._child("redis", self._redis.command)
         self.worker: Child | ForkedWorker = self._child("worker", module_command("workers"))
-        if forked and sys.platform == "linux":
+        if forked and checkout is None and sys.platform == "linux":
             self.worker = ForkedWorker(self.worker.program)
         self.api = self._child("api", module_command("api", "--port", str(self.port)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)

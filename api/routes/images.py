@@ -151,7 +151,7 @@ async def delete(
     image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep, response: Response
 ) -> Any:
     """Gone for good, as by `POST /v1/deletions`; 404 if there is no such image."""
-    identifier = entry.deletion = new_id()
+    identifier = new_id()
     request = DeleteRequest(wanted=Deletion(image_ids=(image_id,)), must_exist=True)
     job = await deletions.start(collection, identifier, request, PATIENCE)
     if job.error is not None:

@@ -18,6 +18,7 @@ from pipeline.base.errors import NotFound
 from pipeline.ledger import Tombstones
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Deletion, Message, Receipt
+from pipeline.messages.base import read
 
 PAGE = 500  # images a step: receipt, store, previews
 
@@ -47,7 +48,7 @@ class Receipts:
             body = self.blobs.read(f"{deletion_folder(deletion)}/request.json")
         except FileNotFoundError:
             return None
-        return DeleteRequest.model_validate_json(body, extra="ignore")
+        return read(DeleteRequest, body)
 
     def forget_request(self, deletion: str) -> None:
         """It holds the patient's number in clear; the tombstones hold it hashed."""

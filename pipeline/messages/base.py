@@ -1,8 +1,10 @@
 """What all messages have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.base.errors import InvalidQuery
 
 Payload = dict[str, Any]
 
@@ -19,3 +21,24 @@ class Message(BaseModel):
 
     # Errors end up in logs, and inputs can hold patients' data.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+Read = TypeVar("Read", bound=BaseModel)
+
+
+def read(model: type[Read], data: str | bytes) -> Read:
+    """A message as another version may have written it: fields that we do not know are ignored.
+
+    Except in a filter, where a condition that is ignored matches more than was asked for. Raises
+    InvalidQuery for that, and ValidationError.
+    """
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        if any("filter" in fault["loc"] for fault in faults):
+            raise InvalidQuery(
+                "This worker does not know a part of the filter. It may be older than the api.",
+                ("filter",),
+            ) from None
+    return model.model_validate_json(data, extra="ignore")

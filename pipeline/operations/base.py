@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from pipeline.messages import Message
+from pipeline.messages.base import read
 
 if TYPE_CHECKING:
     from pipeline.ledger import WorkItem
@@ -90,7 +91,7 @@ class Operation:
 
     def answer_to(self, context: "Context", identifier: str, envelope: bytes) -> bytes:
         """From a query's JSON to its answer's. Fields of newer versions are ignored."""
-        found = self._envelope.model_validate_json(envelope, extra="ignore")
+        found = read(self._envelope, envelope)
         assert callable(self.run)  # noqa: S101 - lifetime says so
         answer = self.run(context, found.body, Call(identifier, found.base))
         return answer.model_dump_json().encode()

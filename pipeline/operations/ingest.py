@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from pipeline.base.errors import SourceError
 from pipeline.ledger import Progress
 from pipeline.messages import Message, problem
+from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Reader, Source
@@ -74,7 +75,7 @@ def _plan_anew(context: Context, item: WorkItem) -> None:
 
 
 def _source(item: WorkItem) -> Source:
-    return IngestRequest.model_validate_json(item.request, extra="ignore").source
+    return read(IngestRequest, item.request).source
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

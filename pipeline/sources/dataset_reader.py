@@ -4,8 +4,6 @@ The first data set to be opened imports this module: the library and its depende
 to import, and a worker can search without them.
 """
 
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,19 +20,9 @@ from pipeline.base.identity import ID_COLUMNS, row_key, sha256
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Row, own_id
+from pipeline.sources.local import is_disk_error, read_file
 from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
-
-# In bytes, for one file. A hundred megapixels of 16 bits a colour take 600 MB unpacked.
-MAX_FILE = 1_000_000_000
-
-# A disk or a network share reports these errors about itself, not about a file.
-_DISK_FAULTS = frozenset(
-    {
-        errno.EDQUOT, errno.EHOSTDOWN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-        errno.ENOSPC, errno.ENOTCONN, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
-    }
-)  # fmt: skip
 
 datasets.disable_progress_bars()
 # The library's log names files that it cannot read and quotes them; the job reports the failure.
@@ -150,12 +138,6 @@ def _disk_faults_named() -> Iterator[None]:
         raise
 
 
-def is_disk_error(error: OSError) -> bool:
-    """Whether the disk failed, or the worker may not write where data sets are prepared."""
-    known = error.errno in _DISK_FAULTS or isinstance(error, PermissionError)
-    return known or str(error).startswith("Not enough disk space")  # the library's own check
-
-
 def _folders(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[Path, ...]:
     """The folders that may contain the files named by cells, links resolved.
 
@@ -267,11 +249,6 @@ def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
     if image.get("bytes") is not None:
         return bytes(image["bytes"])
     try:
-        path = Path(os.path.realpath(folders[0] / image["path"]))
-        # Reading a device or a pipe might never end.
-        readable = path.is_file() and path.stat().st_size <= MAX_FILE
-        return path.read_bytes() if readable and any(map(path.is_relative_to, folders)) else b""
-    except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-            raise SourceUnavailable("The disk, or the share, does not answer.") from error
+        return read_file(folders[0] / image["path"], folders)
+    except TypeError:  # the cell names no file
         return b""

@@ -29,8 +29,11 @@ def open_source(source: Source, opening: Opening) -> Reader:
 
 
 def parse_source(value: Any) -> Source:
-    """A source from its JSON object. Raises SourceError for a kind that there is not."""
-    return _kind(_kind_of(value)).model.model_validate(value)
+    """A source as a job has it. Fields of newer versions are ignored; `PublicSource` refuses them.
+
+    Raises SourceError for a kind that there is not.
+    """
+    return _kind(_kind_of(value)).model.model_validate(value, extra="ignore")
 
 
 def _kind(name: str) -> SourceKind:

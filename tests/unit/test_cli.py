@@ -219,6 +219,17 @@ def test_a_local_folder_is_sent_absolute(api, kindred, tmp_path, monkeypatch):
     assert api.sent() == {"dataset": str(tmp_path / "scans"), "split": "test"}
 
 
+def test_another_kind_of_source_is_described_field_by_field(api, kindred):
+    api.on("POST /v1/jobs", answer(job(), 202))
+    given = ("file=/srv/a=b.txt", "limit=5", "name=007", 'tags=["a", 1]')
+
+    code, _, _ = kindred("ingest", "--kind", "list", *(w for one in given for w in ("--set", one)))
+
+    assert code == 0
+    fields = {"file": "/srv/a=b.txt", "limit": 5, "name": "007", "tags": ["a", 1]}
+    assert api.sent() == {"kind": "list", **fields}
+
+
 @pytest.mark.parametrize("text", ["mnist", "marmal88/skin_cancer", "owner/name-1.0"])
 def test_what_is_not_here_and_could_be_a_hub_id_is_one(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -612,6 +623,12 @@ def test_all_rejections_are_listed_page_by_page(api, kindred):
         (("delete", "--same", "lesion_id"), "--same takes FIELD=VALUE"),
         (("ingest", "a", "b"), "several files need --upload"),
         (("ingest", "--upload", ".", "--split", "x"), "--split has no meaning with --upload"),
+        (("ingest", "--upload", ".", "--kind", "x"), "--kind has no meaning with --upload"),
+        (("ingest", "--upload", ".", "--set", "x=1"), "--set has no meaning with --upload"),
+        (("ingest", "--kind", "x", "scans"), "with --kind, describe the source by --set alone"),
+        (("ingest", "--kind", "x", "--set", "limit"), "--set takes NAME=VALUE"),
+        (("ingest",), "Missing argument 'SOURCE'"),
+        (("ingest", "--upload"), "Missing argument 'SOURCE'"),
         (("frobnicate",), "No such command 'frobnicate'"),
     ],
 )

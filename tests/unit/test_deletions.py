@@ -1,5 +1,6 @@
 """A deletion that is killed in the middle, and goes on: nothing is left that nobody would find."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from pipeline.base.blobs import Blobs, preview_name, request_folder
-from pipeline.base.errors import NotFound
+from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
 from pipeline.ledger import Ledger, WorkItem
 from pipeline.lifecycle.deletion import Deletions
@@ -187,3 +188,22 @@ def test_each_of_several_identifiers_is_a_tombstone_key() -> None:
         tombstone_key("patient_id", "P1"),
         tombstone_key("patient_id", "P2"),
     ]
+
+
+def test_a_filter_that_this_version_does_not_know_deletes_nothing(context: Context) -> None:
+    """Another field can be ignored; a condition that is ignored would match more."""
+    receipts, store = context.deletions.receipts, context.store
+    receipts.write_request(JOB, DeleteRequest(wanted=Deletion(image_ids=("A",))))
+    name = f"deletions/{JOB}/request.json"
+    condition = {"key": "dx", "match": {"value": "nevus"}, "newer": {"than": "us"}}
+
+    def rewrite(**wanted: Any) -> None:
+        context.blobs.write(name, json.dumps({"wanted": wanted, "newer": 1}).encode())
+
+    rewrite(image_ids=["A"])
+    assert receipts.request(JOB) == DeleteRequest(wanted=Deletion(image_ids=("A",)))
+    rewrite(filter={"must": [condition]})
+    context.ledger.jobs.create(JOB, DELETE.name, DELETE.queue, "")
+    with pytest.raises(InvalidQuery, match="older than the api"):
+        work(context)
+    assert store.count() == 1

@@ -190,11 +190,17 @@ function handleError(error, signal) {
   else refuse([explain(error)]);
 }
 
-/** Reports missing workers early: the api itself waits much longer for one. */
+/**
+ * Reports missing workers early: the api itself waits much longer for one. It asks again and again,
+ * since a worker that has just died counts as alive until it has missed some heartbeats.
+ */
 async function checkWorkers(signal) {
   try {
-    await pause(PATIENCE, signal);
-    if (incomplete) await call("/readyz", { signal });
+    for (;;) {
+      await pause(PATIENCE, signal);
+      if (!incomplete) return;
+      await call("/readyz", { signal });
+    }
   } catch (error) {
     if (incomplete && error instanceof Problem && error.passing) onUnavailable(error);
   }
