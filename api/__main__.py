@@ -18,7 +18,7 @@ from pipeline.base.settings import (
     load_settings,
     warn_of_unknown_variables,
 )
-from pipeline.ledger import open_ledgers
+from pipeline.ledger import Ledgers
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def _app_for(host: str, settings: Settings) -> ASGIApp:
 
 def _check_schema(settings: Settings) -> None:
     """Raises SchemaMismatch. While Redis is unavailable, `/readyz` asks again."""
-    ledgers = open_ledgers(settings)
+    ledgers = Ledgers(settings.redis_url, settings.timing)
     with suppress(LedgerUnavailable):
         ledgers.check_schema()
     ledgers.close()

@@ -18,7 +18,7 @@ from pipeline.base.blobs import Blobs, request_folder
 from pipeline.base.errors import NotFound, RateLimited
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
-from pipeline.ledger import Ledger, Ledgers, open_ledgers
+from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
 from pipeline.operations.base import Operation, queue_name
@@ -47,7 +47,7 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings, keys: Keys) -> "Services":
-        ledgers = open_ledgers(settings)
+        ledgers = Ledgers(settings.redis_url, settings.timing)
         return cls(
             settings=settings,
             ledgers=ledgers,

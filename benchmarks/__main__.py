@@ -102,7 +102,7 @@ def _measure(
     data = folder / "kindred" / "data"
     settings = Settings(model=str(sample.model), data=data)
     own = settings.model_copy(update={"data": folder / "stages"})
-    encoder = Encoder.load(settings)
+    encoder = Encoder.load(settings.encoder)
     pixels = stages.pixels_of(encoder, own, sample.slices[0], 4 * encoder.sizing.batch_size)
 
     _say("starting the notebook's process and Kindred")

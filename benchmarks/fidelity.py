@@ -25,7 +25,7 @@ class Fidelity:
 
 def stored_vectors(settings: Settings, encoder: Encoder, slices: Sequence[Slice]) -> np.ndarray:
     """(rows, dimensions): the vectors of the stopped system, in the order of the slices' rows."""
-    store = open_store(settings, encoder.info)
+    store = open_store(settings.store, encoder.info)
     try:
         points = [point_id(image_id) for part in slices for image_id in part.ids]
         stored = store.retrieve(points, vectors=True)

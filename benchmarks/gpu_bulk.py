@@ -167,7 +167,7 @@ def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
         model=str(bench.model), data=data, device=device, batch_size=plan.batch_size,
         lanes=plan.lanes, shard_size=plan.shard_size, **settings,
     )  # fmt: skip
-    encoder = Encoder.load(own)
+    encoder = Encoder.load(own.encoder)
     encoder.warm_up()
     return Opened(bench, own, encoder, plan, bench.photographs())
 
@@ -203,7 +203,7 @@ def _vectors(opened: Opened) -> float:
 def ingest(opened: Opened) -> Run:
     """Runs a whole job. Raises RuntimeError unless every row is embedded."""
     settings, encoder = opened.settings, opened.encoder
-    store = open_store(settings, encoder.info)
+    store = open_store(settings.store, encoder.info)
     try:
         with stages.redis_ledger(settings) as ledger, ThreadPoolExecutor(cores(), "decode") as pool:
             blobs = Blobs(settings.blobs_of(settings.collection))

@@ -28,7 +28,9 @@ _MODES = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 def on_card(bench: Bench) -> Iterator[Measured]:
     """Measures each decoder alone, then with resize and forward pass, and compares the vectors."""
     device = "cpu" if bench.cpu else "cuda"
-    encoder = Encoder.load(Settings(model=str(bench.model), data=bench.folder, device=device))
+    encoder = Encoder.load(
+        Settings(model=str(bench.model), data=bench.folder, device=device).encoder
+    )
     files = bench.photographs()
     expected = _by_kindred(encoder, files)
     batch = files if bench.cpu else [*itertools.islice(itertools.cycle(files), 512)]

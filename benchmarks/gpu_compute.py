@@ -137,7 +137,9 @@ def _loaded(bench: Bench) -> tuple[Forward, Forward, Any]:
     from pipeline.encoding.encoder import Encoder, vectors_of
 
     device = "cpu" if bench.cpu else "cuda"
-    encoder = Encoder.load(Settings(model=str(bench.model), data=bench.folder, device=device))
+    encoder = Encoder.load(
+        Settings(model=str(bench.model), data=bench.folder, device=device).encoder
+    )
     model, preprocessing = encoder._model, encoder._preprocessing
 
     def normalise(pixels: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder, pool
 from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.images.decoding import Picture, decode, preview
-from pipeline.ledger import Ledger, Progress, WorkerInfo, open_ledgers
+from pipeline.ledger import Ledger, Ledgers, Progress, WorkerInfo
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening, Reader, Row
 from pipeline.sources.dataset import DatasetSource
@@ -194,7 +194,7 @@ def _parts_of_embed(
 
 def _lookups(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: int) -> list[float]:
     """Measures lookups of images that are not stored yet, as in an ingest."""
-    store = open_store(settings, encoder.info)
+    store = open_store(settings.store, encoder.info)
     try:
         groups = _groups([point_id(_key(row)) for row in rows], batch)
         return [_each(len(g), lambda g=g: store.retrieve(g)) for g in groups]
@@ -204,7 +204,7 @@ def _lookups(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: i
 
 def _written(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: int) -> list[Stage]:
     noise = np.random.default_rng(0)
-    store = open_store(settings, encoder.info)
+    store = open_store(settings.store, encoder.info)
     times, flushed = [], []
     try:
         for _ in range(3):
@@ -268,7 +268,7 @@ def redis_ledger(settings: Settings) -> Iterator[Ledger]:
                 if time.monotonic() > end:
                     raise RuntimeError(f"Redis does not answer: {child.last_words(5)}")
                 time.sleep(0.05)
-            ledgers = open_ledgers(settings.model_copy(update={"redis_url": server.url}))
+            ledgers = Ledgers(server.url, settings.timing)
             try:
                 yield ledgers.of(settings.collection)
             finally:

@@ -20,7 +20,7 @@ from pipeline.base.settings import EXIT_CONFIGURATION, load_settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture
 from pipeline.images.watchdog import DecodeWatch
-from pipeline.ledger import open_ledgers
+from pipeline.ledger import Ledgers
 
 logger = logging.getLogger("kindred.health")
 
@@ -117,7 +117,9 @@ def main() -> int:
     host = f"{socket.gethostname()}-"  # how the names of its workers begin
     try:
         settings = load_settings()
-        workers = open_ledgers(settings).of(settings.collection).workers.alive()
+        workers = (
+            Ledgers(settings.redis_url, settings.timing).of(settings.collection).workers.alive()
+        )
     except ConfigurationError as error:
         print(f"{error.title}: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION

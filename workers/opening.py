@@ -11,7 +11,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.watchdog import DecodeWatch
-from pipeline.ledger import Lease, Ledger, open_ledgers
+from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
 from pipeline.lifecycle.sweep import Sweep
@@ -37,9 +37,9 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     LedgerUnavailable.
     """
     keep_freed_memory()
-    ledgers = open_ledgers(settings, patience=settings.lease_seconds / 2)
+    ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
     ledgers.check_schema()
-    encoder = Encoder.load(settings)
+    encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
     stopping, watch, renewals = threading.Event(), DecodeWatch(), Renewals()
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
@@ -65,7 +65,7 @@ def _context(
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
-    store = open_store(settings, encoder.info)
+    store = open_store(settings.store, encoder.info)
     blobs = Blobs(settings.blobs_of(settings.collection))
     fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)

@@ -15,7 +15,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import ConfigurationError, Conflict, KindredError
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
-from pipeline.ledger import namespace_of, open_ledgers
+from pipeline.ledger import Ledgers, namespace_of
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
@@ -26,7 +26,7 @@ def restore(folder: Path, settings: Settings) -> BackupManifest:
     manifest = archive.verify(folder)
     check_folder(settings.data.absolute())
     # The worker that opens it builds an index once, of all; here it would be built again and again.
-    store = open_store(settings.model_copy(update={"index_from": 0}), manifest.encoder)
+    store = open_store(settings.model_copy(update={"index_from": 0}).store, manifest.encoder)
     snapshots = Snapshots(settings.redis_url, namespace_of(settings.collection))
     try:
         archive.refuse_unless_empty(settings.keys_file, store, snapshots)
@@ -78,7 +78,7 @@ def _restore(
 
 def _delete_again(settings: Settings, store: Store) -> int:
     """What was deleted after the backup had read it. How many images."""
-    ledgers = open_ledgers(settings)
+    ledgers = Ledgers(settings.redis_url, settings.timing)
     ledger = ledgers.of(settings.collection)
     fields = Fields(store, settings.indexed_fields)
     gone = Deletions(

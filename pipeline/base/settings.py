@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -56,6 +57,45 @@ _PLACEHOLDERS = frozenset(
 
 
 SHORTEST_KEY = 16  # characters: shorter ones could be guessed
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Which encoder, where it runs, and how work is spread over that device."""
+
+    model: str
+    revision: str | None
+    pooling: Pooling
+    device: Device
+    dtype: Dtype
+    batch_size: int | Auto
+    lanes: int | Auto
+    shard_size: int | Auto
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where a collection's vectors lie: on a Qdrant server, or in `folder` without a URL."""
+
+    collection: str
+    folder: Path
+    qdrant_url: str | None
+    qdrant_api_key: str | None = field(repr=False)
+    indexed_fields: Mapping[str, IndexType]
+    index_from: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. `heartbeat`: between two beats of a worker; `lease`: for which an item is its own;
+    `request_ttl`: until a request that nobody answers fails; `result_ttl`: until it is forgotten
+    afterwards.
+    """
+
+    heartbeat: float = 3
+    lease: float = 60
+    request_ttl: float = 600
+    result_ttl: float = 3600
 
 
 class Settings(BaseSettings):
@@ -213,6 +253,39 @@ class Settings(BaseSettings):
         if self.redis_url.startswith("unix://"):
             return "redis+socket://" + self.redis_url.removeprefix("unix://")
         return self.redis_url
+
+    @property
+    def encoder(self) -> EncoderOptions:
+        return EncoderOptions(
+            model=self.model,
+            revision=self.revision,
+            pooling=self.pooling,
+            device=self.device,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            lanes=self.lanes,
+            shard_size=self.shard_size,
+        )
+
+    @property
+    def store(self) -> StoreOptions:
+        return StoreOptions(
+            collection=self.collection,
+            folder=self.data / "store" / self.collection,
+            qdrant_url=self.qdrant_url,
+            qdrant_api_key=self.qdrant_api_key,
+            indexed_fields=self.indexed_fields,
+            index_from=self.index_from,
+        )
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(
+            heartbeat=self.heartbeat_seconds,
+            lease=self.lease_seconds,
+            request_ttl=self.search_ttl,
+            result_ttl=self.result_ttl,
+        )
 
     @property
     def keys_file(self) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.base.errors import EncoderError
-from pipeline.base.settings import Settings
+from pipeline.base.settings import Device, Dtype, EncoderOptions
 
 # A CPU with these instructions computes bfloat16. Others emulate it, more slowly than float32.
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
@@ -34,20 +34,20 @@ class Sizing:
         return min(self.shard_size, max(1, batches) * self.batch_size)
 
 
-def device_of(settings: Settings) -> torch.device:
-    if settings.device == "cpu":
+def device_of(wanted: Device) -> torch.device:
+    if wanted == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
-    if settings.device == "cuda":
+    if wanted == "cuda":
         raise EncoderError("KINDRED_DEVICE=cuda, but torch sees no GPU here: set it to cpu or auto")
     return torch.device("cpu")
 
 
-def dtype_of(settings: Settings, device: torch.device) -> torch.dtype:
-    if settings.dtype == "auto":
+def dtype_of(wanted: Dtype, device: torch.device) -> torch.dtype:
+    if wanted == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
-    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 
 
 def _computes_bfloat16(device: torch.device) -> bool:
@@ -57,16 +57,16 @@ def _computes_bfloat16(device: torch.device) -> bool:
     return any(able.get(instructions, False) for instructions in _BF16_INSTRUCTIONS)
 
 
-def sizing_of(settings: Settings, device: torch.device) -> Sizing:
+def sizing_of(options: EncoderOptions, device: torch.device) -> Sizing:
     gpu = device.type == "cuda"
 
     def resolved(value: int | str, on_cpu: int, on_gpu: int) -> int:
         return value if isinstance(value, int) else on_gpu if gpu else on_cpu
 
     return Sizing(
-        batch_size=resolved(settings.batch_size, 8, 256),
-        lanes=resolved(settings.lanes, cores(), 2),
-        shard_size=resolved(settings.shard_size, 64, 1024),
+        batch_size=resolved(options.batch_size, 8, 256),
+        lanes=resolved(options.lanes, cores(), 2),
+        shard_size=resolved(options.shard_size, 64, 1024),
     )
 
 

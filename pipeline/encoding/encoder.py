@@ -1,6 +1,6 @@
 """A model as a function from images to vectors, and from texts too if it was trained on both.
 
-    encoder = Encoder.load(settings)
+    encoder = Encoder.load(options)
     vectors = encoder.embed(encoder.stack([encoder.preprocess(picture)]), bulk=False)
     query = encoder.embed_text(["a dark mole"])  # if encoder.reads_text
 
@@ -20,7 +20,7 @@ import torch
 from transformers import PretrainedConfig
 
 from pipeline.base.errors import DeviceFull, EncoderError, InvalidQuery, TooLargeForDevice
-from pipeline.base.settings import Settings
+from pipeline.base.settings import EncoderOptions
 from pipeline.encoding import checkpoint
 from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
 from pipeline.encoding.preprocessing import Preprocessing
@@ -75,28 +75,28 @@ class Encoder:
         self._searcher = ThreadPoolExecutor(1, "search")
 
     @classmethod
-    def load(cls, settings: Settings) -> Self:
-        """Loads the model that `settings` names, on its device.
+    def load(cls, options: EncoderOptions) -> Self:
+        """Loads the model that the options name, on its device.
 
         Raises EncoderError if the model cannot be found or downloaded, if weights are missing or
         have the wrong shape, if the model does not turn images into tokens, or if it lacks what the
         pooling needs.
         """
-        device = device_of(settings)
-        dtype = dtype_of(settings, device)
+        device = device_of(options.device)
+        dtype = dtype_of(options.dtype, device)
         checkpoint.silence_logging()
-        folder = checkpoint.folder_of(settings.model, settings.revision)
+        folder = checkpoint.folder_of(options.model, options.revision)
         preprocessing = Preprocessing.load(folder)
-        config = checkpoint.configuration(folder, settings.model)
-        pooling = _resolved(settings, config)
+        config = checkpoint.configuration(folder, options.model)
+        pooling = _pooling_of(options, config)
         tokenizer = None
         if pooling == "projection":
-            checkpoint.add_tokenizer(folder, settings.model)
-            tokenizer = Tokenizer.load(folder, config, settings.model)
+            checkpoint.add_tokenizer(folder, options.model)
+            tokenizer = Tokenizer.load(folder, config, options.model)
         else:
             config = checkpoint.vision(config)
-        model = checkpoint.load(folder, config, settings.model)
-        _check_class_token(model, pooling, settings.model)
+        model = checkpoint.load(folder, config, options.model)
+        _check_class_token(model, pooling, options.model)
         # Hash the stored weights, before the cast: workers of different precision share a
         # collection.
         weights = checkpoint.weights_sha256(model)
@@ -104,14 +104,14 @@ class Encoder:
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
         info = EncoderInfo(
-            model=settings.model,
-            revision=settings.revision,
+            model=options.model,
+            revision=options.revision,
             weights_sha256=weights,
             pooling=pooling,
             preprocessing=preprocessing.spec,
-            dimensions=_dimensions(model, preprocessing, pooling, settings.model),
+            dimensions=_dimensions(model, preprocessing, pooling, options.model),
         )
-        encoder = cls(model, preprocessing, info, sizing_of(settings, device), tokenizer)
+        encoder = cls(model, preprocessing, info, sizing_of(options, device), tokenizer)
         log.info(
             "encoder loaded",
             extra={"action": "encoder_loaded", "device": str(device), "dtype": str(dtype)},
@@ -307,17 +307,17 @@ def pool(tokens: torch.Tensor, pooling: str) -> torch.Tensor:
 # --- requirements on a loaded model -----------------------------------------------------------
 
 
-def _resolved(settings: Settings, config: PretrainedConfig) -> str:
+def _pooling_of(options: EncoderOptions, config: PretrainedConfig) -> str:
     """The pooling, with `auto` resolved."""
     joint = checkpoint.has_joint_space(config)
-    if settings.pooling == "auto":
+    if options.pooling == "auto":
         return "projection" if joint else "mean"
-    if settings.pooling == "projection" and not joint:
+    if options.pooling == "projection" and not joint:
         raise EncoderError(
-            f"{settings.model} has no joint space of images and text, as CLIP and SigLIP have: "
+            f"{options.model} has no joint space of images and text, as CLIP and SigLIP have: "
             "set KINDRED_POOLING=mean"
         )
-    return settings.pooling
+    return options.pooling
 
 
 def _check_class_token(model: torch.nn.Module, pooling: str, name: str) -> None:

@@ -4,8 +4,9 @@ Beside it, since all processes of the api share them: who has signed in, and who
 """
 
 from pipeline.base.schema import SCHEMA_VERSION
+from pipeline.base.settings import Timing
 from pipeline.ledger.jobs import Action, JobLedger
-from pipeline.ledger.ledger import Ledger, Ledgers, Timing, namespace_of, open_ledgers
+from pipeline.ledger.ledger import Ledger, Ledgers, namespace_of
 from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
 from pipeline.ledger.requests import RequestLedger, RequestRecord
 from pipeline.ledger.sessions import CallLedger, SessionLedger
@@ -36,5 +37,4 @@ __all__ = [
     "WorkerInfo",
     "WorkerLedger",
     "namespace_of",
-    "open_ledgers",
 ]

@@ -1,11 +1,10 @@
 """The ledgers of all collections, over one connection pool."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import NotFound
-from pipeline.base.settings import Settings
+from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.requests import RequestLedger
@@ -21,19 +20,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # Names of keys that belong to no collection.
 _RESERVED = frozenset({"calls", "collections", "schema", "session"})
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds. `heartbeat`: between two beats of a worker; `lease`: for which an item is its own;
-    `request_ttl`: until a request that nobody answers fails; `result_ttl`: until it is forgotten
-    afterwards.
-    """
-
-    heartbeat: float = 3
-    lease: float = 60
-    request_ttl: float = 600
-    result_ttl: float = 3600
 
 
 class Ledger:
@@ -108,17 +94,6 @@ class Ledgers:
 
     def close(self) -> None:
         self._redis.close()
-
-
-def open_ledgers(settings: Settings, patience: float = 0) -> Ledgers:
-    """`patience`: for how many seconds a change waits for Redis to come back."""
-    timing = Timing(
-        heartbeat=settings.heartbeat_seconds,
-        lease=settings.lease_seconds,
-        request_ttl=settings.search_ttl,
-        result_ttl=settings.result_ttl,
-    )
-    return Ledgers(settings.redis_url, timing, patience)
 
 
 def namespace_of(collection: str) -> str:

@@ -470,7 +470,7 @@ def preview_of(held: Held, row: int) -> str:
 
 def embedded(held: Held, picture: bytes | Picture) -> np.ndarray:
     """float32 (d,) of length 1, by an encoder in this process."""
-    encoder = Encoder.load(Settings(model=held.system.environment["KINDRED_MODEL"]))
+    encoder = Encoder.load(Settings(model=held.system.environment["KINDRED_MODEL"]).encoder)
     if isinstance(picture, bytes):
         decoded = decode(picture, 100_000_000)
         assert isinstance(decoded, Picture)

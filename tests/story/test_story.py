@@ -23,7 +23,7 @@ def rows(drawn: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def vectors(encoder: Path, rows: Sequence[dict[str, Any]]) -> np.ndarray:
     """Every drawn image embedded here, one by one, and scaled to length 1: (n, dimensions)."""
-    ours = Encoder.load(Settings(model=str(encoder)))
+    ours = Encoder.load(Settings(model=str(encoder)).encoder)
     found = []
     for row in rows:
         picture = decode(row["image"]["bytes"], 100_000_000)

@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, clip: Path, drawn: Path) ->
 def test_words_find_what_brute_force_finds(system: System, clip: Path) -> None:
     pages = system.http.get("/v1/images", params={"limit": 60, "vectors": True}).json()["images"]
     vectors = np.array([image["vector"] for image in pages], np.float32)
-    encoder = Encoder.load(Settings(model=str(clip)))
+    encoder = Encoder.load(Settings(model=str(clip)).encoder)
 
     for words in SENTENCES:
         vector = encoder.embed_text([words])[0]

@@ -57,7 +57,7 @@ def settings(model: Path | str, **values: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def encoder(tiny: Path) -> Encoder:
-    return Encoder.load(settings(tiny))
+    return Encoder.load(settings(tiny).encoder)
 
 
 def pictures(count: int, size: int = 48) -> list[Picture]:
@@ -111,7 +111,7 @@ def test_mean_pooling_is_the_notebooks(tiny: Path, encoder: Encoder) -> None:
 
 
 def test_cls_pooling_is_the_class_token(tiny: Path) -> None:
-    cls = Encoder.load(settings(tiny, pooling="cls"))
+    cls = Encoder.load(settings(tiny, pooling="cls").encoder)
     shown = pixels(cls, 3)
     model = ViTModel.from_pretrained(tiny)
     processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
@@ -153,8 +153,8 @@ def test_read_only_pixels_will_do(encoder: Encoder) -> None:
 def test_bfloat16_points_the_same_way(tmp_path: Path) -> None:
     """With the seed model's width, heads and depth; small images, for time."""
     sample.write_encoder(tmp_path, image_size=64)
-    exact = Encoder.load(settings(tmp_path))
-    rounded = Encoder.load(settings(tmp_path, dtype="bfloat16"))
+    exact = Encoder.load(settings(tmp_path).encoder)
+    rounded = Encoder.load(settings(tmp_path, dtype="bfloat16").encoder)
     shown = pixels(exact, 12)
     one, other = exact.embed(shown, bulk=False), rounded.embed(shown, bulk=False)
     assert rounded.dtype == torch.bfloat16
@@ -197,7 +197,7 @@ def test_dinos_names_load_exactly_and_so_do_todays(
         assert renamed.keys() == encoder._model.state_dict().keys() - POOLER
         return renamed
 
-    today = Encoder.load(settings(rewrite(tiny, tmp_path, rename)))
+    today = Encoder.load(settings(rewrite(tiny, tmp_path, rename)).encoder)
     shown = pixels(today, 3)
     assert np.array_equal(today.embed(shown, bulk=True), encoder.embed(shown, bulk=True))
     assert today.info.weights_sha256 == encoder.info.weights_sha256
@@ -208,7 +208,7 @@ def test_missing_weights_are_refused_by_name(tiny: Path, tmp_path: Path) -> None
         return {name: weight for name, weight in weights.items() if "1.intermediate" not in name}
 
     with pytest.raises(EncoderError, match=r"missing: layers\.1\.mlp\.fc1\.bias, .*weight$"):
-        Encoder.load(settings(rewrite(tiny, tmp_path, without)))
+        Encoder.load(settings(rewrite(tiny, tmp_path, without)).encoder)
 
 
 def test_weights_of_another_shape_are_refused_by_name(tiny: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_weights_of_another_shape_are_refused_by_name(tiny: Path, tmp_path: Path
         return weights
 
     with pytest.raises(EncoderError, match=r"another shape: embeddings\.position_embeddings"):
-        Encoder.load(settings(rewrite(tiny, tmp_path, cut)))
+        Encoder.load(settings(rewrite(tiny, tmp_path, cut)).encoder)
 
 
 def test_the_pooler_does_not_matter(tiny: Path, tmp_path: Path, encoder: Encoder) -> None:
@@ -230,9 +230,9 @@ def test_the_pooler_does_not_matter(tiny: Path, tmp_path: Path, encoder: Encoder
         }
 
     assert "pooler.dense.weight" not in load_file(tiny / "model.safetensors")
-    pooled = Encoder.load(settings(rewrite(tiny, tmp_path, with_pooler)))
+    pooled = Encoder.load(settings(rewrite(tiny, tmp_path, with_pooler)).encoder)
     assert pooled.info.weights_sha256 == encoder.info.weights_sha256
-    assert Encoder.load(settings(tiny)).info == encoder.info
+    assert Encoder.load(settings(tiny).encoder).info == encoder.info
 
 
 def test_another_weight_is_another_hash(tiny: Path, tmp_path: Path, encoder: Encoder) -> None:
@@ -240,7 +240,7 @@ def test_another_weight_is_another_hash(tiny: Path, tmp_path: Path, encoder: Enc
         weights["encoder.layer.0.intermediate.dense.weight"][0, 0] += 1e-6
         return weights
 
-    nudged = Encoder.load(settings(rewrite(tiny, tmp_path, nudge)))
+    nudged = Encoder.load(settings(rewrite(tiny, tmp_path, nudge)).encoder)
     assert nudged.info.weights_sha256 != encoder.info.weights_sha256
 
 
@@ -283,26 +283,26 @@ def made_model(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "classifier"])
 def test_other_vision_transformers_load_by_their_name(kind: str, tmp_path: Path) -> None:
-    loaded = Encoder.load(settings(made_model(kind, tmp_path), pooling="mean"))
+    loaded = Encoder.load(settings(made_model(kind, tmp_path), pooling="mean").encoder)
     loaded.warm_up()
     assert loaded.info.dimensions == 32
     assert loaded.embed(pixels(loaded, 2), bulk=True).shape == (2, 32)
 
 
 def test_a_model_that_drops_patches_at_random_is_refused(tmp_path: Path) -> None:
-    loaded = Encoder.load(settings(made_model("mae", tmp_path)))
+    loaded = Encoder.load(settings(made_model("mae", tmp_path)).encoder)
     with pytest.raises(EncoderError, match="different vectors"):
         loaded.warm_up()
 
 
 def test_a_model_without_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="4 axes"):
-        Encoder.load(settings(made_model("convnext", tmp_path)))
+        Encoder.load(settings(made_model("convnext", tmp_path)).encoder)
 
 
 def test_cls_pooling_needs_a_class_token(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="KINDRED_POOLING=mean"):
-        Encoder.load(settings(made_model("siglip", tmp_path), pooling="cls"))
+        Encoder.load(settings(made_model("siglip", tmp_path), pooling="cls").encoder)
 
 
 def test_a_processor_for_another_size_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_processor_for_another_size_is_refused(tiny: Path, tmp_path: Path) -> 
     processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 64, "width": 64}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     with pytest.raises(EncoderError, match="64"):
-        Encoder.load(settings(tmp_path))
+        Encoder.load(settings(tmp_path).encoder)
 
 
 @pytest.mark.parametrize(
@@ -323,19 +323,19 @@ def test_a_processor_for_another_size_is_refused(tiny: Path, tmp_path: Path) -> 
 )
 def test_a_model_that_is_nowhere(model: str, said: str) -> None:
     with pytest.raises(EncoderError, match=said):
-        Encoder.load(settings(model))
+        Encoder.load(settings(model).encoder)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=re.escape(str(tmp_path))):
-        Encoder.load(settings(tmp_path))
+        Encoder.load(settings(tmp_path).encoder)
 
 
 def test_damaged_weights_are_an_error_not_a_traceback(tiny: Path, tmp_path: Path) -> None:
     rewrite(tiny, tmp_path, lambda weights: weights)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(EncoderError, match="cannot be loaded"):
-        Encoder.load(settings(tmp_path))
+        Encoder.load(settings(tmp_path).encoder)
 
 
 class Hub:
@@ -366,7 +366,7 @@ def test_what_is_cached_is_not_asked_of_the_hub(
 ) -> None:
     hub = Hub(cached=tiny, online=unreachable())
     monkeypatch.setattr(checkpoint, "snapshot_download", hub)
-    named = Encoder.load(settings("facebook/dino-vits16", revision="main"))
+    named = Encoder.load(settings("facebook/dino-vits16", revision="main").encoder)
     assert hub.asked == 0
     assert named.info.model == "facebook/dino-vits16"
     assert named.info.revision == "main"
@@ -381,7 +381,7 @@ def test_a_download_that_was_cut_off_is_taken_up_again(
     (tmp_path / "model-1-of-2.safetensors").touch()
     hub = Hub(cached=tmp_path, online=tiny)
     monkeypatch.setattr(checkpoint, "snapshot_download", hub)
-    assert Encoder.load(settings("facebook/dino-vits16")).info.dimensions == 32
+    assert Encoder.load(settings("facebook/dino-vits16").encoder).info.dimensions == 32
     assert hub.asked == 1
 
 
@@ -395,7 +395,7 @@ def test_a_download_that_was_cut_off_is_taken_up_again(
 def test_the_hub_says_no(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "snapshot_download", Hub(cached=None, online=error))
     with pytest.raises(EncoderError, match=said):
-        Encoder.load(settings("a/b"))
+        Encoder.load(settings("a/b").encoder)
 
 
 def test_loading_is_quiet(
@@ -407,7 +407,7 @@ def test_loading_is_quiet(
     transformers_logging.enable_progress_bar()
     transformers_logging.set_verbosity_warning()
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    Encoder.load(settings(tiny))  # without its pooler, which transformers reports at length
+    Encoder.load(settings(tiny).encoder)  # without its pooler, which transformers reports at length
     said = capfd.readouterr()
     assert (said.out, said.err, caplog.text) == ("", "", "")
 
@@ -420,7 +420,7 @@ def test_warm_up_refuses_a_model_that_does_not_compute(tiny: Path, tmp_path: Pat
         weights["layernorm.bias"][3] = math.nan
         return weights
 
-    broken = Encoder.load(settings(rewrite(tiny, tmp_path, poison)))
+    broken = Encoder.load(settings(rewrite(tiny, tmp_path, poison)).encoder)
     with pytest.raises(EncoderError, match="finite"):
         broken.warm_up()
 
@@ -442,7 +442,7 @@ class Cramped:
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     tiny: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_one = Encoder.load(settings(tiny, batch_size=16))
+    small_one = Encoder.load(settings(tiny, batch_size=16).encoder)
     cramped = Cramped(small_one._model, room=3)
     monkeypatch.setattr(small_one, "_model", cramped)
     shown = pixels(encoder, 13)
@@ -455,7 +455,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
 def test_a_device_without_memory_for_any_image_is_away_and_blames_none(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = Encoder.load(settings(tiny))
+    full = Encoder.load(settings(tiny).encoder)
     monkeypatch.setattr(full, "_model", Cramped(full._model, room=0))
     with pytest.raises(DeviceFull):
         full.embed(pixels(full, 4), bulk=True)
@@ -464,7 +464,7 @@ def test_a_device_without_memory_for_any_image_is_away_and_blames_none(
 def test_an_image_that_never_fits_where_others_do_is_to_blame(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picky = Encoder.load(settings(tiny))
+    picky = Encoder.load(settings(tiny).encoder)
     embed = picky._embed
     tried: list[int] = []
 
@@ -487,7 +487,7 @@ def test_bulk_computes_on_one_core_while_a_search_computes_on_all(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both threads live at once, and neither changes the other's number."""
-    shared = Encoder.load(settings(tiny))
+    shared = Encoder.load(settings(tiny).encoder)
     monkeypatch.setattr(shared, "_cores", shared.sizing.lanes)
     model, seen = shared._model, []
     both = threading.Barrier(2, timeout=20)
@@ -517,7 +517,7 @@ def test_what_auto_means_on_a_processor(tiny: Path, encoder: Encoder) -> None:
     plan = encoder.sizing
     assert (plan.batch_size, plan.shard_size) == (8, 64)
     assert plan.lanes >= 1
-    chosen = Encoder.load(settings(tiny, batch_size=3, lanes=5, shard_size=7))
+    chosen = Encoder.load(settings(tiny, batch_size=3, lanes=5, shard_size=7).encoder)
     assert chosen.sizing == Sizing(batch_size=3, lanes=5, shard_size=7)
 
 
@@ -533,19 +533,19 @@ def test_auto_takes_bfloat16_where_the_processor_computes_in_it(
     able: dict[str, bool], dtype: torch.dtype, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert Encoder.load(settings(tiny, dtype="auto")).dtype == dtype
+    assert Encoder.load(settings(tiny, dtype="auto").encoder).dtype == dtype
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(tiny: Path) -> None:
-    assert Encoder.load(settings(tiny, device="auto")).device.type == "cpu"
+    assert Encoder.load(settings(tiny, device="auto").encoder).device.type == "cpu"
     with pytest.raises(EncoderError, match="KINDRED_DEVICE"):
-        Encoder.load(settings(tiny, device="cuda"))
+        Encoder.load(settings(tiny, device="cuda").encoder)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_processors_vectors(tiny: Path, encoder: Encoder) -> None:
-    fast = Encoder.load(settings(tiny, device="cuda"))
+    fast = Encoder.load(settings(tiny, device="cuda").encoder)
     fast.warm_up()
     shown = pixels(fast, 40)
     on_gpu = fast.embed(shown, bulk=True)

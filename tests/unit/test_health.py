@@ -20,7 +20,9 @@ from workers.health import Probe, Watchdog
 
 @pytest.fixture
 def probe(encoder: Path) -> Probe:
-    return Probe(Encoder.load(Settings(model=str(encoder), device="cpu", batch_size=2, lanes=1)))
+    return Probe(
+        Encoder.load(Settings(model=str(encoder), device="cpu", batch_size=2, lanes=1).encoder)
+    )
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("Redis is away"), ValueError("any")])

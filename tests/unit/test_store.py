@@ -768,12 +768,12 @@ def test_a_model_folder_that_was_copied_is_the_same_encoder(tmp_path: Path, enco
     after = Settings(model=str(copied), revision="main", **options)
     ids, payload = [uuid4()], {"image_id": "ISIC_1", "source": {"sha256": "of its bytes"}}
 
-    first = Encoder.load(before)
-    store = open_store(before, first.info)
+    first = Encoder.load(before.encoder)
+    store = open_store(before.store, first.info)
     store.upsert(Points(ids, np.ones((1, first.info.dimensions), np.float32), [payload]))
     store.close()
-    second = Encoder.load(after)
-    store = open_store(after, second.info)
+    second = Encoder.load(after.encoder)
+    store = open_store(after.store, second.info)
 
     assert first.info.model != second.info.model
     assert first.info.identity == second.info.identity
@@ -911,7 +911,7 @@ def test_the_embedded_store_takes_no_writes_onto_a_full_disk(
 
 def test_a_closed_store_says_so(tmp_path: Path):
     settings = Settings(data=tmp_path, indexed_fields="dx=keyword")
-    store = open_store(settings, ENCODER)
+    store = open_store(settings.store, ENCODER)
     store.close()
     store.close()
     with pytest.raises(StoreUnavailable):
@@ -932,7 +932,7 @@ def test_the_suite_ran_against_a_server():
 def test_a_server_that_cannot_be_reached_is_named_unavailable():
     settings = Settings(qdrant_url="http://127.0.0.1:9", qdrant_api_key=None)
     with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
-        open_store(settings, ENCODER)
+        open_store(settings.store, ENCODER)
 
 
 def test_a_collection_named_by_an_older_version_goes_on():

@@ -75,7 +75,7 @@ def test_images_are_transformers_image_features(folder: Path) -> None:
     inputs = processor(images=[picture.image for picture in pictures(5)], return_tensors="pt")
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).get_image_features(**inputs).pooler_output
-    encoder = Encoder.load(settings(folder))
+    encoder = Encoder.load(settings(folder).encoder)
     for bulk in (True, False):
         vectors = encoder.embed(pixels(encoder, 5), bulk=bulk)
         assert vectors.dtype == np.float32
@@ -94,14 +94,14 @@ def test_texts_are_transformers_text_features(folder: Path, texts: list[str]) ->
     assert inputs["input_ids"].shape == (len(texts), READS)
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).get_text_features(**inputs).pooler_output
-    vectors = Encoder.load(settings(folder)).embed_text(texts)
+    vectors = Encoder.load(settings(folder).encoder).embed_text(texts)
     assert vectors.dtype == np.float32
     assert np.abs(vectors - expected.numpy()).max() < 1e-5
 
 
 def test_images_and_texts_are_of_one_space(folders: dict[str, Path]) -> None:
     for kind, dimensions in (("clip", DIMENSIONS), ("siglip", 32)):
-        encoder = Encoder.load(settings(folders[kind]))
+        encoder = Encoder.load(settings(folders[kind]).encoder)
         assert encoder.reads_text
         assert encoder.info.dimensions == dimensions
         assert encoder.embed(pixels(encoder, 2), bulk=True).shape == (2, dimensions)
@@ -110,7 +110,7 @@ def test_images_and_texts_are_of_one_space(folders: dict[str, Path]) -> None:
 
 
 def test_what_else_is_asked_does_not_matter(folder: Path) -> None:
-    encoder = Encoder.load(settings(folder, batch_size=3))
+    encoder = Encoder.load(settings(folder, batch_size=3).encoder)
     together = encoder.embed_text(TEXTS)  # of different lengths, in two batches
     alone = np.concatenate([encoder.embed_text([text]) for text in TEXTS])
     assert np.abs(together - alone).max() < 1e-5
@@ -118,14 +118,14 @@ def test_what_else_is_asked_does_not_matter(folder: Path) -> None:
 
 
 def test_capitals_do_not_matter(folder: Path) -> None:
-    encoder = Encoder.load(settings(folder))
+    encoder = Encoder.load(settings(folder).encoder)
     shouted, said = encoder.embed_text(["A Dark MOLE", "a dark mole"])
     assert np.abs(shouted - said).max() < 1e-5
 
 
 def test_bfloat16_points_the_same_way(folder: Path) -> None:
-    exact = Encoder.load(settings(folder))
-    rounded = Encoder.load(settings(folder, dtype="bfloat16"))
+    exact = Encoder.load(settings(folder).encoder)
+    rounded = Encoder.load(settings(folder, dtype="bfloat16").encoder)
     rounded.warm_up()
     one, other = exact.embed_text(TEXTS), rounded.embed_text(TEXTS)
     assert other.dtype == np.float32
@@ -136,7 +136,10 @@ def test_bfloat16_points_the_same_way(folder: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_processors_vectors(folder: Path) -> None:
-    fast, slow = Encoder.load(settings(folder, device="cuda")), Encoder.load(settings(folder))
+    fast, slow = (
+        Encoder.load(settings(folder, device="cuda").encoder),
+        Encoder.load(settings(folder).encoder),
+    )
     fast.warm_up()
     shown = pixels(slow, 3)
     for one, other in (
@@ -149,7 +152,7 @@ def test_a_gpu_gives_the_processors_vectors(folder: Path) -> None:
 def test_texts_are_computed_in_the_one_thread_of_searches(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder.load(settings(folder))
+    encoder = Encoder.load(settings(folder).encoder)
     expected = encoder.embed_text(TEXTS)
     seen, features = [], encoder._model.get_text_features
 
@@ -169,13 +172,16 @@ def test_texts_are_computed_in_the_one_thread_of_searches(
 
 def test_auto_is_the_joint_space_where_there_is_one(folder: Path, encoder: Path) -> None:
     assert Settings().pooling == "auto"
-    assert Encoder.load(settings(folder)).info.pooling == "projection"
-    assert Encoder.load(settings(folder, pooling="projection")).info.pooling == "projection"
-    assert Encoder.load(settings(encoder)).info.pooling == "mean"
+    assert Encoder.load(settings(folder).encoder).info.pooling == "projection"
+    assert Encoder.load(settings(folder, pooling="projection").encoder).info.pooling == "projection"
+    assert Encoder.load(settings(encoder).encoder).info.pooling == "mean"
 
 
 def test_auto_does_not_change_what_a_collection_was_filled_by(encoder: Path) -> None:
-    default, mean = Encoder.load(settings(encoder)), Encoder.load(settings(encoder, pooling="mean"))
+    default, mean = (
+        Encoder.load(settings(encoder).encoder),
+        Encoder.load(settings(encoder, pooling="mean").encoder),
+    )
     assert default.info == mean.info
 
 
@@ -200,7 +206,7 @@ def test_a_vision_tower_alone_reads_no_text_and_loads_none(folder: Path, own: Pa
 
     reweigh(own, drop_text)
     for pooling in ("mean", "cls") if "clip" in str(folder.parts[-1]) else ("mean",):
-        tower, whole = (Encoder.load(settings(f, pooling=pooling)) for f in (own, folder))
+        tower, whole = (Encoder.load(settings(f, pooling=pooling).encoder) for f in (own, folder))
         assert not tower.reads_text
         assert tower.info.pooling == pooling
         assert tower.info.dimensions == 32
@@ -212,7 +218,7 @@ def test_a_vision_tower_alone_reads_no_text_and_loads_none(folder: Path, own: Pa
 
 
 def test_a_model_of_images_refuses_text(encoder: Path) -> None:
-    vision = Encoder.load(settings(encoder))
+    vision = Encoder.load(settings(encoder).encoder)
     assert not vision.reads_text
     with pytest.raises(InvalidQuery, match="reads images only; it cannot search by text") as caught:
         vision.embed_text(["a mole"])
@@ -221,7 +227,7 @@ def test_a_model_of_images_refuses_text(encoder: Path) -> None:
 
 def test_a_model_of_images_has_no_projection(encoder: Path) -> None:
     with pytest.raises(EncoderError, match="set KINDRED_POOLING=mean"):
-        Encoder.load(settings(encoder, pooling="projection"))
+        Encoder.load(settings(encoder, pooling="projection").encoder)
 
 
 # --- what must be there --------------------------------------------------------------------------
@@ -243,7 +249,7 @@ def test_missing_weights_are_refused_by_name(
     own = Path(shutil.copytree(folders[kind], tmp_path / "own"))
     reweigh(own, lambda weights: weights.pop(name))
     with pytest.raises(EncoderError, match=f"missing: {name}$"):
-        Encoder.load(settings(own))
+        Encoder.load(settings(own).encoder)
 
 
 def test_what_makes_probabilities_may_be_missing(folder: Path, own: Path) -> None:
@@ -252,7 +258,7 @@ def test_what_makes_probabilities_may_be_missing(folder: Path, own: Path) -> Non
         weights.pop("logit_bias", None)
 
     reweigh(own, drop)
-    without, whole = Encoder.load(settings(own)), Encoder.load(settings(folder))
+    without, whole = Encoder.load(settings(own).encoder), Encoder.load(settings(folder).encoder)
     assert without.info.weights_sha256 == whole.info.weights_sha256
 
 
@@ -264,7 +270,7 @@ def test_another_weight_of_either_tower_is_another_hash(
         weights[f"{tower}.encoder.layers.0.mlp.fc1.weight"][0, 0] += 1e-3
 
     reweigh(own, nudge)
-    nudged, whole = Encoder.load(settings(own)), Encoder.load(settings(folder))
+    nudged, whole = Encoder.load(settings(own).encoder), Encoder.load(settings(folder).encoder)
     assert nudged.info.weights_sha256 != whole.info.weights_sha256
 
 
@@ -272,7 +278,7 @@ def test_another_weight_of_either_tower_is_another_hash(
 def test_a_model_without_its_tokenizer_is_refused(lost: str, own: Path) -> None:
     (own / lost).unlink()
     with pytest.raises(EncoderError, match=r"without a tokenizer.*KINDRED_POOLING=mean"):
-        Encoder.load(settings(own))
+        Encoder.load(settings(own).encoder)
 
 
 def test_a_tokenizer_that_cannot_pad_is_refused(own: Path) -> None:
@@ -280,13 +286,13 @@ def test_a_tokenizer_that_cannot_pad_is_refused(own: Path) -> None:
     said |= {"tokenizer_class": "TokenizersBackend", "pad_token": None}
     (own / "tokenizer_config.json").write_text(json.dumps(said))
     with pytest.raises(EncoderError, match=r"tokenizer of .* cannot be used.* padding token"):
-        Encoder.load(settings(own))
+        Encoder.load(settings(own).encoder)
 
 
 def test_a_damaged_tokenizer_is_an_error_not_a_traceback(own: Path) -> None:
     (own / "tokenizer.json").write_text("{}")
     with pytest.raises(EncoderError, match=r"tokenizer of .* cannot be used"):
-        Encoder.load(settings(own))
+        Encoder.load(settings(own).encoder)
 
 
 def test_warm_up_refuses_a_text_tower_that_does_not_compute(own: Path) -> None:
@@ -295,7 +301,7 @@ def test_warm_up_refuses_a_text_tower_that_does_not_compute(own: Path) -> None:
 
     reweigh(own, poison)
     with pytest.raises(EncoderError, match="finite"):
-        Encoder.load(settings(own)).warm_up()
+        Encoder.load(settings(own).encoder).warm_up()
 
 
 def test_warm_up_refuses_a_tokenizer_that_makes_all_texts_alike(
@@ -308,7 +314,7 @@ def test_warm_up_refuses_a_tokenizer_that_makes_all_texts_alike(
     config["text_config"]["eos_token_id"] = written["model"]["vocab"]["A"]  # all is made lower case
     (own / "config.json").write_text(json.dumps(config))
     with pytest.raises(EncoderError, match="different texts one vector"):
-        Encoder.load(settings(own)).warm_up()
+        Encoder.load(settings(own).encoder).warm_up()
 
 
 # --- the hub -------------------------------------------------------------------------------------
@@ -350,23 +356,25 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def test_a_tokenizer_is_fetched_when_text_is_to_be_read(hub: Hub) -> None:
-    assert not Encoder.load(settings("a/b", pooling="mean")).reads_text
+    assert not Encoder.load(settings("a/b", pooling="mean").encoder).reads_text
     assert not [name for name in hub.asked if "tokenizer" in name]
 
     # The weights are there by now, and stay those of the same commit.
-    assert Encoder.load(settings("a/b", revision="main")).embed_text(TEXTS).shape[0] == len(TEXTS)
+    assert Encoder.load(settings("a/b", revision="main").encoder).embed_text(TEXTS).shape[0] == len(
+        TEXTS
+    )
     assert hub.asked[-2:] == ["tokenizer.json", "tokenizer_config.json"]
     assert hub.revisions[-2:] == [hub.snapshot.name] * 2
 
     hub.online = False
-    assert Encoder.load(settings("a/b")).reads_text
+    assert Encoder.load(settings("a/b").encoder).reads_text
 
 
 def test_a_tokenizer_that_cannot_be_fetched(hub: Hub) -> None:
-    Encoder.load(settings("a/b", pooling="mean"))
+    Encoder.load(settings("a/b", pooling="mean").encoder)
     hub.online = False
     with pytest.raises(EncoderError, match=r"tokenizer of a/b.*ConnectionError.*POOLING=mean"):
-        Encoder.load(settings("a/b"))
+        Encoder.load(settings("a/b").encoder)
 
 
 # --- SigLIP's own tokenizer ----------------------------------------------------------------------
@@ -392,7 +400,7 @@ def test_siglips_own_tokenizer_needs_sentencepiece(
 
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", without)
     with pytest.raises(EncoderError, match="Install sentencepiece"):
-        Encoder.load(settings(sentencepieces))
+        Encoder.load(settings(sentencepieces).encoder)
 
 
 def test_siglips_own_tokenizer(sentencepieces: Path) -> None:
@@ -406,7 +414,7 @@ def test_siglips_own_tokenizer(sentencepieces: Path) -> None:
             hard_vocab_limit=False,
             minloglevel=2,
         )
-    encoder = Encoder.load(settings(sentencepieces))
+    encoder = Encoder.load(settings(sentencepieces).encoder)
     encoder.warm_up()
     one, other = encoder.embed_text(["A dark, MOLE!", "a dark mole"])
     assert np.abs(one - other).max() < 1e-5
