@@ -120,7 +120,9 @@ class System:
     def wait_until_still(self) -> None:
         """Until no batch is in flight: those of a job that was just paused land all the same."""
         redis = self.client()
-        until(lambda: not redis.zcard("kindred:kindred:leases:ingest"), "the end of what is in flight")
+        until(
+            lambda: not redis.zcard("kindred:kindred:leases:ingest"), "the end of what is in flight"
+        )
         redis.close()
 
     def client(self) -> "redis.Redis[str]":

@@ -96,11 +96,11 @@ class Watchdog:
     What it held is handed out again, and a picture that was to blame is found, as after any death.
     """
 
-    def __init__(self, watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
-        self._watch, self._probe, self._decode_seconds = watch, probe, decode_seconds
+    def __init__(self, decode_watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
+        self._decode_watch, self._probe, self._decode_seconds = decode_watch, probe, decode_seconds
 
     def __call__(self) -> None:
-        if self._watch.longest() > self._decode_seconds:
+        if self._decode_watch.longest() > self._decode_seconds:
             end_process("a decode did not come back")
         if self._probe.hopeless:
             end_process("the encoder fails")

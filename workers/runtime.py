@@ -50,7 +50,7 @@ class Runtime:
 
     name: str
     context: Context
-    watch: DecodeWatch
+    decode_watch: DecodeWatch
     probe: Probe
     publish: Callable[[Lease], None]
     alone: str = ""

@@ -86,7 +86,7 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
     """In the order in which they start; they stop in the opposite one."""
-    watchdog = Watchdog(runtime.watch, runtime.probe, settings.decode_seconds)
+    watchdog = Watchdog(runtime.decode_watch, runtime.probe, settings.decode_seconds)
     workers = runtime.ledger.workers
     return (
         Repeating(

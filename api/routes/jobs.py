@@ -67,7 +67,7 @@ def rejections(
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""
     page, following = collection.ledger.jobs.rejections(job, cursor, limit)
-    entry.shown = [rejection.key for rejection in page]
+    entry.shown = [rejection.image_id for rejection in page]
     return RejectionsView(rejections=page, cursor=following)
 
 

@@ -33,7 +33,7 @@ class QueryTargets:
     store: Store
     blobs: Blobs
     max_pixels: int
-    watch: DecodeWatch = field(default_factory=DecodeWatch)
+    decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
@@ -83,7 +83,7 @@ class QueryTargets:
 
     def _decode(self, blob: str, place: str) -> Picture:
         data = self.blobs.read(blob)
-        with self.watch.decoding():
+        with self.decode_watch.decoding():
             picture = decode(data, self.max_pixels)
         if isinstance(picture, Unusable):
             raise InvalidQuery(picture.reason, (place,))

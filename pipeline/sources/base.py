@@ -24,7 +24,7 @@ class Source(Message):
     kind: str
 
     def check(self, allowed: AllowedSources) -> None:
-        """Raises SourceNotAllowed. The api asks before it accepts a job."""
+        """Raises SourceNotAllowed. The api calls this before it accepts a job."""
 
     def provenance(self) -> Payload:
         """What each image keeps of where it came from."""
@@ -35,13 +35,13 @@ class Source(Message):
 class Row:
     """One image as the source stores it; `data` is empty if there is nothing to decode.
 
-    If `key` is None, the SHA-256 of the bytes becomes the key. `blob` names the bytes of an upload.
-    `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of an
-    upload's original bytes, which may be gone.
+    If `image_id` is None, the SHA-256 of the bytes becomes the id. `blob` names the bytes of an
+    upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
+    an upload's original bytes, which may have been deleted.
     """
 
     number: int
-    key: str | None
+    image_id: str | None
     data: bytes
     metadata: Payload
     blob: str | None = None
@@ -73,7 +73,7 @@ class SourceKind:
     """One kind of source.
 
     `open` raises SourceError, with what to do, or SourceUnavailable. A kind that is not `public`
-    is no body of `POST /v1/jobs`.
+    is not accepted by `POST /v1/jobs`.
     """
 
     model: type[Source]
@@ -91,6 +91,7 @@ def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN
             continue
-        key = str(as_identifier(own))
-        return (None, BAD_ID) if len(key) > MAX_ID or key in (".", "..") else (key, None)
+        image_id = str(as_identifier(own))
+        bad = len(image_id) > MAX_ID or image_id in (".", "..")
+        return (None, BAD_ID) if bad else (image_id, None)
     return None, None

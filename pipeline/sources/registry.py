@@ -29,7 +29,7 @@ def open_source(source: Source, opening: Opening) -> Reader:
 
 
 def parse_source(value: Any) -> Source:
-    """A source from its JSON object. Raises SourceError for a kind that there is not."""
+    """A source from its JSON object. Raises SourceError for an unknown kind."""
     return _kind(_kind_of(value)).model.model_validate(value)
 
 
@@ -66,25 +66,25 @@ class SourceCache:
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
         """The reader of a source. `fresh` reopens it for a new job: the folder may have changed."""
-        key = source.model_dump_json()
+        name = source.model_dump_json()
         with self._lock:
-            opening = self._opening.setdefault(key, threading.Lock())
+            opening = self._opening.setdefault(name, threading.Lock())
         with opening:
             with self._lock:
-                reader = None if fresh else self._readers.get(key)
-            return self._keep(key, self._open(source) if reader is None else reader)
+                reader = None if fresh else self._readers.get(name)
+            return self._keep(name, self._open(source) if reader is None else reader)
 
     def clear(self) -> bool:
-        """Closes what no thread uses any more. Whether there was anything."""
+        """Forgets all readers; each closes when no thread uses it. Returns whether it had any."""
         with self._lock:
             found = bool(self._readers)
             self._readers.clear()
         return found
 
-    def _keep(self, key: str, reader: Reader) -> Reader:
+    def _keep(self, name: str, reader: Reader) -> Reader:
         with self._lock:
-            self._readers[key] = reader
-            self._readers.move_to_end(key)
+            self._readers[name] = reader
+            self._readers.move_to_end(name)
             while len(self._readers) > self._size:
                 self._readers.popitem(last=False)
         return reader

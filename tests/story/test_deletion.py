@@ -47,7 +47,7 @@ def delete(system: System, **wanted: Any) -> Any:
 
 def rejections(system: System, job: dict[str, Any]) -> dict[str, str]:
     found = system.http.get(f"/v1/jobs/{job['id']}/rejections", params={"limit": 1000}).json()
-    return {r["key"]: r["reason"] for r in found["rejections"]}
+    return {r["image_id"]: r["reason"] for r in found["rejections"]}
 
 
 def test_an_image_is_gone_and_the_next_ingest_does_not_bring_it_back(

@@ -61,7 +61,7 @@ def test_broken_rows_are_rejected_one_by_one(system: System, tmp_path: Path) -> 
     assert job["state"] == "completed_with_rejections"
     assert (job["total"], job["embedded"], job["rejected"]) == (6, 2, 4)
     page = system.http.get(f"/v1/jobs/{job['id']}/rejections").json()["rejections"]
-    assert [(r["key"], r["row"]) for r in page] == [("B1", 1), ("B2", 2), ("B3", 3), ("B4", 4)]
+    assert [(r["image_id"], r["row"]) for r in page] == [("B1", 1), ("B2", 2), ("B3", 3), ("B4", 4)]
     assert all(r["reason"] for r in page)
 
 

@@ -141,7 +141,7 @@ def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
 def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Rows())
 
-    assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
     assert (last.cursor, last.counts) == (10, {"embedded": 9, "rejected": 1})
 
@@ -171,12 +171,12 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
 
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Unreadable())
 
-    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
 
 
 def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, jobs: Jobs) -> None:
-    """A worker that dies over the row's key has touched no row, so only its death is counted."""
+    """A worker that dies over the row's id has touched no row, so only its death is counted."""
 
     class Deadly(Rows):
         def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -186,7 +186,7 @@ def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, 
     poisoned = replace(item(cursor=3, quarantined=5, crashes=3), deaths=7)
     assert ingest.run(poisoned, SOURCE, Deadly())
 
-    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
 
 
 def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
@@ -238,7 +238,7 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
     seen: list[float] = []
 
     def preprocess(picture: Any) -> np.ndarray:
-        seen.append(ingest.watch.longest())
+        seen.append(ingest.decode_watch.longest())
         return np.zeros((3, 2, 2), np.uint8)
 
     encoder.preprocess = preprocess
@@ -246,4 +246,4 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(), SOURCE, Rows())
 
     assert all(seconds > 0 for seconds in seen)
-    assert ingest.watch.longest() == 0
+    assert ingest.decode_watch.longest() == 0
