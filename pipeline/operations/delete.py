@@ -1,4 +1,4 @@
-"""Delete: images, a lesion or a patient, or whatever matches a filter, gone for good.
+"""Delete: deletes images, a lesion or a patient, or all images that match a filter, for good.
 
 When the job has succeeded, nothing of them is left: see `_leave_nothing`.
 """
@@ -25,8 +25,10 @@ PURGE_AT_ONCE = 20_000
 
 
 class DeletionView(Message):
-    """`count` and `image_ids` are there when it has succeeded: what went, also later, when a
-    running job brought it."""
+    """`count` and `image_ids` are set when it has succeeded.
+
+    They include images that a running job brought later, and that were then deleted as well.
+    """
 
     id: str
     state: JobState
@@ -39,11 +41,11 @@ class DeletionView(Message):
 
 
 def _plan(context: Context, item: WorkItem) -> Plan:
-    """One shard: its pages go one after the other, in one thread."""
+    """One shard, since one thread deletes the pages one after the other."""
     deletion = item.lease.job
     request = context.deletions.receipts.request(deletion)
     if request is None:
-        raise NotFound("What this deletion was to take is no longer kept: ask for it again.")
+        raise NotFound("The request of this deletion has been forgotten: send it again.")
     with context.renewing(item.lease):
         total = context.deletions.plan(deletion, request)
         if not total:
@@ -67,12 +69,13 @@ def _work(context: Context, item: WorkItem) -> bool:
 
 
 def _leave_nothing(context: Context, deletion: str) -> None:
-    """What else holds the images, or what was known of them.
+    """Deletes what else contains the images or their metadata.
 
-    Answers: those of finished searches are deleted, and a search that began before is run again
-    (`advance_epoch`). Uploads that were recognised or rejected. Copies that data sets were prepared
-    as: other workers delete theirs when they see the new epoch. The request itself, unless it is a
-    filter and jobs run that have to heed it. The bytes in the store's files.
+    - The answers of finished searches; a search that began before is run again (`advance_epoch`).
+    - Uploads that were recognised or rejected.
+    - The prepared copies of data sets; other workers delete theirs when they see the new epoch.
+    - The request itself, unless it has a filter, which running jobs must still apply.
+    - The bytes in the store's files.
     """
     ledger = context.ledger
     context.store.flush()
