@@ -1,4 +1,4 @@
-"""Opening a worker: the model, the store that it fills, and what runs on them."""
+"""Opens a worker: the model, the store that it fills, and everything that uses them."""
 
 import os
 import socket
