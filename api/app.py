@@ -27,7 +27,7 @@ from pipeline.base.settings import Settings
 
 
 def create_app(settings: Settings, keys: Keys) -> ASGIApp:
-    """Opens nothing that blocks: with Redis away it starts, and answers 503.
+    """Opens nothing that blocks: if Redis is unavailable, the app starts and answers 503.
 
     Raises KeysUnavailable or AuditUnavailable.
     """
