@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".kindred"), description="Folder for all data")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        repr=False,  # it can hold a password
+        repr=False,  # it can contain a password
         description="Redis of queues and ledger: redis://, rediss:// or unix://",
     )
     qdrant_url: str | None = Field(
@@ -188,8 +188,8 @@ class Settings(BaseSettings):
     def _refuse_other_names(cls, name: str) -> str:
         if not _COLLECTION.fullmatch(name):
             raise ValueError(
-                "the name has up to 100 letters and digits of ASCII, dots, hyphens and underscores, "
-                "and begins with a letter or a digit"
+                "the name has up to 100 letters and digits of ASCII, dots, hyphens and "
+                "underscores, and begins with a letter or a digit"
             )
         return name
 

@@ -31,7 +31,7 @@ TRIES = 3
 REPLANS = 5
 
 POISON = "Three workers ended while they opened this source; it was given up."
-CHANGING = "It changes, or not all workers see the same files. Retry when it stands still."
+CHANGING = "It changes, or not all workers see the same files. Retry when it no longer changes."
 
 
 class IngestRequest(Message):

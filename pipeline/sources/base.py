@@ -1,4 +1,4 @@
-"""What every kind of source has: a message that names it, and a reader of its rows.
+"""The base of all sources. A kind of source has a message that names it, and a reader of its rows.
 
 A reader counts its rows and yields ranges of them. It decodes nothing, so a broken image affects
 only its own row.
@@ -27,7 +27,7 @@ class Source(Message):
         """Raises SourceNotAllowed. The api calls this before it accepts a job."""
 
     def provenance(self) -> Payload:
-        """What each image keeps of where it came from."""
+        """The fields that each image's payload stores about its source."""
         return {"kind": self.kind}
 
 
@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """What a source may need to be opened."""
+    """The services that opening a source may need."""
 
     blobs: Blobs
     copies: PreparedCopies
@@ -86,7 +86,7 @@ class SourceKind:
 
 
 def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
-    """The first candidate that is an id, or what is wrong with it. NaN and lists are no ids."""
+    """The first candidate that is an id, or the reason to reject it. NaN and lists are not ids."""
     for own in candidates:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN

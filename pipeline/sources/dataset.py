@@ -32,8 +32,8 @@ class DatasetSource(Source):
 
 
 def _open(source: DatasetSource, opening: Opening) -> Reader:
-    """The library is imported when the first data set is opened: it takes a second, and a worker
-    can search without it."""
+    """Imports the library when the first data set is opened: that takes a second, and a worker can
+    search without it."""
     from pipeline.sources.dataset_reader import DatasetReader
 
     return DatasetReader(source, opening.copies, opening.allowed)

@@ -39,7 +39,7 @@ class PreparedCopies:
         return True
 
     def _lock(self) -> int:
-        """The lock file lies beside the folder, since everything inside the folder is deleted."""
+        """Opens the lock file. It is beside the folder, since everything inside is deleted."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(f"{self.folder}.lock", os.O_RDWR | os.O_CREAT, 0o600)
 

@@ -176,10 +176,10 @@ def test_what_was_uploaded_is_held_with_what_can_be_kept_of_its_metadata(
     system: System, uploaded: tuple[JobView, list[Sent]]
 ) -> None:
     _, sent = uploaded
-    held = {image["image_id"]: image["payload"] for image in system.held()}
+    indexed = {image["image_id"]: image["payload"] for image in system.indexed()}
     taken = [file for file in sent if file.kind.taken]
     for file, (_, kept) in zip(taken, HOSTILE, strict=False):
-        payload = held[file.image_id]
+        payload = indexed[file.image_id]
         source = payload.pop("source")
         assert payload == {
             "kind": file.kind.name, "note": SECRET, **kept, "image_id": file.image_id

@@ -46,13 +46,13 @@ class Jobs:
 
 class Store:
     def __init__(self) -> None:
-        self.held: dict[UUID, Mapping[str, Any]] = {}
+        self.stored: dict[UUID, Mapping[str, Any]] = {}
 
     def retrieve(self, ids: Sequence[UUID]) -> dict[UUID, Any]:
-        return {i: SimpleNamespace(payload=self.held[i]) for i in ids if i in self.held}
+        return {i: SimpleNamespace(payload=self.stored[i]) for i in ids if i in self.stored}
 
     def upsert(self, points: Any) -> None:
-        self.held.update(zip(points.ids, points.payloads, strict=True))
+        self.stored.update(zip(points.ids, points.payloads, strict=True))
 
     def flush(self) -> None: ...
 
@@ -161,7 +161,7 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
 def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
     ingest: Ingest, jobs: Jobs
 ) -> None:
-    """And not read, and set aside, and read again for ever."""
+    """And is not read and rejected again for ever."""
 
     class Unreadable(Rows):
         def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -213,7 +213,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
 ) -> None:
     """Nor does a row that ends its worker in the model: nothing is kept before that."""
     encoder: Any = ingest.encoder
-    ingest.blobs.write(preview_name(point_id("row 5")), b"of the image that is held")
+    ingest.blobs.write(preview_name(point_id("row 5")), b"of the indexed image")
     seen: list[int] = []
 
     def embed(pixels: np.ndarray, bulk: bool) -> np.ndarray:
@@ -229,7 +229,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
 
     assert seen[0] == 1
     assert not ingest.blobs.exists(preview_name(point_id("row 3")))
-    assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the image that is held"
+    assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the indexed image"
     assert len(list(tmp_path.rglob("*.jpg"))) == 9
 
 
