@@ -1,1 +1,1 @@
-"""The HTTP front: accepts, publishes, reports. It holds no model and never opens the store."""
+"""The HTTP front end: accepts, publishes, reports. It has no model and never opens the store."""

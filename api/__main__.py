@@ -1,4 +1,4 @@
-"""`python -m api`: serves until it is told to stop."""
+"""`python -m api` serves until it is stopped."""
 
 import argparse
 import sys
@@ -39,7 +39,7 @@ def main() -> int:
         host=options.host,
         port=options.port,
         log_config=None,
-        access_log=False,  # query strings can hold filters, and filters patients' data
+        access_log=False,  # query strings can contain filters, and filters patients' data
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
@@ -49,10 +49,10 @@ def main() -> int:
 
 
 def _app_for(host: str, settings: Settings) -> ASGIApp:
-    """Raises Unauthorized where others could call without one."""
+    """Raises Unauthorized if other machines could call without a key."""
     keys = Keys.of(settings.keys_file, settings.api_keys)
     if not keys.needed and not is_loopback(host):
-        raise Unauthorized(f"{host} is open to others; `kindred keys create` makes a key.")
+        raise Unauthorized(f"Others can reach {host}; `kindred keys create` makes a key.")
     _check_schema(settings)
     return create_app(settings, keys)
 

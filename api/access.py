@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: keys, the page's sessions, roles, and how often."""
+"""Access control: API keys, the page's sessions, roles, and rate limits."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ _BEARER = HTTPBearer(auto_error=False, description="A key, as `kindred keys crea
 
 @dataclass(frozen=True)
 class Caller:
-    """`id` and `name` are those of the key."""
+    """`id` and `name` are those of the caller's key."""
 
     id: str
     name: str
@@ -30,13 +30,13 @@ class Caller:
         return cls(key.id, key.name, key.role)
 
 
-# Without keys there is the loopback address alone, and who sits at the machine may do anything.
+# Without keys the api listens on the loopback address only. People at the machine may do anything.
 LOCAL = Caller("local", "local", "admin")
 
 
 @dataclass(frozen=True)
 class AccessControl:
-    """`rate_limit` is in calls a minute and key; 0 for any number."""
+    """`rate_limit` is in calls per minute for each key; 0 means no limit."""
 
     keys: Keys
     sessions: SessionLedger
@@ -51,24 +51,22 @@ class AccessControl:
             return LOCAL
         key = self._key_of(request)
         if key is None:
-            raise Unauthorized(
-                "Send a key that is valid as 'Authorization: Bearer KEY', or sign in."
-            )
+            raise Unauthorized("Send a valid key as 'Authorization: Bearer KEY', or sign in.")
         if self.rate_limit and not _is_preview(request):
             self._count(key.id, self.rate_limit)
         return Caller.of(key)
 
     def still_admits(self, request: Request) -> bool:
-        """For an answer that goes on: keys are revoked, and sessions end, in the meantime."""
+        """For long answers: a key may be revoked, or a session may end, in the meantime."""
         return not self.keys.needed or self._key_of(request) is not None
 
     def sign_in(self, request: Request, given: str) -> tuple[Caller, str]:
-        """Who it is, and the token of their session. Raises Unauthorized or RateLimited."""
+        """The caller, and the token of the new session. Raises Unauthorized or RateLimited."""
         address = request.client.host if request.client else "unknown"
         self._count(f"sign-in:{address}", SIGN_INS)
         key = self.keys.find(given)
         if key is None:
-            raise Unauthorized("This is no valid key.")
+            raise Unauthorized("This key is not valid.")
         return Caller.of(key), self.sessions.open(key.id)
 
     def sign_out(self, request: Request) -> None:
@@ -83,7 +81,7 @@ class AccessControl:
         return self.keys.find(given.strip()) if scheme.lower() == "bearer" else None
 
     def _by_cookie(self, request: Request) -> Key | None:
-        """A session is as good as its key is now, so revoking a key ends its sessions."""
+        """A session is valid only while its key is, so revoking a key ends its sessions."""
         token = request.cookies.get(COOKIE)
         if not token or "Authorization" in request.headers:
             return None
@@ -94,27 +92,27 @@ class AccessControl:
         refuse_other_sites(request, proof=True)
         return key
 
-    def _count(self, who: str, most: int) -> None:
+    def _count(self, caller: str, most: int) -> None:
         try:
-            calls, wait = self.calls.count(who)
+            calls, wait = self.calls.count(caller)
         except LedgerUnavailable:
-            return  # whatever the call needs will say so
+            return  # the call itself will report this
         if calls > most:
-            raise RateLimited(f"At most {most} calls a minute. Go on in {wait} seconds.", wait)
+            raise RateLimited(f"At most {most} calls a minute. Try again in {wait} seconds.", wait)
 
 
 def require(role: Role) -> Any:
-    """A dependency: this call needs a key of this role. Raises Forbidden."""
+    """A dependency that requires a key of this role. Raises Forbidden."""
 
     async def check(request: Request, _: Annotated[object, Security(_BEARER)]) -> None:
-        caller: Caller = request.state.caller  # without the gate before it, this fails
+        caller: Caller = request.state.caller  # set by the gate
         if not includes(caller.role, role):
-            raise Forbidden(f"This needs a key of the role {role}; yours has {caller.role}.")
+            raise Forbidden(f"This needs a key of the role {role}; yours is {caller.role}.")
 
     return Depends(check)
 
 
 def _is_preview(request: Request) -> bool:
-    """A page shows dozens of them at once. With %2F it is an image whose id ends so."""
+    """The page shows dozens of previews at once. (%2Fpreview is the end of an image's id.)"""
     path = request.scope.get("raw_path") or request.scope["path"].encode()
     return request.method == "GET" and bool(path.endswith(b"/preview"))

@@ -36,7 +36,7 @@ ROUTERS = (
 
 
 def create_app(settings: Settings, keys: Keys) -> ASGIApp:
-    """Opens nothing that blocks: with Redis away it starts, and answers 503.
+    """Opens nothing that blocks: if Redis is unavailable, the app starts and answers 503.
 
     Raises KeysUnavailable or AuditUnavailable.
     """

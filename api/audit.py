@@ -1,6 +1,6 @@
-"""The audit log: who called what and when, on which images, as one JSON line a call.
+"""The audit log: who called what and when, on which images, in one JSON line for each call.
 
-It holds ids. Filters, words, metadata and file names are no part of it.
+It contains ids only, never filters, query texts, metadata or file names.
 """
 
 import errno
@@ -22,7 +22,10 @@ from pipeline.base.errors import AuditUnavailable
 
 @dataclass
 class Entry:
-    """What becomes of a call, filled in on its way. Image ids: those named, and those shown."""
+    """What the log says of a call; the call's handlers fill it in.
+
+    `images` has the image ids that the call names, `shown` those that its answer shows.
+    """
 
     caller: Caller | None = None
     images: list[str] = field(default_factory=list)
@@ -32,7 +35,7 @@ class Entry:
     deletion: str | None = None
 
     def line(self, call: str, path: Mapping[str, Any], status: int) -> dict[str, Any]:
-        """`path` are the ids in the address, under the names that our routes give them."""
+        """`path` has the ids in the call's path, under the names that our routes give them."""
         caller = self.caller
         found = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -51,7 +54,7 @@ class Entry:
 
 
 class AuditLog:
-    """Opened for every line, so that it can be moved away at any time. `-` is standard output."""
+    """Opens its file for every line, so the file can be rotated any time. `-`: standard output."""
 
     def __init__(self, file: str) -> None:
         """Raises AuditUnavailable."""
@@ -73,13 +76,13 @@ class AuditLog:
             self._append(text.encode("utf-8", "replace"))
 
     def _append(self, data: bytes) -> None:
-        """In one write: lines of several processes do not mix."""
+        """Writes all at once, so that lines of several processes do not mix."""
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 written = os.write(descriptor, data)
                 if written < len(data):  # the disk is nearly full
-                    _take_back(descriptor, written)
+                    _undo(descriptor, written)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
@@ -87,8 +90,8 @@ class AuditLog:
             raise _unavailable(error) from error
 
 
-def _take_back(descriptor: int, written: int) -> None:
-    """Half a line would spoil the next one as well. Not if another process has written since."""
+def _undo(descriptor: int, written: int) -> None:
+    """Removes half a line, which would spoil the next, unless another process has written since."""
     end = os.lseek(descriptor, 0, os.SEEK_CUR)
     if os.fstat(descriptor).st_size == end:
         os.ftruncate(descriptor, end - written)
@@ -112,7 +115,7 @@ class _Image(BaseModel):
 
 
 class _Answer(BaseModel):
-    """Of what a worker answers, that which names images."""
+    """The parts of a worker's answer that name images."""
 
     image_id: str | None = None
     images: tuple[_Image, ...] = ()

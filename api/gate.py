@@ -1,7 +1,7 @@
-"""In front of every call: who calls is known before a byte of its body is read.
+"""Checks access in front of every call, before a byte of its body is read.
 
-FastAPI reads a body before it asks its dependencies, so what is refused here would cost an upload
-there. And a route that is added without a thought about access still needs a key.
+FastAPI reads the body before it runs dependencies, so there, a refusal would cost an upload. Also,
+a route whose author forgot about access still needs a key.
 """
 
 from fastapi import Request
@@ -16,12 +16,13 @@ from pipeline.base.errors import AuditUnavailable, KindredError
 
 SIGN_IN = "/v1/session"
 
-# Asked for twice a second while a job runs, and naming no image: in the audit log if refused only.
+# Clients poll these twice a second while a job runs, and they name no image. So the audit log has
+# them only if they were forbidden.
 PROGRESS = frozenset({"/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", SIGN_IN})
 
 
 class Gate:
-    """Guards `/v1` and `/metrics`; the page and the health checks are open, and hold nothing."""
+    """Guards `/v1` and `/metrics`. The page and the health checks are open: they show no data."""
 
     def __init__(self, app: ASGIApp, access: AccessControl, log: AuditLog) -> None:
         self._app, self._access, self._log = app, access, log
@@ -46,7 +47,7 @@ class Gate:
             request.state.caller = entry.caller = self._access.admit(request)
 
     def _logging(self, scope: Scope, receive: Receive, entry: Entry, send: Send) -> Send:
-        """`send`, with the line written first: no answer leaves that the log does not know of."""
+        """`send`, but it writes the log line first: no answer leaves without one."""
         failed = False
 
         async def logged(message: Message) -> None:
@@ -69,7 +70,7 @@ def _guarded(path: str) -> bool:
 
 
 def _is_logged(scope: Scope, status: int) -> bool:
-    """Not what was put off with 429: nothing was done, and a flood of it must not fill a disk."""
+    """False for status 429: nothing was done, and a flood of such calls must not fill a disk."""
     path = _template(scope)
     progress = scope["method"] == "GET" and path in PROGRESS and status != 403
     return path.startswith("/v1/") and not progress and status != 429
@@ -80,10 +81,10 @@ def _call(scope: Scope) -> str:
 
 
 def _template(scope: Scope) -> str:
-    """The call's path, as in /v1/images/{image_id}; nothing where there is no such route.
+    """The path template of the call, such as /v1/images/{image_id}; empty if no route matches.
 
-    It is the same for all collections: a route knows its path without the prefix that it was
-    included under.
+    It is the same for all collections: a route knows its path without the prefix under which it was
+    included.
     """
     path = str(getattr(scope.get("route"), "path", "")).replace(":any}", "}")
     return f"/v1{path}" if path and scope["path"].startswith("/v1/") else path

@@ -1,21 +1,21 @@
-"""What every answer tells the browser, unless the answer says otherwise itself."""
+"""Headers that every answer has, unless it sets them itself."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DEFAULTS = {
-    "Cache-Control": "no-store",  # answers hold patients' data
+    "Cache-Control": "no-store",  # answers contain patients' data
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",  # addresses name images
+    "Referrer-Policy": "no-referrer",  # URLs name images
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
 
 
 class SecurityHeaders:
-    """Outside of everything, so that refusals have them as well."""
+    """The outermost layer, so that refusals have the headers as well."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""Where a call comes from, as far as a browser says it. What is no browser says nothing.
+"""Checks the origin of a call, which browsers state and other clients do not.
 
-A page of another site can make a browser send calls here, and the browser adds our cookie or, on
-the loopback address, simply reaches us. It cannot make the browser lie about where they come from.
+A page of another site can make a browser send calls here. The browser then adds our cookie or, on
+the loopback address, simply reaches us. The page cannot make the browser lie about the origin.
 """
 
 from urllib.parse import SplitResult, urlsplit
@@ -15,10 +15,10 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing
 
 
 def from_our_page(request: Request) -> bool | None:
-    """None where nothing says; a browser's word, where there is one."""
+    """Whether the browser says that our page sent the call; None if no header says."""
     site = request.headers.get("Sec-Fetch-Site")  # sent to https and loopback addresses only
     if site is not None:
-        return site in ("same-origin", "none")  # none: the person's own doing, no page's
+        return site in ("same-origin", "none")  # none: the user's own action, not a page's
     origin = request.headers.get("Origin")
     if origin is None:
         return None
@@ -26,9 +26,10 @@ def from_our_page(request: Request) -> bool | None:
 
 
 def refuse_other_sites(request: Request, *, proof: bool = False) -> None:
-    """Raises Forbidden for a change that another site's page asks for.
+    """Raises Forbidden for a change that a page of another site requests.
 
-    With `proof`, also where nothing says who asks: for calls that a cookie alone would let in.
+    With `proof`, also if no header says where the call comes from: for calls that only a cookie
+    authorizes.
     """
     if request.method in SAFE:
         return
@@ -38,20 +39,20 @@ def refuse_other_sites(request: Request, *, proof: bool = False) -> None:
 
 
 def refuse_other_names(request: Request) -> None:
-    """Raises Forbidden unless we were called by a name of this machine.
+    """Raises Forbidden unless the call addresses this machine by a local name.
 
-    Any site can let its own name point to 127.0.0.1, and is the same site then (DNS rebinding).
+    Any site can point its own name to 127.0.0.1, and then counts as the same site (DNS rebinding).
     """
     host = _parts(f"//{request.headers.get('Host', '')}").hostname or ""
     if not is_loopback(host):
         raise Forbidden(
-            "Without keys this api answers under a name of this machine only, as in"
+            "Without keys this api answers only under a local name, such as"
             " http://127.0.0.1:8000. `kindred keys create` makes a key."
         )
 
 
 def _parts(address: str) -> SplitResult:
-    """Of nothing, where it is no address: anyone can send any text in a header."""
+    """The parts of a URL; empty if it is none: anyone can send any text in a header."""
     try:
         return urlsplit(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457). They quote nothing of what was sent."""
+"""Errors as application/problem+json (RFC 9457). They never quote the request."""
 
 import logging
 import re
@@ -17,12 +17,12 @@ from pipeline.base.errors import InvalidQuery, KindredError, RateLimited, Unauth
 from pipeline.base.logs import where
 from pipeline.messages import Problem, problem
 
-# What a name of an option can look like.
+# The form of an option's name.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 logger = logging.getLogger("kindred.api")
 
-# Until a caller should try again, in seconds, when a service is away.
+# Seconds until a caller should try again after a service was unavailable.
 RETRY_AFTER = 2
 
 
@@ -36,7 +36,7 @@ _SCHEMA = {
         "detail": {"type": "string", "description": "What is wrong, or what to do"},
         "errors": {
             "type": "array",
-            "description": "Each fault of the request with its place",
+            "description": "Each fault of the request, with its path",
             "items": {
                 "type": "object",
                 "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
@@ -45,25 +45,25 @@ _SCHEMA = {
     },
 }
 
-# What every call can answer instead of what was asked for; for the OpenAPI document.
+# The errors that every call can answer, for the OpenAPI document.
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
     for status, text in {
-        400: "It cannot be read",
-        401: "A key is needed",
+        400: "The request cannot be read",
+        401: "An API key is required",
         403: "The key does not allow this",
-        404: "There is no such thing",
+        404: "Not found",
         409: "Not possible in this state",
         413: "Too large",
-        422: "It makes no sense: `errors` say where",
+        422: "The request is not valid; `errors` says where",
         429: "Too many requests",
-        503: "A service is away, or no worker answers: try again",
+        503: "A service is unavailable, or no worker answers; try again",
     }.items()
 }
 
 
 def install(app: FastAPI) -> None:
-    """Every error that leaves the api passes through one of these."""
+    """Installs the handlers of all errors that can leave the api."""
     app.add_exception_handler(KindredError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -72,9 +72,9 @@ def install(app: FastAPI) -> None:
 
 
 def of(error: KindredError) -> JSONResponse:
-    """An error of ours, with what the caller should know beside it."""
+    """The answer to an error of ours, with its headers and its fault's path."""
     if isinstance(error, AnsweredWithProblem):
-        return response(error.said)
+        return response(error.problem)
     if isinstance(error, InvalidQuery) and error.path:
         return response(problem(error), errors=[_fault(error.path, str(error))])
     answer = response(problem(error))
@@ -117,8 +117,10 @@ def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 def _no_text(_: Request, error: Exception) -> JSONResponse:
-    """JSON can hold half a surrogate pair, which FastAPI's parser takes; it cannot be passed on."""
-    detail = "It holds text that is no Unicode: half of a surrogate pair, as \\ud800 alone."
+    """FastAPI's parser accepts half a surrogate pair in JSON, but it cannot be written again."""
+    detail = (
+        "It contains text that is not Unicode: half of a surrogate pair, such as \\ud800 alone."
+    )
     found = Problem(type="invalid-query", title="Invalid request", status=422, detail=detail)
     return response(found)
 
@@ -131,17 +133,17 @@ def _unexpected(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _fault(place: Sequence[str | int], message: str) -> dict[str, str]:
-    return {"path": ".".join(map(_named, place[place[:1] == ("body",) :])), "message": message}
+def _fault(path: Sequence[str | int], message: str) -> dict[str, str]:
+    return {"path": ".".join(map(_named, path[path[:1] == ("body",) :])), "message": message}
 
 
 def _named(part: str | int) -> str:
-    """A misspelt option's name helps; anything else that stands in its place is not repeated."""
-    return str(part) if _NAME.fullmatch(str(part)) else "(a name that is not known)"
+    """Repeats a name, which helps if an option is misspelt, but no text of another form."""
+    return str(part) if _NAME.fullmatch(str(part)) else "(an unknown name)"
 
 
 class TooLargeAsProblem:
-    """Starlette refuses a large body in plain text, outside all handlers; this says it our way."""
+    """Answers a too large body with a problem; Starlette does so in text, outside all handlers."""
 
     def __init__(self, app: ASGIApp, max_upload_mb: int) -> None:
         self._app = app
@@ -150,7 +152,7 @@ class TooLargeAsProblem:
                 type="too-large",
                 title=_TITLES[413],
                 status=413,
-                detail=f"At most {max_upload_mb} MB fit into a call. Send fewer or smaller files.",
+                detail=f"A call may have at most {max_upload_mb} MB. Send fewer or smaller files.",
             )
         )
 

@@ -1,4 +1,4 @@
-"""Queries, from the call to its answer."""
+"""Runs queries, from the call to its answer."""
 
 import re
 from typing import TypeVar
@@ -16,7 +16,7 @@ from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, Problem
 from pipeline.operations.base import Operation
 
-# In seconds: how long a plain GET waits for a worker, and the most that `Prefer: wait` gets.
+# In seconds: how long a plain GET waits for a worker, and the maximum for `Prefer: wait`.
 PATIENCE = 10.0
 LONGEST_WAIT = 60.0
 
@@ -29,11 +29,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class AnsweredWithProblem(KindredError):
-    """A worker's refusal, passed on as it was said."""
+    """A worker answered with a problem, which is passed on unchanged."""
 
-    def __init__(self, said: Problem) -> None:
-        super().__init__(said.detail)
-        self.said = said
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
 
 
 class AnswerGone(NotFound):
@@ -41,7 +41,7 @@ class AnswerGone(NotFound):
 
 
 def preferred_wait(request: Request) -> float:
-    """Seconds, from `Prefer: wait=N` (RFC 7240); 0 without it."""
+    """Seconds from `Prefer: wait=N` (RFC 7240); 0 without it."""
     found = _WAIT.search(request.headers.get("Prefer", ""))
     return min(float(found[1]), LONGEST_WAIT) if found else 0.0
 
@@ -49,10 +49,10 @@ def preferred_wait(request: Request) -> float:
 async def passed_on(
     collection: Collection, wanted: Operation, body: Message, entry: Entry | None = None
 ) -> Response:
-    """What the worker wrote, as it stands; `entry` learns which images it shows.
+    """Runs a query, and passes on the worker's answer unchanged; `entry` gets the images it shows.
 
-    Raises what the worker said, Unavailable when none answers in time, or RateLimited when too many
-    wait.
+    Raises AnsweredWithProblem, Unavailable if no worker answers in time, or RateLimited if too many
+    queries wait.
     """
     await run_in_threadpool(collection.refuse_when_full)
     try:
@@ -75,7 +75,7 @@ async def _answered(collection: Collection, wanted: Operation, body: Message) ->
 
 
 async def wait_for(collection: Collection, request: str, seconds: float) -> RequestRecord:
-    """The request's record as soon as it is final, or as it is after so many seconds."""
+    """The request's record as soon as it is final, or after so many seconds at the latest."""
     waiting = collection.services.waiting
     return await waiting.finished(collection.ledger.requests.get, request, seconds)
 
@@ -91,7 +91,7 @@ def answer(collection: Collection, request: str) -> bytes:
 
 
 def parse(model: type[Model], body: bytes, path: tuple[str, ...] = ()) -> Model:
-    """From JSON that FastAPI does not read for us. Faults are named under `path`, inputs never."""
+    """Parses JSON that FastAPI does not parse. Puts `path` before each fault; quotes no input."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

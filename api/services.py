@@ -1,4 +1,4 @@
-"""What the routes share: the ledger, the blobs, the queue, and the waiting room for answers."""
+"""The services that all routes share: ledger, blobs, queue, and the waiting room for answers."""
 
 import logging
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ from workers.queue import make_app, publish_lease, publish_query
 
 logger = logging.getLogger("kindred.api")
 
-BACKLOG_SECONDS = 5  # until a caller who was refused for the queue's length should try again
+BACKLOG_SECONDS = 5  # until a caller should try again after the queue was too long
 
 BASE = "/v1"  # the default collection; any one is /v1/collections/{name}
 
 
 @dataclass(frozen=True)
 class Services:
-    """Of the whole process."""
+    """The services of the whole process."""
 
     settings: Settings
     ledgers: Ledgers
@@ -58,7 +58,7 @@ class Services:
         )
 
     def collection(self, name: str | None = None) -> "Collection":
-        """The default one without a name. Raises NotFound for one that no worker has opened."""
+        """Without a name, the default one. Raises NotFound if no worker has opened it."""
         default = self.settings.collection
         if name not in (None, default) and name not in self.ledgers.names():
             raise NotFound("There is no such collection.")
@@ -74,7 +74,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Collection:
-    """One collection as a call sees it. `base` is the path that it was called by."""
+    """One collection, for one call. `base` is the path under which it was called."""
 
     base: str
     ledger: Ledger
@@ -90,7 +90,7 @@ class Collection:
         return Receipts(self.blobs, self.ledger.tombstones)
 
     def start_job(self, job: str, wanted: Operation, request: str) -> None:
-        """Accepted once it is in the ledger; publishing can only make it sooner."""
+        """The job is accepted once it is in the ledger; publishing only makes it start sooner."""
         self.ledger.jobs.create(job, wanted.name, wanted.queue, request)
         self.dispatch()
 
@@ -100,13 +100,13 @@ class Collection:
                 publish_lease(self.services.queue, self.name, operation(lease.operation), lease)
 
     def refuse_when_full(self) -> None:
-        """Before anything is kept of a query. Raises RateLimited while too many wait already."""
+        """Call it before storing anything of a query. Raises RateLimited if too many wait."""
         waiting = self.services.ledgers.queue_length(queue_name(self.name, "search"))
         if waiting >= self.services.settings.search_backlog:
-            raise RateLimited("More searches wait than can be answered soon.", BACKLOG_SECONDS)
+            raise RateLimited("Too many searches are waiting. Try again soon.", BACKLOG_SECONDS)
 
     def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
-        """Hands a query to the workers and returns its id. Its body lies in the blobs only."""
+        """Gives a query to the workers and returns its id. Only the blobs contain its body."""
         identifier = identifier or new_id()
         envelope = wanted.envelope(self.base, body)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
@@ -118,10 +118,10 @@ class Collection:
 
 @contextmanager
 def _published_later(name: str) -> Iterator[None]:
-    """Where the broker does not answer: the reconciler publishes what the ledger holds."""
+    """If the broker does not answer, the reconciler publishes from the ledger later."""
     try:
         yield
-    except (OperationalError, RedisError):  # kombu names only what fails as it connects
+    except (OperationalError, RedisError):  # kombu wraps only the errors of connecting
         logger.warning("not published; the reconciler will", extra={"operation": name})
 
 
@@ -129,7 +129,7 @@ def new_id() -> str:
     return str(uuid4())
 
 
-async def _services(request: Request) -> Services:  # FastAPI gives what is not async a thread
+async def _services(request: Request) -> Services:  # async, else FastAPI runs it in a thread
     services: Services = request.app.state.services
     return services
 

@@ -1,4 +1,7 @@
-"""Waiting for ends without a thread or a connection a caller: one subscription wakes all."""
+"""Waits for the end of jobs and requests. One subscription wakes all callers.
+
+So a waiting caller needs neither a thread nor a connection to Redis.
+"""
 
 import asyncio
 import logging
@@ -13,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 logger = logging.getLogger("kindred.api")
 
-# A wake-up can be lost while the subscription reconnects: look without one this often, in seconds.
+# A wake-up can be lost while the subscription reconnects, so look this often anyway, in seconds.
 LOOK_ANYWAY = 0.5
 
 
@@ -49,8 +52,8 @@ class WaitingRoom:
     ) -> None:
         self._closing = True
         if self._listener is not None:
-            # redis-py turns a cancellation while it connects into its own TimeoutError, so the
-            # listener may not end of this alone: it looks at `_closing` as well.
+            # redis-py turns a cancellation while it connects into its own TimeoutError. So a
+            # cancellation may not end the listener, which therefore checks `_closing` as well.
             self._listener.cancel()
             await asyncio.wait([self._listener], timeout=2)
         await self._redis.aclose()
@@ -58,7 +61,7 @@ class WaitingRoom:
     async def finished(
         self, get: Callable[[str], Record], identifier: str, seconds: float
     ) -> Record:
-        """The record as soon as it is final, or as it is after so many seconds."""
+        """The record as soon as it is final, or after so many seconds at the latest."""
         deadline = time.monotonic() + seconds
         event = self._events.setdefault(identifier, asyncio.Event())
         self._waiting[identifier] += 1

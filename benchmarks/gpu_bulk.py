@@ -97,9 +97,9 @@ def _parquet(bench: Bench) -> Slice:
     features = Features({"image": Image(), "image_id": Value("string"), **names})
     files = bench.photographs()
     rows = [*Rows(files, 2 * len(files)).read(0, 2 * len(files))]
-    ids = tuple(str(row.key) for row in rows)
+    ids = tuple(str(row.image_id) for row in rows)
     cells = [
-        {"image": {"bytes": row.data, "path": None}, "image_id": row.key, **row.metadata}
+        {"image": {"bytes": row.data, "path": None}, "image_id": row.image_id, **row.metadata}
         for row in rows
     ]
     folder = bench.folder / "parquet"

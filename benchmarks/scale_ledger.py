@@ -80,7 +80,7 @@ def _shard(ledger: Ledger, lease: Lease) -> None:
         counts = {"embedded": embedded, "rejected": rejected}
         progress = Progress(stop, min(item.stop, stop + 2 * BATCH), counts)
         rejections = [
-            Rejection(key=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
+            Rejection(image_id=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
         ]
         assert ledger.jobs.checkpoint(lease, progress, rejections)
     ledger.jobs.finish(lease)

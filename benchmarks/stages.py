@@ -82,7 +82,7 @@ def measure(encoder: Encoder, settings: Settings, part: Slice, images: int) -> S
         _each(1, lambda p=p: previews.append(preview(p, settings.preview_pixels))) for p in pictures
     ]
     kept = [
-        _each(1, lambda r=row, d=data: blobs.write(preview_name(point_id(_key(r))), d))
+        _each(1, lambda r=row, d=data: blobs.write(preview_name(point_id(_image_id(r))), d))
         for row, data in zip(rows, previews, strict=True)
     ]
     stacks = _stacked(pixels, batch)
@@ -148,8 +148,8 @@ def _decoded(row: Row, settings: Settings) -> Picture:
     return picture
 
 
-def _key(row: Row) -> str:
-    return row.key or sha256(row.data)
+def _image_id(row: Row) -> str:
+    return row.image_id or sha256(row.data)
 
 
 # --- the model -----------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def _lookups(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: i
     """Measures lookups of images that are not stored yet, as in an ingest."""
     store = open_store(settings.store, encoder.info)
     try:
-        groups = _groups([point_id(_key(row)) for row in rows], batch)
+        groups = _groups([point_id(_image_id(row)) for row in rows], batch)
         return [_each(len(g), lambda g=g: store.retrieve(g)) for g in groups]
     finally:
         store.close()
@@ -211,7 +211,7 @@ def _written(encoder: Encoder, settings: Settings, rows: Sequence[Row], batch: i
             for group in _groups(list(rows), batch):
                 vectors = noise.normal(size=(len(group), encoder.info.dimensions))
                 payloads = [{**r.metadata, "source": {"sha256": sha256(r.data)}} for r in group]
-                ids = [point_id(_key(r)) for r in group]
+                ids = [point_id(_image_id(r)) for r in group]
                 points = Points(ids, vectors.astype(np.float32), payloads)
                 times.append(_each(len(group), lambda p=points: store.upsert(p)))
             flushed.append(_each(encoder.sizing.shard_size, store.flush))

@@ -59,9 +59,15 @@ class Collection(TypedDict):
 
 
 class Rejection(TypedDict):
-    key: str
+    """`file` is the path of an uploaded file, which only the command line knows.
+
+    `image_id` is None for a file that never reached the api.
+    """
+
+    image_id: str | None
     row: int
     reason: str
+    file: NotRequired[str]
 
 
 class StoredImage(TypedDict):

@@ -58,7 +58,8 @@ def print_rejections(
 
 
 def rejection_line(rejection: Rejection) -> Text:
-    line = f"rejected: row {rejection['row']}, {rejection['key']}: {rejection['reason']}"
+    image = rejection.get("file") or rejection["image_id"]
+    line = f"rejected: row {rejection['row']}, {image}: {rejection['reason']}"
     return Text(printable(line), overflow="fold")
 
 

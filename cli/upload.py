@@ -108,15 +108,14 @@ class Upload:
             show(Step("sending", self.sent + len(self.refused), len(images)))
 
     def rejections(self) -> Iterator[Rejection]:
-        """All of them, under the files' names, since the server knows only the files' order."""
+        """All of them, with the files' paths, since the server knows only the files' order."""
         yield from self.refused
         for job in self.jobs:
             paths = self._paths[job["id"]]
             for rejection in self.client.rejections(job["id"]):
-                path = (
-                    paths[rejection["row"]] if rejection["row"] < len(paths) else rejection["key"]
-                )
-                yield {**rejection, "key": str(path)}
+                if rejection["row"] < len(paths):
+                    rejection["file"] = str(paths[rejection["row"]])
+                yield rejection
 
     def _send(self, chunk: Sequence[LocalImage]) -> None:
         with ExitStack() as files:
@@ -154,7 +153,9 @@ class Upload:
 
     def _refuse(self, image: LocalImage, reason: str) -> None:
         row = len(self.refused)
-        self.refused.append({"key": str(image.path), "row": row, "reason": reason})
+        self.refused.append(
+            {"image_id": None, "row": row, "reason": reason, "file": str(image.path)}
+        )
 
 
 def _part(number: int, image: LocalImage, file: BinaryIO) -> Part:

@@ -173,7 +173,7 @@ class System:
         return seen
 
     def search(self, images: Sequence[bytes] = (), **query: Any) -> Any:
-        """The settled search, with its results or its error."""
+        """The finished search, with its results or its error."""
         if images:
             files = [("image", image) for image in images]
             return self._searched("/v1/searches", files=files, data={"query": json.dumps(query)})
@@ -181,8 +181,8 @@ class System:
 
     def batch(self, searches: Sequence[Mapping[str, Any]]) -> list[Any]:
         """A list of hits for each search."""
-        settled = self._searched("/v1/searches/batch", json={"searches": searches})
-        results: list[Any] = settled["results"]
+        finished = self._searched("/v1/searches/batch", json={"searches": searches})
+        results: list[Any] = finished["results"]
         return results
 
     def _searched(self, path: str, **body: Any) -> Any:
@@ -196,7 +196,7 @@ class System:
     def count(self) -> int:
         return int(self.http.get("/v1/collection").raise_for_status().json()["count"])
 
-    def held(self) -> list[dict[str, Any]]:
+    def indexed(self) -> list[dict[str, Any]]:
         """All images, page by page."""
         images: list[dict[str, Any]] = []
         cursor: str | None = None

@@ -1,1 +1,1 @@
-"""The Celery app and its thin tasks, the life cycle of the model, and the reconciler."""
+"""The worker process: its Celery tasks, the life cycle of its model, and its reconciler."""

@@ -3,8 +3,8 @@
 import gc
 import sys
 
-# What is imported now makes hundreds of thousands of objects that stay. To look through them for
-# garbage, again and again while they become more, takes up to a second of every start.
+# The imports create hundreds of thousands of objects that stay. The garbage collector would search
+# them again and again while they grow, for up to a second of every start.
 gc.disable()
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Celery's tasks. They take ids and hand them to the runtime, which does the work."""
+"""Celery's tasks. They receive ids and pass them to the runtime, which does the work."""
 
 from celery import Celery
 
@@ -8,8 +8,10 @@ from workers.runtime import Runtime
 
 
 def register_tasks(app: Celery, runtime: Runtime) -> None:
-    """One task an operation. A task ends well whatever becomes of its work: the ledger, not Celery,
-    is the record."""
+    """Registers one task for each operation.
+
+    A task always succeeds, whatever the result of its work: the ledger is the record, not Celery.
+    """
     for operation in OPERATIONS:
         if operation.lifetime == "job":
             _register_job(app, runtime, operation.task)

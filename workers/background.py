@@ -1,4 +1,4 @@
-"""What a worker does beside its tasks: it says that it lives, and looks for work that was lost."""
+"""The background work of a worker: repeating actions, the reconciler and the cleaner."""
 
 import gc
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger("kindred.background")
 
 
 class Repeating:
-    """Calls `action` every `interval` seconds in a thread of its own; one failure ends no other."""
+    """Calls `action` every `interval` seconds in its own thread, and goes on after a failure."""
 
     def __init__(self, name: str, interval: float, action: Callable[[], object]) -> None:
         self._interval, self._action = interval, action
@@ -30,7 +30,7 @@ class Repeating:
 
     def stop(self) -> None:
         self._stop.set()
-        if self._thread.is_alive():  # a worker can be stopped before it was ready
+        if self._thread.is_alive():  # a worker can be stopped before it is ready
             self._thread.join(timeout=self._interval + 5)
 
     def _loop(self) -> None:
@@ -39,7 +39,7 @@ class Repeating:
                 self._action()
             except LedgerUnavailable:
                 logger.warning("ledger unavailable", extra={"loop": self._thread.name})
-            except Exception as error:  # noqa: BLE001 - the loop must outlive any one turn
+            except Exception as error:  # noqa: BLE001 - the loop must survive any one turn
                 logger.error(
                     "turn failed", extra={"loop": self._thread.name, "error": where(error)}
                 )
@@ -47,7 +47,7 @@ class Repeating:
 
 
 class Reconciler:
-    """Sends again what has neither finished nor a live lease. Several at once do no harm."""
+    """Sends work again that is unfinished and has no live lease. Several at once do no harm."""
 
     def __init__(self, app: Celery, runtime: Runtime) -> None:
         self._app, self._runtime = app, runtime
@@ -63,11 +63,11 @@ class Reconciler:
             publish_query(self._app, ledger.collection, operation(name), request)
         for request in ledger.requests.expired():
             runtime.context.blobs.delete(request_folder(request))
-            ledger.requests.forget(request)  # not before: a kill in between would leave the blobs
+            ledger.requests.forget(request)  # last: a kill in between must not leave the blobs
 
 
 class Cleaner:
-    """Deletes what was kept for work that has ended: it can hold what was known of patients."""
+    """Deletes data of work that has ended, since it can contain patients' data."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._context = runtime.context
@@ -76,11 +76,11 @@ class Cleaner:
         self._requests_of_deletions()
         if self._context.copies.exist and not self._context.ledger.jobs.any_open("ingest"):
             self._context.sources.clear()
-            gc.collect()  # readers hold their copies until they are garbage
+            gc.collect()  # readers lock their copies until they are garbage
             self._context.copies.delete()
 
     def _requests_of_deletions(self) -> None:
-        """What a deletion was to take, in clear, once it has ended and no running job heeds it."""
+        """Deletes the requests of deletions that have ended, and that no running job must apply."""
         ledger = self._context.ledger
         for deletion in ledger.tombstones.released_deletions():
             self._context.deletions.receipts.forget_request(deletion)

@@ -1,7 +1,7 @@
-"""Whether this worker still does what it says: it embeds a test picture, and its decodes come back.
+"""Checks that a worker still works: it embeds a test picture correctly, and no decode hangs.
 
-`python -m workers.health` asks the ledger whether the worker of this host says that it lives, for
-containers.
+`python -m workers.health` is the health check of containers. It looks in the ledger for a heartbeat
+from a worker on this host.
 """
 
 import logging
@@ -24,25 +24,25 @@ from pipeline.ledger import Ledgers
 
 logger = logging.getLogger("kindred.health")
 
-# A fault that starting again can cure (sysexits.h: EX_TEMPFAIL).
+# Tells supervisors that a restart can help (sysexits.h: EX_TEMPFAIL).
 EXIT_TRY_AGAIN = 75
 
-# Between two looks, in seconds. A picture costs a CPU 0.05 s and a GPU next to nothing.
+# Seconds between two checks. A test picture costs a CPU 0.05 s and a GPU next to nothing.
 PROBE_SECONDS = 15.0
 WATCH_SECONDS = 1.0
 
-# Probes that must fail one after the other until the worker gives up.
+# Probes that must fail in a row before the worker gives up.
 FAILURES = 3
 
-# Least cosine between a picture's vectors now and at the start: less than bfloat16 costs, and more
-# than any fault that was seen.
+# Least cosine between the test picture's vectors now and at the start. Rounding to bfloat16 stays
+# above it; every fault that we have seen was below it.
 _LEAST_AGREEMENT = 0.999
 
 
 class Probe:
-    """Embeds one picture now and then, as a search would, and compares with the first time.
+    """Embeds a test picture, as a search would, and compares its vector with the first one.
 
-    Safe to share between threads: whoever doubts the encoder can call it.
+    Threads can share a probe: any of them can call it when it doubts the encoder.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -56,7 +56,7 @@ class Probe:
 
     @property
     def healthy(self) -> bool:
-        """False after a failure, and where the encoder has not answered for several turns."""
+        """False after a failure, or if the encoder has not answered for several turns."""
         silent = time.monotonic() - self._answered
         return not self._failures and silent < (1 + FAILURES) * PROBE_SECONDS
 
@@ -66,7 +66,7 @@ class Probe:
         return self._failures >= FAILURES or silent > 2 * (1 + FAILURES) * PROBE_SECONDS
 
     def __call__(self) -> bool:
-        """Whether the encoder gives the picture the vector that it had."""
+        """Whether the encoder still gives the test picture its first vector."""
         with self._lock:
             good = self._agrees()
             self._failures = 0 if good else self._failures + 1
@@ -78,43 +78,43 @@ class Probe:
     def _agrees(self) -> bool:
         try:
             cosine = float((self._embed() * self._expected).sum())
-        except Exception as error:  # noqa: BLE001 - whatever a broken device raises
-            logger.error("no test picture embedded", extra={"error": where(error)})
+        except Exception as error:  # noqa: BLE001 - a broken device can raise anything
+            logger.error("test picture not embedded", extra={"error": where(error)})
             return False
-        return cosine >= _LEAST_AGREEMENT  # a NaN is no agreement
+        return cosine >= _LEAST_AGREEMENT  # False for NaN
 
     def _embed(self) -> np.ndarray:
-        """float64 (1, dimensions), of length 1."""
+        """float64 (1, dimensions), with length 1."""
         vector = self._encoder.embed(self._pixels, bulk=False).astype(np.float64)
         unit: np.ndarray = vector / np.linalg.norm(vector)
         return unit
 
 
 class Watchdog:
-    """Ends the process where only that can help: threads cannot be stopped.
+    """Ends the process if nothing else can help: nobody can stop a thread that hangs.
 
-    What it held is handed out again, and a picture that was to blame is found, as after any death.
+    Other workers then get its work, and find the picture at fault, as after any worker's death.
     """
 
-    def __init__(self, watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
-        self._watch, self._probe, self._decode_seconds = watch, probe, decode_seconds
+    def __init__(self, decode_watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
+        self._decode_watch, self._probe, self._decode_seconds = decode_watch, probe, decode_seconds
 
     def __call__(self) -> None:
-        if self._watch.longest() > self._decode_seconds:
-            end_process("a decode did not come back")
+        if self._decode_watch.longest() > self._decode_seconds:
+            end_process("a decode hangs")
         if self._probe.hopeless:
             end_process("the encoder fails")
 
 
 def end_process(reason: str) -> None:
-    """At once: threads that hang, and a device that does, would keep an orderly end waiting."""
+    """Ends it at once: an orderly end would wait for threads, or a device, that hang."""
     logger.critical("worker ends", extra={"reason": reason})
     logging.shutdown()
     os._exit(EXIT_TRY_AGAIN)
 
 
 def main() -> int:
-    host = f"{socket.gethostname()}-"  # how the names of its workers begin
+    host = f"{socket.gethostname()}-"  # the names of its workers begin with this
     try:
         settings = load_settings()
         workers = (

@@ -1,4 +1,4 @@
-"""Opening a worker: the model, the store that it fills, and what runs on them."""
+"""Opens a worker: the model, the store that it fills, and everything that uses them."""
 
 import os
 import socket
@@ -41,14 +41,14 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledgers.check_schema()
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
-    stopping, watch, renewals = threading.Event(), DecodeWatch(), Renewals()
+    stopping, decode_watch, renewals = threading.Event(), DecodeWatch(), Renewals()
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
     ledger = ledgers.of(settings.collection)
     ledger.register()
     return Runtime(
         name=name,
-        context=_context(settings, ledger, encoder, watch, renewals, stopping),
-        watch=watch,
+        context=_context(settings, ledger, encoder, decode_watch, renewals, stopping),
+        decode_watch=decode_watch,
         probe=Probe(encoder),
         publish=publish,
         alone="" if settings.qdrant_url else name,
@@ -61,7 +61,7 @@ def _context(
     settings: Settings,
     ledger: Ledger,
     encoder: Encoder,
-    watch: DecodeWatch,
+    decode_watch: DecodeWatch,
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
@@ -69,7 +69,7 @@ def _context(
     blobs = Blobs(settings.blobs_of(settings.collection))
     fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
-    targets = QueryTargets(encoder, store, blobs, settings.max_pixels, watch)
+    targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
     copies = PreparedCopies(settings.data.absolute() / "datasets" / settings.collection)
     opening = Opening(blobs, copies, AllowedSources.of(settings.sources))
     ingest = Ingest(
@@ -81,7 +81,7 @@ def _context(
         pool=ThreadPoolExecutor(os.cpu_count(), "decode"),
         limits=Limits(settings.max_pixels, settings.preview_pixels),
         stopping=stopping.is_set,
-        watch=watch,
+        decode_watch=decode_watch,
     )
     return Context(
         encoder=encoder,

@@ -1,4 +1,4 @@
-"""The queue: Celery's configuration, and how work is published. The api uses this module too."""
+"""The queue: configures Celery and publishes work. The api uses this module too."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from pipeline.operations.base import Operation, queue_name
 
 
 def make_app(broker_url: str, *, current: bool = True) -> Celery:
-    """Knows the broker, and no task yet. `current`: whether it is this process' own Celery app."""
+    """A Celery app without tasks. `current`: whether it is the process's own app."""
     app = Celery("kindred", set_as_current=current)
     app.conf.update(_configuration(broker_url))
     return app
 
 
 def publish_query(app: Celery, collection: str, operation: Operation, request: str) -> None:
-    """Messages carry ids alone."""
+    """Messages carry only ids."""
     queue = queue_name(collection, operation.queue)
     app.send_task(operation.task, args=[request], queue=queue)
 
@@ -27,13 +27,13 @@ def publish_lease(app: Celery, collection: str, operation: Operation, lease: Lea
 
 
 def _configuration(broker_url: str) -> dict[str, Any]:
-    """Messages are acknowledged early: the ledger, not the broker, is the record of what is owed,
-    and its reconciler sends again what a dead worker took along."""
+    """Messages are acknowledged early. The ledger, not the broker, records unfinished work, and the
+    reconciler sends it again after a worker has died."""
     return {
         "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
-            "queue_order_strategy": "priority",  # queues in the order given: searches first
+            "queue_order_strategy": "priority",  # serve queues in the given order: searches first
             "socket_connect_timeout": 1,
             "socket_keepalive": True,
         },
@@ -43,7 +43,7 @@ def _configuration(broker_url: str) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        "task_ignore_result": True,  # results lie in the ledger and the blobs
+        "task_ignore_result": True,  # results are in the ledger and the blobs
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "worker_prefetch_multiplier": 1,

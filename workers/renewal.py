@@ -1,7 +1,8 @@
-"""Work that can take longer than a lease without a sign of life, and is to stay ours meanwhile.
+"""Renews the leases of work that does not checkpoint before its lease expires.
 
-A shard says after every batch that it goes on. A source that is being opened says nothing, and can
-take an hour: it is downloaded, or prepared on disk. Nor does a deletion of a million images.
+A shard checkpoints after every batch. Opening a source has no checkpoint and can take an hour, if
+the source is downloaded or prepared on disk. Neither has a deletion while it plans a million images
+or purges the store.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,20 +10,20 @@ from contextlib import contextmanager
 
 
 class Renewals:
-    """Call it several times in each lease. Safe to share between threads."""
+    """Renews all running work. Call it several times in each lease; threads can share it."""
 
     def __init__(self) -> None:
-        self._under_way: dict[object, Callable[[], None]] = {}
+        self._running: dict[object, Callable[[], None]] = {}
 
     @contextmanager
     def during(self, renew: Callable[[], None]) -> Iterator[None]:
-        this = object()
-        self._under_way[this] = renew
+        work = object()
+        self._running[work] = renew
         try:
             yield
         finally:
-            del self._under_way[this]
+            del self._running[work]
 
     def __call__(self) -> None:
-        for renew in list(self._under_way.values()):
+        for renew in list(self._running.values()):
             renew()

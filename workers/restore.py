@@ -1,6 +1,6 @@
-"""`python -m workers.restore FOLDER`: a backup onto an empty machine, without the model.
+"""`python -m workers.restore FOLDER` restores a backup onto an empty machine, without the model.
 
-The settings say where to: the data folder or Qdrant, Redis, the blobs. Nothing may use them yet.
+The settings name the target: the data folder or Qdrant, Redis, and the blobs. They must be unused.
 """
 
 import sys
@@ -22,28 +22,28 @@ from pipeline.store import Store, open_store
 
 
 def restore(folder: Path, settings: Settings) -> BackupManifest:
-    """Verified before anything is written, and counted afterwards. Raises KindredError."""
+    """Verifies the backup, restores it, and counts what it has restored. Raises KindredError."""
     manifest = archive.verify(folder)
     check_folder(settings.data.absolute())
-    # The worker that opens it builds an index once, of all; here it would be built again and again.
+    # Build no index here, since it would be built again and again. The first worker builds it once.
     store = open_store(settings.model_copy(update={"index_from": 0}).store, manifest.encoder)
     snapshots = Snapshots(settings.redis_url, namespace_of(settings.collection))
     try:
         archive.refuse_unless_empty(settings.keys_file, store, snapshots)
         with _unfinished(settings):
             _restore(folder, settings, manifest, store, snapshots)
-            gone = _delete_again(settings, store)
+            deleted = _delete_again(settings, store)
     finally:
         store.close()
         snapshots.close()
-    return manifest.model_copy(update={"images": manifest.images - gone})
+    return manifest.model_copy(update={"images": manifest.images - deleted})
 
 
 def refuse_half_a_restore(settings: Settings) -> None:
-    """Raises Conflict: with what is there, images and deletions would be missing in silence."""
+    """Raises Conflict after an incomplete restore, which lacks images or deletions."""
     if _mark(settings).exists():
         raise Conflict(
-            f"A restore into {settings.data} did not come to its end. Empty that folder, the Redis"
+            f"A restore into {settings.data} was not completed. Empty that folder, and the Redis"
             " and the collection that belong to it, and restore again."
         )
 
@@ -77,16 +77,16 @@ def _restore(
 
 
 def _delete_again(settings: Settings, store: Store) -> int:
-    """What was deleted after the backup had read it. How many images."""
+    """Deletes images that were deleted after the backup had read them. Returns how many."""
     ledgers = Ledgers(settings.redis_url, settings.timing)
     ledger = ledgers.of(settings.collection)
     fields = Fields(store, settings.indexed_fields)
-    gone = Deletions(
+    deleted = Deletions(
         store, Blobs(settings.blobs_of(settings.collection)), ledger.tombstones, fields
     ).repeat()
     store.flush()
     ledgers.close()
-    return gone
+    return deleted
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What a worker process does with a message: a work item of a job, or a query."""
+"""Runs what a message names: a work item of a job, or a query."""
 
 import logging
 import threading
@@ -20,24 +20,25 @@ from workers.renewal import Renewals
 
 logger = logging.getLogger("kindred.worker")
 
-# Until work that met an unavailable service is tried again.
+# Seconds until work that met an unavailable service is tried again.
 SERVICE_DELAY = 2.0
-SOURCE_DELAY = 10.0  # each try to prepare a source on a full disk fills that disk anew
+SOURCE_DELAY = 10.0  # each try to prepare a source on a full disk fills that disk again
 
 _BROKEN = Problem(
     type="internal-error",
     title="Internal error",
     status=500,
-    detail="This failed for a reason that is not its own. The worker's log says where.",
+    detail="This is a fault of ours, not of the request. The worker's log says where it happened.",
 )
-# Workers that may end, one after the other, before a work item's next row is done. More than it
-# takes to reject a row: this is where none is in flight, as when opening the source ends a process.
+# How many workers may end before the next row of a work item is done. This is more than it takes to
+# reject a row: it is for deaths with no row in flight, such as when opening the source ends a
+# process.
 DEATHS = 20
 _UNREADABLE = Problem(
     type="source-error",
     title="The source cannot be read",
     status=422,
-    detail="One worker after the other ended while it was to read this source; it was given up.",
+    detail="Worker after worker ended while reading this source; it was given up.",
 )
 
 
@@ -45,12 +46,12 @@ _UNREADABLE = Problem(
 class Runtime:
     """One model and one store, shared by all threads of the process.
 
-    `alone` is our name where we own the store: then no other worker's lease can be good.
+    `alone` is our name if we own the store: then no other worker's lease can be valid.
     """
 
     name: str
     context: Context
-    watch: DecodeWatch
+    decode_watch: DecodeWatch
     probe: Probe
     publish: Callable[[Lease], None]
     alone: str = ""
@@ -74,7 +75,7 @@ class Runtime:
         )
 
     def work(self, lease: Lease) -> None:
-        """One work item of a job: its plan or a shard."""
+        """Runs one work item of a job: its plan or a shard."""
         jobs = self.ledger.jobs
         item = jobs.begin(lease, self.name)
         if item is None:
@@ -89,7 +90,7 @@ class Runtime:
             jobs.retry_later(lease, delay, error.title)
         except KindredError as error:
             self._fail(item, problem(error))
-        except Exception as error:  # noqa: BLE001 - whatever a row can raise must not end the lane
+        except Exception as error:  # noqa: BLE001 - nothing that a row raises may end the lane
             named = {"job": lease.job, "item": lease.item, "error": where(error)}
             logger.error("work item failed", extra=named)
             jobs.release(lease, crashed=True)
@@ -97,12 +98,12 @@ class Runtime:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Publishes what can be worked on now."""
+        """Publishes the work items that can run now."""
         for lease in self.ledger.jobs.dispatch():
             self.publish(lease)
 
     def answer(self, request: str) -> None:
-        """One query."""
+        """Runs one query."""
         requests = self.ledger.requests
         name = requests.claim(request, self.name)
         if name is None:
@@ -114,7 +115,7 @@ class Runtime:
             requests.requeue(request, SERVICE_DELAY)
         except KindredError as error:
             requests.fail(request, problem(error))
-        except Exception as error:  # noqa: BLE001 - one query must not end the thread of others
+        except Exception as error:  # noqa: BLE001 - one query must not end the thread for others
             logger.error("query failed", extra={"request": request, "error": where(error)})
             self._doubt_the_encoder()
             requests.fail(request, _BROKEN)
@@ -122,12 +123,12 @@ class Runtime:
         metrics.observe("kindred_query_seconds", "Time to answer", seconds, operation=name)
 
     def _answer(self, request: str, name: str) -> None:
-        """Again, if images were deleted meanwhile: the answer could hold them."""
+        """Answers again if images were deleted in the meantime: the answer could contain them."""
         folder = request_folder(request)
-        asked = self.context.blobs.read(f"{folder}/request.json")
+        envelope = self.context.blobs.read(f"{folder}/request.json")
         while True:
             epoch = self.ledger.tombstones.epoch()
-            answer = operation(name).answer_to(self.context, request, asked)
+            answer = operation(name).answer_to(self.context, request, envelope)
             self.context.blobs.write(f"{folder}/answer.json", answer)
             if self.ledger.requests.succeed(request, epoch):
                 return
@@ -136,7 +137,7 @@ class Runtime:
         self.context.store.close()
 
     def _doubt_the_encoder(self) -> None:
-        """Ends a worker whose device is broken, before it blames one picture after the other."""
+        """Ends a worker whose device is broken, before it rejects picture after picture."""
         if not self.probe():
             end_process("the encoder fails")
 

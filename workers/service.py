@@ -1,4 +1,4 @@
-"""A worker's life: it opens the runtime, then serves the queues until it is told to stop."""
+"""The life of a worker: it opens the runtime, then serves the queues until it is stopped."""
 
 import gc
 import sys
@@ -45,7 +45,7 @@ def main() -> int:
         print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
         return EXIT_TRY_AGAIN if error.retryable else EXIT_CONFIGURATION
     register_tasks(app, runtime)
-    gc.freeze()  # modules and model stay for as long as the process
+    gc.freeze()  # modules and model stay as long as the process
     gc.enable()
     try:
         serve(app, runtime, settings)
@@ -70,7 +70,7 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
     @worker_shutting_down.connect(weak=False)
     def stop(**_: Any) -> None:
-        runtime.stopping.set()  # lanes give their shards back at the next batch
+        runtime.stopping.set()  # lanes release their shards at the next batch
 
     app.Worker(
         hostname=f"kindred@{runtime.name}",
@@ -87,8 +87,8 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
 
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
-    """In the order in which they start; they stop in the opposite one."""
-    watchdog = Watchdog(runtime.watch, runtime.probe, settings.decode_seconds)
+    """In the order in which they start; they stop in reverse."""
+    watchdog = Watchdog(runtime.decode_watch, runtime.probe, settings.decode_seconds)
     workers = runtime.ledger.workers
     return (
         Repeating(

@@ -1,4 +1,7 @@
-"""What `kindred backup` takes: the ledger at one moment, and the blobs. Images it reads itself."""
+"""The routes that `kindred backup` calls, for the ledger, the keys and the blobs.
+
+It reads images page by page through `GET /v1/images`.
+"""
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -20,20 +23,20 @@ router = APIRouter(prefix="/backup", tags=["backup"], dependencies=[require("adm
 
 @router.get("/ledger", response_class=StreamingResponse)
 def ledger(collection: CollectionDep) -> StreamingResponse:
-    """One JSON object a line and Redis key."""
+    """One JSON object for each Redis key, one on each line."""
     snapshots = Snapshots(collection.services.settings.redis_url, collection.ledger.namespace)
-    lines = list(snapshots.lines())  # before the answer begins, so that a failure can be told
+    lines = list(snapshots.lines())  # before the answer begins, so that an error gets its status
     snapshots.close()
     return StreamingResponse(iter(lines), media_type="application/x-ndjson")
 
 
 @router.get("/keys")
 def keys(collection: CollectionDep) -> KeysView:
-    """The file of keys, in which they are hashed."""
+    """The API keys, hashed."""
     return KeysView(keys=collection.services.access.keys.file.read())
 
 
 @router.get("/blobs", response_class=StreamingResponse)
 def blobs(collection: CollectionDep) -> StreamingResponse:
-    """A tar file of uploads, previews and receipts, as they are read."""
+    """Streams a tar file of uploads, previews and receipts."""
     return StreamingResponse(tar_of(collection.blobs), media_type="application/x-tar")

@@ -1,4 +1,4 @@
-"""Collections: which there are. Each has all calls of /v1 below its own path."""
+"""Lists the collections. Each has all calls of /v1 under its own path."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -8,7 +8,7 @@ from api.services import ServicesDep
 
 
 class CollectionView(BaseModel):
-    """`default`: the one that /v1 itself means. `workers` is the number that are ready."""
+    """`default`: whether /v1 itself means this one. `workers` is the number of ready workers."""
 
     name: str
     default: bool
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/collections", tags=["collections"])
 
 @router.get("", dependencies=[require("search")])
 def all_collections(services: ServicesDep) -> CollectionsView:
-    """All that a worker has opened, by name."""
+    """All collections that a worker has opened, by name."""
     return CollectionsView(
         collections=[
             CollectionView(

@@ -1,4 +1,4 @@
-"""Deletions: images, a lesion or a patient, or whatever matches a filter, gone for good."""
+"""Deletions: deletes images, a lesion or a patient, or all that match a filter, for good."""
 
 from typing import Any
 
@@ -31,7 +31,10 @@ async def delete(
     response: Response,
     entry: EntryDep,
 ) -> DeletionView:
-    """A job: from store, previews, uploads and answers; what went is listed, and stays away."""
+    """Starts a job that deletes images from store, previews, uploads and answers.
+
+    Its receipt lists them. They cannot be ingested again until the deletion is lifted.
+    """
     identifier = entry.deletion = new_id()
     entry.images = list(wanted.image_ids or ())
     wait = preferred_wait(request)
@@ -46,11 +49,11 @@ async def delete(
 
 @router.get("/{deletion}")
 async def one(deletion: str, request: Request, collection: CollectionDep) -> DeletionView:
-    """The deletion as it stands; its receipt, with what a running job brought afterwards."""
+    """The deletion's current state, and its receipt, with images that a job brought afterwards."""
     get, wait = collection.ledger.jobs.get, preferred_wait(request)
     try:
         job = await collection.services.waiting.finished(get, deletion, wait)
-    except NotFound:  # receipts are kept for longer than the record of the job
+    except NotFound:  # receipts are stored longer than the job's record
         receipt = await run_in_threadpool(collection.receipts.receipt, deletion)
         return DeletionView(**dict(receipt), state="succeeded", final=True)
     if job.operation != DELETE.name:
@@ -60,21 +63,21 @@ async def one(deletion: str, request: Request, collection: CollectionDep) -> Del
 
 @router.post("/{deletion}/lift")
 def lift(deletion: str, collection: CollectionDep) -> Receipt:
-    """Lets what went be ingested again. It brings nothing back by itself."""
+    """Allows the deleted images to be ingested again. It restores nothing by itself."""
     return collection.receipts.lift(deletion)
 
 
 async def start(
     collection: Collection, identifier: str, request: DeleteRequest, wait: float
 ) -> JobRecord:
-    """The job once it has ended, or as it is after `wait` seconds."""
+    """The job once it has ended, or after `wait` seconds at the latest."""
     await run_in_threadpool(_start, collection, identifier, request)
     get = collection.ledger.jobs.get
     return await collection.services.waiting.finished(get, identifier, wait)
 
 
 def _start(collection: Collection, identifier: str, request: DeleteRequest) -> None:
-    """What is to go lies as a blob: Redis holds no patient's number."""
+    """Writes the request to the blobs: Redis must not contain a patient's number."""
     collection.receipts.write_request(identifier, request)
     collection.start_job(identifier, DELETE, "")
     collection.ledger.tombstones.register_deletion(identifier)

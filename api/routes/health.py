@@ -1,4 +1,4 @@
-"""What supervisors and operators ask. No key is needed, and no patient's data is in it."""
+"""Health checks and metrics. They contain no patient's data; only metrics need a key."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -20,14 +20,14 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(services: ServicesDep) -> dict[str, str | int]:
-    """A search would be answered: Redis is there, and a worker of the default collection that
-    embeds its test image."""
+    """A search would be answered: Redis is available, and so is a worker of the default collection
+    that embeds its test picture correctly."""
     services.ledgers.check_schema()
     workers = [worker for worker in services.collection().ledger.workers.alive() if worker.ready]
     if not workers:
         raise Unavailable(
-            "No worker is ready. One that has just started loads its model first; one whose "
-            "encoder fails says so in its log."
+            "No worker is ready. A worker that has just started loads its model first; if its "
+            "encoder fails, its log says so."
         )
     return {"status": "ready", "workers": len(workers)}
 

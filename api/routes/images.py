@@ -1,4 +1,4 @@
-"""Images: uploads as jobs, pages of what is held, one image, its preview, and its removal."""
+"""Images: uploads as jobs, pages of indexed images, one image, its preview, and its deletion."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -46,13 +46,16 @@ from pipeline.sources.upload import UploadSource
 router = APIRouter(tags=["images"], dependencies=[require("search")])
 
 MAX_FILES = 1000
-PREVIEW_SECONDS = 3600  # how long a browser may keep a preview before it asks again
+PREVIEW_SECONDS = 3600  # how long a browser may cache a preview
 
 FilterText = Annotated[str | None, Query(description="Qdrant's filter JSON")]
 
 
 class _AnyText(Convertor[str]):
-    """An id can hold slashes, as %2F or as they are, and newlines, where Starlette's own stops."""
+    """Matches any text. An id can contain slashes, also as %2F, and newlines.
+
+    Starlette's own convertor stops at a newline.
+    """
 
     regex = r"[\s\S]*"
 
@@ -78,15 +81,15 @@ def upload(
     collection: CollectionDep,
     response: Response,
     entry: EntryDep,
-    metadata: Annotated[str | None, Form(description="JSON list, one object a file")] = None,
+    metadata: Annotated[str | None, Form(description="JSON list, one object for each file")] = None,
 ) -> JobView:
-    """Ingests files; an `image_id` in the metadata is the image's identity, else its SHA-256 is."""
+    """Ingests files. An image's id is the `image_id` of its metadata, else its SHA-256."""
     described = _described(metadata, len(files))
     job = new_id()
     try:
-        manifest = _keep_all(collection.blobs, upload_folder(job), files, described)
+        manifest = _store_all(collection.blobs, upload_folder(job), files, described)
     except BlobsUnavailable:
-        with suppress(BlobsUnavailable):  # a full disk has better uses than half an upload
+        with suppress(BlobsUnavailable):  # do not leave half an upload on a full disk
             collection.blobs.delete(upload_folder(job))
         raise
     return start_ingest(collection, UploadSource(manifest=manifest), job, response, entry)
@@ -106,7 +109,7 @@ async def stored(
     return await passed_on(collection, IMAGES, page, entry)
 
 
-# The longer path is tried first, since an id can hold slashes.
+# The longer path is tried first, since an id can contain slashes.
 @router.get(
     "/images/{image_id:any}/preview",
     response_class=Response,
@@ -115,11 +118,11 @@ async def stored(
 async def preview(
     image_id: ImageIdPath, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
-    """A JPEG of the whole picture, made smaller."""
+    """A smaller JPEG of the whole picture."""
     if not request.scope["raw_path"].endswith(b"/preview"):
         if len(image_id) > MAX_ID - len("/preview"):
             raise NotFound("There is no such image.")
-        # An id that ends so, written with %2F.
+        # The id itself ends with /preview, written with %2F.
         return await one(f"{image_id}/preview", collection, entry)
     return await run_in_threadpool(_preview, image_id, request, collection.blobs)
 
@@ -144,13 +147,13 @@ async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep)
 @router.delete(
     "/images/{image_id:any}",
     response_model=Receipt,
-    responses={202: {"model": DeletionView, "description": "It goes on; see `Location`"}},
+    responses={202: {"model": DeletionView, "description": "It still runs; see `Location`"}},
     dependencies=[require("admin")],
 )
 async def delete(
     image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep, response: Response
 ) -> Any:
-    """Gone for good, as by `POST /v1/deletions`; 404 if there is no such image."""
+    """Deletes the image for good, as `POST /v1/deletions` does; 404 if there is no such image."""
     identifier = new_id()
     request = DeleteRequest(wanted=Deletion(image_ids=(image_id,)), must_exist=True)
     job = await deletions.start(collection, identifier, request, PATIENCE)
@@ -165,7 +168,7 @@ async def delete(
 
 @router.get("/collection", response_model=CollectionAnswer)
 async def about(collection: CollectionDep) -> Response:
-    """How many images are indexed, what embedded them, and the values of the main fields."""
+    """The number of indexed images, their encoder, and the values of the main fields."""
     return await passed_on(collection, COLLECTION, CollectionRequest())
 
 
@@ -174,7 +177,7 @@ async def facets(
     collection: CollectionDep,
     filter: FilterText = None,  # noqa: A002
 ) -> Response:
-    """How many images match a filter, and the values that they have: what else to filter by."""
+    """How many images match a filter, and their values, by which to filter further."""
     return await passed_on(collection, FACETS, FacetsRequest(filter=_condition(filter)))
 
 
@@ -182,19 +185,19 @@ def _condition(text: str | None) -> Filter | None:
     return None if text is None else parse(Filter, text.encode(), ("filter",))
 
 
-def _keep_all(
+def _store_all(
     blobs: Blobs, upload: str, files: Sequence[UploadFile], described: Sequence[Metadata]
 ) -> str:
-    """The name of the manifest, which is written last."""
-    kept = tuple(
-        _keep(blobs, f"{upload}/{number}", file.file.read(), described[number])
+    """Stores the files, then their manifest. Returns the manifest's name."""
+    stored = tuple(
+        _store(blobs, f"{upload}/{number}", file.file.read(), described[number])
         for number, file in enumerate(files)
     )
-    blobs.write(manifest_of(upload), UploadManifest(files=kept).model_dump_json().encode())
+    blobs.write(manifest_of(upload), UploadManifest(files=stored).model_dump_json().encode())
     return manifest_of(upload)
 
 
-def _keep(blobs: Blobs, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
+def _store(blobs: Blobs, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
     blobs.write(blob, data)
     return UploadedFile(blob=blob, sha256=sha256(data), metadata=metadata)
 

@@ -1,4 +1,4 @@
-"""Jobs: data sets by name, their progress, and what can be done to them."""
+"""Jobs: starts ingests, shows their progress, and pauses, cancels or retries them."""
 
 import asyncio
 from collections.abc import AsyncIterable
@@ -31,7 +31,7 @@ class RejectionsView(BaseModel):
     cursor: int | None
 
 
-# Between two looks at a job that is watched, in seconds.
+# Seconds between two looks at a job whose events a client follows.
 EVENT_INTERVAL = 0.5
 
 
@@ -39,7 +39,7 @@ EVENT_INTERVAL = 0.5
 def create(
     source: PublicSource, collection: CollectionDep, response: Response, entry: EntryDep
 ) -> JobView:
-    """Ingests a hub data set, or a folder that the workers see, if KINDRED_SOURCES allows it."""
+    """Ingests a data set from the hub, or a folder on the workers, if KINDRED_SOURCES allows it."""
     source.check(collection.services.allowed)
     return start_ingest(collection, source, new_id(), response, entry)
 
@@ -67,12 +67,12 @@ def rejections(
 ) -> RejectionsView:
     """Pages of about `limit` rejected rows, until `cursor` is null."""
     page, following = collection.ledger.jobs.rejections(job, cursor, limit)
-    entry.shown = [rejection.key for rejection in page]
+    entry.shown = [rejection.image_id for rejection in page]
     return RejectionsView(rejections=page, cursor=following)
 
 
 def _known(job: str, collection: CollectionDep) -> None:
-    """Before the answer begins: afterwards there is no telling that there is no such job."""
+    """Raises NotFound before the answer begins; afterwards it could no longer change the status."""
     collection.ledger.jobs.get(job)
 
 
@@ -80,7 +80,7 @@ def _known(job: str, collection: CollectionDep) -> None:
 async def events(
     job: str, request: Request, collection: CollectionDep
 ) -> AsyncIterable[ServerSentEvent]:
-    """The job whenever it has changed, until it is final, or the caller's key is revoked."""
+    """Sends the job whenever it changes, until it is final or the caller's key is revoked."""
     sent: JobView | None = None
     while await run_in_threadpool(collection.services.access.still_admits, request):
         record = await run_in_threadpool(collection.ledger.jobs.get, job)
@@ -95,13 +95,13 @@ async def events(
 
 @router.post("/{job}/cancel")
 def cancel(job: str, collection: CollectionDep) -> JobView:
-    """Takes hold between batches; what is embedded stays."""
+    """Takes effect between batches; images that are already embedded stay."""
     return _transition(job, "cancel", collection)
 
 
 @router.post("/{job}/pause")
 def pause(job: str, collection: CollectionDep) -> JobView:
-    """Takes hold between batches."""
+    """Takes effect between batches."""
     return _transition(job, "pause", collection)
 
 
@@ -112,7 +112,7 @@ def resume(job: str, collection: CollectionDep) -> JobView:
 
 @router.post("/{job}/retry")
 def retry(job: str, collection: CollectionDep) -> JobView:
-    """Runs an ended job again; what is indexed is recognised, only the rest is embedded."""
+    """Runs an ended job again. It recognises indexed images and embeds only the others."""
     return _transition(job, "retry", collection)
 
 

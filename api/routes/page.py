@@ -1,4 +1,4 @@
-"""The page for doctors: plain files that call the public api, and ask for a key where it does."""
+"""The page for doctors: plain files that call the public api, and sign in if it needs a key."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(__file__).parents[1] / "page"
 
-# The page needs nothing from elsewhere, so that nothing from elsewhere runs in it. `blob:` is the
-# doctor's own picture, which the browser shows without sending it anywhere.
+# The page needs nothing from other hosts, so nothing from other hosts may run in it. `blob:` is for
+# the doctor's own picture, which the browser shows without sending it anywhere.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -24,10 +24,10 @@ _POLICY = "; ".join(
     )
 )
 _HEADERS = {
-    # Asked for each time, by ETag: after an upgrade no old module meets a new one.
+    # Browsers check the ETag each time, so after an upgrade they never mix old and new modules.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",  # the address names images
+    "Referrer-Policy": "no-referrer",  # the URL names images
     "X-Content-Type-Options": "nosniff",
 }
 

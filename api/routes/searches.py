@@ -1,4 +1,4 @@
-"""Searches: accepted at once, answered by a worker, fetched by polling."""
+"""Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -68,8 +68,8 @@ def _finished(model: type[Message]) -> dict[int | str, dict[str, Any]]:
     openapi_extra=_BODY,
 )
 async def search(request: Request, collection: CollectionDep, entry: EntryDep) -> Response:
-    """By pictures sent along (multipart), or by what the query names (JSON)."""
-    await run_in_threadpool(collection.refuse_when_full)  # before a body is read and kept
+    """Searches by pictures sent along (multipart), or by the target that the query names (JSON)."""
+    await run_in_threadpool(collection.refuse_when_full)  # before a body is read and stored
     identifier = new_id()
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         wanted = await _upload(request, collection, identifier)
@@ -95,7 +95,7 @@ async def batch(
 async def one(
     identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
-    """The search as it stands; with `Prefer: wait=N`, as soon as it has finished."""
+    """The search's current state; with `Prefer: wait=N`, as soon as it has finished."""
     record = await wait_for(collection, identifier, preferred_wait(request))
     return await run_in_threadpool(_view, collection, record, entry)
 
@@ -125,7 +125,7 @@ async def _upload(request: Request, collection: Collection, identifier: str) -> 
     async with _form(request) as form:
         unknown = sorted(set(form) - {"image", "query"})
         if unknown:
-            raise BadRequest("The form takes the fields image and query only.")
+            raise BadRequest("The form may have only the fields image and query.")
         images, text = form.getlist("image"), form.get("query", "{}")
         if not isinstance(text, str):
             raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
@@ -133,17 +133,17 @@ async def _upload(request: Request, collection: Collection, identifier: str) -> 
         names = [f"{request_folder(identifier)}/image-{n}" for n in range(len(images))]
         wanted = SearchRequest(query=query, images=tuple(names))
         files = [await _bytes(image) for image in images]
-    await run_in_threadpool(_keep, collection, dict(zip(names, files, strict=True)))
+    await run_in_threadpool(_store, collection, dict(zip(names, files, strict=True)))
     return wanted
 
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    """Raises BadRequest for one in an encoding that its parser stumbles over."""
+    """The request's form. Raises BadRequest for an encoding that the parser cannot read."""
     try:
         form = await request.form(max_files=MAX_PICTURES, max_fields=1)
     except UnicodeError:
-        raise BadRequest("The form is in no encoding that can be read.") from None
+        raise BadRequest("The form's encoding cannot be read.") from None
     try:
         yield form
     finally:
@@ -152,12 +152,12 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
 
 async def _bytes(image: UploadFile | str) -> bytes:
     if isinstance(image, str):
-        raise InvalidQuery("Send the picture as the form's file 'image'.", ("image",))
+        raise InvalidQuery("Send the picture as the file 'image' of the form.", ("image",))
     return await image.read()
 
 
-def _keep(collection: Collection, files: Mapping[str, bytes]) -> None:
-    """Looks at the headers only: a broken picture must not cost the api a decoding."""
+def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
+    """Checks only the headers: a broken picture must not make the api decode it."""
     for name, data in files.items():
         found = inspect(data, collection.services.settings.max_pixels)
         if isinstance(found, Unusable):
@@ -166,7 +166,7 @@ def _keep(collection: Collection, files: Mapping[str, bytes]) -> None:
 
 
 def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Response:
-    """The search as it stands: what the worker wrote, when it has succeeded."""
+    """The search's current state, or the worker's answer once it has succeeded."""
     entry.search = record.id
     if record.state != "succeeded" or record.operation not in (SEARCH.name, BATCH.name):
         view = SearchAnswer(id=record.id, state=record.state, error=record.error)

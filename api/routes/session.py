@@ -1,4 +1,4 @@
-"""The page's way in: a key once, then a cookie that no script can read."""
+"""The page's sign-in: takes a key once, then sets a cookie that no script can read."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -18,7 +18,7 @@ class SignIn(Message):
 
 
 class SessionView(BaseModel):
-    """Who is signed in. Without `keys` whoever is at this machine may do anything."""
+    """Who is signed in. Without `keys`, anyone at this machine may do anything."""
 
     role: Role
     name: str
@@ -37,7 +37,7 @@ def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryD
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",  # as a trusted proxy says, if there is one
+            secure=request.url.scheme == "https",  # a trusted proxy's word, if there is a proxy
         )
     return response
 
@@ -51,6 +51,6 @@ def sign_out(request: Request, services: ServicesDep) -> Response:
 
 
 @router.get("", dependencies=[require("search")])
-def who(request: Request, services: ServicesDep) -> SessionView:
+def signed_in(request: Request, services: ServicesDep) -> SessionView:
     caller = request.state.caller
     return SessionView(role=caller.role, name=caller.name, keys=services.access.keys.needed)

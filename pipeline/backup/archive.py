@@ -1,15 +1,16 @@
-"""What a backup is made of, as `kindred backup` writes it and `restore` takes it back.
+"""The files of a backup, which `kindred backup` writes and `restore` reads.
 
-    manifest.json     when, by which encoder, how many of everything, SHA-256 of every file
-    ledger.jsonl      jobs, searches, tombstones: one JSON object a Redis key
-    vectors.npy       float32 (rows, dimensions), and beside its rows
-    payloads.jsonl    {"image_id", "point_id", "payload"}
+    manifest.json     time, encoder, how many of everything, SHA-256 of every file
+    ledger.jsonl      jobs, searches, tombstones: one JSON object for each Redis key
+    vectors.npy       float32 (rows, dimensions)
+    payloads.jsonl    {"image_id", "point_id", "payload"}, one line for each of those rows
     blobs.tar         uploads, previews, receipts
     keys.json         API keys, hashed
 
-The order is that of writing: whatever the ledger says is done is in the store, which is read after
-it, and whatever the store holds has its picture among the blobs, which are read after it. The marks
-of what was deleted are those of the end, so that a restore can take away what was read before that.
+The backup reads the ledger first, then the store, then the blobs. So whatever the ledger calls done
+is in the backup's store, and whatever is in its store has its picture in the backup's blobs. The
+tombstones are read again at the end, so that a restore can delete images that were read before they
+were deleted.
 """
 
 import json
@@ -36,30 +37,30 @@ from pipeline.base.files import write_private
 from pipeline.base.keys import KeyFile
 from pipeline.store import Points, Store
 
-_POINTS = 256  # a write
+_POINTS = 256  # in one write
 
 
 def verify(folder: Path) -> BackupManifest:
-    """The manifest of a backup that is whole. Raises SourceError, naming what is not."""
+    """The manifest of a complete backup. Raises SourceError, naming what is missing or damaged."""
     try:
         manifest = BackupManifest.model_validate_json((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise SourceError(f"{folder} holds no backup: there is no {MANIFEST}.") from None
+        raise SourceError(f"{folder} contains no backup: there is no {MANIFEST}.") from None
     except ValueError as error:
         raise SourceError(f"{folder / MANIFEST} cannot be read.") from error
     for name, digest in manifest.files.items():
         path = folder / name
         if not path.is_file() or file_sha256(path) != digest:
-            raise SourceError(f"{path} is missing, or is not as it was written.")
+            raise SourceError(f"{path} is missing, or has changed since it was written.")
     return manifest
 
 
 def refuse_unless_empty(keys: Path, store: Store, snapshots: Snapshots) -> None:
-    """Before anything is written. Raises Conflict, KeysUnavailable or LedgerUnavailable."""
+    """Call it before writing anything. Raises Conflict, KeysUnavailable or LedgerUnavailable."""
     if KeyFile(keys).read():
         raise Conflict(f"There are keys in {keys}: restore onto an empty machine.")
     if store.count():
-        raise Conflict("The collection holds images already: restore into an empty one.")
+        raise Conflict("The collection contains images already: restore into an empty one.")
     snapshots.refuse_unless_empty()
 
 
@@ -86,7 +87,7 @@ def restore_keys(folder: Path, file: Path) -> None:
 
 
 def restore_store(folder: Path, store: Store) -> int:
-    """Points by the hundred; the array is mapped, not read."""
+    """Writes points in parts; the array of vectors is mapped, not read as a whole."""
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     with (folder / PAYLOADS).open() as lines:
         for start in range(0, len(vectors), _POINTS):

@@ -1,4 +1,4 @@
-"""What `kindred backup` writes, as the command line that writes it and the restore both know it."""
+"""The names and the manifest of a backup, shared by the command line and the restore."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from pipeline.messages import EncoderInfo, Message
 MANIFEST, LEDGER, BLOBS, KEYS = "manifest.json", "ledger.jsonl", "blobs.tar", "keys.json"
 VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
 
-TOMBSTONES = ":tombstones"  # how the ledger's key for what was deleted ends, in each collection
+TOMBSTONES = ":tombstones"  # the end of the Redis key of each collection's tombstones
 
 
 class BackupManifest(Message):

@@ -1,4 +1,4 @@
-"""The ledger of a collection as lines of text, at one moment, and back again."""
+"""Reads the ledger of a collection, at one moment, as lines of text, and writes it back."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from pipeline.ledger.connection import CONNECT_TIMEOUT, reachable
 from pipeline.ledger.ledger import COLLECTIONS_KEY
 from pipeline.ledger.schema import check_schema
 
-# One call, so that all keys are of one moment: a job and its shards must fit together.
+# One call, so that all values belong to one moment: a job and its shards must fit together.
 _DUMP = """
 local all = {}
 for _, key in ipairs(redis.call('KEYS', KEYS[1] .. ':*')) do
@@ -25,10 +25,10 @@ return all
 
 
 class Snapshots:
-    """Values travel in Redis's own form (DUMP), which the same or a newer version takes back.
+    """Values are in Redis's own format (DUMP), which the same or a newer Redis can restore.
 
-    `namespace` is that of the collection's ledger. Who is alive now, who is signed in, and other
-    collections are not taken along.
+    `namespace` is that of the collection's ledger. A snapshot leaves out the workers that are
+    alive, the sessions of signed-in users, and other collections.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -36,24 +36,24 @@ class Snapshots:
         self._namespace = namespace
 
     def lines(self) -> Iterator[str]:
-        """The schema's version, then one JSON object a key. Raises LedgerUnavailable."""
+        """The schema's version, then one JSON object for each key. Raises LedgerUnavailable."""
         with reachable():
             found: list[bytes | int] = self._redis.eval(_DUMP, 1, self._namespace)
         yield json.dumps({"schema": SCHEMA_VERSION}) + "\n"
         for key, ttl, value in zip(found[::3], found[1::3], found[2::3], strict=True):
             name = bytes(key).decode()
             if not name.startswith(f"{self._namespace}:workers"):
-                kept = base64.b64encode(bytes(value)).decode()
-                yield json.dumps({"key": name, "ttl": max(0, int(ttl)), "value": kept}) + "\n"
+                encoded = base64.b64encode(bytes(value)).decode()
+                yield json.dumps({"key": name, "ttl": max(0, int(ttl)), "value": encoded}) + "\n"
 
     def refuse_unless_empty(self) -> None:
-        """Raises Conflict where there is a ledger already, and LedgerUnavailable."""
+        """Raises Conflict if there is a ledger already, and LedgerUnavailable."""
         with reachable():
             if self._redis.exists(f"{self._namespace}:jobs"):
-                raise Conflict("This Redis holds jobs already: restore into an empty one.")
+                raise Conflict("This Redis contains jobs already: restore into an empty one.")
 
     def restore(self, lines: Iterable[str]) -> int:
-        """How many lines. Raises as `refuse_unless_empty`, and SchemaMismatch."""
+        """Returns the number of lines. Raises as `refuse_unless_empty` does, and SchemaMismatch."""
         self.refuse_unless_empty()
         count = 0
         with reachable():
@@ -65,18 +65,18 @@ class Snapshots:
 
     def _restore(self, entry: dict[str, Any]) -> None:
         if "schema" in entry:
-            self._take_schema(entry["schema"])
+            self._check_schema(entry["schema"])
             return
         if not entry["key"].startswith(f"{self._namespace}:"):
             raise Conflict(
                 "The backup is of another collection, or of an older Kindred: restore it under the"
-                " name that it had, or with the version that wrote it."
+                " name that it had, or with the version that wrote the backup."
             )
         value = base64.b64decode(entry["value"])
         self._redis.restore(entry["key"], entry["ttl"], value, replace=True)
 
-    def _take_schema(self, version: int) -> None:
-        """A Redis has one schema for all collections, so it must be that of the backup."""
+    def _check_schema(self, version: int) -> None:
+        """All collections of a Redis share one schema, so the backup's must be the same."""
         refuse_other_schema(version, "backup")
         check_schema(self._redis)
 

@@ -1,20 +1,20 @@
-"""Blobs as one tar file, made while it is read."""
+"""Streams blobs as one tar file."""
 
 import tarfile
 from collections.abc import Iterator
 
 from pipeline.base.blobs import Blobs
 
-# Folders of blobs that outlive the calls they were made for.
-_KEPT = ("deletions", "previews", "uploads")
+# Folders of blobs that outlive the calls that made them.
+_LASTING = ("deletions", "previews", "uploads")
 
 
 def tar_of(blobs: Blobs) -> Iterator[bytes]:
-    """A tar file of all blobs that are kept, one in memory at a time.
+    """A tar file of all lasting blobs, with one blob in memory at a time.
 
-    One that is deleted meanwhile is left out.
+    It leaves out a blob that is deleted in the meantime.
     """
-    for folder in _KEPT:
+    for folder in _LASTING:
         for name in blobs.walk(folder):
             try:
                 data = blobs.read(name)

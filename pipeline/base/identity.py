@@ -1,4 +1,4 @@
-"""One image has one identity: its business key, and the point id derived from the key."""
+"""One image has one identity: its image id, and the point id derived from it."""
 
 import hashlib
 import re
@@ -14,13 +14,13 @@ ID_COLUMNS = ("image_id", "SOPInstanceUID", "sop_instance_uid")
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 
-def point_id(key: str) -> UUID:
-    """UUIDv5 (RFC 9562) of the business key: an image delivered twice is one point."""
-    return uuid5(NAMESPACE, key)
+def point_id(image_id: str) -> UUID:
+    """UUIDv5 (RFC 9562) of the image id: an image delivered twice is one point."""
+    return uuid5(NAMESPACE, image_id)
 
 
-def row_key(dataset: str, split: str, row: int) -> str:
-    """The key of a data set's row without an id of its own."""
+def row_image_id(dataset: str, split: str, row: int) -> str:
+    """The image id of a data set's row that has no id of its own."""
     return f"{dataset}/{split}#{row}"
 
 

@@ -1,6 +1,6 @@
-"""Everything an operator can set, read from `KINDRED_…` once, at an entry point, and handed down.
+"""All settings. An entry point reads them from `KINDRED_…` variables once, and passes them on.
 
-`docs/settings.md` lists every field; a test keeps that table true.
+`docs/settings.md` lists every field; a test keeps that table correct.
 """
 
 import difflib
@@ -28,12 +28,12 @@ Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
 Positive = Annotated[int, Field(ge=1)]
 
-# A fault that starting again will not cure, as supervisors know it (sysexits.h: EX_CONFIG).
+# Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
 EXIT_CONFIGURATION = 78
 
 _PREFIX = "KINDRED_"
 
-# What the command line and the tests read besides; the page of settings lists the former.
+# Variables that only the command line reads, and the prefix of those that only the tests read.
 _OTHER_VARIABLES = frozenset({f"{_PREFIX}URL", f"{_PREFIX}API_KEY"})
 _TEST_PREFIX = f"{_PREFIX}TEST_"
 
@@ -50,13 +50,13 @@ _INDEXED: dict[str, IndexType] = {
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-# What examples and people write where a secret should be.
+# Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
     {"changeme", "change-me", "change_me", "password", "placeholder", "secret"}
 )
 
 
-SHORTEST_KEY = 16  # characters: shorter ones could be guessed
+SHORTEST_KEY = 16  # characters: shorter keys could be guessed
 
 
 @dataclass(frozen=True)
@@ -106,35 +106,38 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
-        hide_input_in_errors=True,  # it can be a secret, and errors end up in logs
+        hide_input_in_errors=True,  # an input can be a secret, and errors end up in logs
     )
 
-    data: Path = Field(Path(".kindred"), description="Folder for everything that is kept")
+    data: Path = Field(Path(".kindred"), description="Folder for all data")
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        repr=False,  # it can hold a password
-        description="Queues and ledger: redis://, rediss:// or unix://",
+        repr=False,  # it can contain a password
+        description="Redis of queues and ledger: redis://, rediss:// or unix://",
     )
     qdrant_url: str | None = Field(
-        None, description="Qdrant server; without one the embedded engine is used"
+        None, description="Qdrant server; without one, the worker uses the embedded engine"
     )
-    qdrant_api_key: str | None = Field(None, repr=False, description="Key of the Qdrant server")
+    qdrant_api_key: str | None = Field(None, repr=False, description="API key of the Qdrant server")
     collection: str = Field(
         "kindred",
-        description="Alias of the collection that is read: letters and digits of ASCII, . _ -",
+        description="Collection that a worker fills, and the api's default one: ASCII letters and "
+        "digits, . _ -",
     )
     blobs_url: str | None = Field(
-        None, description="Uploads, previews and results, as an fsspec URL; default DATA/blobs"
+        None,
+        description="Where uploads, previews and results are stored, as an fsspec URL; "
+        "default DATA/blobs",
     )
     indexed_fields: Annotated[dict[str, IndexType], NoDecode] = Field(
         _INDEXED,
-        description=f"Payload indexes, NAME=TYPE, of {', '.join(get_args(IndexType))}",
+        description=f"Payload indexes, as NAME=TYPE; types are {', '.join(get_args(IndexType))}",
     )
     index_from: int = Field(
         250_000,
         ge=0,
-        description="The embedded store builds an index aside when so many images have none; 0: "
-        "never, so that search stays exact",
+        description="The embedded store builds an index in the background once this many images "
+        "are not in one; 0: never, so that search stays exact",
     )
 
     model: str = Field("facebook/dino-vits16", description="Encoder: a hub name or a folder")
@@ -142,22 +145,23 @@ class Settings(BaseSettings):
     pooling: Pooling = Field(
         "auto",
         description="mean or cls: of the image's tokens; projection: into the space that CLIP and "
-        "SigLIP share with text; auto: projection where there is one, else mean",
+        "SigLIP share with text; auto: projection if the model has one, else mean",
     )
     device: Device = Field("auto", description="Where the encoder runs")
     dtype: Dtype = Field(
-        "auto", description="auto takes bfloat16 where the hardware computes in it"
+        "auto", description="Number format; auto: bfloat16 if the hardware computes in it"
     )
-    # More would not fit into one call of the ledger, if all of a batch were rejected.
+    # If a whole batch were rejected, more rows would not fit into one call of the ledger.
     batch_size: Annotated[int, Field(ge=1, le=2048)] | Auto = Field(
-        "auto", description="Images a forward pass; auto: 8 on CPU, 256 on GPU"
+        "auto", description="Images in one forward pass; auto: 8 on CPU, 256 on GPU"
     )
     lanes: Positive | Auto = Field(
-        "auto", description="Shards a worker embeds at once; auto: one a CPU core, 2 on a GPU"
+        "auto",
+        description="Shards that a worker embeds at once; auto: one for each CPU core, 2 on a GPU",
     )
-    search_threads: int = Field(4, ge=1, description="Searches a worker answers at once")
+    search_threads: int = Field(4, ge=1, description="Searches that a worker answers at once")
     shard_size: Positive | Auto = Field(
-        "auto", description="Rows a shard; auto: 64 on CPU, 1,024 on GPU"
+        "auto", description="Rows in one shard; auto: 64 on CPU, 1,024 on GPU"
     )
 
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
@@ -165,41 +169,48 @@ class Settings(BaseSettings):
     decode_seconds: float = Field(
         30,
         gt=0,
-        description="A worker ends when one image takes longer to decode; less than LEASE_SECONDS",
+        description="A worker ends itself when decoding one image takes longer; must be less than "
+        "LEASE_SECONDS",
     )
     preview_pixels: int = Field(512, ge=16, description="Longest side of a preview, in pixels")
 
     lease_seconds: float = Field(
-        60, gt=0, description="A shard without a sign of life is re-sent after"
+        60, gt=0, description="A shard without a checkpoint for this long is sent again"
     )
-    heartbeat_seconds: float = Field(3, gt=0, description="How often a worker says that it lives")
-    reconcile_seconds: float = Field(2, gt=0, description="How often lost work is looked for")
-    search_ttl: float = Field(600, gt=0, description="A search that no worker takes fails after")
+    heartbeat_seconds: float = Field(3, gt=0, description="Time between two heartbeats of a worker")
+    reconcile_seconds: float = Field(2, gt=0, description="Time between two searches for lost work")
+    search_ttl: float = Field(
+        600, gt=0, description="A search that no worker answers for this long fails"
+    )
     result_ttl: float = Field(3600, gt=0, description="How long results can be fetched")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         repr=False,
-        description="Keys of the role admin, separated by commas, beside those of `kindred keys`",
+        description="API keys of the role admin, separated by commas, in addition to those of "
+        "`kindred keys`",
     )
-    rate_limit: int = Field(600, ge=0, description="Calls a minute that a key may make; 0: any")
+    rate_limit: int = Field(
+        600, ge=0, description="Calls that one API key may make in a minute; 0: no limit"
+    )
     search_backlog: int = Field(
-        200, ge=1, description="Searches that may wait for a worker; more are refused for now"
+        200, ge=1, description="Searches that may wait for a worker; the api refuses more for now"
     )
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("hub:*",),
-        description="What may be ingested: folders, and data sets of the hub as hub:ORG/NAME "
-        "with *, separated by commas",
+        description="Allowed sources, separated by commas: folders, and data sets on the hub as "
+        "hub:ORG/NAME, where * matches any text",
     )
     audit_log: str | None = Field(
         None,
-        description="Who called what, in JSON lines; - is standard output; "
+        description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Addresses of proxies that are believed about the caller's address and https",
+        description="Addresses of proxies; the api believes what they say about the caller's "
+        "address and https",
     )
 
     @field_validator("api_keys", "sources", mode="before")
@@ -217,8 +228,8 @@ class Settings(BaseSettings):
     def _refuse_other_names(cls, name: str) -> str:
         if not _COLLECTION.fullmatch(name):
             raise ValueError(
-                "the name is up to 100 letters and digits of ASCII, dots, hyphens and underscores, "
-                "the first of them a letter or a digit"
+                "the name has up to 100 letters and digits of ASCII, dots, hyphens and "
+                "underscores, and begins with a letter or a digit"
             )
         return name
 
@@ -234,17 +245,21 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_short_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if any(len(key) < SHORTEST_KEY for key in keys):
-            raise ValueError(f"a key needs {SHORTEST_KEY} characters, drawn as docs/deploy.md says")
+            raise ValueError(
+                f"a key needs {SHORTEST_KEY} characters, drawn at random as docs/deploy.md says"
+            )
         return keys
 
     @field_validator("redis_url")
     @classmethod
     def _refuse_open_redis(cls, url: str) -> str:
-        """A Redis that listens for others must ask who they are."""
+        """A Redis that other machines can reach must require a password."""
         parts = urlsplit(url)
         local = parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
         if not local and not parts.password:
-            raise ValueError("a Redis that other machines reach needs a password: redis://:…@host")
+            raise ValueError(
+                "a Redis that other machines can reach needs a password: redis://:…@host"
+            )
         return url
 
     @property
@@ -297,18 +312,18 @@ class Settings(BaseSettings):
         return self.audit_log or str(self.data.absolute() / "logs" / "audit.jsonl")
 
     def blobs_of(self, collection: str) -> str:
-        """Where the blobs of a collection lie: a folder or an fsspec URL."""
+        """Where the blobs of a collection are stored: a folder or an fsspec URL."""
         return f"{self.blobs_url or self.data.absolute() / 'blobs'}/{collection}"
 
     def environment(self) -> dict[str, str]:
-        """The process environment that gives a child process these same settings."""
-        # A setting that is unset here must not come back from the environment of this process.
+        """A process environment that gives a child process the same settings."""
+        # A setting that is unset here must not come back from this process's environment.
         ours = _variables()
         inherited = {name: value for name, value in os.environ.items() if name.upper() not in ours}
         return {**inherited, **self._written()}
 
     def _written(self) -> dict[str, str]:
-        """Variable → text; what is empty is left out, unless leaving it out would fill it."""
+        """Maps variables to texts. Leaves out empty values, unless a default would replace them."""
         fields = type(self).model_fields
         values = {name: getattr(self, name) for name in fields}
         return {
@@ -319,19 +334,19 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process, from its environment; `overrides` go before that.
+    """The settings of this process, from its environment; `overrides` come first.
 
-    Raises ConfigurationError, with a line for each variable that is wrong.
+    Raises ConfigurationError, with a line for each wrong variable.
     """
     try:
         return Settings(**overrides)
     except ValidationError as error:
         problems = _problems(error)
-    raise ConfigurationError(problems)  # out here, where no cause is left that quotes a value
+    raise ConfigurationError(problems)  # outside of `except`: the cause would quote values
 
 
 def as_text(value: object) -> str:
-    """A setting as its variable has it. A lone comma is an empty list: nothing would be unset."""
+    """A setting as the text of its variable. A lone comma is an empty list; empty means unset."""
     if isinstance(value, Mapping):
         return as_text(tuple(f"{name}={kind}" for name, kind in value.items()))
     if isinstance(value, tuple):
@@ -340,13 +355,13 @@ def as_text(value: object) -> str:
 
 
 def warn_of_unknown_variables() -> None:
-    """In the log, once it is configured."""
+    """Writes to the log, so configure it before."""
     for line in unknown_lines(os.environ):
         logger.warning(line)
 
 
 def unknown_lines(environment: Mapping[str, str]) -> list[str]:
-    """A line for each variable that is no setting; never its value."""
+    """A line for each unknown variable, without its value."""
     return [
         f"{name} is no setting" + (f"; did you mean {nearest}?" if nearest else "")
         for name, nearest in unknown_variables(environment)
@@ -354,7 +369,7 @@ def unknown_lines(environment: Mapping[str, str]) -> list[str]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | None]]:
-    """Variables that are named like a setting and are none, each with the nearest that is one."""
+    """Variables that have our prefix but are no setting, each with the nearest setting."""
     known = _variables() | _OTHER_VARIABLES
     upper = {name: name.upper() for name in environment}
     return [
@@ -367,7 +382,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | N
 
 
 def _nearest(variable: str, known: frozenset[str]) -> str | None:
-    """Compared without the prefix, which makes any two alike."""
+    """Compares names without the prefix, which would make any two similar."""
     names = sorted(name.removeprefix(_PREFIX) for name in known)
     close = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1)
     return _PREFIX + close[0] if close else None
@@ -395,10 +410,10 @@ def _index(entry: str) -> tuple[str, str]:
 
 
 def _problems(error: ValidationError) -> tuple[str, ...]:
-    """A line a variable. Several faults of one are those of the alternatives that it has."""
+    """A line for each variable. Several faults of one variable are those of its alternatives."""
     found: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False, include_input=False):
-        ours = fault["type"] == "value_error"  # its message has a prefix of pydantic's
+        ours = fault["type"] == "value_error"  # pydantic puts a prefix before our message
         text = str(fault["ctx"]["error"]) if ours else fault["msg"]
         found.setdefault(_variable(str(fault["loc"][0])), []).append(text)
     return tuple(f"{variable}: {_alternatives(texts)}" for variable, texts in found.items())

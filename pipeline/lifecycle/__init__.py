@@ -1,1 +1,1 @@
-"""How images come, change and go: ingest, deletion, and the sweep of what is left behind."""
+"""How images are added, changed and deleted: ingest, deletion, and the sweep of leftovers."""

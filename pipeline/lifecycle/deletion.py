@@ -1,13 +1,13 @@
-"""Deleting for good: from store, previews and uploads, with a receipt and tombstones.
+"""Deletes images for good: from store, previews and uploads, with a receipt and tombstones.
 
-    1. tombstones for what is wanted, so that no ingest brings it back
-    2. jobs that run are told, since rows of theirs may be on their way into the store
-    3. the plan: pages of the images that are to go, each a part of the receipt
-    4. page by page, everything that there is of its images
+    1. add tombstones for the request, so that no ingest brings the images back
+    2. notify running jobs, since some of their rows may be on the way into the store
+    3. write the plan: pages of the images to delete, each a part of the receipt
+    4. page by page, delete everything that belongs to its images
 
-A batch on its way is upserted first and asks for tombstones afterwards
-(`matches_pending_deletion`); a deletion adds tombstones first and deletes afterwards. So whichever
-comes last removes what the other one missed.
+A job upserts a batch first and looks for tombstones afterwards (`matches_pending_deletion`); a
+deletion adds tombstones first and deletes afterwards. So the one that comes last removes what the
+other one missed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ class Deletions:
         return Receipts(self.blobs, self.tombstones)
 
     def plan(self, deletion: str, request: DeleteRequest) -> int:
-        """How many images are to go. Safe to repeat."""
+        """Returns how many images will be deleted. Safe to repeat."""
         self._check(deletion, request)
         keys = keys_of_deletion(request.wanted)
         self.receipts.write_keys(deletion, keys)
@@ -58,51 +58,51 @@ class Deletions:
         return total
 
     def delete(self, image_ids: Sequence[str]) -> None:
-        """What there is of these images; those that are gone already are no error."""
+        """Deletes everything that belongs to these images; missing images are no error."""
         points = [point_id(image_id) for image_id in image_ids]
         stored = self.store.retrieve(points)
         uploads = {p: stored[p].payload.get(RESERVED, {}).get("blob") for p in stored}
         self.discard({point: uploads.get(point) for point in points})
 
     def repeat(self) -> int:
-        """Takes away all that has a tombstone, as after a restore: how many images."""
-        gone, cursor = 0, None
+        """Deletes all images that have a tombstone, as after a restore. Returns how many."""
+        count, cursor = 0, None
         while True:
             page, cursor = self.store.scroll(PAGE, cursor=cursor)
             keys = [tombstone_keys(str(r.payload["image_id"]), r.payload) for r in page]
             pairs = zip(page, self.are_deleted(keys), strict=True)
             deleted = [record for record, was_deleted in pairs if was_deleted]
             self.discard({r.id: r.payload.get(RESERVED, {}).get("blob") for r in deleted})
-            gone += len(deleted)
+            count += len(deleted)
             if cursor is None:
-                return gone
+                return count
 
     def are_deleted(self, rows: Sequence[Sequence[str]]) -> list[bool]:
-        """Which rows, each given by its tombstone keys, were deleted before."""
+        """For each row, given by its tombstone keys, whether it was deleted before."""
         found = self.tombstones.contains([key for keys in rows for key in keys])
         return [not found.isdisjoint(keys) for keys in rows]
 
     def matches_pending_deletion(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
-        """What was deleted while this batch, now in the store, was on its way there.
+        """The points of this batch that were deleted while it was on its way into the store.
 
-        The caller discards it.
+        The caller discards them.
         """
-        deleted = zip(batch, self.are_deleted([*batch.values()]), strict=True)
-        gone = {point for point, was_deleted in deleted if was_deleted}
+        pairs = zip(batch, self.are_deleted([*batch.values()]), strict=True)
+        deleted = {point for point, was_deleted in pairs if was_deleted}
         for deletion in self.tombstones.pending_deletions(job):
             request = self.receipts.request(deletion)
-            matching = self._among([*batch.keys() - gone], request)
+            matching = self._among([*batch.keys() - deleted], request)
             if matching:
                 ids = [str(record.payload["image_id"]) for record in matching]
                 self.receipts.write_page(deletion, f"late-{matching[0].id}", ids)
-                gone.update(record.id for record in matching)
-        return gone
+                deleted.update(record.id for record in matching)
+        return deleted
 
     def discard(self, points: Mapping[UUID, str | None]) -> None:
-        """From store, previews and uploads, which are given as blobs; what is gone is no error.
+        """Deletes points with their previews and uploads; a missing one is no error.
 
-        The store comes last: it alone knows what there is to do, for a worker that goes on after
-        a kill.
+        `points` maps each point to the blob of its upload. The store comes last: if this worker is
+        killed, the next one finds in the store what is left to do.
         """
         for point, upload in points.items():
             self.blobs.delete(preview_name(point))
@@ -136,7 +136,7 @@ class Deletions:
                 return
 
     def _among(self, points: Sequence[UUID], request: DeleteRequest | None) -> list[Record]:
-        """Those of the points that a filter deletes; ids and values have tombstones."""
+        """The points that the request's filter matches; ids and values have tombstones instead."""
         if request is None or request.wanted.filter is None or not points:
             return []
         these = HasIdCondition(has_id=tuple(str(point) for point in points))

@@ -1,7 +1,7 @@
-"""One shard, from rows to points: read, recognise, decode, embed, upsert, checkpoint.
+"""Works one shard, from rows to points: read, recognise, decode, embed, upsert, checkpoint.
 
-While one batch is embedded, the pool decodes the next. Points are upserted before they are
-checkpointed, so a crash in between costs only the recognition of what is indexed.
+While one batch is embedded, the pool decodes the next. Points are upserted before the checkpoint,
+so after a crash in between, the rows are only recognised again, not embedded again.
 """
 
 import json
@@ -33,7 +33,7 @@ from pipeline.store import Points, Store
 
 logger = logging.getLogger("kindred.ingest")
 
-# How often a row may end its worker before it is rejected.
+# How many workers a row may end before it is rejected.
 TRIES = 3
 DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
 TOO_LARGE = TooLargeForDevice.title + "; it was rejected."
@@ -44,8 +44,8 @@ POISON = "Three workers ended while they worked on this image; it was rejected."
 class Prepared:
     """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
 
-    `preview` is written once the image is embedded: a rejected row must leave none behind, nor
-    replace the preview of an image that is indexed.
+    `preview` is written once the image is embedded: a rejected row must not leave a preview behind,
+    nor replace the preview of an indexed image.
     """
 
     pixels: NDArray[np.uint8]
@@ -63,37 +63,37 @@ class Outcome:
     """What became of one row: every row of a batch has exactly one."""
 
     row: int
-    key: str
+    image_id: str
     kind: Kind
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row that is to be embedded; `prepared` is being decoded."""
+    """A row to be embedded. `id` is its point's; `prepared` is being decoded."""
 
     row: Row
     id: UUID
-    key: str
+    image_id: str
     digest: str
     tombstone_keys: list[str]
     prepared: Future[Prepared | Unusable]
-    replaced: str | None = None  # the upload that the indexed image was made of
+    replaced: str | None = None  # the upload that the indexed image was made from
 
     def outcome(self, kind: Kind, reason: str = "") -> Outcome:
-        return Outcome(self.row.number, self.key, kind, reason)
+        return Outcome(self.row.number, self.image_id, kind, reason)
 
 
 @dataclass
 class Batch:
-    """Rows [start, stop) on their way. `outcomes` are of rows that need no embedding."""
+    """Rows [start, stop) in flight. `outcomes` belong to rows that need no embedding."""
 
     start: int
     stop: int
     candidates: list[Candidate] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     payloads: dict[UUID, Payload] = field(default_factory=dict)
-    orphaned: list[str] = field(default_factory=list)  # uploads that no image is made of
+    orphaned: list[str] = field(default_factory=list)  # uploads that no image is made from
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ingest:
-    """What every shard of a worker shares. `stopping` says that the worker is to shut down."""
+    """What all shards of a worker share. `stopping` says whether the worker shuts down."""
 
     encoder: Encoder
     store: Store
@@ -116,10 +116,10 @@ class Ingest:
     pool: Executor
     limits: Limits
     stopping: Callable[[], bool]
-    watch: DecodeWatch = field(default_factory=DecodeWatch)
+    decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
 
     def run(self, item: WorkItem, source: Source, reader: Reader) -> bool:
-        """Works a shard to its end; False when it was stopped before, with all so far recorded."""
+        """Works a shard to its end. False if it was stopped before; its progress is recorded."""
         progress, rejections = _reject_poison(item, reader)
         if not self._record(item, progress, rejections):
             return False
@@ -151,42 +151,42 @@ class Ingest:
         return going and not self.stopping()
 
     def _end(self, item: WorkItem, start: int) -> int:
-        """Where the batch that begins at `start` ends."""
+        """The end of the batch that begins at `start`."""
         size = 1 if start < item.quarantined else self.encoder.sizing.batch_size
         return min(item.stop, start + size)
 
     def _start(self, item: WorkItem, reader: Reader, start: int) -> Batch | None:
-        """Reads the next batch, drops what is indexed, and sets the pool to decoding the rest."""
+        """Reads the next batch, recognises indexed rows, and has the pool decode the others."""
         if start >= item.stop:
             return None
         batch = Batch(start, self._end(item, start))
         rows = [(row, row.sha256 or sha256(row.data)) for row in reader.read(start, batch.stop)]
-        keyed = [(row, row.key or digest, digest) for row, digest in rows]
-        points = [point_id(key) for _, key, _ in keyed]
+        identified = [(row, row.image_id or digest, digest) for row, digest in rows]
+        points = [point_id(image_id) for _, image_id, _ in identified]
         stored = self.store.retrieve(points)
-        keys = [tombstone_keys(key, row.metadata) for row, key, _ in keyed]
-        found = zip(keyed, points, keys, self.deletions.are_deleted(keys), strict=True)
-        for (row, key, digest), point, row_keys, was_deleted in found:
+        keys = [tombstone_keys(image_id, row.metadata) for row, image_id, _ in identified]
+        found = zip(identified, points, keys, self.deletions.are_deleted(keys), strict=True)
+        for (row, image_id, digest), point, row_keys, was_deleted in found:
             if was_deleted:
-                # It can be stored: by a worker that died before it looked for tombstones.
+                # A worker may have stored it and died before it looked for tombstones.
                 self.deletions.discard({point: row.blob})
-                batch.outcomes.append(Outcome(row.number, key, "rejected", DELETED))
+                batch.outcomes.append(Outcome(row.number, image_id, "rejected", DELETED))
                 continue
             known = stored.get(point)
             before = {} if known is None else known.payload.get(RESERVED, {})
             if known is not None and before.get("sha256") == digest and row.fault is None:
-                _recognise(batch, item, row, key, known.payload)
+                _recognise(batch, item, row, image_id, known.payload)
             else:
                 prepared = self.pool.submit(self._prepare, row)
                 candidate = Candidate(
-                    row, point, key, digest, row_keys, prepared, before.get("blob")
+                    row, point, image_id, digest, row_keys, prepared, before.get("blob")
                 )
                 batch.candidates.append(candidate)
         return batch
 
     def _prepare(self, row: Row) -> Prepared | Unusable:
-        """Decoded, resized, and with its preview drawn. Runs in the pool."""
-        with self.watch.decoding():
+        """Decodes and resizes a row, and draws its preview. Runs in the pool."""
+        with self.decode_watch.decoding():
             picture = row.fault or decode(row.data, self.limits.max_pixels)
             if isinstance(picture, Unusable):
                 return picture
@@ -195,12 +195,12 @@ class Ingest:
         return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
 
     def _commit(self, item: WorkItem, source: Source, batch: Batch) -> list[Outcome]:
-        """Embeds and upserts. The outcomes of all its rows may be recorded."""
+        """Embeds and upserts a batch. Returns the outcomes of all its rows, for the ledger."""
         results = [(c, c.prepared.result()) for c in batch.candidates]
         usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
         unusable = [c.outcome("rejected", p.reason) for c, p in results if isinstance(p, Unusable)]
         fitting, vectors, large = self._embed(usable)
-        gone = self._write(item, source, fitting, vectors) if fitting else set()
+        deleted = self._write(item, source, fitting, vectors) if fitting else set()
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
         self._delete_blobs(batch.orphaned)
@@ -209,7 +209,7 @@ class Ingest:
             *unusable,
             *(c.outcome("rejected", TOO_LARGE) for c in large),
             *(
-                c.outcome("rejected", DELETED) if c.id in gone else c.outcome("embedded")
+                c.outcome("rejected", DELETED) if c.id in deleted else c.outcome("embedded")
                 for c, _ in fitting
             ),
         ]
@@ -221,19 +221,19 @@ class Ingest:
         fitting: Sequence[tuple[Candidate, Prepared]],
         vectors: NDArray[np.float32],
     ) -> set[UUID]:
-        """Previews, then points. Returns those that a deletion has taken meanwhile."""
+        """Writes previews, then points. Returns the points that were deleted in the meantime."""
         for candidate, prepared in fitting:
             self.blobs.write(preview_name(candidate.id), prepared.preview)
         self.store.upsert(_points(fitting, vectors, item, source))
-        gone = self.deletions.matches_pending_deletion(
+        deleted = self.deletions.matches_pending_deletion(
             item.lease.job, {c.id: c.tombstone_keys for c, _ in fitting}
         )
-        self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in gone})
+        self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in deleted})
         self._delete_blobs({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
-        return gone
+        return deleted
 
     def _delete_blobs(self, uploads: Iterable[str | None]) -> None:
-        """Bytes that no image names any more: its deletion would not find them."""
+        """Deletes uploads that no image names any more: an image's deletion would not find them."""
         for blob in uploads:
             if blob is not None:
                 self.blobs.delete(blob)
@@ -241,7 +241,7 @@ class Ingest:
     def _embed(
         self, usable: Sequence[tuple[Candidate, Prepared]]
     ) -> tuple[Sequence[tuple[Candidate, Prepared]], NDArray[np.float32], list[Candidate]]:
-        """What fits on the device, its vectors, and what alone is too large for it."""
+        """The images that fit on the device, their vectors, and those too large even alone."""
         if not usable:
             return [], np.empty((0, 0), np.float32), []
         pixels = self.encoder.stack([prepared.pixels for _, prepared in usable])
@@ -258,15 +258,15 @@ class Ingest:
 
 
 def _reject_poison(item: WorkItem, reader: Reader) -> tuple[Progress, list[Rejection]]:
-    """Where to go on: behind the row at the cursor, rejected, if it has ended too many workers."""
+    """Rejects the row at the cursor, and goes on behind it, if it has ended too many workers."""
     progress = item.progress
     if item.crashes < TRIES or progress.cursor >= item.stop:
         return progress, []
     row = progress.cursor
     logger.warning("row rejected as poison", extra={"job": item.lease.job, "row": row})
-    # Where more have died of it than its tries, it is the reading: that must not be tried again.
-    key = f"#{row}" if item.deaths > 2 * TRIES else _key_of(row, reader)
-    outcomes = [Outcome(row, key, "rejected", POISON)]
+    # If more workers have died than its tries explain, reading the row ends them: do not read it.
+    image_id = f"#{row}" if item.deaths > 2 * TRIES else _image_id_of(row, reader)
+    outcomes = [Outcome(row, image_id, "rejected", POISON)]
     return _advanced(progress, row + 1, outcomes), _rejections(outcomes)
 
 
@@ -277,37 +277,38 @@ def _advanced(progress: Progress, cursor: int, outcomes: Sequence[Outcome]) -> P
 
 def _rejections(outcomes: Sequence[Outcome]) -> list[Rejection]:
     return [
-        Rejection(key=outcome.key, row=outcome.row, reason=outcome.reason)
+        Rejection(image_id=outcome.image_id, row=outcome.row, reason=outcome.reason)
         for outcome in outcomes
         if outcome.kind == "rejected"
     ]
 
 
-def _key_of(number: int, reader: Reader) -> str:
-    """A row's key; where reading it is what ends the workers, its number."""
+def _image_id_of(number: int, reader: Reader) -> str:
+    """The row's image id, or `#` and its number if the row cannot be read."""
     try:
         [row] = reader.read(number, number + 1)
-        return row.key or sha256(row.data)
-    except Exception:  # noqa: BLE001 - raised once more it would be rejected for ever
+        return row.image_id or sha256(row.data)
+    except Exception:  # noqa: BLE001 - if this raised, the row would be rejected again for ever
         return f"#{number}"
 
 
-def _recognise(batch: Batch, item: WorkItem, row: Row, key: str, stored: Payload) -> None:
-    """Counts a row that is indexed, and keeps its metadata up to date."""
+def _recognise(batch: Batch, item: WorkItem, row: Row, image_id: str, stored: Payload) -> None:
+    """Counts an indexed row, and updates its metadata."""
     source = stored[RESERVED]
-    # By this very job, before it was interrupted: it counts as embedded.
+    # If this job embedded it before it was interrupted, it counts as embedded.
     ours = source.get("job") == item.lease.job and source.get("row") == row.number
-    batch.outcomes.append(Outcome(row.number, key, "embedded" if ours else "unchanged"))
+    batch.outcomes.append(Outcome(row.number, image_id, "embedded" if ours else "unchanged"))
     if row.blob != source.get("blob") and row.blob is not None:
         batch.orphaned.append(row.blob)
     if not _same_metadata(stored, row.metadata):
-        batch.payloads[point_id(key)] = {**row.metadata, "image_id": key, RESERVED: source}
+        payload = {**row.metadata, "image_id": image_id, RESERVED: source}
+        batch.payloads[point_id(image_id)] = payload
 
 
 def _points(
     usable: Sequence[tuple[Candidate, Prepared]], vectors: Any, item: WorkItem, source: Source
 ) -> Points:
-    """One point an id: where a batch holds a key twice, its later row stands."""
+    """One point for each image id: if a batch has an id twice, the later row wins."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     provenance = {**source.provenance(), "job": item.lease.job, "time": now}
     last = {candidate.id: position for position, (candidate, _) in enumerate(usable)}
@@ -329,11 +330,11 @@ def _payload(candidate: Candidate, prepared: Prepared, provenance: Payload) -> P
         "height": prepared.height,
         "dhash": prepared.dhash,
     }
-    return {**candidate.row.metadata, "image_id": candidate.key, RESERVED: source}
+    return {**candidate.row.metadata, "image_id": candidate.image_id, RESERVED: source}
 
 
 def _same_metadata(stored: Payload, metadata: Payload) -> bool:
-    """Whether a stored payload already says what the source says now."""
+    """Whether the stored payload equals what the source says now."""
     ours = {name: value for name, value in stored.items() if name not in (RESERVED, "image_id")}
     theirs = {name: value for name, value in metadata.items() if name != "image_id"}
     return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

@@ -1,9 +1,9 @@
-"""What a deletion keeps as blobs, read by the api and written by a worker.
+"""The blobs of a deletion, which a worker writes and the api reads.
 
-deletions/{id}/request.json       what is to go, in clear, for only as long as it is needed
+deletions/{id}/request.json       what to delete, in clear, for only as long as it is needed
                tombstones.json    the keys of its tombstones, hashed, for when it is lifted
-               plan.json          the pages of image ids, in the order in which they go
-               *.page.json        a page: it is written before its images go
+               plan.json          the pages of image ids, in the order of deletion
+               *.page.json        a page; it is written before its images are deleted
 """
 
 import json
@@ -20,13 +20,13 @@ from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Deletion, Message, Receipt
 from pipeline.messages.base import read
 
-PAGE = 500  # images a step: receipt, store, previews
+PAGE = 500  # images in one step: receipt, store, previews
 
 _ID = re.compile(r"[0-9a-f-]{36}")
 
 
 class DeleteRequest(Message):
-    """`must_exist`: an image that is not indexed is an error."""
+    """`must_exist`: whether an image that is not indexed is an error."""
 
     wanted: Deletion
     must_exist: bool = Field(False)
@@ -34,7 +34,7 @@ class DeleteRequest(Message):
 
 @dataclass(frozen=True)
 class Receipts:
-    """Raises NotFound for a deletion that there is not, and BlobsUnavailable."""
+    """Raises NotFound for an unknown deletion, and BlobsUnavailable."""
 
     blobs: Blobs
     tombstones: Tombstones
@@ -43,7 +43,7 @@ class Receipts:
         self._write(deletion, "request.json", request.model_dump_json(exclude_none=True))
 
     def request(self, deletion: str) -> DeleteRequest | None:
-        """None once nothing needs it any more."""
+        """None once it has been forgotten."""
         try:
             body = self.blobs.read(f"{deletion_folder(deletion)}/request.json")
         except FileNotFoundError:
@@ -51,7 +51,7 @@ class Receipts:
         return read(DeleteRequest, body)
 
     def forget_request(self, deletion: str) -> None:
-        """It holds the patient's number in clear; the tombstones hold it hashed."""
+        """The request has the patient's number in clear; the tombstones have it hashed."""
         self.blobs.delete(f"{deletion_folder(deletion)}/request.json")
 
     def write_keys(self, deletion: str, keys: Sequence[str]) -> None:
@@ -61,7 +61,10 @@ class Receipts:
         self._write(deletion, "plan.json", json.dumps(list(pages)))
 
     def write_page(self, deletion: str, name: str, image_ids: Sequence[str]) -> str:
-        """Its name, and tombstones, before the images go: afterwards nobody could list them."""
+        """Returns the page's name, and adds tombstones for its images.
+
+        Call it before the images are deleted: afterwards nobody could list them.
+        """
         self.tombstones.add(keys_of_images(image_ids))
         page = Receipt(id=deletion, count=len(image_ids), image_ids=tuple(image_ids))
         self._write(deletion, f"{name}.page.json", page.model_dump_json())
@@ -73,18 +76,18 @@ class Receipts:
         return self._page(f"{deletion_folder(deletion)}/{pages[row // PAGE]}").image_ids
 
     def begun(self, deletion: str) -> bool:
-        """Whether a worker has planned it before, and may have deleted some of it."""
+        """Whether a worker has planned the deletion before, and may have deleted some images."""
         return self.blobs.exists(f"{deletion_folder(deletion)}/plan.json")
 
     def receipt(self, deletion: str) -> Receipt:
-        """All that went, including what a running job brought later."""
+        """All deleted images, including those that a running job brought later."""
         names = self._names(deletion)
         pages = [self._page(name) for name in names if name.endswith(".page.json")]
         ids = sorted({image_id for page in pages for image_id in page.image_ids})
         return Receipt(id=deletion, count=len(ids), image_ids=tuple(ids))
 
     def lift(self, deletion: str) -> Receipt:
-        """Lets what went be ingested again."""
+        """Allows the deleted images to be ingested again."""
         receipt = self.receipt(deletion)
         own = f"{deletion_folder(deletion)}/tombstones.json"
         keys = json.loads(self.blobs.read(own)) if self.blobs.exists(own) else []
@@ -92,7 +95,7 @@ class Receipts:
         return receipt
 
     def _names(self, deletion: str) -> list[str]:
-        # The id becomes a path.
+        # Check the id, since it becomes a path.
         names = self.blobs.names(deletion_folder(deletion)) if _ID.fullmatch(deletion) else []
         if not names:
             raise NotFound(f"There is no deletion {deletion}.")

@@ -1,7 +1,7 @@
-"""What lies in the blobs, is of patients, and nobody else would find.
+"""Deletes patients' data from the blobs that nothing else would find.
 
-That is what killed processes left behind, and what uploads say of images that are deleted now: of
-an image that was uploaded twice, or rejected, the store does not know where else it is named.
+Killed processes leave files behind. Uploads still describe images that were deleted since: if an
+image was uploaded twice, or rejected, the store does not know the other uploads that name it.
 """
 
 import time
@@ -12,20 +12,23 @@ from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.tombstone_keys import tombstone_keys
 from pipeline.messages import UploadedFile, UploadManifest
 from pipeline.sources.metadata import clean
-from pipeline.sources.upload import upload_key
+from pipeline.sources.upload import uploaded_image_id
 
-SWEEP_SECONDS = 3600.0  # between two turns
+SWEEP_SECONDS = 3600.0  # between two sweeps
 
 # A purge rewrites the store's files: minutes and a new index where it is large, so once a day.
 _LARGE, _LARGE_SECONDS = 200_000, 86_400.0
 
-# In seconds. More than any file takes to be written, and any upload to be received.
+# In seconds: longer than writing any file takes, and longer than receiving any upload.
 _PART_AGE, _UPLOAD_AGE = 3600.0, 86_400.0
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Several at once do no harm. `forgotten`: seconds after which the ledger knows no request."""
+    """Several sweeps at once do no harm.
+
+    `forgotten`: seconds after which the ledger has forgotten any request.
+    """
 
     blobs: Blobs
     deletions: Deletions
@@ -39,11 +42,11 @@ class Sweep:
         self._purge()
 
     def forget_deleted_uploads(self) -> None:
-        """Files of deleted images, and what the lists of uploads say of them."""
+        """Deletes the files of deleted images, and their metadata from the uploads' manifests."""
         for upload in self.blobs.names("uploads"):
             try:
                 body = self.blobs.read(manifest_of(upload))
-            except FileNotFoundError:  # it comes last: this upload was not received to its end
+            except FileNotFoundError:  # the manifest comes last: this upload is incomplete
                 for blob in self.blobs.names(upload):
                     self._delete_if_older(blob, blob, _UPLOAD_AGE)
             else:
@@ -60,28 +63,33 @@ class Sweep:
             self._delete_if_older(part, part, _PART_AGE)
 
     def _requests(self) -> None:
-        """Searches, and pictures sent along, that the ledger never knew or knows no more."""
+        """Deletes searches, with their pictures, that the ledger has forgotten or never knew."""
         for request in self.blobs.names("requests"):
             for blob in self.blobs.names(request):
                 self._delete_if_older(request, blob, 2 * self.forgotten)
 
     def _forget_deleted(self, upload: str, manifest: UploadManifest) -> None:
-        """The list is kept, for a retry, but of what has a tombstone it gives the id alone."""
-        keys = [tombstone_keys(upload_key(f), clean(dict(f.metadata))) for f in manifest.files]
+        """Reduces each file of a deleted image to its image id. The rest stays, for a retry."""
+        keys = [
+            tombstone_keys(uploaded_image_id(f), clean(dict(f.metadata))) for f in manifest.files
+        ]
         deleted = self.deletions.are_deleted(keys)
         pairs = list(zip(manifest.files, deleted, strict=True))
         for file, was_deleted in pairs:
             if was_deleted:
                 self.blobs.delete(file.blob)
-        left = UploadManifest(files=tuple(_forgotten(f) if gone else f for f, gone in pairs))
+        left = UploadManifest(
+            files=tuple(_forgotten(f) if was_deleted else f for f, was_deleted in pairs)
+        )
         if left != manifest:
             self.blobs.write(manifest_of(upload), left.model_dump_json().encode())
 
-    def _delete_if_older(self, what: str, blob: str, seconds: float) -> None:
+    def _delete_if_older(self, path: str, blob: str, seconds: float) -> None:
+        """Deletes `path`, a blob or a folder of blobs, if `blob` is old enough."""
         age = self.blobs.age(blob)
         if age is not None and age > seconds:
-            self.blobs.delete(what)
+            self.blobs.delete(path)
 
 
 def _forgotten(file: UploadedFile) -> UploadedFile:
-    return file.model_copy(update={"metadata": {"image_id": upload_key(file)}})
+    return file.model_copy(update={"metadata": {"image_id": uploaded_image_id(file)}})

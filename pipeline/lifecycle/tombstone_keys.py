@@ -1,6 +1,6 @@
-"""What a tombstone stands on: a hash of an image's id, or of its lesion's or patient's.
+"""Tombstone keys: hashes of an image's id, or of its lesion's or patient's.
 
-Hashed, since neither Redis nor what a deletion leaves behind may hold a patient's number.
+They are hashed because a patient's number must be neither in Redis nor in a deletion's blobs.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ def tombstone_key(field: str, value: object) -> str:
 
 
 def tombstone_keys(image_id: str, metadata: Payload) -> list[str]:
-    """Any one of these keeps the image away: its own, and that of each identifier it shares."""
+    """A tombstone under any of these blocks the image: its id, and each identifier it shares."""
     shared = ((n, v) for n, v in metadata.items() if is_identifier(n) and n != "image_id")
     each = ((n, one) for n, v in shared for one in (v if isinstance(v, list) else [v]))
     return [tombstone_key("image_id", image_id), *(tombstone_key(n, v) for n, v in each)]
@@ -26,7 +26,7 @@ def keys_of_images(image_ids: Sequence[str]) -> list[str]:
 
 
 def keys_of_deletion(wanted: Deletion) -> list[str]:
-    """Those that are known before anything is looked up: a filter has none."""
+    """The keys that are known before any image is looked up: a filter has none."""
     if wanted.field is not None:
         return [tombstone_key(wanted.field, wanted.value)]
     return keys_of_images(wanted.image_ids or ())

@@ -1,6 +1,6 @@
-"""What travels between the api and the workers, as JSON.
+"""The JSON messages between the api and the workers.
 
-Messages on the queue carry ids alone. Bodies that can hold a patient's metadata lie as blobs.
+Messages on the queue carry only ids. Bodies that can contain a patient's metadata are in the blobs.
 """
 
 from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path

@@ -18,7 +18,7 @@ def _is_none(value: Any) -> bool:
 
 
 class _Shown(Message):
-    """An image in an answer. `preview_url` is the path of its picture, for the api's clients."""
+    """An image in an answer. `preview_url` is the path under which the api serves its picture."""
 
     image_id: str
     point_id: str
@@ -29,9 +29,9 @@ class _Shown(Message):
 class Hit(_Shown):
     """One neighbour.
 
-    `score` is the cosine similarity, 1 for the same direction; under the strategy best_score it is
-    Qdrant's own measure, between -1 and 1. `others` are the next best of its group, and
-    `hash_distance` counts the differing bits of 64: both only where they were asked for.
+    `score` is the cosine similarity, 1 for the same direction; with the strategy best_score it is
+    Qdrant's own measure, between -1 and 1. `others` has the next best hits of its group, and
+    `hash_distance` counts the bits of 64 that differ: both are set only if requested.
     """
 
     score: float
@@ -40,16 +40,16 @@ class Hit(_Shown):
 
 
 class StoredImage(_Shown):
-    """`vector` has length 1, and is there when it was asked for."""
+    """`vector` has length 1, and is set only if requested."""
 
     vector: tuple[float, ...] | None = Field(None, exclude_if=_is_none)
 
 
 class EncoderInfo(Message):
-    """What filled a collection. Two of these are the same encoder if their identities are equal.
+    """The encoder that filled a collection. Two are the same encoder if their identities are equal.
 
-    `model` and `revision` say where it was loaded from, which may change: a folder is moved, or
-    takes the place of a name on the hub.
+    `model` and `revision` say where it was loaded from. That may change: a folder is moved, or
+    replaces a name on the hub.
     """
 
     model: str
@@ -61,5 +61,5 @@ class EncoderInfo(Message):
 
     @property
     def identity(self) -> tuple[str, str, str, int]:
-        """All that its vectors depend on."""
+        """Everything that its vectors depend on."""
         return self.weights_sha256, self.pooling, self.preprocessing, self.dimensions

@@ -1,4 +1,4 @@
-"""What is to be deleted, and what was."""
+"""A request to delete images, and the receipt of a deletion."""
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -9,14 +9,14 @@ from pipeline.messages.queries import MAX_IDS
 
 
 class Deletion(Message):
-    """What is to be deleted, in one of three ways.
+    """Names the images to delete, in one of three ways.
 
-    Images by their ids; all images that share an identifier (a lesion, a patient), including those
-    that come later; or all indexed images that match a filter.
+    By their ids; by an identifier that they share (a lesion, a patient), which also covers images
+    that come later; or by a filter that indexed images match.
     """
 
     image_ids: tuple[ImageId, ...] | None = Field(None, min_length=1, max_length=MAX_IDS)
-    field: FieldName | None = Field(None, description="An identifier, as lesion_id")
+    field: FieldName | None = Field(None, description="An identifier, such as lesion_id")
     value: str | int | None = Field(None, description="Its value")
     filter: Filter | None = None
 
@@ -34,7 +34,7 @@ class Deletion(Message):
 
 
 class Receipt(Message):
-    """What a deletion took, by image id, in order."""
+    """The images that a deletion deleted, in the order of their ids."""
 
     id: str
     count: int

@@ -1,4 +1,4 @@
-"""Files that were uploaded, and what became of rows that a job could not take."""
+"""The files of an upload, and the rows that a job rejected."""
 
 from pydantic import Field, JsonValue
 
@@ -6,7 +6,7 @@ from pipeline.messages.base import Message
 
 
 class UploadedFile(Message):
-    """One line of an upload's manifest. The file's name is not kept: names can hold patients'."""
+    """One file of an upload. Its name is not stored, since it can contain a patient's name."""
 
     blob: str
     sha256: str
@@ -18,8 +18,11 @@ class UploadManifest(Message):
 
 
 class Rejection(Message):
-    """One image that was not taken. `reason` says what is wrong with it, never what is in it."""
+    """One rejected row. `reason` says what is wrong with its image, never what the image contains.
 
-    key: str
+    `image_id` is `#` and the row's number if even reading the row's id ends workers.
+    """
+
+    image_id: str
     row: int
     reason: str

@@ -1,11 +1,11 @@
-"""Errors as they travel and are kept (RFC 9457)."""
+"""Errors as messages (RFC 9457)."""
 
 from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.messages.base import Message
 
 
 class Problem(Message):
-    """An RFC 9457 problem, as an ask or a job keeps it. `type` is the error's slug."""
+    """An RFC 9457 problem, as a request or a job stores it. `type` is the error's slug."""
 
     type: str
     title: str
@@ -14,7 +14,7 @@ class Problem(Message):
 
 
 def problem(error: KindredError) -> Problem:
-    """An error as it is kept and shown."""
-    place = ".".join(map(str, error.path)) if isinstance(error, InvalidQuery) else ""
-    detail = f"{place}: {error}" if place else str(error)
+    """The problem that describes an error."""
+    path = ".".join(map(str, error.path)) if isinstance(error, InvalidQuery) else ""
+    detail = f"{path}: {error}" if path else str(error)
     return Problem(type=error.slug, title=error.title, status=error.status, detail=detail)

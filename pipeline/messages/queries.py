@@ -1,4 +1,4 @@
-"""A search, as it is asked for over HTTP and by the command line."""
+"""A search query, as clients send it over HTTP and on the command line."""
 
 from collections.abc import Iterator
 from typing import Literal, LiteralString
@@ -15,13 +15,13 @@ MAX_IDS = 10_000
 MAX_EXAMPLES = 100
 MAX_GROUP = 100
 
-# How examples are combined, in Qdrant's words: one search from 2 mean(positive) - mean(negative),
-# or each image by its best example.
+# How examples are combined, in Qdrant's terms: average_vector is one search from
+# 2 mean(positive) - mean(negative); best_score compares each image with its best example.
 Strategy = Literal["average_vector", "best_score"]
 
 
 class Crop(Message):
-    """A rectangle of a picture, as it is looked at, in fractions of its width and height."""
+    """A rectangle of a picture, in fractions of its upright width and height."""
 
     left: float = Field(ge=0, lt=1)
     top: float = Field(ge=0, lt=1)
@@ -30,7 +30,7 @@ class Crop(Message):
 
     @model_validator(mode="after")
     def _inside(self) -> "Crop":
-        # What a page computes from pixels can be off by a rounding error.
+        # A rectangle that the page computes from pixels can be off by a rounding error.
         if self.left + self.width > 1 + 1e-6 or self.top + self.height > 1 + 1e-6:
             raise PydanticCustomError("crop", "the rectangle reaches outside the picture")
         return self
@@ -55,7 +55,7 @@ class SearchQuery(Message):
         None, max_length=MAX_IDS, description="Not these image ids"
     )
     not_same: FieldName | None = Field(
-        None, description="Not the searched image, nor any with its value of this field"
+        None, description="Neither the searched image, nor any with the same value of this field"
     )
     max_hash_distance: int | None = Field(
         None, ge=0, le=64, description="Near-duplicates only: bits by which their hashes may differ"
@@ -97,14 +97,14 @@ class SearchQuery(Message):
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The ids of the held images that it starts from."""
+        """The ids of the indexed images that the search starts from."""
         own = () if self.image_id is None else (self.image_id,)
         return (*own, *self.positive, *self.negative)
 
     def check_target(self, pictures: int) -> None:
-        """Raises InvalidQuery unless exactly one thing is searched for, with what suits it.
+        """Raises InvalidQuery unless the query has exactly one target, and options that suit it.
 
-        `pictures` is the number of images sent along; they are positive examples.
+        `pictures` is the number of pictures sent along; they are positive examples.
         """
         named = [n for n in ("image_id", "text", "vector") if getattr(self, n) is not None]
         examples = bool(self.positive) or pictures > 0
@@ -122,12 +122,12 @@ class SearchQuery(Message):
             raise InvalidQuery("A crop needs exactly one picture, or image_id.", ("crop",))
         if self.max_hash_distance is not None and (not one or self.negative):
             raise InvalidQuery(
-                "Near-duplicates are those of exactly one picture, or image_id.",
+                "Near-duplicates need exactly one picture, or image_id.",
                 ("max_hash_distance",),
             )
         if self.not_same is not None and not (self.image_id or self.positive):
             raise InvalidQuery(
-                "What a picture from outside has in common is not known; this needs image_id or "
+                "The fields of a picture from outside are not known; this needs image_id or "
                 "positive.",
                 ("not_same",),
             )

@@ -1,4 +1,4 @@
-"""The states of jobs and requests, and which of them are final: the one place where they stand."""
+"""The states of jobs and requests, and which of them are final. They are listed only here."""
 
 from typing import Literal
 
@@ -7,5 +7,5 @@ JobState = Literal[
 ]
 RequestState = Literal["queued", "running", "succeeded", "failed"]
 
-# Nothing changes in these any more, unless an operator retries a job. Requests know two of them.
+# A final state stays, unless an operator retries the job. Requests have two of these states.
 FINAL_STATES = frozenset({"succeeded", "completed_with_rejections", "failed", "cancelled"})

@@ -1,1 +1,1 @@
-"""What a user can ask for: one file an operation, and one line in the registry."""
+"""The operations that a user can request: one file each, and one line in the registry."""

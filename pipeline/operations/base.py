@@ -1,7 +1,7 @@
-"""What an operation is: something that a user can ask for, declared once.
+"""An operation is something that a user can request, declared once.
 
-Everything else follows from the declaration: the name of its Celery task and the queue of it, how a
-worker finds what to run, whether it is renewed while it runs, and its schemas in OpenAPI.
+Everything else follows from the declaration: the name of its Celery task and that task's queue, how
+a worker finds the code to run, and its schemas in OpenAPI.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 # `job`: planned, cut into shards, resumable, cancellable, with totals and progress.
 Lifetime = Literal["query", "job"]
 
-# Queries have threads of their own, so that they never wait behind bulk work. Deletions have one
-# thread, so that they wait for neither.
+# Queries have their own threads, so they never wait behind bulk work. Deletions have their own
+# thread, so they wait for neither.
 Queue = Literal["search", "ingest", "deletion"]
-QUEUES: tuple[Queue, ...] = ("search", "deletion", "ingest")  # in the order they are served
+QUEUES: tuple[Queue, ...] = ("search", "deletion", "ingest")  # in the order workers serve them
 
 Body = TypeVar("Body", bound=Message)
 
 
 class Envelope(Message, Generic[Body]):
-    """A query as it lies in a blob. `base` is the path of the collection it was sent to."""
+    """A query as a blob stores it. `base` is the path of the collection it was sent to."""
 
     base: str
     body: Body
@@ -38,7 +38,7 @@ class Envelope(Message, Generic[Body]):
 
 @dataclass(frozen=True)
 class Call:
-    """One query under way: its id, and the path of its collection, as in /v1."""
+    """One running query: its id, and the path of its collection, such as /v1."""
 
     id: str
     base: str
@@ -46,9 +46,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job counted: `total` rows in shards of `shard_size`.
+    """How a job is divided: `total` rows in shards of `shard_size`.
 
-    `version` tells the source that was counted from what it may become.
+    `version` is that of the source whose rows were counted; it changes when the source changes.
     """
 
     total: int
@@ -58,10 +58,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class JobRun:
-    """How a job runs on a worker. Both raise KindredError.
+    """How a job runs on a worker. Both functions raise KindredError.
 
-    `plan` counts; None where it has ended the job itself. `work` runs a shard to its end and
-    finishes it; False where it was stopped before, with all so far recorded.
+    `plan` counts the rows; it returns None if it has ended the job itself. `work` runs a shard to
+    its end and finishes it; it returns False if it was stopped before, with its progress recorded.
     """
 
     plan: "Callable[[Context, WorkItem], Plan | None]"
@@ -81,7 +81,7 @@ class Operation:
 
     @property
     def task(self) -> str:
-        """Its name on the queue and in Flower."""
+        """The name of its Celery task, on the queue and in Flower."""
         return f"kindred.{self.name}"
 
     def envelope(self, base: str, body: Message) -> bytes:
@@ -90,9 +90,9 @@ class Operation:
         return found.model_dump_json(exclude_none=True).encode()
 
     def answer_to(self, context: "Context", identifier: str, envelope: bytes) -> bytes:
-        """From a query's JSON to its answer's. Fields of newer versions are ignored."""
+        """Answers a query, from JSON to JSON. Ignores fields that a newer version added."""
         found = read(self._envelope, envelope)
-        assert callable(self.run)  # noqa: S101 - lifetime says so
+        assert callable(self.run)  # noqa: S101 - its lifetime is query
         answer = self.run(context, found.body, Call(identifier, found.base))
         return answer.model_dump_json().encode()
 
@@ -102,7 +102,7 @@ class Operation:
 
     @property
     def job(self) -> JobRun:
-        assert isinstance(self.run, JobRun)  # noqa: S101 - lifetime says so
+        assert isinstance(self.run, JobRun)  # noqa: S101 - its lifetime is job
         return self.run
 
 
@@ -117,5 +117,5 @@ def query(
 
 
 def queue_name(collection: str, queue: str) -> str:
-    """The Celery queue of a collection: its workers consume no other's."""
+    """The Celery queue of a collection. Only this collection's workers consume it."""
     return f"kindred.{collection}.{queue}"

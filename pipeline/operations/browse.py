@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ImagesRequest(Message):
-    """A page of images in the order of point ids, with their vectors if asked for."""
+    """A page of images in the order of point ids, with their vectors if requested."""
 
     filter: Filter | None = None
     limit: int = Field(50, ge=1, le=MAX_LIMIT)
@@ -34,7 +34,7 @@ class ImagesAnswer(Message):
 
 
 class ImageRequest(Message):
-    """One image's metadata, and where its preview lies."""
+    """One image's metadata, and the URL of its preview."""
 
     image_id: ImageId
 
@@ -63,7 +63,7 @@ def _cursor(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise InvalidQuery("This is no cursor of ours.", ("cursor",)) from error
+        raise InvalidQuery("This cursor is not valid.", ("cursor",)) from error
 
 
 def _shown(record: Record, base: str) -> StoredImage:

@@ -1,4 +1,4 @@
-"""What a worker has opened for the operations that it runs."""
+"""The context in which a worker runs operations: everything that it has opened."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Context:
     """Shared by all threads of a worker.
 
-    `renewing(lease)` keeps a lease alive for as long as its block runs: for work that says nothing
-    of itself while it lasts. `stopping()` says that the worker is to shut down.
+    `renewing(lease)` renews a lease for as long as its block runs, for work that does not
+    checkpoint in time. `stopping()` says whether the worker shuts down.
     """
 
     encoder: Encoder

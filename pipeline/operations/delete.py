@@ -1,4 +1,4 @@
-"""Delete: images, a lesion or a patient, or whatever matches a filter, gone for good.
+"""Delete: deletes images, a lesion or a patient, or all images that match a filter, for good.
 
 When the job has succeeded, nothing of them is left: see `_leave_nothing`.
 """
@@ -33,8 +33,10 @@ class _Stopping(Unavailable):
 
 
 class DeletionView(Message):
-    """`count` and `image_ids` are there when it has succeeded: what went, also later, when a
-    running job brought it."""
+    """`count` and `image_ids` are set when it has succeeded.
+
+    They include images that a running job brought later, and that were then deleted as well.
+    """
 
     id: str
     state: JobState
@@ -47,11 +49,11 @@ class DeletionView(Message):
 
 
 def _plan(context: Context, item: WorkItem) -> Plan:
-    """One shard: its pages go one after the other, in one thread."""
+    """One shard, since one thread deletes the pages one after the other."""
     deletion = item.lease.job
     request = context.deletions.receipts.request(deletion)
     if request is None:
-        raise NotFound("What this deletion was to take is no longer kept: ask for it again.")
+        raise NotFound("The request of this deletion has been forgotten: send it again.")
     with context.renewing(item.lease):
         total = context.deletions.plan(deletion, request)
         if not total:
@@ -75,12 +77,13 @@ def _work(context: Context, item: WorkItem) -> bool:
 
 
 def _leave_nothing(context: Context, deletion: str) -> None:
-    """Deletes what else holds the images, or what was known of them. Safe to repeat.
+    """Deletes what else contains the images or their metadata. Safe to repeat.
 
-    Answers: those of finished searches go, and a search that began before is run again (it sees
-    another epoch). Uploads that were recognised or rejected. Copies that data sets were prepared
-    as; those that a running job reads go when it has ended. The request itself, unless it is a
-    filter that running jobs have to heed. The bytes in the store's files.
+    - The answers of finished searches; a search that began before is run again (`advance_epoch`).
+    - Uploads that were recognised or rejected.
+    - The prepared copies of data sets; those that a running job reads go when it has ended.
+    - The request itself, unless it has a filter, which running jobs must still apply.
+    - The bytes in the store's files.
     """
     ledger = context.ledger
     context.store.flush()

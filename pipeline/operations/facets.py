@@ -1,4 +1,4 @@
-"""Facets: what there is to filter by; and the collection as a whole."""
+"""Facets: the values that images can be filtered by; and the collection as a whole."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Facets = dict[str, tuple[FacetValue, ...]]
 
 
 class FacetsRequest(Message):
-    """What there is to filter by, among the images that match already."""
+    """The values to filter by, among the images that match `filter` already."""
 
     filter: Filter | None = None
 
 
 class FacetsAnswer(Message):
-    """`count` images match; of them, the values of the fields with how many have each."""
+    """`count` images match; `facets` has each field's values, and how many images have each."""
 
     count: int
     facets: Facets

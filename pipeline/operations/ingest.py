@@ -1,4 +1,4 @@
-"""Ingest: a source becomes searchable. A job whose totals reconcile.
+"""Ingest: makes a source searchable. It is a job whose totals reconcile.
 
 total = embedded + unchanged + rejected
 """
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kindred.ingest")
 
-# Workers that may end, one after the other, while they open a source to count it.
+# How many workers may end while they open a source to count it.
 TRIES = 3
-# How often a job begins anew because its source has changed: workers that see different files would
-# do it for ever.
+# How often a job is planned again because its source has changed. Workers that see different files
+# would plan it again for ever.
 REPLANS = 5
 
 POISON = "Three workers ended while they opened this source; it was given up."
-CHANGING = "It changes, or not all workers see the same files. Retry when it stands still."
+CHANGING = "It changes, or not all workers see the same files. Retry when it no longer changes."
 
 
 class IngestRequest(Message):
@@ -42,7 +42,7 @@ class IngestRequest(Message):
 def _plan(context: Context, item: WorkItem) -> Plan:
     if item.crashes >= TRIES:
         raise SourceError(POISON)
-    # Whoever dies from here on is counted against the source.
+    # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
     reader = _open(context, item, fresh=True)
     return Plan(len(reader), context.encoder.sizing.shard_size_for(len(reader)), reader.version)
@@ -50,26 +50,25 @@ def _plan(context: Context, item: WorkItem) -> Plan:
 
 def _work(context: Context, item: WorkItem) -> bool:
     reader = _open(context, item)
-    if reader.version != item.version:  # what is open is of another job, or older than the plan
+    if reader.version != item.version:  # another job opened it, or it is older than the plan
         reader = _open(context, item, fresh=True)
     if reader.version != item.version:
-        _plan_anew(context, item)
+        _replan(context, item)
         return True
     return context.ingest.run(item, _source(item), reader)
 
 
 def _open(context: Context, item: WorkItem, *, fresh: bool = False) -> Reader:
-    """Opening a source can take an hour: it is downloaded, or prepared on disk."""
+    """Opening a source can take an hour, if it is downloaded or prepared on disk."""
     with context.renewing(item.lease):
         return context.sources.get(_source(item), fresh=fresh)
 
 
-def _plan_anew(context: Context, item: WorkItem) -> None:
-    """The source has changed since the job counted it, so its rows are others: with the old plan,
-    some would be missed in silence."""
-    times = context.ledger.jobs.replan(item.lease)  # 0 where another lane has seen it before us
+def _replan(context: Context, item: WorkItem) -> None:
+    """Plans the job again. Its source has changed, so the old plan would silently miss rows."""
+    times = context.ledger.jobs.replan(item.lease)  # 0 if another lane has done it already
     if times:
-        logger.warning("source changed, job planned anew", extra={"job": item.lease.job})
+        logger.warning("source changed, job planned again", extra={"job": item.lease.job})
     if times > REPLANS:
         context.ledger.jobs.fail(item.lease.job, problem(SourceError(CHANGING)))
 

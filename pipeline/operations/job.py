@@ -1,4 +1,4 @@
-"""What every job answers with, whatever it does."""
+"""The api's view of a job, whatever its operation."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from pipeline.messages.states import JobState
 
 
 class JobView(BaseModel):
-    """`counts` are the rows by outcome. When a job has succeeded, they add up to `total`."""
+    """`counts` has the rows by outcome. When a job has succeeded, they add up to `total`."""
 
     id: str
     operation: str

@@ -1,4 +1,4 @@
-"""All operations. To add one costs its file and one line here, plus its route and its command."""
+"""All operations. A new one costs its file and one line here, plus its route and its command."""
 
 from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
@@ -25,7 +25,7 @@ if len(_BY_NAME) < len(OPERATIONS):
 
 
 def operation(name: str) -> Operation:
-    """Raises NotFound, as for a request that a newer version accepted."""
+    """Raises NotFound for an unknown name, as in a request that a newer version accepted."""
     if name not in _BY_NAME:
         raise NotFound(f"This worker knows no operation {name}: it may be older than the api.")
     return _BY_NAME[name]

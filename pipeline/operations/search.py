@@ -1,4 +1,4 @@
-"""Search: the images most similar to one, to several, or to words; and many searches at once."""
+"""Search: finds the images most similar to one, to several, or to words; or runs many searches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ MAX_PICTURES = 16
 
 
 class SearchRequest(Message):
-    """`images` are the blobs of pictures sent along. Raises InvalidQuery for no single target."""
+    """`images` has the blobs of pictures sent along.
+
+    Raises InvalidQuery unless the search has exactly one target.
+    """
 
     query: SearchQuery
     images: tuple[str, ...] = Field((), max_length=MAX_PICTURES)
@@ -46,7 +49,7 @@ class BatchRequest(Message):
 
 
 class _Search(Message):
-    """A search as it stands, and as the api shows it."""
+    """The current state of a search, as the api shows it."""
 
     id: str
     state: RequestState = "succeeded"
@@ -54,13 +57,13 @@ class _Search(Message):
 
 
 class SearchAnswer(_Search):
-    """`results` are there when the search has succeeded: the best first."""
+    """`results` is set when the search has succeeded: the best hit first."""
 
     results: tuple[Hit, ...] | None = None
 
 
 class BatchAnswer(_Search):
-    """`results` are there when the searches have succeeded: a list for each, in their order."""
+    """`results` is set when the searches have succeeded: one list for each, in their order."""
 
     results: tuple[tuple[Hit, ...], ...] | None = None
 
@@ -71,7 +74,7 @@ def _search(context: Context, request: SearchRequest, call: Call) -> SearchAnswe
 
 
 def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
-    """One call to the store for all of them."""
+    """Runs all searches with one call to the store."""
     pictures: list[Any] = [()] * len(request.searches)
     found = context.search.run(request.searches, pictures, call.base)
     return BatchAnswer(id=call.id, results=tuple(found))

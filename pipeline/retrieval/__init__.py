@@ -1,1 +1,1 @@
-"""From a query to the images most similar to it."""
+"""Turns a query into the images most similar to it."""

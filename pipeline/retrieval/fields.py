@@ -1,4 +1,4 @@
-"""Which payload fields there are, so that a misspelt one is an error and not an empty result."""
+"""Knows the payload fields, so that a misspelt one is an error and not an empty result."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, js
 from pipeline.store import Store
 from pipeline.store.common import FACET_TYPES, NUMBER_TYPES
 
-# Index types by which images can be put into groups.
+# Index types by which images can be grouped.
 GROUPED = ("keyword", "integer")
 
 Path = tuple[str | int, ...]
@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Fields:
-    """`indexes` maps fields to index types; only top-level names are looked at."""
+    """`indexes` maps fields to index types; only top-level names are checked."""
 
     store: Store
     indexes: Mapping[str, str]
@@ -51,8 +51,8 @@ class Fields:
         """Raises InvalidQuery for a field by whose value images cannot be deleted for good."""
         if not is_identifier(name):
             raise InvalidQuery(
-                "This must be an identifier, as lesion_id or PatientID are; for others, delete by "
-                "a filter.",
+                "This must be an identifier, such as lesion_id or PatientID; for other fields, "
+                "delete by a filter.",
                 path,
             )
         self.check(name, path)
@@ -66,11 +66,11 @@ class Fields:
         """Raises InvalidQuery when no image has the field."""
         if name in self.indexes or name in (*ID_COLUMNS, RESERVED) or name in self._seen:
             return
-        # Looked up once for a field that is there; for one that is not, this reads all payloads.
+        # A field that exists is looked up once; for one that does not, this reads all payloads.
         is_empty = IsEmptyCondition(is_empty=PayloadField(key=json_path(name)))
         records, _ = self.store.scroll(1, filter=Filter(must_not=(is_empty,)))
         if not records and self.store.count():
             common = ", ".join(self.indexes)
-            raise InvalidQuery(f"No image has this field. The usual ones: {common}.", path)
+            raise InvalidQuery(f"No image has this field. The usual ones are {common}.", path)
         if records:
             self._seen.add(name)

@@ -1,10 +1,10 @@
-"""The search itself: from what is searched for to the images most similar to it.
+"""The search itself: finds the images most similar to the target of a query.
 
     found = search.run([query], [pictures])
 
-What a search starts from becomes one vector or a set of examples (`targets.py`), its conditions
-become one filter (`_filter`), and the store does the rest; groups and near-duplicates are made of
-its answers in `_grouped` and `_duplicates`.
+The target becomes one vector or a set of examples (`targets.py`), the conditions become one filter
+(`_filter`), and the store does the rest. `_grouped` and `_duplicates` build groups and
+near-duplicates from the store's answers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.targets import QueryTarget, QueryTargets
 from pipeline.store import Query, ScoredPoint, Store
 
-# Hits fetched at once while groups are collected: enough for ten groups in most collections.
+# Hits fetched in one round while groups are collected: enough for ten groups in most collections.
 _WINDOW = 64
 
 # What the images of a group share, or the id of the one image in it.
@@ -49,9 +49,9 @@ class Search:
         pictures: Sequence[Sequence[str]],
         base: str = "/v1",
     ) -> list[tuple[Hit, ...]]:
-        """One list of hits for each search; `pictures` are the blobs that were sent with each.
+        """One list of hits for each search; `pictures` has the blobs that were sent with each.
 
-        `base` is the path of the collection, for the addresses of previews.
+        `base` is the path of the collection, for the URLs of previews.
         """
         for search in searches:
             self._check_fields(search)
@@ -86,10 +86,11 @@ class Search:
     def _grouped(
         self, search: SearchQuery, field: str, query: Query, shown: "_Shown"
     ) -> tuple[Hit, ...]:
-        """The best image of each group; one without a value is a group of its own.
+        """The best image of each group; an image without a value is a group of its own.
 
-        Exact: what is found is excluded, and the search goes on until there are enough groups. So
-        the scores fall from round to round, and a lesion of a thousand pictures costs one more.
+        The result is exact: each round excludes the groups found before, until there are enough. So
+        the scores fall from round to round, and a lesion of a thousand pictures costs one more
+        round.
         """
         wanted = search.offset + search.limit
         best: dict[Group, ScoredPoint] = {}
@@ -112,7 +113,7 @@ class Search:
     ) -> dict[Group, list[ScoredPoint]]:
         """The next best of each group."""
         groups = [group for group in best if not isinstance(group, UUID)]
-        asked = [
+        queries = [
             replace(
                 query,
                 limit=search.group_size - 1,
@@ -125,12 +126,12 @@ class Search:
             )
             for group in groups
         ]
-        return dict(zip(groups, self.store.query(asked), strict=True))
+        return dict(zip(groups, self.store.query(queries), strict=True))
 
     def _duplicates(
         self, search: SearchQuery, most: int, target: QueryTarget, query: Query, shown: "_Shown"
     ) -> tuple[Hit, ...]:
-        """Those of the most similar images whose hash is about that of the picture."""
+        """The most similar images whose hash is close to the picture's."""
         if target.picture is not None:
             ours = difference_hash(target.picture)
         else:
@@ -150,7 +151,7 @@ def _is_plain(search: SearchQuery) -> bool:
 
 
 def _hash(payload: Payload) -> str:
-    """Empty where the image was embedded before hashes were kept."""
+    """Empty if the image was embedded before hashes were stored."""
     return str(payload.get(RESERVED, {}).get("dhash", ""))
 
 
@@ -158,7 +159,7 @@ def _hash(payload: Payload) -> str:
 
 
 def _query(search: SearchQuery, target: QueryTarget) -> Query:
-    """What names a hit, or its group, is always fetched; `_hit` takes it out again."""
+    """Always fetches the fields that name a hit or its group; `_Shown.hit` removes them again."""
     needed = _needed(search)
     include = None if search.include is None else sorted({*search.include, *needed})
     exclude = [name for name in search.exclude or () if name not in needed]
@@ -178,7 +179,7 @@ def _needed(search: SearchQuery) -> set[str]:
 
 
 def _filter(search: SearchQuery, target: QueryTarget) -> Filter | None:
-    """The filter with all shorthands worked in."""
+    """The search's filter combined with its shorthands, such as `not_ids`."""
     must = [] if search.ids is None else [_has_ids(search.ids)]
     must_not: list[AnyCondition] = [_has_ids(search.not_ids)] if search.not_ids else []
     examples = (*search.positive, *search.negative)
@@ -213,7 +214,7 @@ def _is(points: Sequence[UUID]) -> HasIdCondition:
 
 
 def _equals(field: str, values: Iterable[str | int]) -> list[AnyCondition]:
-    """Conditions of which one holds for an image with one of these values."""
+    """Conditions; an image that has one of these values meets one of them."""
     words = tuple(value for value in values if isinstance(value, str))
     numbers = tuple(value for value in values if isinstance(value, int))
     kinds = [kind for kind in (words, numbers) if kind]
@@ -221,7 +222,7 @@ def _equals(field: str, values: Iterable[str | int]) -> list[AnyCondition]:
 
 
 def _members(field: str, groups: Mapping[Group, ScoredPoint]) -> list[AnyCondition]:
-    """Conditions of which one holds for an image of these groups."""
+    """Conditions; an image of one of these groups meets one of them."""
     values = [group for group in groups if not isinstance(group, UUID)]
     single = [group for group in groups if isinstance(group, UUID)]
     return [*_equals(field, values), *([_is(single)] if single else [])]
@@ -234,7 +235,7 @@ def _group(point: ScoredPoint, field: str) -> Group:
 
 
 def _groups(value: Any) -> TypeGuard[str | int]:
-    """Whether images with this value belong together: what Qdrant can match, True being no 1."""
+    """Whether the value makes a group. Qdrant can match text and integers; True is not 1."""
     return type(value) in (str, int)
 
 
@@ -242,14 +243,14 @@ def _groups(value: Any) -> TypeGuard[str | int]:
 
 
 def _hidden(search: SearchQuery) -> list[str]:
-    """Of what is fetched in any case, what the answer is not to show."""
+    """The fields that are always fetched and that this answer does not show."""
     left_out = search.exclude or ()
     return [n for n in _needed(search) if n in left_out or n not in (search.include or (n,))]
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """How hits are shown: under the path `base`, without the `hidden` fields."""
+    """Shows hits under the path `base`, without the `hidden` fields."""
 
     base: str
     hidden: Sequence[str]

@@ -1,4 +1,4 @@
-"""What a search starts from, as a vector or as examples: pictures, held images, words."""
+"""Query targets: turns pictures, indexed images or words into a vector or examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ from pipeline.store import Examples, Record, Store, Vectors
 
 @dataclass(frozen=True)
 class QueryTarget:
-    """`positives` are the indexed images that results should resemble; `picture` is what was
-    embedded, if it was one."""
+    """`positives` are the indexed images that results should resemble.
+
+    `picture` is the picture that was embedded, if there was exactly one.
+    """
 
     target: Vectors | Examples
     positives: tuple[Record, ...] = ()
@@ -33,60 +35,60 @@ class QueryTargets:
     store: Store
     blobs: Blobs
     max_pixels: int
-    watch: DecodeWatch = field(default_factory=DecodeWatch)
+    decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
     ) -> list[QueryTarget]:
-        """One for each search; `pictures` are the blobs that were sent with each."""
-        held = self._retrieve(searches)
-        return [self._target_of(*each, held) for each in zip(searches, pictures, strict=True)]
+        """One target for each search; `pictures` has the blobs that were sent with each."""
+        indexed = self._retrieve(searches)
+        return [self._target_of(*each, indexed) for each in zip(searches, pictures, strict=True)]
 
     def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
-        """The held images that are named, by image id. Raises NotFound for one that is not held."""
+        """The images that the searches name, by image id. Raises NotFound if one is not indexed."""
         wanted = {image_id: point_id(image_id) for s in searches for image_id in s.named}
-        held = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
+        found = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
         for image_id, point in wanted.items():
-            if point not in held:
+            if point not in found:
                 raise NotFound(f"There is no image {image_id}.")
-        return {image_id: held[point] for image_id, point in wanted.items()}
+        return {image_id: found[point] for image_id, point in wanted.items()}
 
     def _target_of(
-        self, search: SearchQuery, pictures: Sequence[str], held: Mapping[str, Record]
+        self, search: SearchQuery, pictures: Sequence[str], indexed: Mapping[str, Record]
     ) -> QueryTarget:
         if search.text is not None:
             return QueryTarget(self.encoder.embed_text([search.text])[0])
         if search.vector is not None:
             return QueryTarget(self._given_vector(search.vector))
         if search.image_id is not None:
-            return self._from_held(search, held[search.image_id])
+            return self._from_indexed(search, indexed[search.image_id])
         sent = [self._cropped(self._decode(blob, "image"), search) for blob in pictures]
-        positives = tuple(held[image_id] for image_id in search.positive)
+        positives = tuple(indexed[image_id] for image_id in search.positive)
         picture = sent[0] if len(sent) == 1 and not positives else None
-        return QueryTarget(self._examples(sent, search, held), positives, picture)
+        return QueryTarget(self._examples(sent, search, indexed), positives, picture)
 
-    def _from_held(self, search: SearchQuery, record: Record) -> QueryTarget:
+    def _from_indexed(self, search: SearchQuery, record: Record) -> QueryTarget:
         if search.crop is None:
             return QueryTarget(_vector(record), (record,))
         picture = self._cropped(self._picture_of(record), search)
         return QueryTarget(self._embed([picture])[0], (record,), picture)
 
     def _picture_of(self, record: Record) -> Picture:
-        """The upload itself where there is one, else the preview: a data set's rows may be gone."""
+        """The upload if there is one, else the preview: a data set may have been removed."""
         blob = record.payload.get(RESERVED, {}).get("blob")
         if blob is not None and self.blobs.exists(blob):
             return self._decode(blob, "image_id")
         try:
             return self._decode(preview_name(record.id), "image_id")
         except FileNotFoundError:
-            raise InvalidQuery("Of this image no picture is kept.", ("crop",)) from None
+            raise InvalidQuery("No picture of this image is stored.", ("crop",)) from None
 
-    def _decode(self, blob: str, place: str) -> Picture:
+    def _decode(self, blob: str, path: str) -> Picture:
         data = self.blobs.read(blob)
-        with self.watch.decoding():
+        with self.decode_watch.decoding():
             picture = decode(data, self.max_pixels)
         if isinstance(picture, Unusable):
-            raise InvalidQuery(picture.reason, (place,))
+            raise InvalidQuery(picture.reason, (path,))
         return picture
 
     def _cropped(self, picture: Picture, search: SearchQuery) -> Picture:
@@ -98,7 +100,7 @@ class QueryTargets:
         return part
 
     def _embed(self, pictures: Sequence[Picture]) -> Vectors:
-        """float32 (n, dimensions), of length 1 each."""
+        """float32 (n, dimensions); each vector has length 1."""
         if not pictures:
             return np.empty((0, self.encoder.info.dimensions), np.float32)
         pixels = np.stack([self.encoder.preprocess(picture) for picture in pictures])
@@ -109,11 +111,11 @@ class QueryTargets:
         return unit
 
     def _examples(
-        self, sent: Sequence[Picture], search: SearchQuery, held: Mapping[str, Record]
+        self, sent: Sequence[Picture], search: SearchQuery, indexed: Mapping[str, Record]
     ) -> Vectors | Examples:
-        """As Qdrant's recommend combines them. All vectors have length 1."""
-        positive = [*self._embed(sent), *(_vector(held[i]) for i in search.positive)]
-        negative = [_vector(held[i]) for i in search.negative]
+        """Combines examples as Qdrant's recommend does. All vectors have length 1."""
+        positive = [*self._embed(sent), *(_vector(indexed[i]) for i in search.positive)]
+        negative = [_vector(indexed[i]) for i in search.negative]
         positives = np.stack(positive)
         negatives = (
             np.stack(negative) if negative else np.empty((0, positives.shape[1]), np.float32)

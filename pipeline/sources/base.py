@@ -1,4 +1,4 @@
-"""What every kind of source has: a message that names it, and a reader of its rows.
+"""The base of all sources. A kind of source has a message that names it, and a reader of its rows.
 
 A reader counts its rows and yields ranges of them. It decodes nothing, so a broken image affects
 only its own row.
@@ -24,10 +24,10 @@ class Source(Message):
     kind: str
 
     def check(self, allowed: AllowedSources) -> None:
-        """Raises SourceNotAllowed. The api asks before it accepts a job."""
+        """Raises SourceNotAllowed. The api calls this before it accepts a job."""
 
     def provenance(self) -> Payload:
-        """What each image keeps of where it came from."""
+        """The fields that each image's payload stores about its source."""
         return {"kind": self.kind}
 
 
@@ -35,13 +35,13 @@ class Source(Message):
 class Row:
     """One image as the source stores it; `data` is empty if there is nothing to decode.
 
-    If `key` is None, the SHA-256 of the bytes becomes the key. `blob` names the bytes of an upload.
-    `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of an
-    upload's original bytes, which may be gone.
+    If `image_id` is None, the SHA-256 of the bytes becomes the id. `blob` names the bytes of an
+    upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
+    an upload's original bytes, which may have been deleted.
     """
 
     number: int
-    key: str | None
+    image_id: str | None
     data: bytes
     metadata: Payload
     blob: str | None = None
@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """What a source may need to be opened."""
+    """The services that opening a source may need."""
 
     blobs: Blobs
     copies: PreparedCopies
@@ -73,7 +73,7 @@ class SourceKind:
     """One kind of source.
 
     `open` raises SourceError, with what to do, or SourceUnavailable. A kind that is not `public`
-    is no body of `POST /v1/jobs`.
+    is not accepted by `POST /v1/jobs`.
     """
 
     model: type[Source]
@@ -86,11 +86,12 @@ class SourceKind:
 
 
 def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
-    """The first candidate that is an id, or what is wrong with it. NaN and lists are no ids."""
+    """The first candidate that is an id, or the reason to reject it. NaN and lists are not ids."""
     for own in candidates:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN
             continue
-        key = str(as_identifier(own))
-        return (None, BAD_ID) if len(key) > MAX_ID or key in (".", "..") else (key, None)
+        image_id = str(as_identifier(own))
+        bad = len(image_id) > MAX_ID or image_id in (".", "..")
+        return (None, BAD_ID) if bad else (image_id, None)
     return None, None

@@ -18,9 +18,11 @@ class DatasetSource(Source):
     revision: str | None = Field(
         None, max_length=200, description="Commit, branch or tag on the hub"
     )
-    limit: int | None = Field(None, ge=1, description="Only the first so many rows")
+    limit: int | None = Field(None, ge=1, description="Only the first N rows")
     image_column: str | None = Field(None, description="Default: the first column of images")
-    id_column: str | None = Field(None, description="Default: image_id or SOPInstanceUID, if there")
+    id_column: str | None = Field(
+        None, description="Default: image_id or SOPInstanceUID, if present"
+    )
 
     def check(self, allowed: AllowedSources) -> None:
         allowed.check(self.dataset)
@@ -30,8 +32,8 @@ class DatasetSource(Source):
 
 
 def _open(source: DatasetSource, opening: Opening) -> Reader:
-    """The library is imported when the first data set is opened: it takes a second, and a worker
-    can search without it."""
+    """Imports the library when the first data set is opened: that takes a second, and a worker can
+    search without it."""
     from pipeline.sources.dataset_reader import DatasetReader, Selection
 
     selection = Selection(**source.model_dump(exclude={"kind"}))

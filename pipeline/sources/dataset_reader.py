@@ -16,7 +16,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pipeline.base.errors import KindredError, SourceError, SourceUnavailable
-from pipeline.base.identity import ID_COLUMNS, row_key, sha256
+from pipeline.base.identity import ID_COLUMNS, row_image_id, sha256
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Row, own_id
@@ -51,7 +51,7 @@ class DatasetReader:
     ) -> None:
         cache = copies.folder
         if is_folder(selection.dataset):
-            copies.hold_for(self)
+            copies.lock_for(self)
         self._name, table, self.version = _load(selection, cache, allowed)
         self._image = _image_column(table, selection.image_column)
         self._id = _id_column(table, selection.id_column)
@@ -77,10 +77,10 @@ class DatasetReader:
         for offset in range(stop - start):
             values = {name: column[offset] for name, column in columns.items()}
             data = _bytes(values.pop(self._image), self._folders)
-            key, fault = own_id([values.get(self._id)] if self._id else [])
-            if key is None and self._numbered:
-                key = row_key(self._name, self._split, start + offset)
-            yield Row(start + offset, key, data, self._clean(values), fault=fault)
+            image_id, fault = own_id([values.get(self._id)] if self._id else [])
+            if image_id is None and self._numbered:
+                image_id = row_image_id(self._name, self._split, start + offset)
+            yield Row(start + offset, image_id, data, self._clean(values), fault=fault)
 
     def _clean(self, values: Payload) -> Payload:
         for name, label in self._labels.items():
@@ -92,7 +92,7 @@ class DatasetReader:
 
 
 def _load(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
-    """Returns the data set's name in keys, its table, and its version."""
+    """Returns the data set's name in image ids, its table, and its version."""
     allowed.check(selection.dataset)
     local = is_folder(selection.dataset)
     name = str(allowed.real(selection.dataset)) if local else selection.dataset

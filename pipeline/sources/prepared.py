@@ -1,7 +1,7 @@
-"""Copies of data sets that the `datasets` library prepares on the disk, and when they go.
+"""Manages the copies of data sets that the `datasets` library prepares on the disk.
 
-A copy holds pictures and metadata, of patients who may since have been deleted, so none outlives
-the jobs that read it.
+A copy contains pictures and metadata. Its patients may have been deleted since, so a copy is
+deleted when no job reads it any more.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class PreparedCopies:
-    """A folder that several processes may share. Each reader of a copy holds it."""
+    """A folder that several processes may share. Each reader of a copy locks it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -21,14 +21,14 @@ class PreparedCopies:
     def exist(self) -> bool:
         return self.folder.exists() and any(self.folder.iterdir())
 
-    def hold_for(self, reader: object) -> None:
-        """Keeps the copies until `reader` is garbage. Waits while they are being deleted."""
+    def lock_for(self, reader: object) -> None:
+        """Protects the copies until `reader` is garbage. Waits while they are being deleted."""
         lock = self._lock()
         fcntl.flock(lock, fcntl.LOCK_SH)
         weakref.finalize(reader, os.close, lock)
 
     def delete(self) -> bool:
-        """False, and nothing is touched, while a reader of any process holds them."""
+        """Returns False, and deletes nothing, while a reader in any process uses the copies."""
         if not self.folder.exists():
             return True
         lock = self._lock()
@@ -43,13 +43,13 @@ class PreparedCopies:
         return True
 
     def _lock(self) -> int:
-        """Beside the folder, since all that lies in it goes."""
+        """Opens the lock file. It is beside the folder, since everything inside is deleted."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(f"{self.folder}.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _remove(entry: Path) -> None:
-    """What cannot be removed now is tried again at the next turn."""
+    """An entry that cannot be removed now is tried again the next time."""
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry, ignore_errors=True)
     else:

@@ -29,9 +29,9 @@ def open_source(source: Source, opening: Opening) -> Reader:
 
 
 def parse_source(value: Any) -> Source:
-    """A source as a job has it. Fields of newer versions are ignored; `PublicSource` refuses them.
+    """A source from a job's JSON object. Ignores fields of newer versions; `PublicSource` does not.
 
-    Raises SourceError for a kind that there is not.
+    Raises SourceError for an unknown kind.
     """
     return _kind(_kind_of(value)).model.model_validate(value, extra="ignore")
 
@@ -69,23 +69,23 @@ class SourceCache:
 
     def get(self, source: Source, *, fresh: bool = False) -> Reader:
         """The reader of a source. `fresh` reopens it for a new job: the folder may have changed."""
-        key = source.model_dump_json()
+        name = source.model_dump_json()
         with self._lock:
-            opening = self._opening.setdefault(key, threading.Lock())
+            opening = self._opening.setdefault(name, threading.Lock())
         with opening:
             with self._lock:
-                reader = None if fresh else self._readers.get(key)
-            return self._keep(key, self._open(source) if reader is None else reader)
+                reader = None if fresh else self._readers.get(name)
+            return self._keep(name, self._open(source) if reader is None else reader)
 
     def clear(self) -> None:
-        """Lets go of all readers; one that a thread uses stays open for it."""
+        """Forgets all readers; each closes when no thread uses it."""
         with self._lock:
             self._readers.clear()
 
-    def _keep(self, key: str, reader: Reader) -> Reader:
+    def _keep(self, name: str, reader: Reader) -> Reader:
         with self._lock:
-            self._readers[key] = reader
-            self._readers.move_to_end(key)
+            self._readers[name] = reader
+            self._readers.move_to_end(name)
             while len(self._readers) > self._size:
                 self._readers.popitem(last=False)
         return reader

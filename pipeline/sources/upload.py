@@ -31,10 +31,10 @@ class UploadReader:
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):
             file = self._files[number]
-            key, fault = _id_of(file)
+            image_id, fault = _id_of(file)
             metadata = clean(dict(file.metadata))
             data = self._data(file.blob)
-            yield Row(number, key, data, metadata, file.blob, fault, file.sha256)
+            yield Row(number, image_id, data, metadata, file.blob, fault, file.sha256)
 
     def _data(self, blob: str) -> bytes:
         try:
@@ -47,8 +47,8 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
     return own_id(file.metadata.get(column) for column in ID_COLUMNS)
 
 
-def upload_key(file: UploadedFile) -> str:
-    """The business key that the file's image has, or would have."""
+def uploaded_image_id(file: UploadedFile) -> str:
+    """The id that the file's image has, or would have if it were ingested."""
     return _id_of(file)[0] or file.sha256
 
 

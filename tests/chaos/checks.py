@@ -88,7 +88,9 @@ def store_is_right(rig: Rig, expected: set[str]) -> list[str]:
         *_count("points are missing", wanted - points.keys()),
         *_count("points were not expected", points.keys() - wanted),
         *_count("points are there twice", {p for p, times in points.items() if times > 1}),
-        *_count("points have another's id", {p for p, key in found if point_id(key) != p}),
+        *_count(
+            "points have another's id", {p for p, image_id in found if point_id(image_id) != p}
+        ),
         *_count("previews are missing", {p for p in wanted if not _preview(rig, p).exists()}),
     ]
 

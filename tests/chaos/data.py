@@ -26,8 +26,8 @@ def write_pictures(folder: Path, name: str, pictures: Sequence[bytes]) -> list[s
     ids = [f"{name}-{number:05d}" for number in range(len(pictures))]
     features = Features({"image": Image(), "image_id": Value("string"), "dx": Value("string")})
     rows = [
-        {"image": {"bytes": data, "path": None}, "image_id": key, "dx": f"kind {number % 5}"}
-        for number, (key, data) in enumerate(zip(ids, pictures, strict=True))
+        {"image": {"bytes": data, "path": None}, "image_id": image_id, "dx": f"kind {number % 5}"}
+        for number, (image_id, data) in enumerate(zip(ids, pictures, strict=True))
     ]
     folder.mkdir(parents=True)
     table = pa.Table.from_pylist(rows, features.arrow_schema)

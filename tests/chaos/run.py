@@ -117,7 +117,7 @@ class Run:
 
     def _check(self) -> None:
         rig, outcome = self._rig, self.outcome
-        expected = {key for ids in rig.jobs.values() for key in ids}
+        expected = {image_id for ids in rig.jobs.values() for image_id in ids}
         outcome.wrong += checks.jobs_are_closed(rig)
         self._settle()
         states, wrong = checks.searches_are_settled(rig)

@@ -111,10 +111,10 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(
     refused = restore(copy, DATA=str(tmp_path / "data"))
 
     assert refused.returncode == 1
-    assert "vectors.npy is missing, or is not as it was written" in refused.stderr
+    assert "vectors.npy is missing, or has changed since it was written" in refused.stderr
     assert not (tmp_path / "data/store").exists()
     (copy / "manifest.json").unlink()
-    assert "holds no backup" in restore(copy, DATA=str(tmp_path / "data")).stderr
+    assert "contains no backup" in restore(copy, DATA=str(tmp_path / "data")).stderr
 
 
 def test_a_restore_that_was_cut_off_is_not_taken_for_a_whole_one(
@@ -138,9 +138,9 @@ def test_nothing_is_written_where_only_redis_is_in_use(
     taken: dict[str, Any], tmp_path: Path
 ) -> None:
     def in_use(_: Snapshots) -> None:
-        raise Conflict("This Redis holds jobs already: restore into an empty one.")
+        raise Conflict("This Redis contains jobs already: restore into an empty one.")
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Conflict, match="holds jobs"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Conflict, match="contains jobs"):
         patch.setattr(Snapshots, "refuse_unless_empty", in_use)
         workers.restore.restore(taken["folder"], Settings(data=tmp_path))
 

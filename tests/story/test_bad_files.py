@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.base.identity import row_key, sha256
+from pipeline.base.identity import row_image_id, sha256
 from pipeline.images import decoding
 from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.sources.base import BAD_ID
@@ -52,10 +52,10 @@ BAD_IDS = ("x" * 1001, "..", ".")
 
 @dataclass(frozen=True)
 class Sent:
-    """A file that was sent, the key it is to be known by, and what is to become of it."""
+    """A file that was sent, the id its image gets, and what becomes of it."""
 
     kind: Kind
-    key: str
+    image_id: str
     reason: str | None
 
 
@@ -70,9 +70,9 @@ def rejections(system: System, job: JobView) -> list[dict[str, Any]]:
 
 
 def check_account(system: System, job: JobView, sent: Sequence[Sent]) -> None:
-    """It closes, and every rejected row is named with its key, its number and its reason alone."""
+    """Its totals reconcile; a rejected row has its image id, its number and its reason alone."""
     refused = [
-        {"key": file.key, "row": row, "reason": file.reason}
+        {"image_id": file.image_id, "row": row, "reason": file.reason}
         for row, file in enumerate(sent)
         if file.reason is not None
     ]
@@ -176,13 +176,13 @@ def test_what_was_uploaded_is_held_with_what_can_be_kept_of_its_metadata(
     system: System, uploaded: tuple[JobView, list[Sent]]
 ) -> None:
     _, sent = uploaded
-    held = {image["image_id"]: image["payload"] for image in system.held()}
+    indexed = {image["image_id"]: image["payload"] for image in system.indexed()}
     taken = [file for file in sent if file.kind.taken]
     for file, (_, kept) in zip(taken, HOSTILE, strict=False):
-        payload = held[file.key]
+        payload = indexed[file.image_id]
         source = payload.pop("source")
         assert payload == {
-            "kind": file.kind.name, "note": SECRET, **kept, "image_id": file.key
+            "kind": file.kind.name, "note": SECRET, **kept, "image_id": file.image_id
         }  # fmt: skip
         assert source["sha256"] == sha256(file.kind.data)
         assert (source["width"], source["height"]) == file.kind.becomes.size  # type: ignore[union-attr]
@@ -210,7 +210,7 @@ def test_every_image_that_was_taken_is_found(
     for file in uploaded[1]:
         if file.reason is None:
             found = system.search([file.kind.data], limit=200, score_threshold=0.999)["results"]
-            assert file.key in {hit["image_id"] for hit in found}, file.kind.name
+            assert file.image_id in {hit["image_id"] for hit in found}, file.kind.name
 
 
 @pytest.mark.parametrize(
@@ -270,10 +270,10 @@ def ingested(
     nothing = Kind("no file", b"", decoding.EMPTY)
     kinds = [*in_order, *[nothing] * 5, good]
     ids = [_id(n) for n in range(len(kinds))]
-    sent = [Sent(k, _key(folder, n, ids[n]), fate(k)) for n, k in enumerate(kinds)]
+    sent = [Sent(k, _image_id(folder, n, ids[n]), fate(k)) for n, k in enumerate(kinds)]
     for row, image_id in enumerate(BAD_IDS, start=len(catalogue()) - 3):
         ids[row] = image_id
-        sent[row] = Sent(kinds[row], row_key(str(folder), "train", row), BAD_ID.reason)
+        sent[row] = Sent(kinds[row], row_image_id(str(folder), "train", row), BAD_ID.reason)
     columns = {"image": pa.array(cells, IMAGE), "image_id": ids, **_hostile_columns(len(kinds))}
     features = {"info": {"features": {"image": {"_type": "Image"}}}}
     table = pa.table(columns)
@@ -299,8 +299,8 @@ def _id(row: int) -> str | None:
     return f"{row} {template}" if template else template
 
 
-def _key(folder: Path, row: int, image_id: str | None) -> str:
-    return image_id or row_key(str(folder), "train", row)
+def _image_id(folder: Path, row: int, image_id: str | None) -> str:
+    return image_id or row_image_id(str(folder), "train", row)
 
 
 def _hostile_columns(rows: int) -> Mapping[str, Any]:
@@ -348,7 +348,7 @@ def test_what_cannot_be_kept_of_a_row_is_absent(
 ) -> None:
     first, second = (_payload(system, file) for file in ingested[1][:2])
     assert first == {
-        "image_id": ingested[1][0].key,
+        "image_id": ingested[1][0].image_id,
         "source_": "theirs",
         "note": SECRET,
         "huge": str(2**64 - 1),
@@ -363,7 +363,7 @@ def test_what_cannot_be_kept_of_a_row_is_absent(
         "Ümläut 東京": "é",
     }
     assert second == {
-        "image_id": ingested[1][1].key,
+        "image_id": ingested[1][1].image_id,
         "source_": SECRET,
         "note": SECRET,
         "not a number": 1.5,
@@ -376,7 +376,7 @@ def test_what_cannot_be_kept_of_a_row_is_absent(
 
 
 def _payload(system: System, file: Sent) -> dict[str, Any]:
-    image = system.http.get(f"/v1/images/{quote(file.key, safe='')}").json()
+    image = system.http.get(f"/v1/images/{quote(file.image_id, safe='')}").json()
     return {name: value for name, value in image["payload"].items() if name != "source"}
 
 
@@ -384,18 +384,18 @@ def test_every_odd_id_is_an_address(system: System, ingested: tuple[JobView, lis
     for file in ingested[1]:
         if file.reason is not None:
             continue
-        address = f"/v1/images/{quote(file.key, safe='')}"
+        address = f"/v1/images/{quote(file.image_id, safe='')}"
         image = system.http.get(address)
-        assert image.status_code == 200, (file.key, image.text)
-        assert image.json()["image_id"] == file.key
+        assert image.status_code == 200, (file.image_id, image.text)
+        assert image.json()["image_id"] == file.image_id
         assert image.json()["preview_url"] == f"{address}/preview"
         shown = decode(system.http.get(f"{address}/preview").content, 1_000_000)
-        assert isinstance(shown, Picture), file.key
-        found = system.search(image_id=file.key, limit=1)
+        assert isinstance(shown, Picture), file.image_id
+        found = system.search(image_id=file.image_id, limit=1)
         assert found["results"][0]["score"] > 0.999
     for file in ingested[1][-40:]:
         if file.reason is None:
-            address = f"/v1/images/{quote(file.key, safe='')}"
+            address = f"/v1/images/{quote(file.image_id, safe='')}"
             assert system.http.delete(address).status_code == 200
             assert system.http.get(address).status_code == 404
             assert system.http.get(f"{address}/preview").status_code == 404
@@ -422,7 +422,7 @@ def test_every_odd_id_is_an_address(system: System, ingested: tuple[JobView, lis
 def test_a_search_among_odd_fields_is_answered_or_refused(
     system: System, ingested: tuple[JobView, list[Sent]], odd: dict[str, Any]
 ) -> None:
-    said = system.search(image_id=ingested[1][0].key, **odd)
+    said = system.search(image_id=ingested[1][0].image_id, **odd)
     assert said["state"] == "succeeded" or said["error"]["status"] == 422, said
 
 

@@ -35,8 +35,8 @@ def system(
         yield running
 
 
-def held(system: System) -> set[str]:
-    return {image["image_id"] for image in system.held()}
+def indexed(system: System) -> set[str]:
+    return {image["image_id"] for image in system.indexed()}
 
 
 def delete(system: System, **wanted: Any) -> Any:
@@ -47,7 +47,7 @@ def delete(system: System, **wanted: Any) -> Any:
 
 def rejections(system: System, job: dict[str, Any]) -> dict[str, str]:
     found = system.http.get(f"/v1/jobs/{job['id']}/rejections", params={"limit": 1000}).json()
-    return {r["key"]: r["reason"] for r in found["rejections"]}
+    return {r["image_id"]: r["reason"] for r in found["rejections"]}
 
 
 def test_an_image_is_gone_and_the_next_ingest_does_not_bring_it_back(
@@ -84,7 +84,7 @@ def test_a_lesion_stays_away_with_images_that_come_later(system: System, rows: R
     late = upload(system, image_id="LATE", lesion_id=lesion)
 
     assert rejections(system, late) == {"LATE": DELETED}
-    assert not held(system) & {*own, "LATE"}
+    assert not indexed(system) & {*own, "LATE"}
     assert not list((system.folder / "blobs/kindred/uploads" / late["id"]).glob("0"))
 
 
@@ -124,13 +124,13 @@ def test_a_filter_s_worth_goes_also_what_a_running_job_brings_meanwhile(
     until(lambda: system.job(job["id"])["embedded"] > 20, "a job in the middle")
     system.http.post(f"/v1/jobs/{job['id']}/pause").raise_for_status()
     system.wait_until_still()
-    here = melanoma & held(system)
+    here = melanoma & indexed(system)
     gone = delete(system, filter={"must": [{"key": "dx", "match": {"value": "melanoma"}}]})
     assert here <= set(gone["image_ids"])
     system.http.post(f"/v1/jobs/{job['id']}/resume").raise_for_status()
     done = system.finished(job["id"])
 
-    assert not melanoma & held(system)
+    assert not melanoma & indexed(system)
     assert done["total"] == done["embedded"] + done["unchanged"] + done["rejected"] == 200
     assert done["rejected"] == len(melanoma - here) > 0
     receipt = system.http.get(f"/v1/deletions/{gone['id']}").json()
@@ -143,7 +143,7 @@ def test_a_filter_s_worth_goes_also_what_a_running_job_brings_meanwhile(
 def test_a_worker_killed_in_the_middle_leaves_nothing_half_deleted(
     system: System, rows: Rows
 ) -> None:
-    before = held(system)
+    before = indexed(system)
     answer = system.http.post(
         "/v1/deletions", json={"filter": {"must": [{"key": "sex", "match": {"value": "male"}}]}}
     )
@@ -151,13 +151,13 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_half_deleted(
     kill(system.worker)
     system.restart_worker()
     where = answer.headers["Location"]
-    settled = until(
+    finished = until(
         lambda: (d := system.http.get(where).json())["state"] == "succeeded" and d, "the receipt"
     )
 
     male = {row["image_id"] for row in rows if row["sex"] == "male"} & before
-    assert set(settled["image_ids"]) == male
-    assert held(system) == before - male
+    assert set(finished["image_ids"]) == male
+    assert indexed(system) == before - male
     for image_id in male:
         assert system.http.get(f"/v1/images/{image_id}/preview").status_code == 404
 

@@ -47,7 +47,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(system: System, drawn
     ended = system.finished(job)
     assert (ended["state"], ended["total"]) == ("succeeded", 200)
     assert (ended["embedded"], ended["unchanged"], ended["rejected"]) == (200, 0, 0)
-    ids = [image["point_id"] for image in system.held()]
+    ids = [image["point_id"] for image in system.indexed()]
     assert len(ids) == len(set(ids)) == system.count() == 200
 
 
@@ -61,7 +61,7 @@ def test_broken_rows_are_rejected_one_by_one(system: System, tmp_path: Path) -> 
     assert job["state"] == "completed_with_rejections"
     assert (job["total"], job["embedded"], job["rejected"]) == (6, 2, 4)
     page = system.http.get(f"/v1/jobs/{job['id']}/rejections").json()["rejections"]
-    assert [(r["key"], r["row"]) for r in page] == [("B1", 1), ("B2", 2), ("B3", 3), ("B4", 4)]
+    assert [(r["image_id"], r["row"]) for r in page] == [("B1", 1), ("B2", 2), ("B3", 3), ("B4", 4)]
     assert all(r["reason"] for r in page)
 
 
@@ -200,7 +200,7 @@ def test_what_is_not_there_is_404(system: System, path: str) -> None:
 
 
 def test_what_the_queue_refuses_is_kept_and_sent_later(system: System) -> None:
-    """Redis can refuse the message after it took the ask, as on a disk that fills in between."""
+    """Redis can refuse the message after it took the request, as if its disk filled in between."""
     redis = system.client()
     redis.acl_setuser("default", enabled=True, commands=["-lpush"])
     try:

@@ -37,7 +37,7 @@ def test_what_ends_or_hangs_a_worker_is_set_aside_by_name_and_all_else_is_embedd
 
     view = rig.system.job(job)
     assert (view["state"], view["embedded"]) == ("completed_with_rejections", 56), view
-    reasons = {row["key"]: row["reason"] for row in checks.rejections(rig)}
+    reasons = {row["image_id"]: row["reason"] for row in checks.rejections(rig)}
     assert reasons == {
         ids[row]: TOO_LARGE if colour == BLUE else POISON for row, colour in POISONED.items()
     }

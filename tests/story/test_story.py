@@ -48,11 +48,11 @@ def test_the_account_closes(job: dict[str, Any], system: System) -> None:
 def test_every_image_is_held_once_under_its_own_names(
     system: System, rows: list[dict[str, Any]]
 ) -> None:
-    held = {image["image_id"]: image["payload"] for image in system.held()}
+    indexed = {image["image_id"]: image["payload"] for image in system.indexed()}
 
-    assert held.keys() == {row["image_id"] for row in rows}
+    assert indexed.keys() == {row["image_id"] for row in rows}
     for number, row in enumerate(rows):
-        payload = held[row["image_id"]]
+        payload = indexed[row["image_id"]]
         source = payload.pop("source")
         expected = {k: v for k, v in row.items() if k != "image" and v is not None}
         assert payload == expected
@@ -126,10 +126,10 @@ def test_a_search_can_be_polled(system: System, rows: list[dict[str, Any]]) -> N
     assert accepted.status_code == 202
     assert accepted.headers["Retry-After"]
     where = accepted.headers["Location"]
-    settled = until(
+    finished = until(
         lambda: (s := system.http.get(where).json())["state"] == "succeeded" and s, "the result"
     )
-    assert [hit["image_id"] for hit in settled["results"]] == [rows[0]["image_id"]]
+    assert [hit["image_id"] for hit in finished["results"]] == [rows[0]["image_id"]]
 
 
 @pytest.mark.usefixtures("job")

@@ -45,7 +45,7 @@ def test_the_collection_says_that_words_can_be_searched_for(system: System) -> N
 
 
 def test_words_and_pictures_share_a_batch(system: System) -> None:
-    image_id = system.held()[0]["image_id"]
+    image_id = system.indexed()[0]["image_id"]
     words, picture = system.batch([{"text": SENTENCES[0], "limit": 3}, {"image_id": image_id}])
     assert len(words) == 3
     assert picture[0]["image_id"] == image_id

@@ -121,7 +121,7 @@ def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
         answer(job("running", 10, 4, images_per_second=8.0, eta_seconds=1.0)),
         answer(job("completed_with_rejections", 10, 7, 2, 1)),
     )
-    rejected = {"key": "img-7", "row": 7, "reason": "truncated file"}
+    rejected = {"image_id": "img-7", "row": 7, "reason": "truncated file"}
     api.on("GET /v1/jobs/j1/rejections", answer({"rejections": [rejected], "cursor": None}))
 
     code, out, err = kindred("ingest", "owner/name", "--limit", "10")
@@ -135,7 +135,7 @@ def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
 
 def test_only_the_first_rejections_are_shown_with_the_way_to_the_others(api, kindred):
     api.on("POST /v1/jobs", answer(job("completed_with_rejections", 10, 3, 0, 7), 202))
-    rejected = [{"key": f"k{n}", "row": n, "reason": "broken"} for n in range(7)]
+    rejected = [{"image_id": f"k{n}", "row": n, "reason": "broken"} for n in range(7)]
     api.on("GET /v1/jobs/j1/rejections", answer({"rejections": rejected, "cursor": None}))
 
     _, out, _ = kindred("ingest", "owner/name")
@@ -257,7 +257,7 @@ def test_a_hub_id_that_exists_here_is_local(tmp_path, monkeypatch):
 
 def test_following_a_job_that_ended_with_rejections_is_exit_code_3(api, kindred):
     api.on("GET /v1/jobs/j1", answer(job("completed_with_rejections", 10, 9, 0, 1)))
-    rejected = {"key": "img-7", "row": 7, "reason": "truncated file"}
+    rejected = {"image_id": "img-7", "row": 7, "reason": "truncated file"}
     api.on("GET /v1/jobs/j1/rejections", answer({"rejections": [rejected], "cursor": None}))
 
     code, out, err = kindred("jobs", "follow", "j1")
@@ -592,15 +592,15 @@ def test_each_transition_of_a_job_is_a_command(api, kindred, action):
 
 def test_all_rejections_are_listed_page_by_page(api, kindred):
     pages = [
-        {"rejections": [{"key": "a", "row": 1, "reason": "x"}], "cursor": 7},
-        {"rejections": [{"key": "b", "row": 2, "reason": "y"}], "cursor": None},
+        {"rejections": [{"image_id": "a", "row": 1, "reason": "x"}], "cursor": 7},
+        {"rejections": [{"image_id": "b", "row": 2, "reason": "y"}], "cursor": None},
     ]
     api.on("GET /v1/jobs/j1/rejections", *map(answer, pages))
 
     code, out, _ = kindred("jobs", "rejections", "j1", "--json")
 
     assert code == 0
-    assert [r["key"] for r in json.loads(out)["rejections"]] == ["a", "b"]
+    assert [r["image_id"] for r in json.loads(out)["rejections"]] == ["a", "b"]
     assert api.requests[1].url.params["cursor"] == "7"
 
 

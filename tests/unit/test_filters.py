@@ -71,8 +71,8 @@ def test_everything_qdrant_takes_passes_unchanged_and_qdrant_takes_it():
 
 
 def test_a_filter_survives_the_blob_it_travels_in():
-    ask = SearchQuery.model_validate({"filter": EVERYTHING})
-    assert SearchQuery.model_validate_json(ask.model_dump_json()) == ask
+    query = SearchQuery.model_validate({"filter": EVERYTHING})
+    assert SearchQuery.model_validate_json(query.model_dump_json()) == query
 
 
 def test_what_is_null_or_missing_does_not_filter():

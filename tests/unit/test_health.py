@@ -77,28 +77,28 @@ def test_a_guard_ends_the_process_where_only_that_helps(
 ) -> None:
     ended: list[str] = []
     monkeypatch.setattr(health, "end_process", ended.append)
-    watch: Any = SimpleNamespace(longest=lambda: decoding)
+    decode_watch: Any = SimpleNamespace(longest=lambda: decoding)
     probe: Any = SimpleNamespace(hopeless=hopeless)
 
-    Watchdog(watch, probe, decode_seconds=30)()
+    Watchdog(decode_watch, probe, decode_seconds=30)()
 
     assert bool(ended) == ends
 
 
 def test_a_watch_tells_the_oldest_of_several_decodes() -> None:
-    watch = DecodeWatch()
+    decode_watch = DecodeWatch()
     go_on = threading.Event()
 
     def decode() -> None:
-        with watch.decoding():
+        with decode_watch.decoding():
             go_on.wait(20)
 
     threads = [threading.Thread(target=decode) for _ in range(2)]
     for thread in threads:
         thread.start()
-    first = until(watch.longest, "a decode under way")
-    assert until(lambda: watch.longest() > first, "time")
+    first = until(decode_watch.longest, "a decode under way")
+    assert until(lambda: decode_watch.longest() > first, "time")
     go_on.set()
     for thread in threads:
         thread.join()
-    assert watch.longest() == 0
+    assert decode_watch.longest() == 0

@@ -46,13 +46,13 @@ class Jobs:
 
 class Store:
     def __init__(self) -> None:
-        self.held: dict[UUID, Mapping[str, Any]] = {}
+        self.stored: dict[UUID, Mapping[str, Any]] = {}
 
     def retrieve(self, ids: Sequence[UUID]) -> dict[UUID, Any]:
-        return {i: SimpleNamespace(payload=self.held[i]) for i in ids if i in self.held}
+        return {i: SimpleNamespace(payload=self.stored[i]) for i in ids if i in self.stored}
 
     def upsert(self, points: Any) -> None:
-        self.held.update(zip(points.ids, points.payloads, strict=True))
+        self.stored.update(zip(points.ids, points.payloads, strict=True))
 
     def flush(self) -> None: ...
 
@@ -141,7 +141,7 @@ def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
 def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Rows())
 
-    assert jobs.rejections == [Rejection(key="row 3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
     assert (last.cursor, last.counts) == (10, {"embedded": 9, "rejected": 1})
 
@@ -161,7 +161,7 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
 def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
     ingest: Ingest, jobs: Jobs
 ) -> None:
-    """And not read, and set aside, and read again for ever."""
+    """And is not read and rejected again for ever."""
 
     class Unreadable(Rows):
         def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -171,12 +171,12 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
 
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Unreadable())
 
-    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
 
 
 def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, jobs: Jobs) -> None:
-    """A worker that dies over the row's key has touched no row, so only its death is counted."""
+    """A worker that dies over the row's id has touched no row, so only its death is counted."""
 
     class Deadly(Rows):
         def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -186,7 +186,7 @@ def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, 
     poisoned = replace(item(cursor=3, quarantined=5, crashes=3), deaths=7)
     assert ingest.run(poisoned, SOURCE, Deadly())
 
-    assert jobs.rejections == [Rejection(key="#3", row=3, reason=POISON)]
+    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
 
 
 def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
@@ -213,7 +213,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
 ) -> None:
     """Nor does a row that ends its worker in the model: nothing is kept before that."""
     encoder: Any = ingest.encoder
-    ingest.blobs.write(preview_name(point_id("row 5")), b"of the image that is held")
+    ingest.blobs.write(preview_name(point_id("row 5")), b"of the indexed image")
     seen: list[int] = []
 
     def embed(pixels: np.ndarray, bulk: bool) -> np.ndarray:
@@ -229,7 +229,7 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
 
     assert seen[0] == 1
     assert not ingest.blobs.exists(preview_name(point_id("row 3")))
-    assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the image that is held"
+    assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the indexed image"
     assert len(list(tmp_path.rglob("*.jpg"))) == 9
 
 
@@ -238,7 +238,7 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
     seen: list[float] = []
 
     def preprocess(picture: Any) -> np.ndarray:
-        seen.append(ingest.watch.longest())
+        seen.append(ingest.decode_watch.longest())
         return np.zeros((3, 2, 2), np.uint8)
 
     encoder.preprocess = preprocess
@@ -246,4 +246,4 @@ def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(), SOURCE, Rows())
 
     assert all(seconds > 0 for seconds in seen)
-    assert ingest.watch.longest() == 0
+    assert ingest.decode_watch.longest() == 0

@@ -16,7 +16,7 @@ def test_a_job_ends_when_all_its_rows_are_accounted_for(ledger: Ledger) -> None:
     planned(ledger, "job", total=130, shard_size=64)
 
     for item in work(ledger):
-        rejection = Rejection(key=f"row {item.start}", row=item.start, reason="broken")
+        rejection = Rejection(image_id=f"row {item.start}", row=item.start, reason="broken")
         rows = item.stop - item.start
         ledger.jobs.checkpoint(
             item.lease,
@@ -34,7 +34,7 @@ def test_a_job_ends_when_all_its_rows_are_accounted_for(ledger: Ledger) -> None:
 def test_a_repeated_checkpoint_overwrites_and_never_adds(ledger: Ledger) -> None:
     planned(ledger, "job", total=64, shard_size=64)
     [item] = begin_all(ledger, US)
-    rejection = Rejection(key="k", row=3, reason="broken")
+    rejection = Rejection(image_id="k", row=3, reason="broken")
 
     for _ in range(3):
         assert ledger.jobs.checkpoint(

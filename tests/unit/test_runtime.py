@@ -105,7 +105,7 @@ def test_a_search_is_not_failed_by_a_worker_whose_encoder_is_broken(
     played: Any = runtime
     played.context.search.run.side_effect = FloatingPointError("a vector holds NaN")
     played.probe.return_value = False
-    ask(runtime, ledger)
+    run_search(runtime, ledger)
 
     with pytest.raises(SystemExit):
         runtime.answer("request")
@@ -127,7 +127,7 @@ def test_an_answer_is_computed_again_if_images_were_deleted_meanwhile(
         return [()]
 
     played.context.search.run.side_effect = run
-    ask(runtime, ledger)
+    run_search(runtime, ledger)
 
     runtime.answer("request")
 
@@ -135,7 +135,7 @@ def test_an_answer_is_computed_again_if_images_were_deleted_meanwhile(
     assert ledger.requests.get("request").state == "succeeded"
 
 
-def ask(runtime: Runtime, ledger: Ledger) -> None:
+def run_search(runtime: Runtime, ledger: Ledger) -> None:
     body = SEARCH.envelope("/v1", SearchRequest(query=SearchQuery(image_id="A")))
     runtime.context.blobs.write(f"{request_folder('request')}/request.json", body)
     ledger.requests.create("request", SEARCH.name)

@@ -61,7 +61,7 @@ def answers(tmp_path: Path) -> Iterator[Opened]:
     store.close()
 
 
-def hold(answers: Opened, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
+def index(answers: Opened, payloads: Sequence[dict[str, Any]]) -> np.ndarray:
     """Images that turn away from image 0, each a little further: float32 (n, DIMENSIONS)."""
     angles = np.linspace(0, np.pi / 2, len(payloads))
     vectors = np.zeros((len(payloads), DIMENSIONS), np.float32)
@@ -85,21 +85,21 @@ def names(hits: Sequence[Hit]) -> list[str]:
 
 
 def test_a_lesion_of_more_images_than_are_fetched_at_once_hides_nothing(answers: Opened) -> None:
-    hold(answers, [{"lesion_id": "L"}] * 200 + [{"lesion_id": str(n % 3)} for n in range(50)])
+    index(answers, [{"lesion_id": "L"}] * 200 + [{"lesion_id": str(n % 3)} for n in range(50)])
     hits = found(answers, group_by="lesion_id", limit=10)
     assert names(hits) == ["0", "200", "201", "202"]
     assert [hit.others for hit in hits] == [()] * 4
 
 
 def test_images_without_the_value_are_groups_of_their_own(answers: Opened) -> None:
-    hold(answers, [{}, {"lesion_id": "L"}, {}, {"lesion_id": "L"}, {"lesion_id": ["a", "b"]}, {}])
+    index(answers, [{}, {"lesion_id": "L"}, {}, {"lesion_id": "L"}, {"lesion_id": ["a", "b"]}, {}])
     hits = found(answers, group_by="lesion_id", group_size=2)
     assert names(hits) == ["0", "1", "2", "4", "5"]
     assert [names(hit.others or ()) for hit in hits] == [[], ["3"], [], [], []]
 
 
 def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Opened) -> None:
-    hold(answers, [{"visit": n % 4, "dx": "ab"[n % 2]} for n in range(40)])
+    index(answers, [{"visit": n % 4, "dx": "ab"[n % 2]} for n in range(40)])
     only_a = {"must": [{"key": "dx", "match": {"value": "a"}}]}
     hits = found(answers, group_by="visit", group_size=3, filter=only_a)
     assert names(hits) == ["0", "2"]
@@ -107,7 +107,7 @@ def test_groups_can_be_of_numbers_and_keep_to_the_filter(answers: Opened) -> Non
 
 
 def test_pages_of_groups_and_the_threshold(answers: Opened) -> None:
-    vectors = hold(answers, [{"lesion_id": str(n // 2)} for n in range(300)])
+    vectors = index(answers, [{"lesion_id": str(n // 2)} for n in range(300)])
     everything = found(answers, group_by="lesion_id", limit=150)
     assert names(everything) == [str(n) for n in range(0, 300, 2)]
     assert found(answers, group_by="lesion_id", limit=7, offset=90) == everything[90:97]
@@ -128,7 +128,7 @@ def test_pages_of_groups_and_the_threshold(answers: Opened) -> None:
 def test_grouping_shows_no_field_that_was_not_asked_for(
     answers: Opened, fields: dict[str, Any], shown: set[str]
 ) -> None:
-    hold(answers, [{"lesion_id": "L", "dx": "a"}] * 3)
+    index(answers, [{"lesion_id": "L", "dx": "a"}] * 3)
     [hit] = found(answers, group_by="lesion_id", group_size=2, **fields)
     assert set(hit.payload) == shown
     assert [set(other.payload) for other in hit.others or ()] == [shown]
@@ -138,14 +138,14 @@ def test_grouping_shows_no_field_that_was_not_asked_for(
 
 
 def test_an_image_without_a_lesion_leaves_out_itself_alone(answers: Opened) -> None:
-    hold(answers, [{}, {"lesion_id": "L"}, {}])
+    index(answers, [{}, {"lesion_id": "L"}, {}])
     assert names(found(answers, not_same="lesion_id")) == ["1", "2"]
 
 
 def test_the_lesions_of_what_shall_be_alike_are_left_out_not_those_of_the_others(
     answers: Opened,
 ) -> None:
-    hold(answers, [{"lesion_id": "abc"[n % 3]} for n in range(9)])
+    index(answers, [{"lesion_id": "abc"[n % 3]} for n in range(9)])
     query = {"image_id": None, "positive": ["0", "1"], "negative": ["2"], "not_same": "lesion_id"}
     assert set(names(found(answers, **query))) == {"5", "8"}
 
@@ -159,7 +159,7 @@ def test_examples_that_cancel_each_other_out_are_refused(answers: Opened) -> Non
 
 
 def test_an_id_that_is_not_held_is_named(answers: Opened) -> None:
-    hold(answers, [{}])
+    index(answers, [{}])
     with pytest.raises(NotFound, match="There is no image 7"):
         found(answers, image_id=None, positive=["0"], negative=["7"])
 
@@ -168,18 +168,18 @@ def test_an_id_that_is_not_held_is_named(answers: Opened) -> None:
 
 
 def test_a_field_that_no_image_has_is_refused_and_a_rare_one_is_not(answers: Opened) -> None:
-    hold(answers, [{}] * 50 + [{"body part": {"side": "left"}}])
+    index(answers, [{}] * 50 + [{"body part": {"side": "left"}}])
     rare = {"must": [{"key": '"body part".side', "match": {"value": "left"}}]}
     assert names(found(answers, filter=rare)) == ["50"]
     wrong = {"should": [{"must_not": [{"is_null": {"key": "bodypart.side"}}]}]}
     place = ("filter", "should", 0, "must_not", 0, "is_null", "key")
-    for ask in (
+    for search in (
         lambda: found(answers, filter=wrong),
         lambda: answers.answer(IMAGES, ImagesRequest.model_validate({"filter": wrong})),
         lambda: answers.answer(FACETS, FacetsRequest.model_validate({"filter": wrong})),
     ):
         with pytest.raises(InvalidQuery) as refusal:
-            ask()
+            search()
         assert refusal.value.path == place
 
 
@@ -189,7 +189,7 @@ def test_in_an_empty_collection_no_field_is_wrong(answers: Opened) -> None:
 
 
 def test_ids_are_no_facets_and_numbers_have_ranges(answers: Opened) -> None:
-    hold(answers, [{"lesion_id": "L", "dx": "a", "age": 40.0, "visit": 3}, {"dx": "b"}])
+    index(answers, [{"lesion_id": "L", "dx": "a", "age": 40.0, "visit": 3}, {"dx": "b"}])
     facets = answers.answer(FACETS, FacetsRequest())
     assert {name: [v.value for v in values] for name, values in facets.facets.items()} == {
         "dx": ["a", "b"],
@@ -205,7 +205,7 @@ def test_ids_are_no_facets_and_numbers_have_ranges(answers: Opened) -> None:
 
 
 def test_a_batch_mixes_plain_and_grouped_searches(answers: Opened) -> None:
-    hold(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
+    index(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
     plain = SearchQuery(image_id="0", limit=3)
     grouped = SearchQuery(image_id="0", limit=3, group_by="lesion_id")
     results = answers.answer(BATCH, BatchRequest(searches=(grouped, plain, grouped))).results

@@ -126,7 +126,7 @@ def test_cells_name_no_file_outside_the_data_set(folder: Folder) -> None:
 def test_what_is_no_id_is_none(folder: Folder) -> None:
     numbers = folder.rows({"image_id": [17.0, float("nan"), None]})
     name = f"{folder.path}/data/train"
-    assert [row.key for row in numbers] == ["17", f"{name}#1", f"{name}#2"]
+    assert [row.image_id for row in numbers] == ["17", f"{name}#1", f"{name}#2"]
 
 
 def test_a_number_of_a_patient_stays_one_in_a_column_with_gaps(folder: Folder) -> None:
@@ -139,7 +139,7 @@ def test_a_number_of_a_patient_stays_one_in_a_column_with_gaps(folder: Folder) -
 def test_an_id_that_has_no_address_is_a_fault_of_its_row(folder: Folder) -> None:
     rows = folder.rows({"image_id": ["x" * 1001, ".", "..", "x" * 1000, ""]})
     assert [row.fault for row in rows] == [BAD_ID] * 3 + [None] * 2
-    assert rows[3].key == "x" * 1000
+    assert rows[3].image_id == "x" * 1000
 
 
 @pytest.mark.parametrize("name", ["a\0b", "~nobody/x", "x" * 999, "/dev/null"])

@@ -76,7 +76,7 @@ def test_a_folder_goes_up_with_what_its_table_says(api, capsys, tmp_path):
 def test_rejections_come_back_under_the_files_names(api, capsys, tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    api.rejects["j1"] = [{"key": "c0ffee", "row": 1, "reason": "not an image"}]
+    api.rejects["j1"] = [{"image_id": "c0ffee", "row": 1, "reason": "not an image"}]
 
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 3
 

@@ -164,12 +164,12 @@ async function drawRejections(container, job) {
       `/v1/jobs/${encodeURIComponent(job.id)}/rejections?limit=${ROWS}&cursor=${cursor}`,
     );
     rows.append(
-      ...page.rejections.map(({ row, key, reason }) =>
+      ...page.rejections.map(({ row, image_id: imageId, reason }) =>
         h(
           "tr",
           {},
           h("td", {}, String(row + 1)),
-          h("td", { class: "key" }, fileName(job.id, row) ?? shortKey(key)),
+          h("td", { class: "image-id" }, fileName(job.id, row) ?? shortId(imageId)),
           h("td", {}, rejection(reason)),
         ),
       ),
@@ -186,8 +186,8 @@ async function drawRejections(container, job) {
   return undefined;
 }
 
-/** The key of an image without an id is the hash of its bytes, and its beginning is enough. */
-const shortKey = (key) => (/^[0-9a-f]{64}$/.test(key) ? `${key.slice(0, 12)}…` : key);
+/** Shortens an id that is the hash of an image's bytes; other ids stay whole. */
+const shortId = (id) => (/^[0-9a-f]{64}$/.test(id) ? `${id.slice(0, 12)}…` : id);
 
 /** The totals say how many images were rejected; their list comes with the next update. */
 function ignoreProblem(error) {
