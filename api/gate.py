@@ -12,6 +12,7 @@ from api import problems
 from api.access import AccessControl
 from api.audit import AuditLog, Entry
 from api.origin import refuse_other_sites
+from pipeline import metrics
 from pipeline.base.errors import AuditUnavailable, KindredError
 
 SIGN_IN = "/v1/session"
@@ -52,6 +53,8 @@ class Gate:
 
         async def logged(message: Message) -> None:
             nonlocal failed
+            if message["type"] == "http.response.start":
+                _count(message["status"])
             if message["type"] == "http.response.start" and _is_logged(scope, message["status"]):
                 try:
                     line = entry.line(_call(scope), scope["path_params"], message["status"])
@@ -63,6 +66,11 @@ class Gate:
                 await send(message)
 
         return logged
+
+
+def _count(status: int) -> None:
+    kind = f"{status // 100}xx"
+    metrics.count("kindred_http_responses_total", "Answers to callers by status", status=kind)
 
 
 def _guarded(path: str) -> bool:

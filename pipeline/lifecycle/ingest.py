@@ -6,6 +6,7 @@ so after a crash in between, the rows are only recognised again, not embedded ag
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
@@ -17,6 +18,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import metrics
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id, sha256
@@ -128,6 +130,7 @@ class Ingest:
             alone = batch.start < item.quarantined
             following = None if alone else self._start(item, reader, batch.stop)
             outcomes = self._commit(item, source, batch)
+            _count(outcomes)
             progress = _advanced(progress, batch.stop, outcomes)
             if not self._record(item, progress, _rejections(outcomes)):
                 return False
@@ -199,7 +202,10 @@ class Ingest:
         results = [(c, c.prepared.result()) for c in batch.candidates]
         usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
         unusable = [c.outcome("rejected", p.reason) for c, p in results if isinstance(p, Unusable)]
+        started = time.monotonic()
         fitting, vectors, large = self._embed(usable)
+        seconds = time.monotonic() - started
+        metrics.observe("kindred_embed_seconds", "Time to embed a bulk batch", seconds)
         deleted = self._write(item, source, fitting, vectors) if fitting else set()
         if batch.payloads:
             self.store.set_payloads(batch.payloads)
@@ -273,6 +279,11 @@ def _reject_poison(item: WorkItem, reader: Reader) -> tuple[Progress, list[Rejec
 def _advanced(progress: Progress, cursor: int, outcomes: Sequence[Outcome]) -> Progress:
     counts = Counter(progress.counts) + Counter(outcome.kind for outcome in outcomes)
     return replace(progress, cursor=cursor, counts=dict(counts))
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    for kind, rows in Counter(outcome.kind for outcome in outcomes).items():
+        metrics.count("kindred_rows_total", "Rows by what became of them", rows, outcome=kind)
 
 
 def _rejections(outcomes: Sequence[Outcome]) -> list[Rejection]:
