@@ -95,7 +95,7 @@ def upload(
     return start_ingest(collection, UploadSource(manifest=manifest), job, response, entry)
 
 
-@router.get("/images", response_model=ImagesAnswer)
+@router.get("/images", response_model=IMAGES.answer)
 async def stored(
     collection: CollectionDep,
     entry: EntryDep,
@@ -139,7 +139,7 @@ def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/images/{image_id:any}", response_model=StoredImage)
+@router.get("/images/{image_id:any}", response_model=IMAGE.answer)
 async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
     return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
 
@@ -166,13 +166,13 @@ async def delete(
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": location})
 
 
-@router.get("/collection", response_model=CollectionAnswer)
+@router.get("/collection", response_model=COLLECTION.answer)
 async def about(collection: CollectionDep) -> Response:
     """The number of indexed images, their encoder, and the values of the main fields."""
     return await passed_on(collection, COLLECTION, CollectionRequest())
 
 
-@router.get("/facets", response_model=FacetsAnswer)
+@router.get("/facets", response_model=FACETS.answer)
 async def facets(
     collection: CollectionDep,
     filter: FilterText = None,  # noqa: A002

@@ -63,7 +63,7 @@ def _finished(model: type[Message]) -> dict[int | str, dict[str, Any]]:
 @router.post(
     "",
     status_code=202,
-    response_model=SearchAnswer,
+    response_model=SEARCH.answer,
     responses=_finished(SearchAnswer),
     openapi_extra=_BODY,
 )
@@ -80,7 +80,7 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
 
 
 @router.post(
-    "/batch", status_code=202, response_model=BatchAnswer, responses=_finished(BatchAnswer)
+    "/batch", status_code=202, response_model=BATCH.answer, responses=_finished(BatchAnswer)
 )
 async def batch(
     body: BatchRequest, request: Request, collection: CollectionDep, entry: EntryDep

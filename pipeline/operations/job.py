@@ -11,12 +11,16 @@ from pipeline.messages.states import JobState
 
 
 class JobView(BaseModel):
-    """`counts` has the rows by outcome. When a job has succeeded, they add up to `total`."""
+    """`counts` has the rows by outcome. When a job has succeeded, they add up to `total`.
+
+    `source` is the kind of source of an ingest.
+    """
 
     id: str
     operation: str
     state: JobState
     final: bool
+    source: str | None
     dataset: str | None
     split: str | None
     total: int | None
@@ -41,6 +45,7 @@ class JobView(BaseModel):
             operation=job.operation,
             state=job.state,
             final=job.final,
+            source=source.get("kind"),
             dataset=source.get("dataset"),
             split=source.get("split"),
             total=job.total,

@@ -28,14 +28,19 @@ const ACTIONS = {
 export const stateWord = (job) => STATES[job.state] ?? job.state;
 
 /** @param {Job} job @returns {string[]} */
-export const actionsOf = (job) => ACTIONS[job.state] ?? [];
+export const actionsOf = (job) =>
+  // What a deletion was to take is forgotten when it has ended: it cannot run again.
+  isDeletion(job) && job.final ? [] : (ACTIONS[job.state] ?? []);
 
 /** @param {Job} job @returns {boolean} */
-export const isFinal = (job) => !["planning", "running", "paused"].includes(job.state);
+export const isFinal = (job) => job.final;
+
+const isDeletion = (job) => job.operation === "delete";
 
 /** @param {Job} job @returns {string} */
 export const jobName = (job) => {
-  if (!job.dataset) return "Uploaded images";
+  if (isDeletion(job)) return "Deletion";
+  if (!job.dataset) return job.source === "upload" ? "Uploaded images" : `Images of a ${job.source}`;
   // The last part of its path distinguishes a folder from others.
   const name = job.dataset.startsWith("/")
     ? job.dataset.split("/").filter(Boolean).at(-1)
@@ -44,7 +49,7 @@ export const jobName = (job) => {
 };
 
 /** @param {Job} job @returns {number} rows with a known outcome */
-export const done = (job) => job.embedded + job.unchanged + job.rejected;
+export const done = (job) => Object.values(job.counts).reduce((sum, count) => sum + count, 0);
 
 /** @param {Job} job @returns {string} such as "120 of 500 images" */
 export function amount(job) {
@@ -64,10 +69,14 @@ export function pace(job) {
 
 /** @param {Job} job @returns {string} */
 export const totals = (job) =>
-  `${job.embedded.toLocaleString("en")} added, ${job.unchanged.toLocaleString("en")} already stored, ${job.rejected.toLocaleString("en")} rejected`;
+  isDeletion(job)
+    ? `${done(job).toLocaleString("en")} deleted`
+    : `${job.embedded.toLocaleString("en")} added, ${job.unchanged.toLocaleString("en")} already stored, ${job.rejected.toLocaleString("en")} rejected`;
 
 /** @param {Job} job @returns {string|null} why the job waits or has failed */
 export function trouble(job) {
+  if (job.error && isDeletion(job))
+    return "Nothing more was deleted. Ask for the deletion again; if it fails once more, tell your administrator.";
   if (job.error?.status === 422)
     return "The data set could not be read. Check its name, its split and, for a folder, that the server can see it.";
   if (job.error)
