@@ -25,19 +25,16 @@ from pipeline.messages import (
     MAX_LIMIT,
     Deletion,
     Receipt,
-    StoredImage,
     UploadedFile,
     UploadManifest,
 )
 from pipeline.messages.filters import Filter
-from pipeline.operations.browse import IMAGE, IMAGES, ImageRequest, ImagesAnswer, ImagesRequest
+from pipeline.operations.browse import IMAGE, IMAGES, ImageRequest, ImagesRequest
 from pipeline.operations.delete import DeletionView
 from pipeline.operations.facets import (
     COLLECTION,
     FACETS,
-    CollectionAnswer,
     CollectionRequest,
-    FacetsAnswer,
     FacetsRequest,
 )
 from pipeline.operations.job import JobView
