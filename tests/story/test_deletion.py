@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,40 @@ def test_the_command_line_deletes_and_undoes(system: System, tmp_path: Path) -> 
     assert upload(system, image_id="CLI", dx="nevus")["rejected"] == 1
     assert "may be ingested again" in run(system, "undelete", receipt["id"])
     assert upload(system, image_id="CLI", dx="nevus")["embedded"] == 1
+
+
+def test_a_receipt_is_read_without_a_worker(system: System) -> None:
+    upload(system, image_id="RECEIPT")
+    gone = delete(system, image_ids=["RECEIPT"])
+    kill(system.worker)
+
+    answer = system.http.get(f"/v1/deletions/{gone['id']}")
+
+    system.restart_worker()
+    assert (answer.status_code, answer.json()) == (200, gone)
+
+
+def test_a_deletion_outlives_the_time_that_a_search_may_wait(
+    tmp_path: Path, encoder: Path, drawn: Path
+) -> None:
+    with System(tmp_path / "data", encoder, SEARCH_TTL="1", RESULT_TTL="1") as short:
+        short.ingest(drawn, limit=20)
+        kill(short.worker)
+        everything = {"must_not": [{"is_empty": {"key": "image_id"}}]}
+        asked = short.http.post("/v1/deletions", json={"filter": everything})
+        time.sleep(2.5)  # longer than anything of a search is kept
+        short.restart_worker()
+
+        where = asked.headers["Location"]
+        done = until(lambda: (d := short.http.get(where).json())["final"] and d, "the receipt")
+        jobs = short.http.get("/v1/jobs").json()["jobs"]
+
+    assert (done["state"], done["total"], done["deleted"], done["count"]) == (
+        "succeeded", 20, 20, 20,
+    )  # fmt: skip
+    assert [(job["operation"], job["counts"]) for job in jobs if job["operation"] == "delete"] == [
+        ("delete", {"deleted": 20})
+    ]
 
 
 @pytest.mark.parametrize(
