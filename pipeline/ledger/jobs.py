@@ -15,7 +15,7 @@ Action = Literal["cancel", "pause", "resume", "retry"]
 
 
 class JobLedger:
-    """Every method raises LedgerUnavailable when Redis is away. `lease` is in seconds."""
+    """Every method raises LedgerUnavailable when Redis is unavailable. `lease` is in seconds."""
 
     def __init__(self, script: Script, workers: WorkerLedger, lease: float) -> None:
         self._script = script
@@ -68,7 +68,7 @@ class JobLedger:
         self._script("release", *_args(lease), int(crashed))
 
     def retry_later(self, lease: Lease, delay: float, notice: str) -> None:
-        """Gives an item back because a service is away; it is sent again after `delay` seconds."""
+        """Gives an item back: a service is unavailable. It is sent again after `delay` seconds."""
         self._script("retry_later", *_args(lease), delay, notice)
 
     def fail(self, job: str, problem: Problem) -> None:

@@ -83,7 +83,7 @@ class Ledgers:
             check_schema(self._redis)
 
     def ping(self) -> None:
-        """Raises LedgerUnavailable when Redis is away."""
+        """Raises LedgerUnavailable when Redis is unavailable."""
         with reachable():
             self._redis.ping()
 

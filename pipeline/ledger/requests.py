@@ -47,7 +47,7 @@ class RequestRecord:
 class RequestLedger:
     """`ttl`: seconds until a request that nobody answers fails; `keep`: until it is forgotten.
 
-    Every method raises LedgerUnavailable when Redis is away.
+    Every method raises LedgerUnavailable when Redis is unavailable.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RequestLedger:
         self._script("finish_request", request_id, "failed", problem.model_dump_json())
 
     def requeue(self, request_id: str, delay: float) -> None:
-        """A service is away: the reconciler sends the request again after `delay` seconds."""
+        """A service is unavailable: the reconciler sends it again after `delay` seconds."""
         self._script("requeue_request", request_id, delay)
 
     def reclaim(self, alone: str = "") -> list[tuple[str, str]]:

@@ -53,12 +53,12 @@ class Script:
         self._patience = patience
 
     def once(self, command: str, *args: str | float) -> Any:
-        """Raises LedgerUnavailable at once when Redis is away."""
+        """Raises LedgerUnavailable at once when Redis is unavailable."""
         with reachable():
             return self._script(keys=[self.namespace], args=[command, *args])
 
     def __call__(self, command: str, *args: str | float) -> Any:
-        """Raises LedgerUnavailable when Redis stays away."""
+        """Raises LedgerUnavailable when Redis stays unavailable."""
         give_up = time.monotonic() + self._patience
         while True:
             try:

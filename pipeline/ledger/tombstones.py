@@ -12,7 +12,7 @@ _CALL = 2000
 class Tombstones:
     """A key stands for an image, or for a lesion, a patient or whatever else images share.
 
-    Every method raises LedgerUnavailable when Redis is away.
+    Every method raises LedgerUnavailable when Redis is unavailable.
     """
 
     def __init__(self, script: Script) -> None:

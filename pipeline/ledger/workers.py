@@ -9,7 +9,7 @@ from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 
-# Missed beats until a worker counts as gone, and others are given what it held.
+# Missed beats until a worker counts as gone, and others get its work.
 BEATS = 5
 
 
@@ -33,7 +33,7 @@ class WorkerInfo(BaseModel):
 class WorkerLedger:
     """`heartbeat` is the interval of the beats in seconds.
 
-    Every method but `leave` raises LedgerUnavailable when Redis is away.
+    Every method but `leave` raises LedgerUnavailable when Redis is unavailable.
     """
 
     def __init__(self, script: Script, heartbeat: float) -> None:

@@ -32,10 +32,10 @@ from pipeline.store.edge_index import Indexer
 # call takes 3 ms, and 70 ms more for a million of them.
 _COMPARISONS = 500_000
 
-# How a search walks the graph, where there is one, with so many candidates in hand; more find more
-# of the nearest. A filter tears holes into the graph. ACORN looks past them, a step further, which
-# finds more for more work; where most points fit, more candidates find as much for less. Measured
-# on a million: docs/scale.md.
+# How many candidates a search keeps while it walks the graph; more of them find more of the
+# nearest. A filter tears holes into the graph. ACORN looks past them, a step further, which finds
+# more for more work; if most points match, more candidates find as much for less. Measured on a
+# million: docs/scale.md.
 _WIDE = edge.SearchParams(hnsw_ef=1024)
 _PAST_HOLES = edge.SearchParams(
     hnsw_ef=240, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
@@ -259,7 +259,7 @@ class EdgeStore:
 
 
 def _no_tick() -> None:
-    """For a caller that needs no sign of life."""
+    """For a caller that needs no heartbeat."""
 
 
 # --- the engine's classes ------------------------------------------------------------------------

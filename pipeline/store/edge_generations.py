@@ -303,4 +303,4 @@ class Generations:
 
 
 def _no_tick() -> None:
-    """For a caller that needs no sign of life."""
+    """For a caller that needs no heartbeat."""
