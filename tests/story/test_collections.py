@@ -118,7 +118,7 @@ def test_both_work_at_once_and_a_killed_one_costs_the_other_nothing(
 
 
 def test_an_image_of_one_collection_is_unknown_to_the_other(system: System, other: Child) -> None:
-    only_here = {image["image_id"] for image in system.held()} - {
+    only_here = {image["image_id"] for image in system.indexed()} - {
         image["image_id"]
         for image in system.http.get(f"{OTHER}/images", params={"limit": 500}).json()["images"]
     }

@@ -141,7 +141,7 @@ def test_what_the_page_adds_passes(tool: tuple[str, ...], extended: Path) -> Non
 
 
 def test_the_new_operation_answers_over_http(system: System) -> None:
-    stored = system.held()
+    stored = system.indexed()
     by_id = {image["image_id"]: image["payload"] for image in stored}
     image_id = stored[0]["image_id"]
     hits = system.search(image_id=image_id, not_ids=[image_id], limit=20)["results"]
@@ -249,4 +249,4 @@ def test_the_new_metric_is_shown(system: System) -> None:
 
 
 def _of_kind_list(system: System) -> list[dict[str, Any]]:
-    return [image for image in system.held() if image["payload"]["source"]["kind"] == "list"]
+    return [image for image in system.indexed() if image["payload"]["source"]["kind"] == "list"]
