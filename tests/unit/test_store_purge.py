@@ -222,7 +222,7 @@ def test_a_purge_waits_for_an_index_that_is_being_built(
 
 
 def test_the_folder_of_an_emptied_collection_goes_when_another_encoder_takes_it(tmp_path: Path):
-    other = ENCODER.model_copy(update={"model": "acme/other"})
+    other = ENCODER.model_copy(update={"weights_sha256": "cd" * 32})
     store = filled(tmp_path)
     store.delete(ids(*range(COUNT)))
     store.close()

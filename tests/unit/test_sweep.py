@@ -21,7 +21,12 @@ KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "
 
 
 def nothing_deleted() -> Any:
-    return MagicMock(**{"are_deleted.side_effect": lambda rows: [False] * len(rows)})
+    return MagicMock(
+        **{
+            "are_deleted.side_effect": lambda rows: [False] * len(rows),
+            "store.purge_due": False,
+        }
+    )
 
 
 def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
@@ -117,3 +122,18 @@ def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> Non
     named_still = [{"image_id": "A"}, {"image_id": "1"}, {"image_id": "B", "dx": "nevus"}, {}]
     assert [file.metadata for file in kept] == named_still
     assert [blobs.exists(file.blob) for file in kept] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("images", "purges"), [(10, 2), (10_000_000, 1)])
+def test_files_of_the_store_are_rewritten_each_hour_or_each_day_if_that_takes_long(
+    tmp_path: Path, images: int, purges: int
+) -> None:
+    deletions = nothing_deleted()
+    deletions.store.purge_due = True
+    deletions.store.count.return_value = images
+    sweep = Sweep(Blobs(str(tmp_path)), deletions, forgotten=4200)
+
+    sweep()
+    sweep()
+
+    assert deletions.store.purge.call_count == purges
