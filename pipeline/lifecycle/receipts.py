@@ -72,8 +72,16 @@ class Receipts:
 
     def planned_page(self, deletion: str, row: int) -> tuple[str, ...]:
         """The image ids of the page that begins at this row of the plan."""
-        pages = json.loads(self.blobs.read(f"{deletion_folder(deletion)}/plan.json"))
-        return self._page(f"{deletion_folder(deletion)}/{pages[row // PAGE]}").image_ids
+        name = self._plan(deletion)[row // PAGE]
+        return self._page(f"{deletion_folder(deletion)}/{name}").image_ids
+
+    def planned_total(self, deletion: str) -> int:
+        """How many images the plan has. All of its pages but the last are full."""
+        if not self.begun(deletion):
+            raise NotFound("The request of this deletion has been forgotten: send it again.")
+        pages = len(self._plan(deletion))
+        full = max(0, pages - 1) * PAGE
+        return full + len(self.planned_page(deletion, full)) if pages else 0
 
     def begun(self, deletion: str) -> bool:
         """Whether a worker has planned the deletion before, and may have deleted some images."""
@@ -93,6 +101,10 @@ class Receipts:
         keys = json.loads(self.blobs.read(own)) if self.blobs.exists(own) else []
         self.tombstones.remove([*keys_of_images(receipt.image_ids), *keys])
         return receipt
+
+    def _plan(self, deletion: str) -> list[str]:
+        pages: list[str] = json.loads(self.blobs.read(f"{deletion_folder(deletion)}/plan.json"))
+        return pages
 
     def _names(self, deletion: str) -> list[str]:
         # Check the id, since it becomes a path.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import NotFound, StoreUnavailable, Unavailable
+from pipeline.base.errors import StoreUnavailable, Unavailable
 from pipeline.ledger import Progress
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import Message, Problem
@@ -52,10 +52,11 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     """One shard, since one thread deletes the pages one after the other."""
     deletion = item.lease.job
     request = context.deletions.receipts.request(deletion)
-    if request is None:
-        raise NotFound("The request of this deletion has been forgotten: send it again.")
     with context.renewing(item.lease):
-        total = context.deletions.plan(deletion, request)
+        if request is not None:
+            total = context.deletions.plan(deletion, request)
+        else:  # it is forgotten, by a worker that died then, or before a retry: go by its pages
+            total = context.deletions.receipts.planned_total(deletion)
         if not total:
             _leave_nothing(context, deletion)
     return Plan(total, shard_size=max(1, total))

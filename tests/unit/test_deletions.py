@@ -207,3 +207,25 @@ def test_a_filter_that_this_version_does_not_know_deletes_nothing(context: Conte
     with pytest.raises(InvalidQuery, match="older than the api"):
         work(context)
     assert store.count() == 1
+
+
+@pytest.mark.parametrize("image_ids", [("A",), ("nobody",)])
+def test_a_plan_that_was_cut_off_at_its_end_is_made_again_without_the_request(
+    context: Context, image_ids: tuple[str, ...]
+) -> None:
+    """For nothing to delete, the plan itself ends with forgetting the request."""
+    request = DeleteRequest(wanted=Deletion(image_ids=image_ids))
+    context.deletions.receipts.write_request(JOB, request)
+    context.ledger.jobs.create(JOB, DELETE.name, DELETE.queue, "")
+    [lease] = context.ledger.jobs.dispatch()
+    item = context.ledger.jobs.begin(lease, "a worker that dies")
+    assert item is not None
+    total = len(set(image_ids) & {"A"})
+
+    before = DELETE.job.plan(context, item)
+    context.deletions.receipts.forget_request(JOB)
+    again = DELETE.job.plan(context, item)
+
+    assert before == again
+    assert before is not None
+    assert before.total == total
