@@ -41,6 +41,7 @@ _WIDE = edge.SearchParams(hnsw_ef=1024)
 _PAST_HOLES = edge.SearchParams(
     hnsw_ef=240, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
 )
+_EXACT = edge.SearchParams(exact=True)
 _MOST = 0.6  # of all points
 _WALK_COMPARISONS = 20_000  # about; they are of points that lie apart in memory
 
@@ -113,7 +114,8 @@ class EdgeStore:
         while len(found) < len(queries):
             with self._reading() as shard:  # between two calls it may be exchanged
                 info = shard.info()
-                size = max(1, _COMPARISONS // _comparisons(info))
+                exact = any(query.exact for query in queries)
+                size = max(1, _COMPARISONS // _comparisons(info, exact))
                 some = queries[len(found) : len(found) + size]
                 requests = [_request(query, shard, info) for query in some]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
@@ -273,8 +275,10 @@ def _filter(wanted: Filter | None) -> edge.Filter | None:
     return None if wanted is None else to_edge(wanted)
 
 
-def _comparisons(info: "edge.ShardInfo") -> int:
+def _comparisons(info: "edge.ShardInfo", exact: bool) -> int:
     """Of one query."""
+    if exact:
+        return max(1, info.points_count)
     walked = min(info.indexed_vectors_count, _WALK_COMPARISONS)
     return max(1, walked + info.points_count - info.indexed_vectors_count)
 
@@ -288,7 +292,7 @@ def _request(query: Query, shard: edge.EdgeShard, info: "edge.ShardInfo") -> edg
         filter=fitting,
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
-        params=_walk(fitting, shard, info),
+        params=_EXACT if query.exact else _walk(fitting, shard, info),
     )
 
 

@@ -334,7 +334,7 @@ def _request(query: Query, params: models.SearchParams | None) -> models.QueryRe
         filter=_filter(query.filter),
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
-        params=params,
+        params=models.SearchParams(exact=True) if query.exact else params,
     )
 
 

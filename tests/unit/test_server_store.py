@@ -484,6 +484,17 @@ def test_a_large_collection_is_searched_with_more_candidates(
     assert [request.params and request.params.hnsw_ef for request in sent] == [expected]
 
 
+def test_a_query_can_ask_to_be_exact(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(
+        client, "query_batch_points", lambda name, requests: sent.extend(requests) or []
+    )
+    store.query([Query(VECTOR, limit=1, exact=True), Query(VECTOR, limit=1)])
+    assert [request.params and request.params.exact for request in sent] == [True, None]
+
+
 def test_points_are_counted_again_when_a_minute_has_passed(
     client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -378,6 +378,16 @@ def without_empty(value: Any) -> Any:
     return [without_empty(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.parametrize("name", ["nothing", "must"])
+def test_an_exact_query_finds_what_brute_force_finds(filled: Store, name: str):
+    wanted, keep = FILTERS[name]
+    expected = STORED.nearest(VECTOR, lambda row: keep(PAYLOADS[row]))[:20]
+    query = Query(VECTOR, limit=20, filter=Filter.model_validate(wanted), exact=True)
+    for found in filled.query([query, query]):
+        assert [hit.id for hit in found] == [point for point, _ in expected]
+
+
 def test_threshold_and_offset(filled: Store):
     expected = STORED.nearest(VECTOR, lambda row: True)
     threshold = (expected[20][1] + expected[21][1]) / 2
