@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 from pipeline.base.blobs import Blobs
@@ -23,7 +24,8 @@ from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening
 from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import SourceCache, open_source
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
+from pipeline.store.common import in_use
 from workers.health import Probe
 from workers.memory import keep_freed_memory
 from workers.renewal import Renewals
@@ -33,8 +35,8 @@ from workers.runtime import Runtime
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
     """Loads and warms up the model, then opens the collection that it fills.
 
-    Raises EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch, StoreUnavailable or
-    LedgerUnavailable.
+    Raises ConfigurationError, EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch,
+    StoreUnavailable or LedgerUnavailable.
     """
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
@@ -45,9 +47,14 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
     ledger = ledgers.of(settings.collection)
     ledger.register()
+    try:
+        store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
+    except BaseException:
+        ledger.workers.leave(name)  # its claim must not outlive it
+        raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, encoder, decode_watch, renewals, stopping),
+        context=_context(settings, ledger, encoder, store, decode_watch, renewals, stopping),
         decode_watch=decode_watch,
         probe=Probe(encoder),
         publish=publish,
@@ -57,15 +64,22 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     )
 
 
+def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
+    """Of encoders that open an empty collection at once, all but the first are refused."""
+    other = ledger.claim_encoder(name, encoder.info)
+    if other is not None:
+        raise in_use(ledger.collection, other, encoder.info)
+
+
 def _context(
     settings: Settings,
     ledger: Ledger,
     encoder: Encoder,
+    store: Store,
     decode_watch: DecodeWatch,
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
-    store = open_store(settings.store, encoder.info)
     blobs = Blobs(settings.blobs_of(settings.collection))
     fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)

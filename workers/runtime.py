@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from pipeline import metrics
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import KindredError, LedgerUnavailable, SourceUnavailable, Unavailable
+from pipeline.base.errors import (
+    KindredError,
+    LedgerUnavailable,
+    SourceUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
 from pipeline.base.logs import where
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import PLAN, Lease, Ledger, WorkerInfo, WorkItem
@@ -87,7 +93,7 @@ class Runtime:
             return
         except Unavailable as error:
             delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
-            jobs.retry_later(lease, delay, error.title)
+            jobs.retry_later(lease, delay, _notice(error))
         except KindredError as error:
             self._fail(item, problem(error))
         except Exception as error:  # noqa: BLE001 - nothing that a row raises may end the lane
@@ -111,8 +117,9 @@ class Runtime:
         started = time.monotonic()
         try:
             self._answer(request, name)
-        except Unavailable:
-            requests.requeue(request, SERVICE_DELAY)
+        except Unavailable as error:
+            if not requests.requeue(request, SERVICE_DELAY):
+                requests.fail(request, problem(error))
         except KindredError as error:
             requests.fail(request, problem(error))
         except Exception as error:  # noqa: BLE001 - one query must not end the thread for others
@@ -155,3 +162,8 @@ class Runtime:
         logger.warning("job failed", extra={"job": item.lease.job, "reason": why.title})
         self.ledger.jobs.fail(item.lease.job, why)
         self.ledger.jobs.release(item.lease)
+
+
+def _notice(error: Unavailable) -> str:
+    """What the job waits for. Of the store also why: a full disk needs someone to act."""
+    return f"{error.title}: {error}" if isinstance(error, StoreUnavailable) else error.title

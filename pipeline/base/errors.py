@@ -18,7 +18,7 @@ KindredError
 ├── TooLargeForDevice     422  the device lacks memory for a single image
 └── Unavailable           503  a service is unavailable; trying again can help
     ├── LedgerUnavailable      Redis
-    ├── StoreUnavailable       Qdrant
+    ├── StoreUnavailable       Qdrant: its server, or the disk of the embedded engine
     ├── BlobsUnavailable       the disk or bucket of the blobs is gone or full
     ├── KeysUnavailable        the file of keys exists but cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
@@ -146,7 +146,7 @@ class LedgerUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    title = "Qdrant is unavailable"
+    title = "The vector store is unavailable"
 
 
 class BlobsUnavailable(Unavailable):

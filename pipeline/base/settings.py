@@ -81,6 +81,8 @@ class StoreOptions:
     folder: Path
     qdrant_url: str | None
     qdrant_api_key: str | None = field(repr=False)
+    qdrant_grpc_port: int | None
+    qdrant_ca: Path | None
     indexed_fields: Mapping[str, IndexType]
     index_from: int
 
@@ -119,6 +121,18 @@ class Settings(BaseSettings):
         None, description="Qdrant server; without one, the worker uses the embedded engine"
     )
     qdrant_api_key: str | None = Field(None, repr=False, description="API key of the Qdrant server")
+    qdrant_grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="gRPC port of the Qdrant server; 0: REST only; default 6334 if the URL names "
+        "6333 or no port, else REST only. Where gRPC does not answer, REST is used",
+    )
+    qdrant_ca: Path | None = Field(
+        None,
+        description="PEM file of the certificates to trust for the Qdrant server, if they are "
+        "private",
+    )
     collection: str = Field(
         "kindred",
         description="Collection that a worker fills, and the api's default one: ASCII letters and "
@@ -289,6 +303,8 @@ class Settings(BaseSettings):
             folder=self.data / "store" / self.collection,
             qdrant_url=self.qdrant_url,
             qdrant_api_key=self.qdrant_api_key,
+            qdrant_grpc_port=self.qdrant_grpc_port,
+            qdrant_ca=self.qdrant_ca,
             indexed_fields=self.indexed_fields,
             index_from=self.index_from,
         )

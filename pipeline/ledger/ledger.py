@@ -13,6 +13,7 @@ from pipeline.ledger.script import Script
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerLedger
+from pipeline.messages import EncoderInfo
 
 COLLECTIONS_KEY = "kindred:collections"
 
@@ -40,6 +41,10 @@ class Ledger:
             keep=timing.result_ttl,
             lease=timing.lease,
         )
+
+    def claim_encoder(self, worker: str, encoder: EncoderInfo) -> EncoderInfo | None:
+        """None, or the other encoder that has this collection: `WorkerLedger.claim_encoder`."""
+        return self.workers.claim_encoder(worker, encoder)
 
     def register(self) -> None:
         """Makes the collection one of those that `Ledgers.names` lists."""

@@ -18,6 +18,11 @@ from pipeline.messages.states import FINAL_STATES, RequestState
 # is harmless.
 LOOK_AGAIN = 10.0
 
+# A request waits for an unavailable service this often, and for so many seconds, before it fails. A
+# restart of Redis or Qdrant takes less. A server that hangs costs half a minute each time.
+MOST_REQUEUES = 3
+PATIENCE = 30.0
+
 _TOO_OLD = Problem(
     type="unavailable",
     title="No worker answered",
@@ -78,9 +83,12 @@ class RequestLedger:
     def fail(self, request_id: str, problem: Problem) -> None:
         self._script("finish_request", request_id, "failed", problem.model_dump_json())
 
-    def requeue(self, request_id: str, delay: float) -> None:
-        """A service is unavailable: the reconciler sends it again after `delay` seconds."""
-        self._script("requeue_request", request_id, delay)
+    def requeue(self, request_id: str, delay: float) -> bool:
+        """A service is unavailable: the reconciler sends it again after `delay` seconds.
+
+        False: it has waited long enough. It was not put back, and the caller fails it.
+        """
+        return bool(self._script("requeue_request", request_id, delay, MOST_REQUEUES, PATIENCE))
 
     def reclaim(self, alone: str = "") -> list[tuple[str, str]]:
         """Requests to publish again, as (id, operation); those that are too old fail."""

@@ -1,6 +1,7 @@
 """Heartbeats: which workers live, what they embed with, and how much they take at once."""
 
 import contextlib
+import json
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,6 +9,7 @@ from pipeline.base.errors import LedgerUnavailable
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
+from pipeline.messages.base import read
 
 # Missed beats until a worker counts as gone, and others get its work.
 BEATS = 5
@@ -46,6 +48,20 @@ class WorkerLedger:
         self._script(
             "heartbeat", info.name, self.alive_for, info.model_dump_json(), metrics, *lanes
         )
+
+    def claim_encoder(self, name: str, encoder: EncoderInfo) -> EncoderInfo | None:
+        """Claims the collection for the encoder of this worker, which is about to open the store.
+
+        None: it is this encoder's. Otherwise replies the encoder that has it, because a worker with
+        that one lives. The claim lasts while such a worker beats or opens the store, until it
+        leaves; the record lasts longer, and yields to the next encoder. So ask the store first
+        whether another encoder has filled it: the ledger does not know.
+        """
+        identity = json.dumps(encoder.identity)
+        other = self._script(
+            "claim_encoder", name, self.alive_for, identity, encoder.model_dump_json()
+        )
+        return None if other is None else read(EncoderInfo, other)
 
     def leave(self, name: str) -> None:
         """A courtesy: a worker that cannot say that it leaves is missed soon enough."""

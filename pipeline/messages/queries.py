@@ -64,6 +64,7 @@ class SearchQuery(Message):
 
     group_by: FieldName | None = Field(None, description="Images with one value count as one")
     group_size: int = Field(1, ge=1, le=MAX_GROUP, description="Images shown of each group")
+    exact: bool = Field(False, description="Compare with every image: slower where there are many")
     limit: int = Field(10, ge=1, le=MAX_LIMIT)
     offset: int = Field(0, ge=0, le=100_000)
     include: tuple[str, ...] | None = Field(None, description="Only these payload fields")

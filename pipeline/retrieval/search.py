@@ -171,6 +171,7 @@ def _query(search: SearchQuery, target: QueryTarget) -> Query:
         score_threshold=search.score_threshold,
         include=include,
         exclude=exclude or None,
+        exact=search.exact,
     )
 
 

@@ -43,7 +43,8 @@ class Examples:
 class Query:
     """`target` is a vector, float32 of shape (dimensions,), scored by cosine; or examples.
 
-    `include` and `exclude` name payload fields.
+    `include` and `exclude` name payload fields. `exact`: without an index, by comparing
+    with every point.
     """
 
     target: Vectors | Examples
@@ -53,6 +54,7 @@ class Query:
     score_threshold: float | None = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,14 @@ BATCH = 256
 
 FACET_TYPES = frozenset({"keyword", "integer", "bool"})
 NUMBER_TYPES = frozenset({"integer", "float"})
+
+
+# Claims the collection for our encoder. Raises EncoderMismatch when another one has it.
+Claim = Callable[[], None]
+
+
+def no_claim() -> None:
+    """For a process that opens the collection alone."""
 
 
 def fingerprint(encoder: EncoderInfo) -> str:
@@ -36,6 +44,16 @@ def mismatch(collection: str, filled_by: EncoderInfo | None, ours: EncoderInfo) 
         f"{collection} was filled by {theirs}; this worker has {_describe(ours)}. Start it with "
         "the encoder that filled the collection, or give the other one a collection of its own "
         "(KINDRED_COLLECTION)."
+    )
+
+
+def in_use(collection: str, other: EncoderInfo, ours: EncoderInfo) -> EncoderMismatch:
+    """Another encoder has the empty collection, because a worker with it lives."""
+    return EncoderMismatch(
+        f"The collection {collection!r} is open for {_describe(other)}; this worker has "
+        f"{_describe(ours)}. Start it with that encoder, or give it a collection of its own "
+        "(KINDRED_COLLECTION). To change the encoder of an empty collection, stop its workers "
+        "first; one that was killed counts as alive for a minute."
     )
 
 

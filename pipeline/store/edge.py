@@ -27,6 +27,7 @@ from pipeline.store.edge_filters import to_edge
 from pipeline.store.edge_folder import Folder
 from pipeline.store.edge_generations import Generations, Stopped
 from pipeline.store.edge_index import Indexer
+from pipeline.store.outage import Outage
 
 # Comparisons of a query with a point in one call, during which all other threads wait: measured, a
 # call takes 3 ms, and 70 ms more for a million of them.
@@ -40,6 +41,7 @@ _WIDE = edge.SearchParams(hnsw_ef=1024)
 _PAST_HOLES = edge.SearchParams(
     hnsw_ef=240, acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
 )
+_EXACT = edge.SearchParams(exact=True)
 _MOST = 0.6  # of all points
 _WALK_COMPARISONS = 20_000  # about; they are of points that lie apart in memory
 
@@ -75,6 +77,7 @@ class EdgeStore:
                 raise
             # A full disk, say; the engine raises bare Exceptions.
             raise StoreUnavailable(f"the store in {folder} cannot be opened") from error
+        self._outage = Outage()
         self._current = Current(shard)
         self._due = PurgeDue(folder)
         self._generations = Generations(
@@ -111,7 +114,8 @@ class EdgeStore:
         while len(found) < len(queries):
             with self._reading() as shard:  # between two calls it may be exchanged
                 info = shard.info()
-                size = max(1, _COMPARISONS // _comparisons(info))
+                exact = any(query.exact for query in queries)
+                size = max(1, _COMPARISONS // _comparisons(info, exact))
                 some = queries[len(found) : len(found) + size]
                 requests = [_request(query, shard, info) for query in some]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
@@ -234,10 +238,11 @@ class EdgeStore:
 
     def _update(self, operation: edge.UpdateOperation, ids: Sequence[UUID]) -> None:
         """In the write-ahead log when it returns, so that no kill of the process loses it."""
-        edge_folder.check_free(self._folder)
-        with self._writing(ids) as shard:
-            self._due.note(shard, ids)
-            shard.update(operation)
+        with self._outage.watching(writes=True):
+            edge_folder.check_free(self._folder)
+            with self._writing(ids) as shard:
+                self._due.note(shard, ids)
+                shard.update(operation)
 
     @contextmanager
     def _writing(self, ids: Sequence[UUID] = ()) -> Iterator[edge.EdgeShard]:
@@ -249,13 +254,14 @@ class EdgeStore:
 
     @contextmanager
     def _reading(self) -> Iterator[edge.EdgeShard]:
-        try:
-            with self._current.reading() as shard:
-                yield shard
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidQuery("the engine does not take this query", ("filter",)) from None
-        except Exception as error:  # the engine raises bare Exceptions
-            raise StoreUnavailable(f"the store in {self._folder} cannot be read") from error
+        with self._outage.watching():
+            try:
+                with self._current.reading() as shard:
+                    yield shard
+            except (TypeError, ValueError, OverflowError):
+                raise InvalidQuery("the engine does not take this query", ("filter",)) from None
+            except Exception as error:  # the engine raises bare Exceptions
+                raise StoreUnavailable(f"the store in {self._folder} cannot be read") from error
 
 
 def _no_tick() -> None:
@@ -269,8 +275,10 @@ def _filter(wanted: Filter | None) -> edge.Filter | None:
     return None if wanted is None else to_edge(wanted)
 
 
-def _comparisons(info: "edge.ShardInfo") -> int:
+def _comparisons(info: "edge.ShardInfo", exact: bool) -> int:
     """Of one query."""
+    if exact:
+        return max(1, info.points_count)
     walked = min(info.indexed_vectors_count, _WALK_COMPARISONS)
     return max(1, walked + info.points_count - info.indexed_vectors_count)
 
@@ -284,7 +292,7 @@ def _request(query: Query, shard: edge.EdgeShard, info: "edge.ShardInfo") -> edg
         filter=fitting,
         score_threshold=query.score_threshold,
         with_payload=_selection(query),
-        params=_walk(fitting, shard, info),
+        params=_EXACT if query.exact else _walk(fitting, shard, info),
     )
 
 

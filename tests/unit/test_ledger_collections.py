@@ -1,6 +1,7 @@
 """How the ledger grows: collections beside each other, queues, outcomes, and schema versions."""
 
 import re
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, get_args
@@ -17,9 +18,11 @@ from pipeline.ledger import (
     RequestState,
     WorkerInfo,
 )
+from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE
 from pipeline.ledger.schema import check_schema
 from pipeline.ledger.script import source
 from pipeline.messages import Problem
+from tests.encoders import ENCODER
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, worker
 from tests.system import until
 from tests.unit.conftest import COLLECTION, Backend
@@ -429,3 +432,85 @@ def _listen(backend: Backend) -> Iterator[str]:
             yield until(lambda: channel.get_message(timeout=0.1), "an end")["data"]
 
     return told()
+
+
+# --- which encoder has a collection ------------------------------------------------------------
+
+TWO = ENCODER.model_copy(update={"model": "acme/two", "weights_sha256": "cd" * 32})
+MOVED = ENCODER.model_copy(update={"model": "/models/moved"})
+
+
+def test_the_first_encoder_has_the_collection(ledger: Ledger) -> None:
+    assert ledger.claim_encoder(US, ENCODER) is None
+    assert ledger.claim_encoder(OTHER, TWO) == ENCODER
+    assert ledger.claim_encoder(OTHER, MOVED) is None, "the same encoder, from elsewhere"
+
+
+def test_an_encoder_has_its_collection_while_a_worker_with_it_opens_or_lives(
+    ledger: Ledger,
+) -> None:
+    ledger.claim_encoder(US, ENCODER)
+    ledger.claim_encoder(OTHER, ENCODER)
+    ledger.workers.leave(US)
+    assert ledger.claim_encoder("third", TWO) == ENCODER, "another one is opening"
+    ledger.workers.beat(worker(OTHER, lanes=1))
+    assert ledger.claim_encoder("third", TWO) == ENCODER, "another one lives"
+    ledger.workers.leave(OTHER)
+    assert ledger.claim_encoder("third", TWO) is None
+    assert ledger.claim_encoder(US, ENCODER) == TWO
+
+
+def test_a_killed_worker_loses_its_claim(backend: Backend) -> None:
+    ledger = backend.ledger(heartbeat=0.002)
+    ledger.claim_encoder(US, ENCODER)
+    ledger.workers.beat(worker(US, lanes=1))
+    until(lambda: not ledger.workers.alive(), "its heartbeat to be gone")
+    assert ledger.claim_encoder(OTHER, TWO) is None
+
+
+def test_a_worker_that_is_killed_before_its_first_heartbeat_loses_its_claim(
+    backend: Backend, ledger: Ledger
+) -> None:
+    ledger.claim_encoder(US, ENCODER)
+    long_ago = time.time() - 61
+    backend.redis.zadd(f"{ledger.namespace}:workers:opening", {US: long_ago})
+    assert ledger.claim_encoder(OTHER, TWO) is None
+
+
+def test_collections_have_their_own_encoders(backend: Backend) -> None:
+    ledgers = backend.ledgers()
+    assert ledgers.of("skin").claim_encoder(US, ENCODER) is None
+    assert ledgers.of("lung").claim_encoder(OTHER, TWO) is None
+
+
+# --- requests that a service keeps waiting -----------------------------------------------------
+
+
+def test_a_request_is_given_up_after_a_few_tries_and_some_time(
+    backend: Backend, ledger: Ledger
+) -> None:
+    """Not after as many tries in a moment, nor after the same time and one try."""
+    ledger.requests.create("one", "search")
+    for tries in range(1, 3 * MOST_REQUEUES):
+        ledger.requests.claim("one", US)
+        assert ledger.requests.requeue("one", 0)
+        assert ledger.requests.reclaim() == [("one", "search")]
+        if tries == 1:
+            long_ago = time.time() - PATIENCE + 5
+            backend.redis.hset(f"{ledger.namespace}:request:one", "requeued_at", long_ago)
+    backend.redis.hset(f"{ledger.namespace}:request:one", "requeued_at", time.time() - PATIENCE)
+    ledger.requests.claim("one", US)
+    assert not ledger.requests.requeue("one", 0)
+    assert ledger.requests.get("one").state == "running", "its worker fails it"
+
+
+def test_a_request_is_not_given_up_after_one_long_try(backend: Backend, ledger: Ledger) -> None:
+    ledger.requests.create("one", "search")
+    key = f"{ledger.namespace}:request:one"
+    backend.redis.hset(key, "requeued_at", time.time() - 10 * PATIENCE)
+    for _ in range(MOST_REQUEUES):
+        ledger.requests.claim("one", US)
+        assert ledger.requests.requeue("one", 0)
+        assert ledger.requests.reclaim() == [("one", "search")]
+    ledger.requests.claim("one", US)
+    assert not ledger.requests.requeue("one", 0)

@@ -8,7 +8,9 @@ from unittest.mock import MagicMock
 import pytest
 
 from pipeline.base.blobs import Blobs, request_folder
+from pipeline.base.errors import StoreUnavailable
 from pipeline.ledger import PLAN, Lease, Ledger, Progress
+from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE
 from pipeline.messages import SearchQuery
 from pipeline.operations.context import Context
 from pipeline.operations.ingest import POISON, REPLANS, TRIES, IngestRequest
@@ -17,7 +19,7 @@ from pipeline.sources.dataset import DatasetSource
 from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
 from workers.renewal import Renewals
-from workers.runtime import DEATHS, Runtime
+from workers.runtime import DEATHS, SERVICE_DELAY, Runtime
 
 REQUEST = IngestRequest(source=DatasetSource(dataset="any")).model_dump_json()
 VERSION = "of ten files"
@@ -133,6 +135,42 @@ def test_an_answer_is_computed_again_if_images_were_deleted_meanwhile(
 
     assert len(turns) == 2
     assert ledger.requests.get("request").state == "succeeded"
+
+
+def test_a_query_fails_when_the_store_stays_unavailable(
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.ledger.requests.PATIENCE", 0.0)
+    played: Any = runtime
+    played.context.search.run.side_effect = StoreUnavailable("Its disk is full (INTERNAL)")
+    run_search(runtime, ledger)
+
+    for _ in range(MOST_REQUEUES):
+        runtime.answer("request")
+        assert ledger.requests.get("request").state == "queued"
+    runtime.answer("request")
+
+    request = ledger.requests.get("request")
+    assert request.error is not None
+    assert (request.state, request.error.status) == ("failed", 503)
+    assert request.error.title == "The vector store is unavailable"
+    assert request.error.detail == "Its disk is full (INTERNAL)"
+
+
+def test_a_fault_of_twenty_seconds_fails_no_query() -> None:
+    assert PATIENCE > 20
+    assert (MOST_REQUEUES + 1) * 2 * SERVICE_DELAY < PATIENCE, "seconds decide, not tries"
+
+
+def test_a_job_says_why_the_store_is_unavailable(runtime: Runtime, ledger: Ledger) -> None:
+    played: Any = runtime
+    played.context.ingest.run.side_effect = StoreUnavailable("Its disk is full (INTERNAL)")
+
+    runtime.work(planned(ledger))
+
+    assert ledger.jobs.get("job").notice == (
+        "The vector store is unavailable: Its disk is full (INTERNAL)"
+    )
 
 
 def run_search(runtime: Runtime, ledger: Ledger) -> None:

@@ -25,7 +25,7 @@ from pipeline.operations.search import BATCH, SEARCH, BatchRequest, SearchReques
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
-from pipeline.store import Points
+from pipeline.store import Points, Query
 from pipeline.store.edge import EdgeStore
 from tests.encoders import DIMENSIONS, ENCODER
 
@@ -79,6 +79,20 @@ def found(answers: Opened, **query: Any) -> tuple[Hit, ...]:
 
 def names(hits: Sequence[Hit]) -> list[str]:
     return [hit.image_id for hit in hits]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_search_that_asks_to_be_exact_is(
+    answers: Opened, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(answers, [{}] * 3)
+    sent: list[Query] = []
+    query = EdgeStore.query
+    monkeypatch.setattr(
+        EdgeStore, "query", lambda store, queries: sent.extend(queries) or query(store, queries)
+    )
+    found(answers, exact=exact)
+    assert [each.exact for each in sent] == [exact]
 
 
 # --- groups ------------------------------------------------------------------------------------

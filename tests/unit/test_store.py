@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -48,6 +49,7 @@ from tests.encoders import DIMENSIONS, ENCODER
 ROOT = Path(__file__).parents[2]
 SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
 SERVER_KEY = os.environ.get("KINDRED_TEST_QDRANT_API_KEY")
+SERVER_GRPC = os.environ.get("KINDRED_TEST_QDRANT_GRPC_PORT")
 MOVED = ENCODER.model_copy(update={"model": "/models/vit", "revision": "main"})
 OTHER = ENCODER.model_copy(update={"model": "acme/other", "dimensions": 8})
 INDEXES = {"dx": "keyword", "age": "float", "grade": "integer", "held": "bool"}
@@ -91,7 +93,12 @@ def server(folder: Path) -> Iterator[Open]:
     assert SERVER
     name = f"kindred-test-{uuid4().hex[:8]}"
     yield lambda encoder=ENCODER, indexes=INDEXES: ServerStore.connect(
-        SERVER, SERVER_KEY, name, encoder, indexes
+        SERVER,
+        SERVER_KEY,
+        name,
+        encoder,
+        indexes,
+        grpc_port=int(SERVER_GRPC) if SERVER_GRPC else None,
     )
     client = QdrantClient(url=SERVER, api_key=SERVER_KEY, check_compatibility=False)
     for collection in client.get_collections().collections:
@@ -369,6 +376,16 @@ def without_empty(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_empty(item) for key, item in value.items() if item not in (None, [])}
     return [without_empty(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.parametrize("name", ["nothing", "must"])
+def test_an_exact_query_finds_what_brute_force_finds(filled: Store, name: str):
+    wanted, keep = FILTERS[name]
+    expected = STORED.nearest(VECTOR, lambda row: keep(PAYLOADS[row]))[:20]
+    query = Query(VECTOR, limit=20, filter=Filter.model_validate(wanted), exact=True)
+    for found in filled.query([query, query]):
+        assert [hit.id for hit in found] == [point for point, _ in expected]
 
 
 def test_threshold_and_offset(filled: Store):
@@ -930,9 +947,16 @@ def test_the_suite_ran_against_a_server():
 
 
 def test_a_server_that_cannot_be_reached_is_named_unavailable():
-    settings = Settings(qdrant_url="http://127.0.0.1:9", qdrant_api_key=None)
-    with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
-        open_store(settings.store, ENCODER)
+    """On ports of its own, which nobody listens on: a server may run on Qdrant's own."""
+    with socket.socket() as http, socket.socket() as grpc:
+        for owned in (http, grpc):
+            owned.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{http.getsockname()[1]}"
+        settings = Settings(
+            qdrant_url=url, qdrant_api_key=None, qdrant_grpc_port=grpc.getsockname()[1]
+        )
+        with pytest.raises(StoreUnavailable, match="UNAVAILABLE"):
+            open_store(settings.store, ENCODER)
 
 
 def test_a_collection_named_by_an_older_version_goes_on():

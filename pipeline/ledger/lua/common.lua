@@ -21,7 +21,10 @@
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
 -- workers:lanes:WORKER    hash   queue -> how many items the worker takes at once
--- request:ID              hash   operation state owner attempts created_at finished_at error
+-- workers:opening         zset   worker -> when it claimed the collection for its encoder
+-- encoder                 hash   identity info (of the encoder that has the collection)
+-- request:ID              hash   operation state owner attempts requeues requeued_at (the first
+--                                time) created_at finished_at error
 -- requests                zset   open requests -> when to look at them again
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted

@@ -45,12 +45,20 @@ function commands.succeed_request(request, epoch)
 end
 
 -- Puts a claimed request back because a service is unavailable; the reconciler sends it again.
-function commands.requeue_request(request, delay)
+-- Replies 0, and leaves it with its worker, if that has happened more than `tries` times and for
+-- `patience` seconds.
+function commands.requeue_request(request, delay, tries, patience)
   local key = request_key(request)
-  if get(key, 'state') ~= 'running' then return end
+  if get(key, 'state') ~= 'running' then return 1 end
+  local requeues = call('HINCRBY', key, 'requeues', 1)
+  call('HSETNX', key, 'requeued_at', now)
+  if requeues > tonumber(tries) and now - number(key, 'requeued_at') >= tonumber(patience) then
+    return 0
+  end
   call('HSET', key, 'state', 'queued')
   call('HINCRBY', key, 'attempts', -1)
   call('ZADD', open_requests, now + delay, request)
+  return 1
 end
 
 -- Whether the worker that claimed it has ended, or its lease has.
