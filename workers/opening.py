@@ -33,12 +33,14 @@ from workers.runtime import Runtime
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
     """Loads and warms up the model, then opens the collection that it fills.
 
-    Raises EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch, StoreUnavailable or
-    LedgerUnavailable.
+    Raises EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch, StoreUnavailable,
+    LedgerUnavailable, BlobsUnavailable or BlobsMisconfigured.
     """
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
     ledgers.check_schema()
+    blobs = Blobs(settings.blobs_of(settings.collection))
+    blobs.probe()  # before the model, which takes a while
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
     stopping, decode_watch, renewals = threading.Event(), DecodeWatch(), Renewals()
@@ -47,7 +49,7 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledger.register()
     return Runtime(
         name=name,
-        context=_context(settings, ledger, encoder, decode_watch, renewals, stopping),
+        context=_context(settings, ledger, blobs, encoder, decode_watch, renewals, stopping),
         decode_watch=decode_watch,
         probe=Probe(encoder),
         publish=publish,
@@ -60,13 +62,13 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
 def _context(
     settings: Settings,
     ledger: Ledger,
+    blobs: Blobs,
     encoder: Encoder,
     decode_watch: DecodeWatch,
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
     store = open_store(settings.store, encoder.info)
-    blobs = Blobs(settings.blobs_of(settings.collection))
     fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
