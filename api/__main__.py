@@ -10,7 +10,14 @@ from starlette.types import ASGIApp
 from api.app import create_app
 from pipeline.base import logs
 from pipeline.base.addresses import is_loopback
-from pipeline.base.errors import KindredError, LedgerUnavailable, Unauthorized
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import (
+    BlobsMisconfigured,
+    BlobsUnavailable,
+    KindredError,
+    LedgerUnavailable,
+    Unauthorized,
+)
 from pipeline.base.keys import Keys
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
@@ -54,6 +61,7 @@ def _app_for(host: str, settings: Settings) -> ASGIApp:
     if not keys.needed and not is_loopback(host):
         raise Unauthorized(f"Others can reach {host}; `kindred keys create` makes a key.")
     _check_schema(settings)
+    _check_blobs(settings)
     return create_app(settings, keys)
 
 
@@ -63,6 +71,16 @@ def _check_schema(settings: Settings) -> None:
     with suppress(LedgerUnavailable):
         ledgers.check_schema()
     ledgers.close()
+
+
+def _check_blobs(settings: Settings) -> None:
+    """Raises BlobsMisconfigured, as without the package for an object store. Calls no server."""
+    try:
+        Blobs(settings.blobs_of(settings.collection))
+    except BlobsMisconfigured:
+        raise
+    except BlobsUnavailable:  # each call asks again
+        return
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ LONGEST = (
     "test_poison",
     "test_chaos",
     "test_faults",
+    "test_object_store",
     "test_store_index",
     "test_store",
     "test_fuzz",

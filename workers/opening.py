@@ -36,11 +36,13 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     """Loads and warms up the model, then opens the collection that it fills.
 
     Raises ConfigurationError, EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch,
-    StoreUnavailable or LedgerUnavailable.
+    StoreUnavailable, LedgerUnavailable, BlobsUnavailable or BlobsMisconfigured.
     """
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
     ledgers.check_schema()
+    blobs = Blobs(settings.blobs_of(settings.collection))
+    blobs.probe()  # before the model, which takes a while
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
     stopping, decode_watch, renewals = threading.Event(), DecodeWatch(), Renewals()
@@ -54,7 +56,7 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
         raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, encoder, store, decode_watch, renewals, stopping),
+        context=_context(settings, ledger, blobs, encoder, store, decode_watch, renewals, stopping),
         decode_watch=decode_watch,
         probe=Probe(encoder),
         publish=publish,
@@ -74,13 +76,13 @@ def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
 def _context(
     settings: Settings,
     ledger: Ledger,
+    blobs: Blobs,
     encoder: Encoder,
     store: Store,
     decode_watch: DecodeWatch,
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
-    blobs = Blobs(settings.blobs_of(settings.collection))
     fields = Fields(store, settings.indexed_fields)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)

@@ -25,6 +25,7 @@ def restore(folder: Path, settings: Settings) -> BackupManifest:
     """Verifies the backup, restores it, and counts what it has restored. Raises KindredError."""
     manifest = archive.verify(folder)
     check_folder(settings.data.absolute())
+    Blobs(settings.blobs_of(settings.collection)).probe()
     # Build no index here, since it would be built again and again. The first worker builds it once.
     store = open_store(settings.model_copy(update={"index_from": 0}).store, manifest.encoder)
     snapshots = Snapshots(settings.redis_url, namespace_of(settings.collection))

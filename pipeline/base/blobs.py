@@ -1,106 +1,151 @@
 """Stores bytes that are not vectors: uploads, previews, requests and their answers.
 
-One class over fsspec makes a folder and an object store (`s3://…`, with s3fs installed) behave
+One class over fsspec makes a folder and an object store (`s3://…`, with the extra `s3`) behave
 alike. A blob appears whole or not at all.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
 
-import fsspec
-
-from pipeline.base.errors import BlobsUnavailable
+from pipeline.base.blob_clients import (
+    away,
+    call_options,
+    client_errors,
+    disk_errors,
+    is_s3,
+    misconfigured,
+    open_file_system,
+)
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
 
 
 class Blobs:
-    """`url` is a folder or an fsspec URL. Blob names are relative POSIX paths of our own making."""
+    """`url` is a folder or an fsspec URL. Blob names are relative POSIX paths of our own making.
+
+    Every method raises BlobsUnavailable while the disk or the store is away or full, and
+    BlobsMisconfigured, which is one too, where the store refuses our settings. Neither is ever the
+    fault of a row.
+    """
 
     def __init__(self, url: str) -> None:
+        """Raises BlobsMisconfigured, as without the package that the URL needs."""
         self._fs: Any
-        self._fs, self._root = fsspec.core.url_to_fs(url)
-        self._local = "file" in self._fs.protocol
+        self._fs, self._root, self._local = open_file_system(url)
+        self._s3 = is_s3(url)
+        self._options = call_options(url)
+
+    def probe(self) -> None:
+        """Writes, lists, reads and deletes a small blob, to find wrong settings at the start.
+
+        It leaves a folder alone: a disk that is full or gone is found, and waited for, at work.
+        """
+        if self._local:
+            return
+        name = f"{PARTS}/{uuid4().hex}"  # the sweep deletes it if we cannot
+        self.write(name, b"probe")
+        if name not in self.names(PARTS) or self.read(name) != b"probe":
+            raise misconfigured("a blob that was just written is not there")
+        self.delete(name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Raises BlobsUnavailable, never a row's fault: the disk is full or the bucket is down."""
         path = self._path(name)
         try:
-            if self._local:
-                _write_whole(Path(path), Path(self._root, PARTS), data)
-            else:
-                self._fs.pipe_file(path, data)
-        except OSError as error:
-            raise _unavailable(error) from error
+            with self._errors():
+                if self._local:
+                    _write_whole(Path(path), Path(self._root, PARTS), data)
+                else:
+                    self._fs.pipe_file(path, data, **self._options)
+        except FileNotFoundError as error:
+            raise away(os.strerror(error.errno or 0)) from error
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError if there is no such blob, and BlobsUnavailable."""
-        with _storage_errors():
-            data: bytes = self._fs.cat_file(self._path(name))
+        """Raises FileNotFoundError if there is no such blob."""
+        path = self._path(name)
+        with self._errors():
+            data: bytes = self._fs.cat_file(path, **self._options)
         return data
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.exists(self._path(name)))
+        path = self._path(name)
+        try:
+            with self._errors():
+                # fsspec's own `exists` takes any error for a no.
+                self._fs.info(path, **self._options)
+        except FileNotFoundError:
+            return False
+        return True
 
     def age(self, name: str) -> float | None:
         """Seconds since the blob was written; None if it is gone."""
+        path = self._path(name)
         try:
-            with _storage_errors():
-                written: datetime = self._fs.modified(self._path(name))
+            with self._errors():
+                written: datetime = self._fs.modified(path)
         except FileNotFoundError:
             return None
         return (datetime.now(UTC) - written).total_seconds()
 
     def names(self, folder: str) -> list[str]:
         """The names of a folder's blobs, as `read` takes them; empty if there is no folder."""
-        try:
-            found = self._fs.ls(self._path(folder), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(f"{folder}/{PurePosixPath(path).name}" for path in found)
+        return sorted(name for name, _ in self._entries(folder))
 
     def walk(self, folder: str) -> Iterator[str]:
         """The names of all blobs below a folder, in no particular order."""
-        for path in self._fs.find(self._path(folder)):
-            yield f"{folder}/{path.rpartition(f'{self._root}/{folder}/')[2]}"
+        for name, is_folder in self._entries(folder):
+            if is_folder:
+                yield from self.walk(name)
+            else:
+                yield name
 
     def delete(self, name: str) -> None:
-        """Deletes a blob, or everything under a prefix. A missing blob is not an error.
-
-        Raises BlobsUnavailable.
-        """
+        """Deletes a blob, or everything under a prefix. A missing blob is not an error."""
+        path = self._path(name)
         try:
-            with _storage_errors():
-                self._fs.rm(self._path(name), recursive=True)
+            with self._errors():
+                self._remove(path)
         except FileNotFoundError:
             return
+
+    def _remove(self, path: str) -> None:
+        if not self._s3:
+            self._fs.rm(path, recursive=True)
+            return
+        # s3fs says nothing of what its `rm` could not delete.
+        for each in self._fs.find(path, **self._options):
+            self._fs.rm_file(each, **self._options)
+
+    def _entries(self, folder: str) -> list[tuple[str, bool]]:
+        """(name, whether it is a folder) of all that lies directly in a folder.
+
+        fsspec's own `find` leaves out what it cannot list.
+        """
+        path = self._path(folder)
+        try:
+            with self._errors():
+                found = self._fs.ls(path, detail=True, **self._options)
+        except FileNotFoundError:
+            return []
+        return [
+            (f"{folder}/{PurePosixPath(entry['name']).name}", entry["type"] == "directory")
+            for entry in found
+            if not entry["name"].endswith("/")  # a store's mark for an empty folder
+        ]
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return disk_errors() if self._local else client_errors()
 
     def _path(self, name: str) -> str:
         parts = PurePosixPath(name).parts
         if not parts or parts[0] == "/" or ".." in parts:
             raise ValueError(f"not a blob name: {name!r}")
         return f"{self._root}/{name}"
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: OSError) -> BlobsUnavailable:
-    why = os.strerror(error.errno) if error.errno else type(error).__name__
-    return BlobsUnavailable(f"Blobs cannot be read or written just now: {why}.")
 
 
 def _write_whole(path: Path, parts: Path, data: bytes) -> None:

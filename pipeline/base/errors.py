@@ -20,6 +20,7 @@ KindredError
     ├── LedgerUnavailable      Redis
     ├── StoreUnavailable       Qdrant: its server, or the disk of the embedded engine
     ├── BlobsUnavailable       the disk or bucket of the blobs is gone or full
+    │   └── BlobsMisconfigured  the bucket, its endpoint or its key is wrong: no worker starts
     ├── KeysUnavailable        the file of keys exists but cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
@@ -151,6 +152,13 @@ class StoreUnavailable(Unavailable):
 
 class BlobsUnavailable(Unavailable):
     title = "The blobs cannot be read or written"
+
+
+class BlobsMisconfigured(BlobsUnavailable):
+    """At the start it ends the process. Work that meets it waits, since its images are healthy."""
+
+    title = "The settings of the blobs are wrong"
+    retryable = False
 
 
 class KeysUnavailable(Unavailable):

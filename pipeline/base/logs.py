@@ -13,6 +13,12 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "data",  # Celery adds the arguments of a task
 }
 
+# Below a warning, the clients of object stores log names of blobs and signed headers.
+_NOISY = (
+    *("httpx", "httpcore", "fsspec", "filelock", "urllib3", "kombu", "amqp"),
+    *("aiobotocore", "botocore", "s3fs"),
+)
+
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -30,7 +36,7 @@ def configure(level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "fsspec", "filelock", "urllib3", "kombu", "amqp"):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel("WARNING")
 
 
