@@ -63,9 +63,10 @@ class Services:
         if name not in (None, default) and name not in self.ledgers.names():
             raise NotFound("There is no such collection.")
         chosen = name or default
-        blobs = self._blobs.setdefault(chosen, Blobs(self.settings.blobs_of(chosen)))
+        if chosen not in self._blobs:
+            self._blobs[chosen] = Blobs(self.settings.blobs_of(chosen))
         base = BASE if name is None else f"{BASE}/collections/{name}"
-        return Collection(base, self.ledgers.of(chosen), blobs, self)
+        return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
     def names(self) -> list[str]:
         """All collections that a worker has opened, and the default one."""
