@@ -118,8 +118,7 @@ class Runtime:
         try:
             self._answer(request, name)
         except Unavailable as error:
-            if not requests.requeue(request, SERVICE_DELAY):
-                requests.fail(request, problem(error))
+            self._retry_later(request, error)
         except KindredError as error:
             requests.fail(request, problem(error))
         except Exception as error:  # noqa: BLE001 - one query must not end the thread for others
@@ -128,6 +127,11 @@ class Runtime:
             requests.fail(request, _BROKEN)
         seconds = time.monotonic() - started
         metrics.observe("kindred_query_seconds", "Time to answer", seconds, operation=name)
+
+    def _retry_later(self, request: str, error: Unavailable) -> None:
+        """Gives a query back. One that was given back for too long fails: a person waits for it."""
+        if not self.ledger.requests.requeue(request, SERVICE_DELAY):
+            self.ledger.requests.fail(request, problem(error))
 
     def _answer(self, request: str, name: str) -> None:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
