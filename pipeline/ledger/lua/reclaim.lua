@@ -3,8 +3,8 @@
 -- If no reconciler has called for so many seconds, that is no worker's fault.
 local SILENCE = 10
 
--- If nobody has called for long, Redis was unavailable or frozen, and no worker could send a heartbeat:
--- all workers are given the time to do so before they are judged.
+-- If nobody has called for long, Redis was unavailable or frozen, and no worker could send a
+-- heartbeat: all workers are given the time to do so before they are judged.
 local function during_amnesty(alive)
   local last = tonumber(call('GET', ns .. ':reconciled') or now)
   call('SET', ns .. ':reconciled', now)
