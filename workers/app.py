@@ -3,7 +3,7 @@
 from celery import Celery
 
 from pipeline.ledger import Lease
-from pipeline.operations.registry import OPERATIONS
+from pipeline.operations.registry import with_lifetime
 from workers.runtime import Runtime
 
 
@@ -12,11 +12,10 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
 
     A task always succeeds, whatever the result of its work: the ledger is the record, not Celery.
     """
-    for operation in OPERATIONS:
-        if operation.lifetime == "job":
-            _register_job(app, runtime, operation.task)
-        else:
-            _register_query(app, runtime, operation.task)
+    for operation in with_lifetime("job"):
+        _register_job(app, runtime, operation.task)
+    for operation in with_lifetime("query"):
+        _register_query(app, runtime, operation.task)
 
 
 def _register_job(app: Celery, runtime: Runtime, task: str) -> None:

@@ -147,9 +147,7 @@ async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep)
     responses={202: {"model": DeletionView, "description": "It still runs; see `Location`"}},
     dependencies=[require("admin")],
 )
-async def delete(
-    image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep, response: Response
-) -> Any:
+async def delete(image_id: ImageIdPath, collection: CollectionDep) -> Any:
     """Deletes the image for good, as `POST /v1/deletions` does; 404 if there is no such image."""
     identifier = new_id()
     request = DeleteRequest(wanted=Deletion(image_ids=(image_id,)), must_exist=True)
