@@ -13,13 +13,12 @@ from benchmarks.machine import cpu_seconds, memory_mib
 from cli.client import Client
 from cli.documents import Document, Job
 from cli.processes import Child, Program, module_command, module_environment, tail
+from pipeline.base.states import FINAL_STATES
 
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 SHORTEST_PAUSE = 0.02  # seconds between two requests for a job, which cost the api milliseconds
 LONGEST_PAUSE = 0.2
-
-_FINAL = {"succeeded", "completed_with_rejections", "failed", "cancelled"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class System:
 
     def _finished(self, job: Job) -> Job:
         pause = SHORTEST_PAUSE
-        while job["state"] not in _FINAL:
+        while job["state"] not in FINAL_STATES:
             time.sleep(pause)
             pause = min(pause * 1.3, LONGEST_PAUSE)
             job = self.client.job(job["id"])

@@ -25,8 +25,8 @@ import httpx
 from benchmarks.kindred import processes, running
 from benchmarks.machine import describe, memory_mib
 from cli.sample import write_dataset, write_encoder
+from pipeline.base.states import FINAL_STATES
 
-FINAL = ("succeeded", "completed_with_rejections", "failed", "cancelled")
 THINK_SECONDS = (0.5, 1.5)  # between an answer and the client's next search
 WAIT_SECONDS = 30  # a search that takes longer counts as an error
 PLATEAU = 1.05  # the most that memory may grow from the middle third of the time to the last
@@ -128,7 +128,7 @@ def follow(http: httpx.Client, source: Path) -> dict[str, Any]:
     answer.raise_for_status()
     while True:
         job: dict[str, Any] = http.get(f"/v1/jobs/{answer.json()['id']}").json()
-        if job["state"] in FINAL:
+        if job["state"] in FINAL_STATES:
             return job
         time.sleep(0.5)
 

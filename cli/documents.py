@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from pipeline.base.states import FINAL_STATES
+
 Document = dict[str, Any]
 Action = Literal["cancel", "pause", "resume", "retry"]
 
-# As pipeline.messages.states has them, whose package would cost each command 0.15 s to import.
-FINAL_STATES = frozenset({"succeeded", "completed_with_rejections", "failed", "cancelled"})
 # An ingest shows these three even where no image came to one of them.
 INGESTED = ("embedded", "unchanged", "rejected")
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cli.documents import FINAL_STATES, Document, Job, Work, counts_of, problem_line
+from cli.documents import Document, Job, Work, counts_of, problem_line
+from pipeline.base.states import FINAL_STATES
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import redis
 
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
+from pipeline.base.states import FINAL_STATES
 from tests.forked import ForkedWorker
 
 # Nothing waits as long as this unless it is broken, on a busy machine neither; a test never asserts
@@ -160,7 +161,6 @@ class System:
 
     def finished(self, job: str) -> JobView:
         """Its end, however long a busy machine takes, as long as it moves."""
-        final = ("succeeded", "completed_with_rejections", "failed", "cancelled")
         seen: JobView = {}
 
         def moved() -> JobView | None:
@@ -168,7 +168,7 @@ class System:
             same = all(view[name] == seen.get(name) for name in ("state", *COUNTS))
             return None if same else view
 
-        while seen.get("state") not in final:
+        while seen.get("state") not in FINAL_STATES:
             seen = until(moved, f"the end of job {job}, or one more image")
         return seen
 

@@ -5,6 +5,7 @@ Beside it, since all processes of the api share them: who has signed in, and who
 
 from pipeline.base.schema import SCHEMA_VERSION
 from pipeline.base.settings import Timing
+from pipeline.base.states import FINAL_STATES, JobState, RequestState
 from pipeline.ledger.jobs import Action, JobLedger
 from pipeline.ledger.ledger import Ledger, Ledgers, namespace_of
 from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
@@ -12,7 +13,6 @@ from pipeline.ledger.requests import RequestLedger, RequestRecord
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger
-from pipeline.messages.states import FINAL_STATES, JobState, RequestState
 
 __all__ = [
     "FINAL_STATES",

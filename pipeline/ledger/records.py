@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.base.states import FINAL_STATES, JobState
 from pipeline.ledger.replies import named
 from pipeline.messages import Problem
-from pipeline.messages.states import FINAL_STATES, JobState
 
 PLAN = 0  # the item that opens a job's source and counts it
 

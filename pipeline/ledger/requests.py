@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import NotFound
+from pipeline.base.states import FINAL_STATES, RequestState
 from pipeline.ledger.connection import reachable
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import Problem
-from pipeline.messages.states import FINAL_STATES, RequestState
 
 # Seconds until a queued request is published again, in case its message was lost. A second message
 # is harmless.

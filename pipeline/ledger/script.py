@@ -6,9 +6,9 @@ from importlib.resources import files
 from typing import Any
 
 from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.states import FINAL_STATES
 from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import PLAN
-from pipeline.messages.states import FINAL_STATES
 
 # A file may use what the files before it define.
 _FILES = (

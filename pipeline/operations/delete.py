@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import StoreUnavailable, Unavailable
+from pipeline.base.states import JobState
 from pipeline.ledger import Progress
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import Message, Problem
-from pipeline.messages.states import JobState
 from pipeline.operations.base import JobRun, Operation, Plan
 
 if TYPE_CHECKING:

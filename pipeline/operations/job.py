@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
+from pipeline.base.states import JobState
 from pipeline.ledger import JobRecord
 from pipeline.messages import Problem
-from pipeline.messages.states import JobState
 
 
 class JobView(BaseModel):

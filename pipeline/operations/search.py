@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from pipeline.base.errors import InvalidQuery
+from pipeline.base.states import RequestState
 from pipeline.messages import Hit, Message, Problem, SearchQuery
-from pipeline.messages.states import RequestState
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:

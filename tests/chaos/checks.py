@@ -8,9 +8,10 @@ import qdrant_edge as edge
 
 from pipeline.base.blobs import preview_name
 from pipeline.base.identity import point_id
+from pipeline.base.states import FINAL_STATES
 from pipeline.ledger import namespace_of
 from pipeline.operations.base import QUEUES, queue_name
-from tests.chaos.rig import FINAL, Rig
+from tests.chaos.rig import Rig
 
 NAMESPACE = namespace_of("kindred")
 
@@ -22,7 +23,7 @@ def jobs_are_closed(rig: Rig, rejected: int = 0) -> list[str]:
     wrong += [f"job {job} was accepted and is gone" for job in rig.jobs.keys() - views.keys()]
     for job, view in views.items():
         done = view["embedded"] + view["unchanged"] + view["rejected"]
-        if view["state"] not in FINAL:
+        if view["state"] not in FINAL_STATES:
             wrong.append(f"job {job} is not final: {view}")
         elif view["state"] in ("failed", "cancelled"):
             wrong.append(f"job {job} failed: {view['error']}")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import httpx
 
+from pipeline.base.states import FINAL_STATES
 from pipeline.ledger import namespace_of
 from pipeline.operations.base import QUEUES, queue_name
 from tests.chaos import data
@@ -22,7 +23,6 @@ from tests.system import PATIENCE, JobView, System, until
 
 NAMESPACE = namespace_of("kindred")
 
-FINAL = ("succeeded", "completed_with_rejections", "failed", "cancelled")
 SEARCHERS = 3
 CANNOT_RUN = 78
 
@@ -154,7 +154,7 @@ class Rig:
 
     def unfinished(self) -> int | None:
         views = self.views()
-        return None if views is None else sum(view["state"] not in FINAL for view in views)
+        return None if views is None else sum(view["state"] not in FINAL_STATES for view in views)
 
     def answers_a_search(self) -> bool:
         """Whether one that is asked now is answered at once."""

@@ -19,7 +19,7 @@ from cli.options import LOCAL_URL
 from cli.render import duration, make_console, totals_line
 from cli.source import resolve_source
 from cli.totals import totals_of
-from pipeline.messages import states
+from pipeline.base import states
 
 Answer = httpx.Response | Exception
 

@@ -29,7 +29,7 @@ export const stateWord = (job) => STATES[job.state] ?? job.state;
 
 /** @param {Job} job @returns {string[]} */
 export const actionsOf = (job) =>
-  // What a deletion was to take is forgotten when it has ended: it cannot run again.
+  // The request of a deletion is forgotten when it has ended: this page offers no second run.
   isDeletion(job) && job.final ? [] : (ACTIONS[job.state] ?? []);
 
 /** @param {Job} job @returns {boolean} */
