@@ -1,20 +1,32 @@
-"""Data sets: on the hub, as parquet files, or as folders of images."""
+"""Data sets: on the hub, as parquet files, or as folders and archives of pictures."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from pipeline.base.errors import SourceError
+from pipeline.base.identity import ID_COLUMNS
 from pipeline.messages import Payload
-from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Opening, Reader, Source, SourceKind
+from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.folder.reader import FolderReader, Pictures, directory, plan_folder
+from pipeline.sources.folder.survey import Rules
+from pipeline.sources.folder.tabular import tabular_files
 
 
 class DatasetSource(Source):
-    """A hub data set, or a folder of parquet or of images that the workers can see."""
+    """A hub data set; or a folder of pictures or parquet, or an archive, that the workers see.
+
+    `include` and `exclude` are patterns: with a slash, of paths in the folder, else of file names.
+    """
 
     kind: Literal["dataset"] = "dataset"
     dataset: str = Field(min_length=1, max_length=1000, description="Hub name or folder")
-    split: str = Field("train", min_length=1, max_length=200)
+    split: str | None = Field(
+        None, min_length=1, max_length=200, description="Default: train, where there are splits"
+    )
     revision: str | None = Field(
         None, max_length=200, description="Commit, branch or tag on the hub"
     )
@@ -23,6 +35,9 @@ class DatasetSource(Source):
     id_column: str | None = Field(
         None, description="Default: image_id or SOPInstanceUID, if present"
     )
+    include: tuple[str, ...] = Field((), max_length=100, description="Only files that fit one")
+    exclude: tuple[str, ...] = Field((), max_length=100, description="No files that fit one")
+    label_from_folder: bool = Field(False, description="A picture's folder is its label")
 
     def check(self, allowed: AllowedSources) -> None:
         allowed.check(self.dataset)
@@ -31,13 +46,43 @@ class DatasetSource(Source):
         return self.model_dump(include={"kind", "dataset", "split", "revision"}, exclude_none=True)
 
 
+def _plan(source: DatasetSource, opening: Opening) -> Reader:
+    opening.allowed.check(source.dataset)
+    if not is_folder(source.dataset):
+        return _tabular(source, opening)
+    root = opening.allowed.real(source.dataset)
+    if not root.exists():
+        raise SourceError(f"The workers see no folder or file {root}.")
+    wanted = _pictures(source, root, opening.allowed)
+    if tabular_files(directory(wanted)):
+        return _tabular(source, opening)
+    return FolderReader(wanted, plan_folder(wanted, opening.blobs, opening.job))
+
+
 def _open(source: DatasetSource, opening: Opening) -> Reader:
+    catalogue = Catalogue.read(opening.blobs, opening.job) if is_folder(source.dataset) else None
+    if catalogue is None:
+        return _tabular(source, opening)
+    root = opening.allowed.real(source.dataset)
+    return FolderReader(_pictures(source, root, opening.allowed), catalogue)
+
+
+def _pictures(source: DatasetSource, root: Path, allowed: AllowedSources) -> Pictures:
+    ids = (source.id_column,) if source.id_column else ID_COLUMNS
+    rules = Rules(source.include, source.exclude, source.label_from_folder, ids)
+    return Pictures(root, allowed.folders, rules, source.limit)
+
+
+def _tabular(source: DatasetSource, opening: Opening) -> Reader:
     """Imports the library when the first data set is opened: that takes a second, and a worker can
     search without it."""
     from pipeline.sources.dataset_reader import DatasetReader, Selection
 
-    selection = Selection(**source.model_dump(exclude={"kind"}))
+    fields = source.model_dump(
+        include={"dataset", "revision", "limit", "image_column", "id_column"}
+    )
+    selection = Selection(split=source.split or "train", **fields)
     return DatasetReader(selection, opening.copies, opening.allowed)
 
 
-DATASET = SourceKind(DatasetSource, _open)
+DATASET = SourceKind(DatasetSource, _open, plan=_plan)

@@ -4,10 +4,11 @@ The first data set to be opened imports this module: the library and its depende
 to import, and a worker can search without them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -46,6 +47,8 @@ class Selection:
 
 
 class DatasetReader:
+    skipped: Mapping[str, int] = MappingProxyType({})  # it is not made of files
+
     def __init__(
         self, selection: Selection, copies: PreparedCopies, allowed: AllowedSources
     ) -> None:
