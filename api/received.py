@@ -107,7 +107,7 @@ def _tree(files: Sequence[tuple[str, BinaryIO]]) -> Directory:
         own = PurePosixPath(name).name
         if own in folder.files:  # two files of one name, from two folders perhaps
             own = f"{own} ({number + 1})"
-        folder.files[own] = partial(_file, folder.path(own), number, content)
+        folder.files[own] = partial(_file, name, number, content)
     return root
 
 

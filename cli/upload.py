@@ -18,7 +18,7 @@ from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.images.decoding import Unusable
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
-from pipeline.sources.folder.survey import Entry, Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.metadata import described_by, found_at
 
@@ -60,7 +60,7 @@ class Selection:
     """Which of the files to take. `id_field` is the metadata field that has the images' ids."""
 
     sources: Sequence[str]
-    rules: Rules = Rules()
+    rules: Rules = PLAIN
     limit: int | None = None
     id_field: str | None = None
 

@@ -34,8 +34,9 @@ class RefusedFile(Message):
 
 
 class Account(Message):
-    """What a caller found beside the files that it sends. `names` are theirs, instead of the form's,
-    since not every name fits into a header.
+    """What a caller found beside the files that it sends.
+
+    `names` are those of the files, instead of the form's: not every name fits into a header.
     """
 
     names: tuple[str, ...] | None = None

@@ -13,7 +13,7 @@ from pipeline.messages import Problem
 class JobView(BaseModel):
     """`counts` has the rows by outcome. When a job has succeeded, they add up to `total`.
 
-    `source` is the kind of source of an ingest. `skipped` counts the files that are no rows, by kind.
+    `source` is the kind of source of an ingest. `skipped` counts files that are no rows, by kind.
     The outcomes of a `dry_run` are those that a real run would have.
     """
 

@@ -45,8 +45,8 @@ class Archive(Protocol):
 
 
 class ZipArchive:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._zip = file, zipfile.ZipFile(file)
+    def __init__(self, file: BinaryIO, opened: zipfile.ZipFile) -> None:
+        self._file, self._zip = file, opened
         self._found = [info for info in self._zip.infolist() if not info.is_dir()]
         self.members = [_zip_member(info) for info in self._found]
 
@@ -58,13 +58,14 @@ class ZipArchive:
         self._zip.close()
         self._file.close()
 
+    __del__ = close  # a thread that reads rows keeps its latest archive open
+
 
 class TarArchive:
-    """Also compressed: then reading members in their order costs one pass, and going back another."""
+    """Also compressed: then reading members in order costs one pass, and going back another."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._tar = tarfile.open(fileobj=file, mode="r:*")  # noqa: SIM115 - `close` closes it
+    def __init__(self, file: BinaryIO, opened: tarfile.TarFile) -> None:
+        self._file, self._tar = file, opened
         self._found = [info for info in self._tar if not info.isdir()]
         self.members = [_tar_member(info) for info in self._found]
 
@@ -76,13 +77,17 @@ class TarArchive:
         self._tar.close()
         self._file.close()
 
+    __del__ = close
+
 
 def open_archive(file: BinaryIO) -> Archive:
     """Raises one of `damage.DAMAGED`, or OSError, also for what is no archive."""
     try:
         is_zip = zipfile.is_zipfile(file)
         file.seek(0)
-        return ZipArchive(file) if is_zip else TarArchive(file)
+        if is_zip:
+            return ZipArchive(file, zipfile.ZipFile(file))
+        return TarArchive(file, tarfile.open(fileobj=file, mode="r:*"))
     except BaseException:
         file.close()
         raise

@@ -22,7 +22,7 @@ ARCHIVE = "its archive is damaged, or packed in a way that is not read: unpack i
 
 
 def reason_of(error: Exception) -> str:
-    """Raises SourceUnavailable when the disk fails, and the error itself if it is none of a file."""
+    """Raises SourceUnavailable when the disk fails, and the error if it is none of a file."""
     if isinstance(error, OSError):
         refuse_disk(error)
         if error.strerror:

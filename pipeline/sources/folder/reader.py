@@ -11,7 +11,7 @@ from pipeline.sources.base import Row, own_id
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.damage import refuse_disk
 from pipeline.sources.folder.places import Places
-from pipeline.sources.folder.survey import Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Rules, survey
 from pipeline.sources.folder.tree import Directory, LocalTree
 from pipeline.sources.metadata import clean, found_at
 
@@ -22,7 +22,7 @@ class Pictures:
 
     root: Path
     allowed: tuple[Path, ...]
-    rules: Rules = Rules()
+    rules: Rules = PLAIN
     limit: int | None = None
 
 

@@ -45,7 +45,7 @@ class Rules:
 
     `label_from_folder`: a picture's folder is its `label`, unless something else says one.
     `id_fields`: the metadata that has an image's id, the first that is there.
-    `explicit`: a person named each of the files, so one that is no picture is rejected, not skipped.
+    `explicit`: a person named each of the files, so one that is no picture is rejected.
     """
 
     include: tuple[str, ...] = ()
@@ -60,6 +60,9 @@ class Rules:
     def want(self, name: str) -> bool:
         included = not self.include or matches(name, self.include)
         return included and not matches(name, self.exclude)
+
+
+PLAIN = Rules()
 
 
 @dataclass(frozen=True)
@@ -154,12 +157,12 @@ class _Survey:
         elif kind.name in _ARCHIVES:
             yield from self._archive(file, directory, tables, kind)
         elif (fault := self._fault(name, kind)) is None:
-            yield Skipped(path, kind.name)
+            yield Skipped(file.name, kind.name)
         else:
             first = (self._label(directory), beside.metadata(name))
             for rows in product(*(each for each in said if each)):
                 metadata = merged(*first, *rows)
-                yield Entry(path, file.place, metadata, fault or None, file.size, file.open)
+                yield Entry(file.name, file.place, metadata, fault or None, file.size, file.open)
 
     def _fault(self, name: str, kind: Kind) -> str | None:
         """Why a file is rejected; "" if it is taken, None if it is skipped."""

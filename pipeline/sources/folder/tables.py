@@ -1,9 +1,9 @@
 """Metadata tables beside pictures: `metadata.csv`, `.tsv`, `.jsonl` or `.parquet`.
 
-A table adds metadata to the pictures of its folder and below; it never decides which pictures there
-are. A row names its picture in a column `file_name`, or another that `FILE_COLUMNS` lists, by its
-path relative to the table's folder, or without a suffix. Rows that name one file under several image
-ids are several images of it.
+A table adds metadata to the pictures of its folder and below; it never decides which pictures
+there are. A row names its picture in a column `file_name`, or another that `FILE_COLUMNS` lists, by
+its path relative to the table's folder, or without a suffix. Rows that name one file under several
+image ids are several images of it.
 (https://huggingface.co/docs/datasets/image_dataset; `isic_id` is the ISIC archive's column)
 """
 
@@ -190,8 +190,7 @@ def _parquet(data: bytes) -> Iterator[tuple[int, Payload]]:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError, ValueError):
         raise BadText("it is no parquet file, or it is damaged") from None
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield number, row
+    yield from enumerate(table.to_pylist(), 1)
 
 
 def _add_csv(table: Table, text: str, delimiter: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Tells a folder of pictures from a data set: parquet or arrow files, and no picture beside them."""
+"""Tells a folder of pictures from a data set: parquet or arrow files, with no picture beside."""
 
 from collections.abc import Iterator
 
