@@ -24,7 +24,7 @@ from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id, sha256
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Unusable, decode, preview
-from pipeline.images.hashes import difference_hash
+from pipeline.images.hashes import perceptual_hash
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
@@ -54,7 +54,7 @@ class Prepared:
     preview: bytes
     width: int
     height: int
-    dhash: str
+    phash: str
 
 
 Kind = Literal["embedded", "unchanged", "rejected"]
@@ -195,7 +195,7 @@ class Ingest:
                 return picture
             small = preview(picture, self.limits.preview_pixels)
             pixels = self.encoder.preprocess(picture)
-        return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
+        return Prepared(pixels, small, picture.width, picture.height, perceptual_hash(picture))
 
     def _commit(self, item: WorkItem, source: Source, batch: Batch) -> list[Outcome]:
         """Embeds and upserts a batch. Returns the outcomes of all its rows, for the ledger."""
@@ -339,7 +339,7 @@ def _payload(candidate: Candidate, prepared: Prepared, provenance: Payload) -> P
         "sha256": candidate.digest,
         "width": prepared.width,
         "height": prepared.height,
-        "dhash": prepared.dhash,
+        "phash": prepared.phash,
     }
     return {**candidate.row.metadata, "image_id": candidate.image_id, RESERVED: source}
 
