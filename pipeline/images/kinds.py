@@ -40,30 +40,37 @@ class Kind:
     reason: str = ""
 
 
-_EXPORT = "export the image as PNG, TIFF or JPEG"
+EXPORT = "export the image as PNG, TIFF or JPEG"
+
+
+def not_read(name: str) -> str:
+    """Why a picture is rejected whose encoding, so named, no decoder here reads."""
+    return f"{name}; this encoding is not read: {EXPORT}"
+
 
 # Pictures in encodings that no decoder here reads.
 _UNREAD = {
-    "heic": f"a HEIC picture; this encoding is not read: install the extra heic, or {_EXPORT}",
-    "dicom": f"a DICOM file; this encoding is not read: {_EXPORT}",
-    "jxl": f"a JPEG XL picture; this encoding is not read: {_EXPORT}",
-    "jxr": f"a JPEG XR picture; this encoding is not read: {_EXPORT}",
-    "jpeg-ls": f"a JPEG-LS picture; this encoding is not read: {_EXPORT}",
-    "raw": f"a camera's raw picture; this encoding is not read: {_EXPORT}",
-    "svg": f"an SVG drawing; this encoding is not read: {_EXPORT}",
-    "psd": f"a Photoshop picture; this encoding is not read: {_EXPORT}",
-    "ico": f"an icon; this encoding is not read: {_EXPORT}",
-    "pnm": f"a PAM or PFM picture; this encoding is not read: {_EXPORT}",
-    "fits": f"a FITS picture; this encoding is not read: {_EXPORT}",
-    "exr": f"an OpenEXR picture; this encoding is not read: {_EXPORT}",
-    "hdr": f"a Radiance picture; this encoding is not read: {_EXPORT}",
-    "dds": f"a DirectDraw picture; this encoding is not read: {_EXPORT}",
-    "qoi": f"a QOI picture; this encoding is not read: {_EXPORT}",
-    "pcx": f"a PCX picture; this encoding is not read: {_EXPORT}",
-    "djvu": f"a DjVu document; this encoding is not read: {_EXPORT}",
-    "nifti": f"a NIfTI volume; this encoding is not read: {_EXPORT}",
-    "nrrd": f"an NRRD volume; this encoding is not read: {_EXPORT}",
-    "czi": f"a slide of a Zeiss scanner; this encoding is not read: {_EXPORT}",
+    "heic": f"a HEIC picture; this encoding is not read: install the extra heic, or {EXPORT}",
+    "dicom": not_read("a DICOM file"),
+    "jxl": not_read("a JPEG XL picture"),
+    "jxr": not_read("a JPEG XR picture"),
+    "jpeg-ls": not_read("a JPEG-LS picture"),
+    "cgbi": not_read("a PNG for Apple's own programs (CgBI)"),
+    "raw": not_read("a camera's raw picture"),
+    "svg": not_read("an SVG drawing"),
+    "psd": not_read("a Photoshop picture"),
+    "ico": not_read("an icon"),
+    "pnm": not_read("a PAM or PFM picture"),
+    "fits": not_read("a FITS picture"),
+    "exr": not_read("an OpenEXR picture"),
+    "hdr": not_read("a Radiance picture"),
+    "dds": not_read("a DirectDraw picture"),
+    "qoi": not_read("a QOI picture"),
+    "pcx": not_read("a PCX picture"),
+    "djvu": not_read("a DjVu document"),
+    "nifti": not_read("a NIfTI volume"),
+    "nrrd": not_read("an NRRD volume"),
+    "czi": not_read("a slide of a Zeiss scanner"),
 }
 
 # Files where a picture should be, and of which nothing is left or nothing has come.
@@ -85,9 +92,9 @@ _OTHERS = {
     "7z": "a 7z archive, not a picture",
     "rar": "a rar archive, not a picture",
     "archive": "an archive (bzip2, xz, zstd or cab), not a picture",
-    "pdf": f"a PDF, not a picture: {_EXPORT}",
-    "postscript": f"PostScript, not a picture: {_EXPORT}",
-    "video": f"a video, not a picture: {_EXPORT}",
+    "pdf": f"a PDF, not a picture: {EXPORT}",
+    "postscript": f"PostScript, not a picture: {EXPORT}",
+    "video": f"a video, not a picture: {EXPORT}",
     "audio": "audio, not a picture",
     "office": "an Office document, not a picture",
     "sqlite": "an SQLite database, not a picture",

@@ -6,11 +6,13 @@ Most formats begin with bytes of their own ("magic"). Marks of two or three byte
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 # (offset, bytes, kind), the longest first where one begins another.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", "cgbi"),
     (0, b"\x89PNG\r\n\x1a\n", "picture"),
     (0, b"\xff\xd8\xff\xf7", "jpeg-ls"),
     (0, b"\xff\xd8\xff", "picture"),
@@ -133,14 +135,14 @@ def _tiff(head: bytes) -> str | None:
     """Little and big endian, TIFF and BigTIFF. Raw files of many cameras are TIFFs too."""
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
-    return "raw" if head[8:10] == b"CR" or _is_raw(_first_directory(head)) else "picture"
+    return "raw" if head[8:10] == b"CR" or is_raw(_first_directory(head)) else "picture"
 
 
 _SUBFILE, _PHOTOMETRIC, _SUBDIRECTORIES, _DNG_VERSION = 254, 262, 330, 50706
 _SENSOR = (32803, 34892)  # DNG 1.4: values of a colour filter array, and linear raw
 
 
-def _is_raw(tags: dict[int, int]) -> bool:
+def is_raw(tags: Mapping[int, Any]) -> bool:
     """Whether the first picture of a TIFF is at most a preview of a sensor's values."""
     reduced = bool(tags.get(_SUBFILE, 0) & 1)
     return (

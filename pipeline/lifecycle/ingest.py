@@ -22,7 +22,7 @@ from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import sha256
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Unusable, decode, preview
-from pipeline.images.hashes import difference_hash
+from pipeline.images.hashes import perceptual_hash
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
@@ -174,7 +174,7 @@ class Ingest:
                 return picture
             small = preview(picture, self.limits.preview_pixels)
             pixels = self.encoder.preprocess(picture)
-        return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
+        return Prepared(pixels, small, picture.width, picture.height, perceptual_hash(picture))
 
     def _commit(
         self, item: WorkItem, source: Source, batch: Batch, options: IngestOptions
@@ -253,7 +253,7 @@ class Ingest:
             "sha256": candidate.identified.digest,
             "width": prepared.width,
             "height": prepared.height,
-            "dhash": prepared.dhash,
+            "phash": prepared.phash,
         }
         return {**candidate.metadata, RESERVED: source}
 

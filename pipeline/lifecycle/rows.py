@@ -43,7 +43,7 @@ class Prepared:
     preview: bytes
     width: int
     height: int
-    dhash: str
+    phash: str
 
 
 Kind = Literal["embedded", "updated", "unchanged", "rejected"]

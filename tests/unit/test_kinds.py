@@ -152,6 +152,7 @@ UNREAD: dict[str, tuple[str, bytes]] = {
     "JPEG XL, bare": ("jxl", b"\xff\x0a\x10\x20" + bytes(40)),
     "JPEG XR": ("jxr", b"II\xbc\x01" + bytes(40)),
     "JPEG-LS": ("jpeg-ls", b"\xff\xd8\xff\xf7\0\x0b\x08" + bytes(40)),
+    "PNG of Apple": ("cgbi", made.PNG_START + made.png_chunk(b"CgBI", bytes(4)) + bytes(40)),
     "SVG": ("svg", b"<svg xmlns='http://www.w3.org/2000/svg'></svg>"),
     "SVG behind a declaration": ("svg", b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<svg>"),
     "SVG in UTF-16": ("svg", "<?xml version='1.0'?><svg viewBox='0'/>".encode("utf-16")),
@@ -301,6 +302,13 @@ def test_no_file_that_is_taken_is_missed(file: object) -> None:
     """Over all that departments send: the kinds of `bad_files`, most of them odd or damaged."""
     if not isinstance(file.becomes, Unusable):  # type: ignore[attr-defined]
         assert kind_of(file.data[:HEAD]).fate == Fate.TAKEN  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted({n for n, _ in (UNREAD | OTHERS).values()}))
+def test_no_kind_that_is_not_taken_is_decoded(name: str) -> None:
+    for kind, data in (UNREAD | OTHERS).values():
+        if kind == name:
+            assert isinstance(decode(data, CAP), Unusable)
 
 
 def test_every_kind_is_made_here() -> None:
