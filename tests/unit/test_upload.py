@@ -3,7 +3,6 @@
 import email.message
 import json
 from dataclasses import dataclass
-from functools import partial
 
 import httpx
 import pytest
