@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ def store_upload(
     `most` is the largest request in bytes. Raises InvalidQuery for a table that cannot be read, or
     an archive that becomes too large, and BlobsUnavailable.
     """
-    files: list[UploadedFile] = []
+    files: list[tuple[int, UploadedFile]] = []  # with their places among those that were sent
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
     try:
@@ -57,11 +58,14 @@ def store_upload(
                     "the files themselves, in several requests.",
                     ("files",),
                 )
-            files.append(_stored(blobs, f"{folder}/{len(files)}", found, received.metadata))
+            place = int(found.place[0]) if found.place else len(received.files)
+            file = _stored(blobs, f"{folder}/{len(files)}", found, received.metadata)
+            files.append((place, file))
     except SourceError as error:
         raise InvalidQuery(str(error), ("files",)) from error
+    rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*files, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
     )
     if not keep_names:
         manifest = _nameless(manifest)
@@ -74,13 +78,15 @@ def _stored(
 ) -> UploadedFile:
     said = merged(entry.metadata, metadata[int(entry.place[0])]) if entry.place else entry.metadata
     file = UploadedFile(name=entry.name, metadata=said, fault=entry.fault)
-    if entry.fault is not None or entry.open is None:
+    if entry.open is None:
         return file
     try:
         with entry.open() as opened:
             data = opened.read()
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
         return file.model_copy(update={"fault": reason_of(error)})
+    if entry.fault is not None:
+        return file.model_copy(update={"sha256": sha256(data)})
     blobs.write(blob, data)
     return file.model_copy(update={"blob": blob, "sha256": sha256(data)})
 
@@ -100,8 +106,8 @@ def _tree(files: Sequence[tuple[str, BinaryIO]]) -> Directory:
     for number, (given, content) in enumerate(files):
         parts = [part for part in slashed(given).split("/") if part not in ("", ".", "..")]
         name = "/".join(parts) or f"file-{number + 1}"
-        if any(map(is_system, parts)) or any(map(is_hidden, parts)):
-            root.others.append(Skipped(name, "system" if any(map(is_system, parts)) else "hidden"))
+        if (kind := _aside(parts)) is not None:
+            root.others.append(Skipped(name, kind))
             continue
         folder = _folder(folders, str(PurePosixPath(name).parent) if "/" in name else "")
         own = PurePosixPath(name).name
@@ -109,6 +115,13 @@ def _tree(files: Sequence[tuple[str, BinaryIO]]) -> Directory:
             own = f"{own} ({number + 1})"
         folder.files[own] = partial(_file, name, number, content)
     return root
+
+
+def _aside(parts: Sequence[str]) -> str | None:
+    """The kind under which a file is skipped for its name, if a whole folder was sent with it."""
+    if any(map(is_system, parts)):
+        return "system"
+    return "hidden" if len(parts) > 1 and any(map(is_hidden, parts)) else None
 
 
 def _folder(folders: dict[str, Directory], name: str) -> Directory:

@@ -137,7 +137,8 @@ class JobLedger:
     def rejected_rows(self, job: str) -> Iterator[int]:
         """The numbers of all rows that it rejected, in no special order."""
         with reachable():
-            for row in self._script.redis.hscan_iter(self._key(job, ":rejections"), no_values=True):
+            # With values, which Redis can leave out from 7.4 on only.
+            for row, _ in self._script.redis.hscan_iter(self._key(job, ":rejections")):
                 yield int(row)
 
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Rejection], int | None]:
