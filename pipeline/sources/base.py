@@ -37,7 +37,8 @@ class Row:
 
     If `image_id` is None, the SHA-256 of the bytes becomes the id. `blob` names the bytes of an
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
-    an upload's original bytes, which may have been deleted.
+    an upload's original bytes, which may have been deleted. `name` is what people call it: its
+    file's name, or its data set and its place in it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Row:
     blob: str | None = None
     fault: Unusable | None = None
     sha256: str | None = None
+    name: str | None = None
 
 
 class Reader(Protocol):
