@@ -27,7 +27,12 @@ def ingest(
         list[str] | None,
         typer.Argument(help="A data set of the hub, a folder or parquet; or files to upload."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data set; else train.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set, or all; else train.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of the data set, if it has several.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
@@ -55,7 +60,8 @@ def ingest(
 
     report = Report(make_console(), as_json)
     options: Document = {
-        "split": split, "revision": revision, "image_column": image_column, "id_column": id_column,
+        "split": split, "config": config, "revision": revision, "image_column": image_column,
+        "id_column": id_column,
     }  # fmt: skip
     sources = source or []
     if not sources and kind is None:

@@ -153,7 +153,7 @@ def fixed_part(pattern: str) -> str:
     """The folders of a pattern before its first wild card; of a plain path, its folder."""
     parts = pattern.split("/")
     wild = next((n for n, part in enumerate(parts) if _WILD.search(part)), len(parts) - 1)
-    return "/".join(parts[:wild])
+    return "/".join(parts[:wild]) or ("/" if pattern.startswith("/") else "")
 
 
 def _feature(said: Any) -> tuple[str, dict[str, Any]] | None:

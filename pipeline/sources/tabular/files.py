@@ -1,7 +1,7 @@
 """Finds the files of a local data set: by its README.md, if that names any, else all there are."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -29,15 +29,16 @@ def tabular_files(folder: Path, allowed: AllowedSources) -> list[Path]:
 def holds_tables(dataset: str, allowed: AllowedSources) -> bool:
     """Whether a path is a Parquet or Arrow file, or a folder with some."""
     path = allowed.real(dataset)
-    if path.is_dir():
+    if _is(path, Path.is_dir):
         return any(found.name != "metadata.parquet" for found in tabular_files(path, allowed))
-    return path.is_file() and is_tabular(path)
+    return _is(path, Path.is_file) and is_tabular(path)
 
 
 def files_of(config: Config, wanted: str | None, allowed: AllowedSources) -> tuple[str, list[Path]]:
     """The split that is wanted, or meant, and its files. Raises as `tabular_files` and `choose`."""
     if not config.files:
-        files = tabular_files(config.folder, allowed)
+        allowed.real(config.folder)
+        files = tabular_files(config.folder, allowed) if _is(config.folder, Path.is_dir) else []
         return choose(files, config.folder, wanted) if files else (wanted or DEFAULT, [])
     found = {split: _matching(config, split, allowed) for split in config.files}
     if wanted == ALL:
@@ -60,11 +61,11 @@ def _glob(folder: Path, pattern: str, allowed: AllowedSources) -> list[Path]:
         raise SourceNotAllowed("This folder says that its files lie elsewhere.")
     start = folder / fixed_part(pattern)
     allowed.real(start)
-    if (folder / pattern).is_file():
+    if _is(folder / pattern, Path.is_file):
         return [folder / pattern]
-    if not start.is_dir():
+    if not _is(start, Path.is_dir):
         return []
-    parts = pattern.split("/")[len(fixed_part(pattern).split("/")) if "/" in pattern else 0 :]
+    parts = pattern.removeprefix(fixed_part(pattern)).lstrip("/").split("/")
     found = tabular_files(start, allowed)
     return [path for path in found if _matches(path.relative_to(start).parts, parts)]
 
@@ -92,6 +93,11 @@ def _walk(folder: Path, allowed: AllowedSources) -> Iterator[Path]:
             for path in _entries(place):
                 (waiting if path.is_dir() else found).append(path)
     yield from sorted(found, key=os.fspath)
+
+
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    with faults_named(path):
+        return what(path)
 
 
 def _entries(folder: Path) -> list[Path]:
