@@ -16,6 +16,7 @@ from cli.failure import CommandError, TooLarge
 from cli.follow import Show, Step
 from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.images.decoding import Unusable
+from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
 from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
@@ -63,6 +64,7 @@ class Selection:
     rules: Rules = PLAIN
     limit: int | None = None
     id_field: str | None = None
+    config: str | None = None
 
     def found(self) -> Iterator[LocalFile | Skipped]:
         """Raises CommandError for what is not there, or a table that cannot be read."""
@@ -79,8 +81,9 @@ class Selection:
 
     def _below(self, root: Path) -> Iterator[LocalFile | Skipped]:
         rules = self.rules.naming_each(explicit=root.is_file())
-        places = Places(root, _ANYWHERE)
         try:
+            root = folder_of_pictures(root, self.config)
+            places = Places(root, _ANYWHERE)
             for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
                 yield found if isinstance(found, Skipped) else self._file(found, places)
         except (SourceError, SourceUnavailable) as error:

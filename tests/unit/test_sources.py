@@ -177,8 +177,9 @@ def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, how: str
 ) -> None:
     """A full disk is no fault of the source, so its job must not fail of it."""
-    assert folder.rows({"age": [1, 2]})
-    (folder.path / "data" / "t.parquet").touch()  # so that it is prepared anew
+    (folder.path / "data").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder.path / "data" / name).write_bytes(folder.png)
 
     def full(*_: object, **__: object) -> None:
         if how == "plain":

@@ -16,6 +16,7 @@ from pipeline.images.kinds import HEAD, Fate, Kind, kind_of
 from pipeline.messages import Payload
 from pipeline.sources.folder.archives import directory_of, open_archive
 from pipeline.sources.folder.cells import BadText
+from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import matches
 from pipeline.sources.folder.sidecars import METADATA, Sidecars, may_be_sidecar
@@ -45,6 +46,7 @@ class Rules:
 
     `label_from_folder`: a picture's folder is its `label`, unless something else says one.
     `id_fields`: the metadata that has an image's id, the first that is there.
+    `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
     """
 
@@ -52,6 +54,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
     label_from_folder: bool = False
     id_fields: tuple[str, ...] = ID_COLUMNS
+    split: str | None = None
     explicit: bool = False
 
     def naming_each(self, *, explicit: bool) -> "Rules":
@@ -85,7 +88,8 @@ Found = Entry | Skipped
 
 def survey(directory: Directory, rules: Rules) -> Iterator[Found]:
     """Raises SourceError for a table that cannot be read, and SourceUnavailable for the disk."""
-    return _Survey(rules).below(directory, ())
+    found = _Survey(rules).below(directory, ())
+    return found if rules.split is None else _of_split(found, rules.split)
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,22 @@ class _Survey:
     def _label(self, directory: Directory) -> Payload:
         folder = PurePosixPath(directory.name).name
         return {"label": folder} if self.rules.label_from_folder and folder else {}
+
+
+def _of_split(all_found: Iterator[Found], wanted: str) -> Iterator[Found]:
+    """Only one split. What lies in the others is skipped."""
+    split = SPLITS.get(wanted.casefold())
+    for found in all_found:
+        own = split_of(found.name)
+        if isinstance(found, Skipped) or own == split:
+            yield found
+        elif (own is None and found.fault is None) or split is None:
+            raise SourceError(
+                f"There is no split {wanted[:100]}: all pictures must lie in folders train, "
+                "validation and test. Leave out --split to read all of them."
+            )
+        else:
+            yield found if own is None else Skipped(found.name, "other split")
 
 
 def _found(other: Skipped | Fault) -> Found:
