@@ -59,7 +59,7 @@ def store_upload(
                     ("files",),
                 )
             place = int(found.place[0]) if found.place else len(received.files)
-            file = _stored(blobs, f"{folder}/{len(files)}", found, received.metadata)
+            file = _stored(blobs, f"{folder}/{len(files)}", found, received)
             files.append((place, file))
     except SourceError as error:
         raise InvalidQuery(str(error), ("files",)) from error
@@ -73,11 +73,13 @@ def store_upload(
     return manifest_of(folder)
 
 
-def _stored(
-    blobs: Blobs, blob: str, entry: Entry, metadata: Sequence[dict[str, Any]]
-) -> UploadedFile:
-    said = merged(entry.metadata, metadata[int(entry.place[0])]) if entry.place else entry.metadata
-    file = UploadedFile(name=entry.name, metadata=said, fault=entry.fault)
+def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> UploadedFile:
+    said, name = entry.metadata, entry.name
+    if entry.place:
+        number = int(entry.place[0])
+        said = merged(said, received.metadata[number])
+        name = name if received.files[number][0] else ""
+    file = UploadedFile(name=name or None, metadata=said, fault=entry.fault)
     if entry.open is None:
         return file
     try:

@@ -84,20 +84,20 @@ def ingest(
     course = Course(detach, strict)
     flags = {"dry_run": dry_run, "replace_metadata": replace_metadata}
     options: Document = {name: True for name, wanted in flags.items() if wanted}
-    tabular: Document = {"revision": revision, "image_column": image_column}
     sources = source or []
     if not sources and kind is None:
         raise UsageError("Missing argument 'SOURCE'")
     wanted: Document = {
         "split": split, "config": config, "id_column": id_column, "include": include,
         "exclude": exclude, "label_from_folder": label_from_folder or None,
+        "image_column": image_column,
     }  # fmt: skip
     if upload:
-        _refuse_with_upload({**tabular, "kind": kind, "set": fields or None})
+        _refuse_with_upload({"revision": revision, "kind": kind, "set": fields or None})
         with connect(url, collection) as client:
             selection = _selection(sources, limit, wanted)
             return ingest_upload(client, selection, options, report, course)
-    wanted |= {**tabular, "limit": limit, "kind": kind, **parse_fields(fields or ())}
+    wanted |= {"revision": revision, "limit": limit, "kind": kind, **parse_fields(fields or ())}
     with connect(url, collection) as client:
         if kind is None:
             wanted |= dataset_source(sources, client.host)
@@ -118,7 +118,9 @@ def _selection(sources: Sequence[str], limit: int | None, wanted: Document) -> "
         id_fields=(wanted["id_column"],) if wanted["id_column"] else ID_COLUMNS,
         split=wanted["split"],
     )
-    return Selection(sources, rules, limit, wanted["id_column"], wanted["config"])
+    return Selection(
+        sources, rules, limit, wanted["id_column"], wanted["config"], wanted["image_column"]
+    )
 
 
 def _refuse_with_upload(options: Document) -> None:
