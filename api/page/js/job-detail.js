@@ -14,7 +14,6 @@ import {
 import { announce, byId, fill, h } from "./dom.js";
 import { FileLists } from "./job-files.js";
 import { Problem, callJson, pause, post } from "./server.js";
-import { mayIngest } from "./sign-in.js";
 import { explain, sentence } from "./words.js";
 
 /** In milliseconds, until the next request to a server that did not answer. */
@@ -134,7 +133,7 @@ function drawHead(container, job, act) {
     h("p", { class: "quiet", id: "job-totals" }, totals(job)),
     job.dry_run && h("p", { class: "quiet" }, "A trial run: it counts and checks, and stores nothing."),
     wrong && h("p", { class: "fault" }, wrong),
-    mayIngest() && h("div", { class: "buttons" }, actionsOf(job).map(button)),
+    h("div", { class: "buttons", "data-needs": "ingest" }, actionsOf(job).map(button)),
   );
 }
 
