@@ -151,19 +151,22 @@ def test_a_job_that_is_not_known_is_said(visit: Callable[..., Visit]) -> None:
     expect(window.page.locator("#job")).to_contain_text("No such job")
 
 
+@pytest.mark.parametrize("kind", ["source-not-allowed", "invalid-query"])
 def test_a_refused_data_set_is_told_in_the_api_s_own_words(
-    visit: Callable[..., Visit], system: System
+    visit: Callable[..., Visit], kind: str
 ) -> None:
     window = visit()
     window.may_fail = True
+    problem = {"type": f"urn:kindred:problem:{kind}", "detail": "no split named dev: train, test"}
+    window.page.route(
+        "**/v1/jobs", lambda route: route.fulfill(status=422, json={"status": 422, **problem})
+    )
     window.page.goto("/?view=jobs")
-    window.page.get_by_label("Hub name, or a folder on the server").fill("../scans")
-    window.page.get_by_role("button", name="Start").click()
+    started(window.page, Path("/scans"), 5)
 
-    refused = system.http.post("/v1/jobs", json={"dataset": "../scans", "split": "train"})
-    assert refused.status_code == 422
-    said = refused.json()["detail"].rstrip(".")
-    expect(window.page.locator("#dataset-fault")).to_contain_text(said[:1].upper() + said[1:])
+    expect(window.page.locator("#dataset-fault")).to_contain_text(
+        "No split named dev: train, test."
+    )
 
 
 ACCOUNT = {
