@@ -1,6 +1,7 @@
 """`kindred ingest`: images into the collection."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from cli.failure import UsageError
 from cli.options import LOCAL_URL, Collection, Json, Url, examples
 from cli.render import make_console
 from cli.report import Report
+
+if TYPE_CHECKING:
+    from cli.upload import Selection
 
 app = typer.Typer()
 
@@ -27,7 +31,12 @@ def ingest(
         list[str] | None,
         typer.Argument(help="A data set of the hub, a folder or parquet; or files to upload."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data set; else train.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set, or all; else train.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of the data set, if it has several.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
@@ -41,6 +50,24 @@ def ingest(
             "--set", metavar="NAME=VALUE", help="A field of the source: JSON or text; repeat it."
         ),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only files that fit it, as *.jpg; repeat it."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="No files that fit it; repeat it.")
+    ] = None,
+    label_from_folder: Annotated[
+        bool, typer.Option("--label-from-folder", help="A picture's folder is its label.")
+    ] = False,
+    replace_metadata: Annotated[
+        bool,
+        typer.Option("--replace-metadata", help="Remove what is known and not mentioned now."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and inspect, and store nothing.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything is rejected.")] = False,
     upload: Annotated[
         bool, typer.Option("--upload", help="Send local files through the api.")
     ] = False,
@@ -50,27 +77,48 @@ def ingest(
     as_json: Json = False,
 ) -> int:
     """Embed images, and follow the job to its end. Its totals come last."""
-    from cli.ingest import ingest_source, ingest_upload
+    from cli.ingest import Course, ingest_source, ingest_upload
     from cli.source import dataset_source, parse_fields
 
     report = Report(make_console(), as_json)
-    options: Document = {
-        "split": split, "revision": revision, "image_column": image_column, "id_column": id_column,
-    }  # fmt: skip
+    course = Course(detach, strict)
+    flags = {"dry_run": dry_run, "replace_metadata": replace_metadata}
+    options: Document = {name: True for name, wanted in flags.items() if wanted}
+    tabular: Document = {"revision": revision, "image_column": image_column}
     sources = source or []
     if not sources and kind is None:
         raise UsageError("Missing argument 'SOURCE'")
+    wanted: Document = {
+        "split": split, "config": config, "id_column": id_column, "include": include,
+        "exclude": exclude, "label_from_folder": label_from_folder or None,
+    }  # fmt: skip
     if upload:
-        _refuse_with_upload({**options, "kind": kind, "set": fields or None})
+        _refuse_with_upload({**tabular, "kind": kind, "set": fields or None})
         with connect(url, collection) as client:
-            return ingest_upload(client, sources, limit, report, detach=detach)
-    options |= {"limit": limit, "kind": kind, **parse_fields(fields or ())}
+            selection = _selection(sources, limit, wanted)
+            return ingest_upload(client, selection, options, report, course)
+    wanted |= {**tabular, "limit": limit, "kind": kind, **parse_fields(fields or ())}
     with connect(url, collection) as client:
         if kind is None:
-            options |= dataset_source(sources, client.host)
+            wanted |= dataset_source(sources, client.host)
         elif sources:
             raise UsageError("with --kind, describe the source by --set alone")
-        return ingest_source(client, options, report, detach=detach)
+        return ingest_source(client, wanted, options, report, course)
+
+
+def _selection(sources: Sequence[str], limit: int | None, wanted: Document) -> "Selection":
+    from cli.upload import Selection
+    from pipeline.base.identity import ID_COLUMNS
+    from pipeline.sources.folder.survey import Rules
+
+    rules = Rules(
+        include=tuple(wanted["include"] or ()),
+        exclude=tuple(wanted["exclude"] or ()),
+        label_from_folder=bool(wanted["label_from_folder"]),
+        id_fields=(wanted["id_column"],) if wanted["id_column"] else ID_COLUMNS,
+        split=wanted["split"],
+    )
+    return Selection(sources, rules, limit, wanted["id_column"], wanted["config"])
 
 
 def _refuse_with_upload(options: Document) -> None:

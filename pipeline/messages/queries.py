@@ -61,7 +61,10 @@ class SearchQuery(Message):
         False, description="Neither the searched image, also if sent along, nor any of its lesion"
     )
     max_hash_distance: int | None = Field(
-        None, ge=0, le=64, description="Near-duplicates only: bits by which their hashes may differ"
+        None,
+        ge=0,
+        le=256,
+        description="Near-duplicates only: bits of 256 by which their hashes may differ",
     )
     score_threshold: float | None = Field(None, ge=-1, le=1, description="Least cosine similarity")
 

@@ -4,10 +4,10 @@ The first data set to be opened imports this module: the library and its depende
 to import, and a worker can search without them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -20,9 +20,12 @@ from pipeline.base.identity import ID_COLUMNS, row_image_id, sha256
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Row, own_id
-from pipeline.sources.local import is_disk_error, read_file
+from pipeline.sources.local import is_disk_error
 from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
+from pipeline.sources.selection import Selection
+from pipeline.sources.tabular.cells import class_name, picture_bytes, values
+from pipeline.sources.tabular.columns import listed
 
 datasets.disable_progress_bars()
 # The library's log names files that it cannot read and quotes them; the job reports the failure.
@@ -33,19 +36,9 @@ datasets.logging.set_verbosity(datasets.logging.CRITICAL)
 tqdm.get_lock()
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which rows of which data set, and which columns are the images and their ids."""
-
-    dataset: str
-    split: str
-    revision: str | None
-    limit: int | None
-    image_column: str | None
-    id_column: str | None
-
-
 class DatasetReader:
+    skipped: Mapping[str, int] = MappingProxyType({})  # it is not made of files
+
     def __init__(
         self, selection: Selection, copies: PreparedCopies, allowed: AllowedSources
     ) -> None:
@@ -66,29 +59,26 @@ class DatasetReader:
         # Read the table raw: `datasets` would decode every picture, sound and film it finds, and a
         # broken one would cost the whole batch.
         self._table = table.with_format("arrow")
-        self._split = selection.split
+        self._split = selection.split or "train"
 
     def __len__(self) -> int:
         return len(self._table)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
         table = self._table[start:stop]
-        columns = {name: _values(table.column(name)) for name in table.column_names}
+        columns = {name: values(table.column(name)) for name in table.column_names}
         for offset in range(stop - start):
-            values = {name: column[offset] for name, column in columns.items()}
-            data = _bytes(values.pop(self._image), self._folders)
-            image_id, fault = own_id([values.get(self._id)] if self._id else [])
+            cells = {name: column[offset] for name, column in columns.items()}
+            data = picture_bytes(cells.pop(self._image), self._folders)
+            image_id, fault = own_id([cells.get(self._id)] if self._id else [])
             if image_id is None and self._numbered:
                 image_id = row_image_id(self._name, self._split, start + offset)
-            yield Row(start + offset, image_id, data, self._clean(values), fault=fault)
+            yield Row(start + offset, image_id, data, self._clean(cells), fault=fault)
 
-    def _clean(self, values: Payload) -> Payload:
+    def _clean(self, cells: Payload) -> Payload:
         for name, label in self._labels.items():
-            if values.get(name) is not None:
-                # By convention -1 means "not labelled"; other numbers without a name are mistakes.
-                known = 0 <= values[name] < label.num_classes
-                values[name] = label.int2str(values[name]) if known else None
-        return clean(values)
+            cells[name] = class_name(cells.get(name), label.names)
+        return clean(cells)
 
 
 def _load(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[str, Any, str]:
@@ -101,7 +91,7 @@ def _load(selection: Selection, cache: Path, allowed: AllowedSources) -> tuple[s
             builder = _builder(name, cache) if local else _hub_builder(selection)
             _check_files(builder, name, allowed)
             _prepare(builder, name)
-            table = builder.as_dataset(split=selection.split)
+            table = builder.as_dataset(split=selection.split or "train")
             return name, table, _version(builder, name, len(table))
     except DatasetGenerationError as error:
         raise SourceError(f"{name}: its files cannot be read as a data set.") from error
@@ -207,48 +197,11 @@ def _image_column(table: Any, wanted: str | None) -> str:
     if wanted is not None and wanted in images:
         return wanted
     which = "no column of images" if wanted is None else f"no column of images named {wanted}"
-    raise SourceError(f"The data set has {which}; its columns are {_listed(table.column_names)}.")
+    raise SourceError(f"The data set has {which}; its columns are {listed(table.column_names)}.")
 
 
 def _id_column(table: Any, wanted: str | None) -> str | None:
     if wanted is not None and wanted not in table.column_names:
-        columns = _listed(table.column_names)
+        columns = listed(table.column_names)
         raise SourceError(f"The data set has no column {wanted}; its columns are {columns}.")
     return wanted or next((name for name in ID_COLUMNS if name in table.column_names), None)
-
-
-def _listed(columns: Sequence[str]) -> str:
-    """The first 20 columns: some tables have ten thousand."""
-    more = len(columns) - 20
-    named = ", ".join(name[:60] for name in columns[:20])
-    return f"{named} and {more:,} more" if more > 0 else named
-
-
-def _values(column: Any) -> list[Any]:
-    """A column's cells; None for a cell without a Python value, such as text that is not UTF-8."""
-    try:
-        return list(column.to_pylist())
-    except (ValueError, ArithmeticError, LookupError):  # LookupError: an unknown time zone
-        return [_value(cell) for cell in column]
-
-
-def _value(cell: Any) -> Any:
-    try:
-        return cell.as_py()
-    except (ValueError, ArithmeticError, LookupError):
-        return None
-
-
-def _bytes(image: Any, folders: Sequence[Path]) -> bytes:
-    """The bytes of an image cell; empty if there are none, or if we may not read them.
-
-    Raises SourceUnavailable when the disk fails: that is no row's fault.
-    """
-    if image is None:
-        return b""
-    if image.get("bytes") is not None:
-        return bytes(image["bytes"])
-    try:
-        return read_file(folders[0] / image["path"], folders)
-    except TypeError:  # the cell names no file
-        return b""

@@ -30,12 +30,17 @@ def read_file(path: str | Path, folders: Sequence[Path]) -> bytes:
         readable = real.is_file() and real.stat().st_size <= MAX_FILE
         return real.read_bytes() if readable and any(map(real.is_relative_to, folders)) else b""
     except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        if isinstance(error, OSError) and is_disk_fault(error):
             raise SourceUnavailable("The disk, or the share, does not answer.") from error
         return b""
 
 
+def is_disk_fault(error: OSError) -> bool:
+    """Whether the disk failed, or the share: trying again can help."""
+    return error.errno in _DISK_FAULTS
+
+
 def is_disk_error(error: OSError) -> bool:
     """Whether the disk failed, or the worker may not write where data sets are prepared."""
-    known = error.errno in _DISK_FAULTS or isinstance(error, PermissionError)
+    known = is_disk_fault(error) or isinstance(error, PermissionError)
     return known or str(error).startswith("Not enough disk space")  # the `datasets` library's check

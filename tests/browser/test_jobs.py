@@ -82,8 +82,12 @@ def test_many_files_go_in_requests_that_fit(
     sent = system.http.get("/v1/jobs").json()["jobs"][:-jobs]
     assert len(sent) > 1
     ended = [system.finished(job["id"]) for job in sent]
-    assert sum(job["total"] for job in ended) == len(photographs)
-    assert sum(job["rejected"] for job in ended) == 0
+    assert sum(job["total"] for job in ended) == len(photographs) + 1
+    assert sum(job["embedded"] + job["unchanged"] for job in ended) == len(photographs)
+    rejected = page.get_by_role("table", name="Rejected images").locator("tbody tr")
+    expect(rejected).to_have_count(1)
+    expect(rejected).to_contain_text("scan of the whole ward.tif")
+    expect(rejected).to_contain_text("Too large for the server")
     expect(progress).to_contain_text(f"Sent 30 of 31 files, in {len(sent)} jobs.")
 
 

@@ -1,10 +1,12 @@
 """What can be in the way, each said so that a doctor knows what to do."""
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, shown
@@ -31,6 +33,12 @@ def page(visit: Callable[..., Visit]) -> Page:
     window = visit()
     window.may_fail = True
     return window.page
+
+
+def truncated() -> bytes:
+    data = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(data, "JPEG")
+    return data.getvalue()[:4000]
 
 
 def similar(system: System, image_id: str = START) -> list[str]:
@@ -80,8 +88,9 @@ def test_words_are_refused_where_pictures_alone_are_compared(page: Page) -> None
         (b"<html>no image</html>", "Kindred cannot read this file as an image."),
         (b"\0" * 128 + b"DICM", "DICOM files cannot be searched yet."),
         (b"\0" * 1_100_000, "This image is too large for this server."),
+        (truncated(), "This image is damaged or incomplete."),
     ],
-    ids=["not an image", "DICOM", "too large"],
+    ids=["not an image", "DICOM", "too large", "truncated"],
 )
 def test_a_refused_picture_is_told_why(page: Page, file: bytes, sentence: str) -> None:
     page.goto("/")

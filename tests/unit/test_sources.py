@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceUnavailable
+from pipeline.sources import registry
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import BAD_ID, Opening, Row
 from pipeline.sources.dataset import DatasetSource
@@ -129,10 +131,10 @@ def test_what_is_no_id_is_none(folder: Folder) -> None:
     assert [row.image_id for row in numbers] == ["17", f"{name}#1", f"{name}#2"]
 
 
-def test_a_number_of_a_patient_stays_one_in_a_column_with_gaps(folder: Folder) -> None:
+def test_a_patient_s_number_is_its_text_in_a_column_with_gaps(folder: Folder) -> None:
     rows = folder.rows({"patient_id": [123.0, None, 0.5], "dose": [123.0, None, 0.5]})
-    assert [json.dumps(row.metadata) for row in rows] == [
-        '{"patient_id": 123, "dose": 123.0}', "{}", '{"patient_id": 0.5, "dose": 0.5}'
+    assert [row.metadata for row in rows] == [
+        {"patient_id": "123", "dose": 123.0}, {}, {"patient_id": "0.5", "dose": 0.5}
     ]  # fmt: skip
 
 
@@ -175,8 +177,9 @@ def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, how: str
 ) -> None:
     """A full disk is no fault of the source, so its job must not fail of it."""
-    assert folder.rows({"age": [1, 2]})
-    (folder.path / "data" / "t.parquet").touch()  # so that it is prepared anew
+    (folder.path / "data").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder.path / "data" / name).write_bytes(folder.png)
 
     def full(*_: object, **__: object) -> None:
         if how == "plain":
@@ -239,23 +242,40 @@ def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder
     assert first == touched != more
 
 
-def test_a_source_that_is_prepared_holds_up_no_other() -> None:
+def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, waiting = threading.Event(), threading.Event()
 
-    def opener(source: Any) -> Any:
+    def opener(source: Any, _: Opening) -> Any:
         if source.dataset == "a/giant":
             waiting.set()
             assert prepared.wait(20)
-        return source.dataset
+        return SimpleNamespace(version="1", dataset=source.dataset)
 
-    cache = SourceCache(opener)
-    giant = threading.Thread(target=cache.get, args=[DatasetSource(dataset="a/giant")])
+    monkeypatch.setattr(registry, "plan_source", opener)
+    cache = SourceCache(Opening(*[None] * 3))  # type: ignore[arg-type]
+    giant = threading.Thread(target=cache.plan, args=["giant", DatasetSource(dataset="a/giant")])
     giant.start()
     assert waiting.wait(20)
-    assert cache.get(DatasetSource(dataset="a/small")) == "a/small"
+    small: Any = cache.plan("small", DatasetSource(dataset="a/small"))
+    assert small.dataset == "a/small"
     prepared.set()
     giant.join()
-    assert cache.get(DatasetSource(dataset="a/giant")) == "a/giant"
+    assert cache.get("small", DatasetSource(dataset="a/small"), "1") is small
+
+
+def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that planned the job once has its old list of files."""
+    monkeypatch.setattr(registry, "plan_source", lambda *_: SimpleNamespace(version="old"))
+    monkeypatch.setattr(registry, "open_source", lambda *_: SimpleNamespace(version="new"))
+    cache = SourceCache(Opening(*[None] * 3))  # type: ignore[arg-type]
+    source = DatasetSource(dataset="a/b")
+    planned = cache.plan("job", source)
+
+    assert cache.get("job", source, "old") is planned
+    assert cache.get("job", source, "new").version == "new"
+    assert cache.get("another", source, "new") is not cache.get("job", source, "new")
 
 
 def test_numbers_beyond_the_store_stay_exact_as_text() -> None:

@@ -96,9 +96,9 @@ export class FileLists {
   }
 }
 
-/** The name of the file: this tab knows those that it has sent. */
+/** The name of the file. Where the server keeps none, this tab still knows those that it has sent. */
 const named = (job, { row, name, image_id: imageId }) =>
-  fileName(job.id, row) ?? name ?? shortId(imageId);
+  name ?? fileName(job, row) ?? shortId(imageId);
 
 /** Shortens an id that is the hash of an image's bytes; other ids stay whole. */
 const shortId = (id) => (/^[0-9a-f]{64}$/.test(id) ? `${id.slice(0, 12)}…` : id);

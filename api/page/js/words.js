@@ -83,17 +83,17 @@ export function duration(seconds) {
  * @typedef {{place: string, text: string}} Fault `place` is an input of the page, or "message"
  */
 
-const EMPTY = /^there is no file, or it is empty/;
+const EMPTY = /^(there is no file, or it|the file) is empty/;
+const OTHER = /^(.+), not a picture/;
 
 // Why a file is rejected. Some of the api's sentences, said to a doctor; any other stays as it is.
 const REJECTED = [
-  [/^DICOM is/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
-  [/^HEIC is/, "HEIC images cannot be read. Export the image as JPEG, PNG or TIFF."],
-  [/^PDF is/, "A PDF is not an image. Export the image as JPEG, PNG or TIFF."],
+  [/^a DICOM file/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
+  [/^a HEIC picture/, "HEIC images cannot be read here. Export the image as JPEG, PNG or TIFF."],
   [EMPTY, "This file is empty."],
   [/^more pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
-  [/^(the|a HEIC) image (that )?is truncated/, "This image is damaged or incomplete. Try to export it again."],
-  [/^not an image/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
+  [/^the image is truncated/, "This image is damaged or incomplete. Try to export it again."],
+  [/^not a picture/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
   [/^the image takes more memory/, "This image is too large to open. Save a smaller copy."],
 ];
 
@@ -104,7 +104,10 @@ const REJECTED = [
  * @returns {string}
  */
 export function rejection(reason, source = "upload") {
-  if (source !== "upload" && EMPTY.test(reason)) return capital(reason);
+  if (source !== "upload" && reason.startsWith("there is no file")) return capital(reason);
+  const other = OTHER.exec(reason)?.[1];
+  if (other)
+    return `Kindred cannot read this file as an image. It is ${other}. Send JPEG, PNG, TIFF or WebP.`;
   return REJECTED.find(([known]) => known.test(reason))?.[1] ?? capital(reason);
 }
 
@@ -162,7 +165,7 @@ function invalid(problem, query) {
   // The api names the path of the fault; a search that failed later puts it before its detail.
   const named = problem.errors?.[0]?.path ?? /^([\w.]+): /.exec(problem.detail)?.[1] ?? "";
   const path = named.replace(/^query\./, "");
-  const said = problem.errors?.[0]?.message ?? problem.detail;
+  const said = problem.errors?.[0]?.message ?? problem.detail.replace(/^[\w.]+: /, "");
   if (/^image(\.|$)/.test(path)) return picture(rejection(said));
   const known = PLACES.find(([pattern]) => pattern.test(path));
   if (known) return { place: known[1], text: known[2] };
@@ -174,7 +177,7 @@ function invalid(problem, query) {
       text: "The results cannot be grouped this way: the images have no such field.",
     };
   }
-  if (REJECTED.some(([pattern]) => pattern.test(said))) return picture(rejection(said));
+  if ([[OTHER], ...REJECTED].some(([pattern]) => pattern.test(said))) return picture(rejection(said));
   return message(`This search is not possible. ${sentence(problem)} Change or clear its settings.`);
 }
 
