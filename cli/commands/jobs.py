@@ -52,8 +52,8 @@ def list_(collection: Collection = None, url: Url = LOCAL_URL, as_json: Json = F
 @app.command(
     epilog=examples(
         "kindred jobs show 0a1b2c3d",
-        "kindred jobs 0a1b2c3d --rejections --csv rejected.csv",
-        "kindred jobs 0a1b2c3d --skipped",
+        "kindred jobs show 0a1b2c3d --rejections --csv rejected.csv",
+        "kindred jobs show 0a1b2c3d --skipped",
     )
 )
 def show(

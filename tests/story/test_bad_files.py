@@ -1,6 +1,8 @@
 """All kinds of bad files in one upload and one data set, with hostile names, ids and metadata."""
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +18,7 @@ import pytest
 from pipeline.base.identity import row_image_id, sha256
 from pipeline.images import decoding
 from pipeline.images.decoding import Picture, Unusable, decode
+from pipeline.images.kinds import HEAD, kind_of
 from pipeline.sources.base import BAD_ID
 from tests.bad_files import SECRET, Kind, catalogue
 from tests.system import WAIT, JobView, System
@@ -121,7 +124,7 @@ def uploaded(system: System) -> tuple[JobView, list[Sent]]:
     """Every kind, under a hostile name, with metadata that names it and plants a secret."""
     kinds = catalogue()
     described: list[dict[str, Any]] = [{"kind": k.name, "note": SECRET} for k in kinds]
-    sent = [Sent(kind, sha256(kind.data), fate(kind)) for kind in kinds]
+    sent = [_uploaded(kind) for kind in kinds]
     taken = [row for row, kind in enumerate(kinds) if kind.taken]
     for row, metadata in zip(taken, HOSTILE, strict=False):
         described[row] |= metadata[0]
@@ -134,6 +137,16 @@ def uploaded(system: System) -> tuple[JobView, list[Sent]]:
     answer = system.http.post("/v1/images", content=body, headers=headers)
     assert answer.status_code == 202, answer.text
     return system.finished(answer.json()["id"]), sent
+
+
+def _uploaded(kind: Kind) -> Sent:
+    """Of an archive, the one file in it is the row."""
+    if kind.name in ("zip", "zip bomb"):
+        with zipfile.ZipFile(io.BytesIO(kind.data)) as archive:
+            [member] = archive.namelist()
+            data = archive.read(member)
+        return Sent(kind, sha256(data), kind_of(data[:HEAD]).reason)
+    return Sent(kind, sha256(kind.data), (fate(kind) and kind_of(kind.data).reason) or fate(kind))
 
 
 def _deep(depth: int, value: Any) -> Any:

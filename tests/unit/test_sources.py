@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from pipeline.base.blobs import Blobs
@@ -27,7 +26,7 @@ from pipeline.sources.base import BAD_ID, Opening, Row
 from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
 from pipeline.sources.prepared import PreparedCopies
-from pipeline.sources.registry import SourceCache, open_source
+from pipeline.sources.registry import SourceCache, open_source, plan_source
 
 ANYTHING = AllowedSources.of(("/", "hub:*"))
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -166,41 +165,12 @@ def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) ->
         folder.read("data", 1)
 
 
-FULL = OSError(errno.ENOSPC, "No space left on device")
-KEPT = OSError("Not enough disk space. Needed: 3 GB")  # as the library says it, before it begins
-BARRED = PermissionError(errno.EACCES, "Permission denied")
-
-
-@pytest.mark.parametrize("how", ["plain", "wrapped", "cleaning up"])
-@pytest.mark.parametrize("fault", [FULL, KEPT, BARRED], ids=str)
-def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, how: str
-) -> None:
-    """A full disk is no fault of the source, so its job must not fail of it."""
-    (folder.path / "data").mkdir()
-    for name in ("a.png", "b.png"):
-        (folder.path / "data" / name).write_bytes(folder.png)
-
-    def full(*_: object, **__: object) -> None:
-        if how == "plain":
-            raise fault
-        if how == "wrapped":
-            raise DatasetGenerationError("An error occurred") from fault
-        try:
-            raise fault
-        finally:
-            raise AttributeError("of a writer that was never opened")
-
-    with monkeypatch.context() as patched, pytest.raises(SourceUnavailable):
-        patched.setattr("datasets.DatasetBuilder.download_and_prepare", full)
-        folder.read("data", 2)
-    assert len(folder.read("data", 2)) == 2
-
-
 def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder.path / "data").mkdir()
     (folder.path / "data" / "a.png").write_bytes(folder.png)
-    assert folder.read("data", 1)[0].data == folder.png
+    source = DatasetSource(dataset=str(folder.path / "data"))
+    reader = plan_source(source, folder.opening(Blobs(str(folder.path / "blobs"))))
+    assert [row.data for row in reader.read(0, 1)] == [folder.png]
     read = Path.read_bytes
 
     def fail(number: int) -> None:
@@ -214,9 +184,12 @@ def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.Mon
     for number in (errno.EIO, errno.ESTALE, errno.EMFILE):
         fail(number)
         with pytest.raises(SourceUnavailable):
-            folder.read("data", 1)
+            list(reader.read(0, 1))
     fail(errno.EACCES)  # of the one file
-    assert folder.read("data", 1)[0].data == b""
+    [row] = reader.read(0, 1)
+    assert row.data == b""
+    assert row.fault is not None
+    assert "Permission denied" in row.fault.reason
 
 
 def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folder) -> None:
@@ -225,21 +198,6 @@ def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folde
         folder.rows(many, id_column="nowhere")
     assert "and 31 more" in str(refused.value)
     assert len(str(refused.value)) < 2000
-
-
-def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder) -> None:
-    (folder.path / "data").mkdir()
-    versions = []
-    for name in ("b.png", None, "a.png"):
-        if name:
-            (folder.path / "data" / name).write_bytes(folder.png)
-        os.utime(folder.path / "data" / "b.png", (len(versions), 0))  # as in another host's copy
-        source = DatasetSource(dataset=str(folder.path / "data"))
-        blobs = Blobs(str(folder.path / "blobs"))
-        opened = open_source(source, folder.opening(blobs))
-        versions.append(opened.version)
-    first, touched, more = versions
-    assert first == touched != more
 
 
 def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,10 @@ class _Survey:
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
             yield _not_an_archive(file, kind, reason_of(error), explicit=self.rules.explicit)
             return
+        if not archive.members and kind.name not in ("zip", "tar"):  # zeros look like a tar's end
+            archive.close()
+            yield _not_an_archive(file, kind, kind.reason, explicit=self.rules.explicit)
+            return
         yield Skipped(file.name, "archive")
         try:
             within = _Survey(self.rules, in_archive=True)
@@ -230,6 +234,8 @@ def _kind(file: File) -> Kind | Fault:
 
 def _not_an_archive(file: File, kind: Kind, reason: str, *, explicit: bool) -> Found:
     """A packed single file, such as a log, is no archive; a damaged zip or tar is one."""
-    if kind.name in ("zip", "tar") or explicit:
-        return Entry(file.name, fault=reason)
+    if kind.name in ("zip", "tar"):
+        return Entry(file.name, file.place, fault=reason, open=file.open)
+    if explicit:
+        return Entry(file.name, file.place, fault=kind.reason, open=file.open)
     return Skipped(file.name, kind.name)
