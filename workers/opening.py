@@ -83,7 +83,7 @@ def _context(
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
-    fields = Fields(store, settings.indexed_fields)
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
     copies = PreparedCopies(settings.data.absolute() / "datasets" / settings.collection)

@@ -50,6 +50,10 @@ _JOINT = {"clip", "siglip"}
 _UNUSED = frozenset({"pooler", "logit_scale", "logit_bias"})
 
 
+# Layers whose parameters every kind of model initialises alike.
+_NORMS = (torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.BatchNorm2d)
+
+
 def silence_logging() -> None:
     """Silences the libraries' progress bars and reports; we raise what matters in them.
 
@@ -158,6 +162,20 @@ def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
         raise EncoderError(f"The weights of {name} do not fit its configuration. {listed}")
     loaded: torch.nn.Module = model.requires_grad_(False)
     return loaded
+
+
+def is_untrained(model: torch.nn.Module) -> bool:
+    """Whether no training has touched the model: all its norms scale by 1 and shift by 0.
+
+    Models begin so, and the first step of any training ends it. False does not say on what, or how
+    well, the model was trained.
+    """
+    norms = [each for each in model.modules() if isinstance(each, _NORMS)]
+    return bool(norms) and all(_is(each.weight, 1) and _is(each.bias, 0) for each in norms)
+
+
+def _is(values: torch.Tensor | None, value: float) -> bool:
+    return values is None or bool((values == value).all())
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

@@ -562,6 +562,24 @@ def test_a_backup_is_of_the_collection(api):
         assert b"".join(client.backup("ledger")) == b"line"
 
 
+def test_a_search_that_fails_alone_in_a_batch_is_named_after_the_others(api, kindred, tmp_path):
+    gone = {
+        "type": "not-found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "There is no image y.",
+    }
+    found = {"state": "succeeded", "results": [[], None, []], "errors": [None, gone, None]}
+    api.on("POST /v1/searches/batch", answer(found))
+    (tmp_path / "searches.json").write_text("[{}, {}, {}]")
+
+    code, out, err = kindred("batch", str(tmp_path / "searches.json"))
+
+    assert code == 1
+    assert out.count("no images") == 2
+    assert "search 2: Not found: There is no image y." in err
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_cls_pooling_is_the_class_token(tiny: Path) -> None:
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state[:, 0].numpy()
     assert np.abs(cls.embed(shown, bulk=True) - expected).max() < 1e-5
+
+
+def test_weights_that_no_training_has_touched_are_told(tiny: Path, tmp_path: Path) -> None:
+    assert Encoder.load(settings(tiny).encoder).untrained
+    model = ViTModel.from_pretrained(tiny, add_pooling_layer=False)
+    with torch.no_grad():
+        model.layernorm.bias[0] = 1e-3
+    model.save_pretrained(tmp_path)
+    shutil.copy(tiny / "preprocessor_config.json", tmp_path)
+    assert not Encoder.load(settings(tmp_path).encoder).untrained
 
 
 def test_the_same_picture_twice_is_the_same_vector(encoder: Encoder) -> None:
