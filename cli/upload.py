@@ -77,6 +77,12 @@ class Selection:
     config: str | None = None
     image_column: str | None = None
 
+    @property
+    def without_rows(self) -> bool:
+        """Whether there is nothing to send because data sets have no rows, which is no fault."""
+        roots = [Path(source).expanduser() for source in self.sources]
+        return all(beside_tables(directory(Pictures(r, _ANYWHERE))) is not None for r in roots)
+
     def found(self) -> Iterator[LocalFile | Skipped]:
         """Raises CommandError for what is not there, or a table that cannot be read."""
         rows = 0
@@ -182,7 +188,7 @@ class Upload:
                 show(Step("sending", self.sent, None))
             else:
                 waiting = chunk.skipped
-        if not self.jobs:
+        if not self.jobs and not selection.without_rows:
             raise CommandError(nothing_in(", ".join(selection.sources), self.skipped))
 
     def _send(self, chunk: Chunk) -> None:
