@@ -77,8 +77,6 @@ def _plan(source: DatasetSource, opening: Opening) -> Reader:
     if not is_folder(source.dataset):
         return _tabular(source, opening)
     root = opening.allowed.real(source.dataset)
-    if not root.exists():
-        raise SourceError(f"There is no {root} where the workers look.")
     others = beside_tables(directory(Pictures(root, opening.allowed.folders)))
     if others is not None:
         beside = Catalogue.write(opening.blobs, opening.job, others, tabular=True)
