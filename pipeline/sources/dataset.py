@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder

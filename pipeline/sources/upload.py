@@ -62,6 +62,17 @@ def uploaded_image_id(file: UploadedFile) -> str | None:
     return _id_of(file)[0] or file.sha256
 
 
+def forget_files(blobs: Blobs, source: UploadSource) -> None:
+    """Deletes the files, and keeps of them their names and faults. Safe to repeat."""
+    manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+    for file in manifest.files:
+        if file.blob is not None:
+            blobs.delete(file.blob)
+    names = tuple(UploadedFile(name=file.name, fault=file.fault) for file in manifest.files)
+    left = manifest.model_copy(update={"files": names})
+    blobs.write(source.manifest, left.model_dump_json(exclude_none=True).encode())
+
+
 def _open(source: UploadSource, opening: Opening) -> UploadReader:
     return UploadReader(source, opening.blobs)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli import main, upload
+from pipeline.base.identity import sha256
 from tests.system import System, until
 from tests.trees import picture, pictures, tree
 
@@ -83,6 +84,25 @@ def test_a_dry_run_says_what_a_real_one_does_and_stores_nothing(
     real = system.ingest(folder)
     assert (counts(real), real["skipped"]) == (counts(dry), dry["skipped"])
     assert system.count() == before + 3
+
+
+def test_a_dry_run_of_an_upload_leaves_its_names_only(system: System, tmp_path: Path) -> None:
+    data = picture()
+    described = json.dumps([{"dx": "Jane-Doe-4711"}, {}])
+    send = [("files", ("a.jpg", data)), ("files", ("broken.jpg", picture()[:200]))]
+    answer = system.http.post(
+        "/v1/images?dry_run=true", files=send, data={"metadata": described}
+    ).json()
+    job = system.finished(answer["id"])
+    files = system.folder / "blobs" / "kindred" / "uploads" / job["id"]
+
+    until(lambda: [path.name for path in files.iterdir()] == ["manifest.json"], "the end of files")
+
+    assert counts(job) == {"embedded": 1, "rejected": 1}
+    [rejection] = system.http.get(f"/v1/jobs/{job['id']}/rejections").json()["rejections"]
+    assert rejection["name"] == "broken.jpg"
+    assert "Jane-Doe-4711" not in (files / "manifest.json").read_text()
+    assert sha256(data) not in {image["image_id"] for image in system.indexed()}
 
 
 def test_names_of_rejected_and_skipped_files_outlive_the_job_and_metadata_do_not(

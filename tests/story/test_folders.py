@@ -120,7 +120,7 @@ def test_a_folder_has_one_result_both_ways(
     one = account_of(ways.folder, by_folder, before)
     assert one == account_of(ways.upload, by_upload, before)
     assert_right(one, case)
-    assert_all_accounted(one, root)
+    assert_all_accounted(one, root / case.part)
     assert by_folder.code == by_upload.code == (3 if case.rejected else 0)
 
 
