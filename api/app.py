@@ -20,6 +20,7 @@ from api.routes import (
     page,
     searches,
     session,
+    uploads,
 )
 from api.services import BASE, Services, named_collection
 from pipeline.base.keys import Keys
@@ -30,6 +31,7 @@ ROUTERS = (
     jobs.router,
     searches.router,
     deletions.router,
+    uploads.router,
     images.router,
     backup.router,
 )

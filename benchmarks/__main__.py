@@ -14,7 +14,17 @@ from types import FrameType
 import numpy as np
 import torch
 
-from benchmarks import beside, by_id, compute, fidelity, kindred, machine, searches, stages
+from benchmarks import (
+    beside,
+    by_id,
+    compute,
+    duplicates,
+    fidelity,
+    kindred,
+    machine,
+    searches,
+    stages,
+)
 from benchmarks import notebook as reference
 from benchmarks.data import SHARED, Slice, prepare
 from benchmarks.results import Ingests, Results, Worker
@@ -38,14 +48,16 @@ class Effort:
     ids: int  # searches by id
     beside: int  # rows of the job that runs beside searches
     images: int  # images in the table of stages
+    hashed: int  # images among which copies are looked for
+    copied: int  # images that are copied, in each way
     rounds: int  # rounds of a computation
     batches: tuple[int, ...]  # batch sizes of the plain model
 
 
 FULL = Effort(rows=1280, slices=4, searches=30, stored=10_015, ids=100, beside=160, images=128,
-              rounds=5, batches=(1, 4, 8, 16, 32))  # fmt: skip
-QUICK = Effort(rows=256, slices=2, searches=10, stored=1000, ids=30, beside=64, images=32, rounds=2,
-               batches=(8, 16))  # fmt: skip
+              hashed=10_015, copied=1000, rounds=5, batches=(1, 4, 8, 16, 32))  # fmt: skip
+QUICK = Effort(rows=256, slices=2, searches=10, stored=1000, ids=30, beside=64, images=32,
+               hashed=2000, copied=200, rounds=2, batches=(8, 16))  # fmt: skip
 
 
 def main() -> int:
@@ -128,6 +140,8 @@ def _measure(
     compared = fidelity.compare(fidelity.stored_vectors(settings, encoder, sample.slices), theirs)
     _say("measuring stage by stage")
     table = stages.measure(encoder, own, sample.slices[0], effort.images)
+    _say("looking for copies")
+    near = duplicates.measure(effort.hashed, effort.copied)
     _say("measuring what the machine computes")
     shape = compute.Shape.read(sample.model)
     dtypes = list(dict.fromkeys([torch.float32, encoder.dtype]))
@@ -144,7 +158,7 @@ def _measure(
     }
     return Results(
         arguments.quick, described, setup, others, worker, ingests, by_image, busy, many,
-        table, shape, limits, plain, compared,
+        table, near, shape, limits, plain, compared,
     )  # fmt: skip
 
 

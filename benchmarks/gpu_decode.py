@@ -19,13 +19,13 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
     from pipeline.images.decoding import Picture, decode, preview
-    from pipeline.images.hashes import difference_hash
+    from pipeline.images.hashes import perceptual_hash
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))
     preprocessing = Preprocessing.load(bench.model)
     pictures = [p for p in (decode(data, 10**8) for data in files) if isinstance(p, Picture)]
     stages: list[tuple[str, Callable[[Any], object]]] = [
-        ("difference hash", difference_hash),
+        ("perceptual hash", perceptual_hash),
         ("draw the preview of 512 pixels", lambda picture: preview(picture, 512)),
         ("the same of 640, without resizing", lambda picture: preview(picture, 640)),
     ]
@@ -41,7 +41,7 @@ def decoding(bench: Bench) -> Iterator[Measured]:
         small = preview(picture, 512)
         preprocessing.pixels(picture.image)
         blobs.write(preview_name(uuid4()), small)
-        difference_hash(picture)
+        perceptual_hash(picture)
 
     for threads in bench.sizes.threads:
         rate = _in_threads(bench, threads, to_pixels, files)

@@ -46,7 +46,9 @@ class System:
     def ingest(self, part: Slice) -> KindredRun:
         """Raises RuntimeError unless every row has an outcome and a search finds the last one."""
         cpu, start = cpu_seconds(self.pid), time.perf_counter()
-        job = self._finished(self.client.submit({"dataset": str(part.folder), "limit": part.rows}))
+        job = self._finished(
+            self.client.submit({"dataset": str(part.folder), "limit": part.rows}, {})
+        )
         self._find(part.ids[-1])
         seconds = time.perf_counter() - start
         if job["state"] != "succeeded" or job["total"] != part.rows:

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.beside import Beside
 from benchmarks.by_id import BATCH, ById
 from benchmarks.compute import Limit, Plain, Shape
+from benchmarks.duplicates import Duplicates
 from benchmarks.fidelity import Fidelity
 from benchmarks.kindred import KindredRun
 from benchmarks.notebook import NotebookRun
@@ -93,6 +94,7 @@ class Results:
     beside: Beside
     by_id: ById
     stages: Stages
+    near: Duplicates | None  # none without the real images
     shape: Shape
     limits: list[Limit]
     plain: list[Plain]
@@ -151,6 +153,7 @@ class Results:
             _beside(self.beside),
             _by_id(self.by_id),
             _stages(self),
+            *([str(self.near)] if self.near else []),
             _limits(self),
             f"Vectors against the notebook's: lowest cosine {self.fidelity.lowest_cosine:.6f}, "
             f"{self.fidelity.overlap:.1%} of each image's {self.fidelity.neighbours} nearest are "

@@ -103,7 +103,7 @@ def payload(number: int, dx: int, lesion: int) -> dict[str, Any]:
             "sha256": f"{number:064x}",
             "width": 600,
             "height": 450,
-            "dhash": f"{number:016x}",
+            "phash": f"{number:064x}",
             "time": "2026-11-23T00:00:00+00:00",
         },
     }

@@ -72,14 +72,28 @@ class Client:
 
     # --- jobs ------------------------------------------------------------------------------------
 
-    def submit(self, source: Document) -> Job:
-        return cast(Job, self._document("POST", self._path("jobs"), json=source))
+    def submit(self, source: Document, options: Document) -> Job:
+        """`options` are those of the job: `dry_run`, `replace_metadata`."""
+        path = self._path("jobs")
+        return cast(Job, self._document("POST", path, json=source, params=options))
 
-    def upload(self, parts: Sequence[Part], metadata: Sequence[Document]) -> Job:
-        """One job for several files; `metadata` has one object a file."""
-        data = {"metadata": json.dumps(list(metadata))}
+    def upload(
+        self,
+        parts: Sequence[Part],
+        metadata: Sequence[Document],
+        account: Document,
+        options: Document,
+    ) -> Job:
+        """One job for several files; `metadata` has one object a file.
+
+        `account` has the files that are `rejected` or `skipped` and not sent.
+        """
+        # A form without a file would be sent as something else.
+        fields = {"metadata": json.dumps(list(metadata)), "account": json.dumps(account)}
+        texts = [(name, (None, text, "application/json")) for name, text in fields.items()]
         path = self._path("images")
-        return cast(Job, self._document("POST", path, files=list(parts), data=data))
+        form = [*parts, *texts]
+        return cast(Job, self._document("POST", path, files=form, params=options))
 
     def jobs(self) -> list[Job]:
         return cast(list[Job], self._document("GET", self._path("jobs"))["jobs"])
@@ -97,6 +111,17 @@ class Client:
         while True:
             page = self._document("GET", path, params=given)
             yield from page["rejections"]
+            if page.get("cursor") is None:
+                return
+            given["cursor"] = page["cursor"]
+
+    def skipped(self, job_id: str) -> Iterator[Document]:
+        """All files that are no rows of a job, a page at a time."""
+        path = self._path("jobs", job_id, "skipped")
+        given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
+        while True:
+            page = self._document("GET", path, params=given)
+            yield from page["skipped"]
             if page.get("cursor") is None:
                 return
             given["cursor"] = page["cursor"]

@@ -16,7 +16,7 @@ from cli.client import Client
 from cli.documents import Document
 from cli.failure import CommandError, Interrupted
 from cli.hub import hub_in_reach
-from cli.ingest import ingest_source
+from cli.ingest import Course, ingest_source
 from cli.processes import Child, Program, module_command, module_environment, tail
 from cli.render import make_console, print_images
 from cli.report import Report
@@ -171,7 +171,7 @@ def _show(client: Client, sample: Sample, folder: Path) -> None:
     console = make_console()
     typer.echo(f"ready at {client.url}; ingesting {sample.dataset} with {sample.model}")
     source: Document = {"dataset": sample.dataset, "split": "train", "limit": sample.limit}
-    ingest_source(client, source, Report(console, json=False), detach=False)
+    ingest_source(client, source, {}, Report(console, json=False), Course())
 
     indexed = client.images(limit=1)["images"]
     if not indexed:

@@ -8,8 +8,8 @@ from pipeline.base.states import FINAL_STATES
 Document = dict[str, Any]
 Action = Literal["cancel", "pause", "resume", "retry"]
 
-# An ingest shows these three even where no image came to one of them.
-INGESTED = ("embedded", "unchanged", "rejected")
+# An ingest shows these even where no image came to one of them.
+INGESTED = ("embedded", "updated", "unchanged", "rejected")
 
 
 class Problem(TypedDict):
@@ -32,10 +32,13 @@ class Work(TypedDict):
     eta_seconds: NotRequired[float | None]
     error: NotRequired[Problem | None]
     notice: NotRequired[str | None]
+    skipped: NotRequired[dict[str, int]]
+    dry_run: NotRequired[bool]
 
 
 class Job(Work):
     embedded: NotRequired[int]
+    updated: NotRequired[int]
     unchanged: NotRequired[int]
     rejected: NotRequired[int]
     created_at: NotRequired[str]
@@ -59,15 +62,12 @@ class Collection(TypedDict):
 
 
 class Rejection(TypedDict):
-    """`file` is the path of an uploaded file, which only the command line knows.
+    """`name` is the file's path, or its place in a data set; None where names are not kept."""
 
-    `image_id` is None for a file that never reached the api.
-    """
-
-    image_id: str | None
+    image_id: str
     row: int
     reason: str
-    file: NotRequired[str]
+    name: NotRequired[str | None]
 
 
 class StoredImage(TypedDict):

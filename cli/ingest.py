@@ -1,55 +1,68 @@
 """`kindred ingest`: start jobs, follow them, and end with their totals."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from cli.client import Client
 from cli.documents import Document, Job, Rejection
 from cli.failure import CommandError, ExitCode, Interrupted
 from cli.follow import display, follow
-from cli.render import print_json, print_rejections, totals_line
+from cli.render import print_json, print_rejections, skipped_line, totals_line
 from cli.report import Report
 from cli.totals import Totals, failure_of, totals_of
-from cli.upload import Upload, local_images
+from cli.upload import Selection, Upload
 
 
-def ingest_source(client: Client, source: Document, report: Report, *, detach: bool) -> ExitCode:
+@dataclass(frozen=True)
+class Course:
+    """How a command goes on: whether it waits for the end, and whether a rejection is a failure."""
+
+    detach: bool = False
+    strict: bool = False
+
+
+def ingest_source(
+    client: Client, source: Document, options: Document, report: Report, course: Course
+) -> ExitCode:
     """One job for a source that the workers can see. Fields that are None are not sent."""
     given = {name: value for name, value in source.items() if value is not None}
-    job = client.submit(given)
-    return _announce([job], report, job) if detach else follow_job(client, job, report)
+    job = client.submit(given, options)
+    if course.detach:
+        return _announce([job], report, job)
+    return follow_job(client, job, report, strict=course.strict)
 
 
-def follow_job(client: Client, job: Job, report: Report) -> ExitCode:
+def follow_job(client: Client, job: Job, report: Report, *, strict: bool = False) -> ExitCode:
     """To the end of one job, and its totals."""
     (job,) = _follow(client, [job], report)
-    return _conclude([job], report, job, client.rejections(job["id"]))
+    return _conclude([job], report, job, client.rejections(job["id"]), strict=strict)
 
 
 def ingest_upload(
-    client: Client, sources: Sequence[str], limit: int | None, report: Report, *, detach: bool
+    client: Client, selection: Selection, options: Document, report: Report, course: Course
 ) -> ExitCode:
     """Local files through the api: as many jobs as it takes, and the totals of all of them."""
-    images = local_images(sources, limit)
-    upload = Upload(client)
+    upload = Upload(client, options)
     try:
         with display(report.console, quiet=report.json) as show:
-            upload.send(images, show)
+            upload.send(selection, show)
     except KeyboardInterrupt as stop:
-        raise Interrupted(_half_way(upload, len(images), "interrupted")) from stop
+        raise Interrupted(_half_way(upload, "interrupted")) from stop
     except CommandError as error:
-        raise type(error)(_half_way(upload, len(images), str(error))) from error
-    jobs = upload.jobs if detach else _follow(client, upload.jobs, report)
-    document = totals_of(jobs, len(upload.refused)).document(jobs)
-    if detach:
+        raise type(error)(_half_way(upload, str(error))) from error
+    jobs = upload.jobs if course.detach else _follow(client, upload.jobs, report)
+    document = totals_of(jobs).document(jobs)
+    if course.detach:
         return _announce(jobs, report, document)
-    return _conclude(jobs, report, document, upload.rejections(), upload.refused)
+    rejections = (each for job in jobs for each in client.rejections(job["id"]))
+    return _conclude(jobs, report, document, rejections, strict=course.strict)
 
 
-def _half_way(upload: Upload, images: int, what: str) -> str:
+def _half_way(upload: Upload, what: str) -> str:
     if not upload.sent:
         return what
     return (
-        f"{what}; {upload.sent:,} of {images:,} files were sent and are being embedded:"
+        f"{what}; {upload.sent:,} files were sent and are being embedded:"
         " sending all of them again embeds none twice"
     )
 
@@ -84,17 +97,22 @@ def _conclude(
     report: Report,
     document: object,
     rejections: Iterator[Rejection],
-    refused: Sequence[Rejection] = (),
+    *,
+    strict: bool,
 ) -> ExitCode:
     """The totals, then why they are incomplete: a job that was lost makes the command fail."""
-    totals = totals_of(jobs, len(refused))
+    totals = totals_of(jobs)
     if report.json:
         print_json(document)
     else:
         report.say(totals_line(totals))
+        if line := skipped_line(totals):
+            report.say(line)
         _show_rejections(jobs, report, totals, rejections)
     if failure := failure_of(jobs):
         raise CommandError(failure)
+    if strict and totals.rejected:
+        raise CommandError(f"{totals.rejected:,} rejected, which --strict does not allow")
     return ExitCode.REJECTIONS if totals.rejected else ExitCode.DONE
 
 

@@ -41,9 +41,19 @@ def totals_line(totals: Totals) -> str:
     """`1,487 = 1,480 embedded + 5 unchanged + 2 rejected`; else how far it came."""
     parts = " + ".join(f"{count:,} {name}" for name, count in totals.counts.items()) or "0 done"
     if totals.reconciled:
-        return f"{totals.total:,} = {parts}"
+        dry = "dry run, nothing was stored: " if totals.dry_run else ""
+        return f"{dry}{totals.total:,} = {parts}"
     total = "a source not counted yet" if totals.total is None else f"{totals.total:,}"
     return f"{totals.state}: {parts}, of {total}"
+
+
+def skipped_line(totals: Totals) -> str | None:
+    """`skipped 7 files: 4 text, 2 pdf, 1 hidden`; None if there are none."""
+    if not totals.skipped:
+        return None
+    most_first = sorted(totals.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in most_first)
+    return printable(f"skipped {sum(totals.skipped.values()):,} files: {kinds}")
 
 
 def print_rejections(
@@ -58,9 +68,13 @@ def print_rejections(
 
 
 def rejection_line(rejection: Rejection) -> Text:
-    image = rejection.get("file") or rejection["image_id"]
+    image = rejection.get("name") or rejection["image_id"]
     line = f"rejected: row {rejection['row']}, {image}: {rejection['reason']}"
     return Text(printable(line), overflow="fold")
+
+
+def skipped_file_line(skipped: Document) -> Text:
+    return Text(printable(f"skipped: {skipped['name']}: {skipped['kind']}"), overflow="fold")
 
 
 def print_jobs(console: Console, jobs: Sequence[Job]) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cli.documents import Document, Job, Work, counts_of, problem_line
 from pipeline.base.states import FINAL_STATES
@@ -12,7 +12,8 @@ from pipeline.base.states import FINAL_STATES
 class Totals:
     """`total` is None while a source is counted; `notice` says what a job waits for, if it does.
 
-    `counts` is outcome → number, in the order in which the api names them.
+    `counts` is outcome → number, in the order in which the api names them. `skipped` is kind →
+    number of files that are no images. A `dry_run` stored nothing.
     """
 
     state: str
@@ -22,6 +23,8 @@ class Totals:
     images_per_second: float | None = None
     eta_seconds: float | None = None
     notice: str | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    dry_run: bool = False
 
     @property
     def done(self) -> int:
@@ -40,24 +43,25 @@ class Totals:
         """What `ingest --upload --json` prints: the sum as if it were one job, and the jobs."""
         counts = dict(self.counts)
         total = {"state": self.state, "total": self.total}
-        return {**total, **counts, "counts": counts, "jobs": list(jobs)}
+        skipped = dict(self.skipped)
+        return {**total, **counts, "counts": counts, "skipped": skipped, "jobs": list(jobs)}
 
 
-def totals_of(jobs: Sequence[Work], refused: int = 0) -> Totals:
-    """The sum. `refused` files never became part of a job, and are rejected all the same."""
+def totals_of(jobs: Sequence[Work]) -> Totals:
+    """The sum."""
     totals = [job.get("total") for job in jobs]
     known = [total for total in totals if total is not None]
     counts = _sum_of(counts_of(job) for job in jobs)
-    if refused:
-        counts["rejected"] = counts.get("rejected", 0) + refused
     return Totals(
         state=_state([job["state"] for job in jobs], counts.get("rejected", 0)),
-        total=sum(known) + refused if len(known) == len(totals) else None,
+        total=sum(known) if len(known) == len(totals) else None,
         counts=counts,
         operation=jobs[0].get("operation", "ingest") if jobs else "ingest",
         images_per_second=sum(job.get("images_per_second") or 0 for job in jobs) or None,
         eta_seconds=max((job.get("eta_seconds") or 0 for job in jobs), default=0) or None,
         notice=next((notice for job in jobs if (notice := job.get("notice"))), None),
+        skipped=_sum_of(job.get("skipped") or {} for job in jobs),
+        dry_run=any(job.get("dry_run") for job in jobs),
     )
 
 

@@ -1,164 +1,177 @@
-"""Local images, sent through the api in requests of a bounded size, one job each."""
+"""Local files, sent through the api in requests of a bounded size, one job each.
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+What a file is, and what tables and sidecars say of it, is decided by the code that reads a folder
+on the workers (`pipeline.sources.folder`), so both ways have the same result.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from uuid import uuid4
 
 from cli.client import Client, Part
-from cli.documents import Document, Job, Rejection
+from cli.documents import Document, Job
 from cli.failure import CommandError, TooLarge
 from cli.follow import Show, Step
-from cli.metadata import read_metadata
+from pipeline.base.errors import SourceError, SourceUnavailable
+from pipeline.images.decoding import Unusable
+from pipeline.sources.folder.places import Places
+from pipeline.sources.folder.reader import Pictures, directory, nothing_in
+from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
+from pipeline.sources.folder.tree import Skipped
+from pipeline.sources.metadata import described_by, found_at
 
-# By default the server accepts 32 MB a request, and its form parser 1,000 files and 1 MB of
-# metadata. Where it accepts less, we halve the refused request.
+# By default the server accepts 32 MB a request, and its form parser 1,000 files and 1 MB a field.
+# Where it accepts less, we halve the refused request.
 CHUNK_BYTES = 16_000_000
 CHUNK_FILES = 256
+CHUNK_TEXT = 500_000  # characters of metadata, and of names
 
-SUFFIXES = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".dcm",
-        ".gif",
-        ".jp2",
-        ".jpeg",
-        ".jpg",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    }
-)
+_ANYWHERE = (Path("/"),)
 
 
 @dataclass(frozen=True)
-class LocalImage:
-    path: Path
-    metadata: Document = field(default_factory=dict)
+class LocalFile:
+    """A row of the upload. `read` gives its bytes, or says why there are none."""
+
+    entry: Entry
+    read: Callable[[], bytes | Unusable]
+
+    @property
+    def text(self) -> int:
+        return len(self.entry.name) + len(json.dumps(self.entry.metadata))
 
 
-def local_images(sources: Sequence[str], limit: int | None = None) -> list[LocalImage]:
-    """The files named, and the images in the folders named, with what their tables say of them."""
-    images: list[LocalImage] = []
-    for source in sources:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            images += _images_in(path)
-        elif path.exists():
-            images.append(LocalImage(path))
-        else:
-            raise CommandError(f"no such file or folder: {source}")
-    if not images:
-        raise CommandError(f"no images in {', '.join(sources)}")
-    return images[:limit]
+@dataclass
+class Chunk:
+    """What one request takes: files, and what lies beside them and is not sent."""
+
+    files: list[LocalFile] = field(default_factory=list)
+    rejected: list[Document] = field(default_factory=list)
+    skipped: list[Document] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files) + len(self.rejected)
 
 
-def _images_in(folder: Path) -> list[LocalImage]:
-    """Files by their suffix, and what else a table names: what is not there is rejected later."""
-    known = read_metadata(folder)
-    found = {p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()}
-    return [LocalImage(path, known.get(path, {})) for path in sorted(found | known.keys())]
+@dataclass(frozen=True)
+class Selection:
+    """Which of the files to take. `id_field` is the metadata field that has the images' ids."""
+
+    sources: Sequence[str]
+    rules: Rules = PLAIN
+    limit: int | None = None
+    id_field: str | None = None
+
+    def found(self) -> Iterator[LocalFile | Skipped]:
+        """Raises CommandError for what is not there, or a table that cannot be read."""
+        rows = 0
+        for source in self.sources:
+            root = Path(source).expanduser()
+            if not root.exists():
+                raise CommandError(f"no such file or folder: {source}")
+            for each in self._below(root):
+                if rows == self.limit:
+                    return
+                rows += isinstance(each, LocalFile)
+                yield each
+
+    def _below(self, root: Path) -> Iterator[LocalFile | Skipped]:
+        rules = self.rules.naming_each(explicit=root.is_file())
+        places = Places(root, _ANYWHERE)
+        try:
+            for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
+                yield found if isinstance(found, Skipped) else self._file(found, places)
+        except (SourceError, SourceUnavailable) as error:
+            raise CommandError(str(error)) from error
+
+    def _file(self, entry: Entry, places: Places) -> LocalFile:
+        said = entry.metadata
+        if self.id_field and (image_id := found_at(said, self.id_field)) is not None:
+            said = described_by(said, str(image_id))
+        return LocalFile(
+            Entry(entry.name, entry.place, said, entry.fault, entry.size),
+            lambda: Unusable(entry.fault) if entry.fault else places.read(entry.place),
+        )
 
 
-def chunks(images: Iterable[LocalImage]) -> Iterator[list[LocalImage]]:
-    """Runs of images that fit into a request. A larger image is a run of its own."""
-    chunk: list[LocalImage] = []
-    room = CHUNK_BYTES
-    for image in images:
-        size = _size(image.path)
-        if chunk and (size > room or len(chunk) == CHUNK_FILES):
+def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
+    """Runs of files that fit into a request. A larger file is a run of its own."""
+    chunk, size, text = Chunk(), 0, 0
+    for each in found:
+        more = each.text if isinstance(each, LocalFile) else len(each.name)
+        bytes_ = each.entry.size if isinstance(each, LocalFile) else 0
+        full = len(chunk.files) == CHUNK_FILES or size + bytes_ > CHUNK_BYTES
+        if len(chunk) and (full or text + more > CHUNK_TEXT):
             yield chunk
-            chunk, room = [], CHUNK_BYTES
-        chunk.append(image)
-        room -= size
-    if chunk:
+            chunk, size, text = Chunk(), 0, 0
+        size, text = size + bytes_, text + more
+        if isinstance(each, Skipped):
+            chunk.skipped.append({"name": each.name, "kind": each.kind})
+        elif each.entry.fault is not None:
+            chunk.rejected.append({"name": each.entry.name, "reason": each.entry.fault})
+        else:
+            chunk.files.append(each)
+    if chunk.files or chunk.rejected or chunk.skipped:
         yield chunk
-
-
-def _size(path: Path) -> int:
-    """Bytes; 0 for a file that cannot be read, which is rejected when it is opened."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 @dataclass
 class Upload:
-    """What has been sent so far. `refused` files are in no job: unreadable or too large."""
+    """`jobs` are what has been sent so far, `sent` how many files that is."""
 
     client: Client
+    options: Document = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    refused: list[Rejection] = field(default_factory=list)
-    _paths: dict[str, list[Path]] = field(default_factory=dict)
+    sent: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    _id: str = field(default_factory=lambda: uuid4().hex)
 
-    @property
-    def sent(self) -> int:
-        return sum(len(paths) for paths in self._paths.values())
-
-    def send(self, images: Sequence[LocalImage], show: Show) -> None:
+    def send(self, selection: Selection, show: Show) -> None:
         """Stops at the first request that fails as a whole; `jobs` then has what is on its way."""
-        for chunk in chunks(images):
-            self._send(chunk)
-            show(Step("sending", self.sent + len(self.refused), len(images)))
+        waiting: list[Document] = []  # skipped files without a row to go with
+        for chunk in chunks(selection.found()):
+            for each in chunk.skipped:
+                self.skipped[each["kind"]] = self.skipped.get(each["kind"], 0) + 1
+            chunk.skipped, waiting = waiting + chunk.skipped, []
+            if len(chunk):
+                self._send(chunk)
+                show(Step("sending", self.sent, None))
+            else:
+                waiting = chunk.skipped
+        if not self.jobs:
+            raise CommandError(nothing_in(", ".join(selection.sources), self.skipped))
 
-    def rejections(self) -> Iterator[Rejection]:
-        """All of them, with the files' paths, since the server knows only the files' order."""
-        yield from self.refused
-        for job in self.jobs:
-            paths = self._paths[job["id"]]
-            for rejection in self.client.rejections(job["id"]):
-                if rejection["row"] < len(paths):
-                    rejection["file"] = str(paths[rejection["row"]])
-                yield rejection
-
-    def _send(self, chunk: Sequence[LocalImage]) -> None:
-        with ExitStack() as files:
-            opened = [(image, file) for image in chunk if (file := self._open(image, files))]
-            if not opened:
-                return
-            try:
-                self._post(opened)
-            except TooLarge as error:
-                self._send_less(opened, error)
-
-    def _post(self, opened: Sequence[tuple[LocalImage, BinaryIO]]) -> None:
-        job = self.client.upload(
-            [_part(number, image, file) for number, (image, file) in enumerate(opened)],
-            [image.metadata for image, _ in opened],
-        )
-        self.jobs.append(job)
-        self._paths[job["id"]] = [image.path for image, _ in opened]
-
-    def _send_less(self, opened: Sequence[tuple[LocalImage, BinaryIO]], error: TooLarge) -> None:
-        images = [image for image, _ in opened]
-        if len(images) == 1:
-            self._refuse(images[0], f"too large for the server: {error}")
-            return
-        half = len(images) // 2
-        self._send(images[:half])
-        self._send(images[half:])
-
-    def _open(self, image: LocalImage, files: ExitStack) -> BinaryIO | None:
+    def _send(self, chunk: Chunk) -> None:
+        parts: list[Part] = []
+        metadata: list[Document] = []
+        names: list[str] = []
+        rejected = list(chunk.rejected)
+        for file in chunk.files:
+            data = file.read()
+            if isinstance(data, Unusable):
+                rejected.append({"name": file.entry.name, "reason": data.reason})
+            else:
+                # In the form it has a neutral name, since not every name fits into a header.
+                parts.append(("files", (str(len(parts)), data, "application/octet-stream")))
+                metadata.append(file.entry.metadata)
+                names.append(file.entry.name)
+        account = {"names": names, "rejected": rejected, "skipped": chunk.skipped}
         try:
-            return files.enter_context(image.path.open("rb"))
-        except OSError as error:
-            self._refuse(image, f"cannot be read: {error.strerror}")
-            return None
+            job = self.client.upload(parts, metadata, account, {**self.options, "upload": self._id})
+        except TooLarge as error:
+            self._send_less(chunk, error)
+            return
+        self.jobs.append(job)
+        self.sent += len(chunk)
 
-    def _refuse(self, image: LocalImage, reason: str) -> None:
-        row = len(self.refused)
-        self.refused.append(
-            {"image_id": None, "row": row, "reason": reason, "file": str(image.path)}
-        )
-
-
-def _part(number: int, image: LocalImage, file: BinaryIO) -> Part:
-    """Under a neutral name: a file's own can hold a patient's."""
-    name = f"{number}{image.path.suffix.lower()}"
-    return "files", (name, file, "application/octet-stream")
+    def _send_less(self, chunk: Chunk, error: TooLarge) -> None:
+        if len(chunk.files) <= 1:
+            reason = f"too large for the server: {error}"
+            chunk.rejected += [{"name": f.entry.name, "reason": reason} for f in chunk.files]
+            self._send(Chunk([], chunk.rejected, chunk.skipped))
+            return
+        half = len(chunk.files) // 2
+        self._send(Chunk(chunk.files[:half], chunk.rejected, chunk.skipped))
+        self._send(Chunk(chunk.files[half:]))

@@ -20,6 +20,7 @@ from PIL.Image import Transpose
 
 from pipeline.images import decoding
 from pipeline.images.decoding import Unusable
+from pipeline.images.kinds import KINDS, not_read, reads_heic
 from tests import made_bytes as made
 from tests.made_bytes import drawing, encoded
 
@@ -63,10 +64,6 @@ def catalogue() -> tuple[Kind, ...]:
 def _refused() -> Iterator[Kind]:
     for reason, files in (
         (decoding.EMPTY, {"empty": b""}),
-        (decoding.NOT_AN_IMAGE, dict(_other_things())),
-        (decoding.DICOM, {"DICOM": bytes(128) + b"DICM" + SECRET.encode()}),
-        (decoding.PDF, {"PDF": b"%PDF-1.7\n" + SECRET.encode()}),
-        (decoding.HEIC, {"HEIC without a picture": made.box(b"ftyp", b"heic", bytes(8))}),
         (decoding.TOO_MANY_PIXELS, dict(_bombs_of_pixels())),
         (decoding.TOO_LONG, {"PNG 1 by 90,000,000": made.png(1, 90_000_000, bytes(64))}),
         (decoding.TOO_MANY_SCANS, {"JPEG of 300 scans": _scans()}),
@@ -74,28 +71,67 @@ def _refused() -> Iterator[Kind]:
     ):
         for name, data in files.items():
             yield Kind(name, data, reason)
+    for kind, name, data in _other_things():
+        yield Kind(name, data, unusable(kind))
+    for name, encoding, data in _unread():
+        yield Kind(name, data, Unusable(not_read(encoding)))
 
 
-def _other_things() -> Iterator[tuple[str, bytes]]:
+def unusable(kind: str) -> Unusable:
+    """Why a file of a kind, by its name, is no picture."""
+    return Unusable(KINDS[kind].reason) if KINDS[kind].reason else decoding.BROKEN
+
+
+def _other_things() -> Iterator[tuple[str, str, bytes]]:
+    """Their kind, what they are, and their bytes."""
     text = SECRET.encode()
-    yield "one byte", b"\xff"
-    yield "text", b"Dear colleague, " + text
-    yield "megabytes of text", text * 100_000
-    yield "HTML", b"<!DOCTYPE html><html><img src=x onerror=alert(1)>" + text + b"</html>"
-    yield "SVG", b"<svg xmlns='http://www.w3.org/2000/svg'><text>" + text + b"</text></svg>"
-    yield "SVG, packed", gzip.compress(b"<svg>" + text + b"</svg>", mtime=0)
-    yield "JSON", json.dumps({"name": SECRET}).encode()
-    yield "NULs", bytes(4096)
-    yield "noise", np.random.default_rng(0).bytes(4096)
-    yield "EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%" + text
-    yield "Photoshop", b"8BPS" + struct.pack(">HxxxxxxHIIHH", 1, 3, 9, 9, 8, 3) + text
-    yield "MP4", made.box(b"ftyp", b"isom", bytes(12)) + made.box(b"mdat", text)
-    yield "program", b"\x7fELF\x02\x01\x01" + bytes(57)
-    yield "zip", _zip(b"report.txt", text)
-    yield "zip bomb", _zip(b"picture.png", bytes(30_000_000))
-    yield "gzip bomb", gzip.compress(bytes(30_000_000), mtime=0)
-    yield "JPEG of its first two bytes", b"\xff\xd8"
-    yield "JPEG behind a line of text", text + b"\n" + encoded(drawing(), "JPEG")
+    yield "unknown", "one byte", b"\xff"
+    yield "text", "text", b"Dear colleague, " + text
+    yield "text", "megabytes of text", text * 100_000
+    page = b"<!DOCTYPE html><html><img src=x onerror=alert(1)>" + text + b"</html>"
+    yield "html", "HTML", page
+    drawn = b"<svg xmlns='http://www.w3.org/2000/svg'><text>" + text + b"</text></svg>"
+    yield "svg", "SVG", drawn
+    yield "gzip", "SVG, packed", gzip.compress(b"<svg>" + text + b"</svg>", mtime=0)
+    yield "json", "JSON", json.dumps({"name": SECRET}).encode()
+    yield "zeros", "NULs", bytes(4096)
+    yield "unknown", "noise", np.random.default_rng(0).bytes(4096)
+    yield "postscript", "EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%" + text
+    shop = b"8BPS" + struct.pack(">HxxxxxxHIIHH", 1, 3, 9, 9, 8, 3) + text
+    yield "psd", "Photoshop", shop
+    yield "video", "MP4", made.box(b"ftyp", b"isom", bytes(12)) + made.box(b"mdat", text)
+    yield "program", "program", b"\x7fELF\x02\x01\x01" + bytes(57)
+    yield "zip", "zip", _zip(b"report.txt", text)
+    yield "zip", "zip bomb", _zip(b"picture.png", bytes(30_000_000))
+    yield "gzip", "gzip bomb", gzip.compress(bytes(30_000_000), mtime=0)
+    yield "unknown", "JPEG of its first two bytes", b"\xff\xd8"
+    yield "unknown", "JPEG behind a line of text", text + b"\n" + encoded(drawing(), "JPEG")
+    yield "dicom", "DICOM", bytes(128) + b"DICM" + SECRET.encode()
+    yield "pdf", "PDF", b"%PDF-1.7\n" + SECRET.encode()
+    yield "heic", "HEIC without a picture", made.box(b"ftyp", b"heic", bytes(8))
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + text + b"\nsize 1\n"
+    yield "lfs pointer", "Git LFS pointer", pointer
+    yield "jxl", "JPEG XL", b"\0\0\0\x0cJXL \r\n\x87\n" + text
+    yield "raw", "raw file of a camera", made.tiff({**_grey(8, 8), 50706: 0x401}, bytes(64))
+
+
+def _unread() -> Iterator[tuple[str, str, bytes]]:
+    """What they are, the name of their encoding in the reason, and their bytes."""
+    colours = np.asarray(drawing())
+    for form, name in (
+        ("f4", "a TIFF of 32-bit floats in colour"),
+        ("f8", "a TIFF of 64-bit floats in colour"),
+        ("u4", "a TIFF of 32-bit integers in colour"),
+        ("i2", "a TIFF of 16-bit signed integers in colour"),
+    ):
+        yield name, name, made.any_tiff(colours.astype(form), photometric=2)
+    rare = {**_grey(8, 8), made.COMPRESSION: 34712}
+    yield "TIFF of JPEG 2000", "a TIFF of a rare compression", made.tiff(rare, bytes(64))
+    frame = (jpeg := encoded(drawing(), "JPEG")).index(b"\xff\xc0")
+    deep = jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :]
+    yield "JPEG of 12 bits", "a JPEG of 12 bits a channel", deep
+    lossless = jpeg[: frame + 1] + b"\xc3" + jpeg[frame + 2 :]
+    yield "lossless JPEG", "a lossless JPEG", lossless
 
 
 def _bombs_of_pixels() -> Iterator[tuple[str, bytes]]:
@@ -117,6 +153,7 @@ def _broken() -> Iterator[tuple[str, bytes]]:
     yield "PNG of its signature alone", made.PNG_START
     yield "PNG cut in its header", encoded(drawing())[:20]
     yield "PNG with a wrong checksum in its header", _flipped(encoded(drawing()), 30)
+    yield "PNG with a wrong checksum of its pixels", made.with_wrong_checksum(_tiny(), b"IDAT")
     yield "PNG with a bomb of text", made.with_png_chunk(_tiny(), b"zTXt", b"a\0\0" + _zeros())
     yield (
         "PNG with a bomb for a profile",
@@ -167,7 +204,7 @@ def _colours() -> Iterator[Kind]:
     image, grey = drawing(), drawing().convert("L")
     for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "AVIF", "JPEG2000", "PPM"):
         yield _same(kind, image, kind)
-    if "HEIF" in decoding.FORMATS:  # the extra `heic` is installed
+    if reads_heic():
         yield _same("HEIC", image, "HEIF")
     yield _same("GIF", image.quantize(64), "GIF")
     yield _same("progressive JPEG", image, "JPEG", progressive=True)
@@ -216,6 +253,19 @@ def _deep_greys() -> Iterator[Kind]:
         "Hounsfield units": ramp.astype(np.int32) * 16 - 1024,
         "floats": ramp.astype(np.float32) / 255 - 0.5,
     }
+    for name, form, values in (
+        ("32 bits, unsigned", "u4", ramp.astype(np.uint32) * 0x01010101),
+        ("8 bits, signed", "i1", ramp.astype(np.int16) - 128),
+        ("16 bits, signed", "i2", ramp.astype(np.int16) * 16 - 1024),
+        ("doubles", "f8", ramp / 255 - 0.5),
+    ):
+        data = made.any_tiff(values.astype(form)[..., None], photometric=1)
+        yield Kind(f"TIFF of {name}", data, shown)
+    colours = np.stack([ramp, ramp.T, 255 - ramp], axis=-1)
+    twelve, seen = colours.astype(np.uint16) * 16, Image.fromarray(colours)
+    yield Kind("PNG of 12 in 16 bits a colour", made.png16(twelve), seen, 1)
+    tiff = made.any_tiff(twelve, photometric=2)
+    yield Kind("TIFF of 12 in 16 bits a colour", tiff, seen, 1)
     for name, values in deep.items():
         yield Kind(f"TIFF of {name}", encoded(Image.fromarray(values), "TIFF"), shown)
     yield Kind("PNG of 16 bits", encoded(Image.fromarray(deep["16 bits"])), shown)
@@ -289,6 +339,8 @@ def _with_metadata() -> Iterator[Kind]:
     yield taken("PNG with packed text", encoded(image, pnginfo=packed), 0)
     yield taken("PNG with an unknown chunk", made.with_png_chunk(encoded(image), b"doEJ", text), 0)
     yield taken("JPEG with a zip behind it", jpeg() + _zip(b"report.txt", text))
+    wrong = made.with_wrong_checksum(encoded(image, pnginfo=packed), b"zTXt")
+    yield taken("PNG with a text of a wrong checksum", wrong, 0)
     yield taken("PNG with bytes behind it", encoded(image) + text, 0)
     yield taken("PNG without its end", encoded(image)[:-12], 0)
 

@@ -54,6 +54,20 @@ def with_png_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
     return data[:33] + png_chunk(kind, body) + data[33:]
 
 
+def png16(values: np.ndarray) -> bytes:
+    """Of 16 bits a channel; uint16 (H, W, C) of 1 to 4 channels."""
+    rows = (b"\0" + row.tobytes() for row in values.astype(">u2"))
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
+    return png(values.shape[1], values.shape[0], b"".join(rows), depth=16, colour=colour)
+
+
+def with_wrong_checksum(data: bytes, kind: bytes) -> bytes:
+    """A PNG whose first chunk of that kind has one."""
+    start = data.index(kind) - 4
+    end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+    return data[:end] + bytes(b ^ 0xFF for b in data[end : end + 4]) + data[end + 4 :]
+
+
 # --- JPEG --------------------------------------------------------------------------------------
 
 
@@ -107,6 +121,78 @@ def grey_tiff(values: np.ndarray, **more: int) -> bytes:
         ROWS: values.shape[0],
     }
     return tiff(tags, values.astype(values.dtype.newbyteorder("<")).tobytes())
+
+
+SAMPLE_FORMAT, PLANAR, COLOUR_MAP = 339, 284, 320
+_FORMS = {"u": 1, "i": 2, "f": 3, "c": 6}
+
+
+def any_tiff(
+    values: np.ndarray,
+    *,
+    photometric: int,
+    order: str = "<",
+    apart: bool = False,
+    packed: bool = False,
+    tile: int = 0,
+    more: Mapping[int, list[int]] | None = None,
+) -> bytes:
+    """Values (H, W, C) of any type of NumPy, as TIFF 6.0 can hold them.
+
+    `order` is of the bytes, "<" or ">"; with `apart` each channel lies in strips of its own;
+    `packed` is deflated; `tile` is a side in pixels, else strips have five rows.
+    """
+    height, width, channels = values.shape
+    values = values.astype(values.dtype.newbyteorder(order))
+    planes = np.split(values, channels, axis=2) if apart else [values]
+    blocks = [b for plane in planes for b in (_tiles(plane, tile) if tile else _strips(plane))]
+    blocks = [zlib.compress(block) for block in blocks] if packed else blocks
+    place, size = (TILE_OFFSET, TILE_BYTES) if tile else (STRIP_OFFSET, STRIP_BYTES)
+    tags = {
+        WIDTH: [width],
+        HEIGHT: [height],
+        BITS: [values.dtype.itemsize * 8] * channels,
+        COMPRESSION: [DEFLATE if packed else 1],
+        PHOTOMETRIC: [photometric],
+        SAMPLES: [channels],
+        PLANAR: [2 if apart else 1],
+        SAMPLE_FORMAT: [_FORMS[values.dtype.kind]] * channels,
+        size: [len(block) for block in blocks],
+        **({TILE_WIDTH: [tile], TILE_HEIGHT: [tile]} if tile else {ROWS: [5]}),
+        **(more or {}),
+    }
+    return _laid_out(tags, place, blocks, order)
+
+
+def _strips(plane: np.ndarray) -> list[bytes]:
+    return [plane[y : y + 5].tobytes() for y in range(0, len(plane), 5)]
+
+
+def _tiles(plane: np.ndarray, side: int) -> list[bytes]:
+    height, width, _ = plane.shape
+    whole = np.pad(plane, ((0, -height % side), (0, -width % side), (0, 0)))
+    return [
+        whole[y : y + side, x : x + side].tobytes()
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+
+
+def _laid_out(tags: dict[int, list[int]], place: int, blocks: list[bytes], order: str) -> bytes:
+    """The header, the directory, values of more than four bytes, and the blocks."""
+    start = 8 + 2 + 12 * (len(tags) + 1) + 4
+    apart = 4 * sum(len(v) for v in (*tags.values(), blocks) if len(v) > 1)
+    first = start + apart
+    offsets = [first + sum(map(len, blocks[:i])) for i in range(len(blocks))]
+    directory, outside = b"", b""
+    for tag, numbers in sorted({**tags, place: offsets}.items()):
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        inside = packed if len(numbers) == 1 else struct.pack(order + "I", start + len(outside))
+        outside += packed if len(numbers) > 1 else b""
+        directory += struct.pack(order + "HHI", tag, 4, len(numbers)) + inside
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(order + "IH", 8, len(tags) + 1)
+    return head + directory + bytes(4) + outside + b"".join(blocks)
 
 
 def tiff_with_a_tile(side: int) -> bytes:

@@ -11,6 +11,7 @@ from pipeline.base.blobs import request_folder
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
 from pipeline.operations.registry import operation
+from pipeline.sources.folder.catalogue import Catalogue
 from workers.queue import publish_query
 from workers.runtime import Runtime
 
@@ -74,10 +75,21 @@ class Cleaner:
 
     def __call__(self) -> None:
         self._requests_of_deletions()
+        self._catalogues_of_jobs()
         if self._context.copies.exist and not self._context.ledger.jobs.any_open("ingest"):
             self._context.sources.clear()
             gc.collect()  # readers lock their copies until they are garbage
             self._context.copies.delete()
+
+    def _catalogues_of_jobs(self) -> None:
+        """Of a job that has ended, keeps the account of its files, and deletes the rest."""
+        jobs = self._context.ledger.jobs
+        for job in jobs.ended():
+            catalogue = Catalogue.read(self._context.blobs, job)
+            if catalogue is not None:
+                names = jobs.rejected_rows(job) if self._context.keep_names else None
+                catalogue.conclude(names)
+            jobs.tidied(job)
 
     def _requests_of_deletions(self) -> None:
         """Deletes the requests of deletions that have ended, and that no running job must apply."""

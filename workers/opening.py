@@ -23,7 +23,7 @@ from pipeline.retrieval.targets import QueryTargets
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening
 from pipeline.sources.prepared import PreparedCopies
-from pipeline.sources.registry import SourceCache, open_source
+from pipeline.sources.registry import SourceCache
 from pipeline.store import Store, open_store
 from pipeline.store.common import in_use
 from workers.health import Probe
@@ -95,7 +95,7 @@ def _context(
         jobs=ledger.jobs,
         deletions=deletions,
         pool=ThreadPoolExecutor(os.cpu_count(), "decode"),
-        limits=Limits(settings.max_pixels, settings.preview_pixels),
+        limits=Limits(settings.max_pixels, settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
         decode_watch=decode_watch,
     )
@@ -108,9 +108,10 @@ def _context(
         search=Search(store, targets, fields),
         ingest=ingest,
         deletions=deletions,
-        sources=SourceCache(lambda source: open_source(source, opening)),
+        sources=SourceCache(opening),
         copies=copies,
         sweep=Sweep(blobs, deletions, settings.search_ttl + settings.result_ttl),
+        keep_names=settings.keep_names,
         stopping=stopping.is_set,
         renewing=lambda lease: renewals.during(lambda: ledger.jobs.renew(lease)),
     )

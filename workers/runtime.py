@@ -160,7 +160,7 @@ class Runtime:
             if not run.work(self.context, item):
                 jobs.release(item.lease)
         elif (plan := run.plan(self.context, item)) is not None:
-            jobs.planned(item.lease, plan.total, plan.shard_size, plan.version)
+            jobs.planned(item.lease, plan.total, plan.shard_size, plan.version, plan.skipped)
 
     def _fail(self, item: WorkItem, why: Problem) -> None:
         logger.warning("job failed", extra={"job": item.lease.job, "reason": why.title})

@@ -1,12 +1,9 @@
-"""Images: uploads as jobs, pages of indexed images, one image, its preview, and its deletion."""
+"""Images: pages of those that are indexed, one image, its preview, and its deletion."""
 
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import JsonValue, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -14,10 +11,9 @@ from api.access import require
 from api.audit import EntryDep
 from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
 from api.routes import deletions
-from api.routes.jobs import start_ingest
 from api.services import CollectionDep, new_id
-from pipeline.base.blobs import Blobs, manifest_of, preview_name, upload_folder
-from pipeline.base.errors import BlobsUnavailable, InvalidQuery, NotFound
+from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, sha256
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import (
@@ -25,8 +21,6 @@ from pipeline.messages import (
     MAX_LIMIT,
     Deletion,
     Receipt,
-    UploadedFile,
-    UploadManifest,
 )
 from pipeline.messages.filters import Filter
 from pipeline.operations.browse import IMAGE, IMAGES, ImageRequest, ImagesRequest
@@ -37,12 +31,9 @@ from pipeline.operations.facets import (
     CollectionRequest,
     FacetsRequest,
 )
-from pipeline.operations.job import JobView
-from pipeline.sources.upload import UploadSource
 
 router = APIRouter(tags=["images"], dependencies=[require("search")])
 
-MAX_FILES = 1000
 PREVIEW_SECONDS = 3600  # how long a browser may cache a preview
 
 FilterText = Annotated[str | None, Query(description="Qdrant's filter JSON")]
@@ -66,30 +57,6 @@ class _AnyText(Convertor[str]):
 register_url_convertor("any", _AnyText())
 
 ImageIdPath = Annotated[str, Path(min_length=1, max_length=MAX_ID)]
-
-Metadata = dict[str, JsonValue]
-
-_metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
-
-
-@router.post("/images", status_code=202, dependencies=[require("ingest")])
-def upload(
-    files: Annotated[list[UploadFile], File(max_length=MAX_FILES)],
-    collection: CollectionDep,
-    response: Response,
-    entry: EntryDep,
-    metadata: Annotated[str | None, Form(description="JSON list, one object for each file")] = None,
-) -> JobView:
-    """Ingests files. An image's id is the `image_id` of its metadata, else its SHA-256."""
-    described = _described(metadata, len(files))
-    job = new_id()
-    try:
-        manifest = _store_all(collection.blobs, upload_folder(job), files, described)
-    except BlobsUnavailable:
-        with suppress(BlobsUnavailable):  # do not leave half an upload on a full disk
-            collection.blobs.delete(upload_folder(job))
-        raise
-    return start_ingest(collection, UploadSource(manifest=manifest), job, response, entry)
 
 
 @router.get("/images", response_model=IMAGES.answer)
@@ -178,35 +145,3 @@ async def facets(
 
 def _condition(text: str | None) -> Filter | None:
     return None if text is None else parse(Filter, text.encode(), ("filter",))
-
-
-def _store_all(
-    blobs: Blobs, upload: str, files: Sequence[UploadFile], described: Sequence[Metadata]
-) -> str:
-    """Stores the files, then their manifest. Returns the manifest's name."""
-    stored = tuple(
-        _store(blobs, f"{upload}/{number}", file.file.read(), described[number])
-        for number, file in enumerate(files)
-    )
-    blobs.write(manifest_of(upload), UploadManifest(files=stored).model_dump_json().encode())
-    return manifest_of(upload)
-
-
-def _store(blobs: Blobs, blob: str, data: bytes, metadata: Metadata) -> UploadedFile:
-    blobs.write(blob, data)
-    return UploadedFile(blob=blob, sha256=sha256(data), metadata=metadata)
-
-
-def _described(metadata: str | None, files: int) -> list[Metadata]:
-    if metadata is None:
-        return [{} for _ in range(files)]
-    try:
-        described = _metadata.validate_json(metadata)
-    except ValidationError:
-        raise InvalidQuery(
-            "This must be a JSON list of objects, in UTF-8 and at most 200 deep.", ("metadata",)
-        ) from None
-    if len(described) != files:
-        detail = f"This describes {len(described)} files, but {files} were sent."
-        raise InvalidQuery(detail, ("metadata",))
-    return described

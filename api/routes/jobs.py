@@ -13,9 +13,11 @@ from api.access import require
 from api.audit import Entry, EntryDep
 from api.services import Collection, CollectionDep, new_id
 from pipeline.ledger.jobs import Action
-from pipeline.messages import Rejection
+from pipeline.messages import IngestOptions, Rejection, SkippedFile
+from pipeline.messages.base import read
 from pipeline.operations.ingest import INGEST, IngestRequest
 from pipeline.operations.job import JobView
+from pipeline.sources.account import names_of_rows, skipped_files
 from pipeline.sources.base import Source
 from pipeline.sources.registry import PublicSource
 
@@ -26,9 +28,41 @@ class JobsView(BaseModel):
     jobs: list[JobView]
 
 
+class RejectionView(Rejection):
+    """`name` is the file's path, or the data set and the row; null where names are not kept."""
+
+    name: str | None
+
+
 class RejectionsView(BaseModel):
-    rejections: list[Rejection]
+    rejections: list[RejectionView]
     cursor: int | None
+
+
+class SkippedView(BaseModel):
+    """Files that are no rows, each with its kind."""
+
+    skipped: list[SkippedFile]
+    cursor: int | None
+
+
+def ingest_options(
+    dry_run: Annotated[bool, Query(description="Count and inspect, and store nothing")] = False,
+    replace_metadata: Annotated[
+        bool, Query(description="Remove what is known of an image and not mentioned now")
+    ] = False,
+    upload: Annotated[
+        str | None,
+        Query(
+            pattern="^[A-Za-z0-9-]{1,64}$",
+            description="The same for all jobs that are parts of one upload: an id of your own",
+        ),
+    ] = None,
+) -> IngestOptions:
+    return IngestOptions(dry_run=dry_run, replace_metadata=replace_metadata, upload=upload)
+
+
+OptionsDep = Annotated[IngestOptions, Depends(ingest_options)]
 
 
 # Seconds between two looks at a job whose events a client follows.
@@ -37,11 +71,15 @@ EVENT_INTERVAL = 0.5
 
 @router.post("", status_code=202)
 def create(
-    source: PublicSource, collection: CollectionDep, response: Response, entry: EntryDep
+    source: PublicSource,
+    options: OptionsDep,
+    collection: CollectionDep,
+    response: Response,
+    entry: EntryDep,
 ) -> JobView:
     """Ingests a data set from the hub, or a folder on the workers, if KINDRED_SOURCES allows it."""
     source.check(collection.services.allowed)
-    return start_ingest(collection, source, new_id(), response, entry)
+    return start_ingest(collection, source, options, new_id(), response, entry)
 
 
 @router.get("")
@@ -68,7 +106,32 @@ def rejections(
     """Pages of about `limit` rejected rows, until `cursor` is null."""
     page, following = collection.ledger.jobs.rejections(job, cursor, limit)
     entry.shown = [rejection.image_id for rejection in page]
-    return RejectionsView(rejections=page, cursor=following)
+    source = _source(job, collection)
+    rows = [rejection.row for rejection in page]
+    names = names_of_rows(collection.blobs, job, source, rows) if source and rows else {}
+    views = [RejectionView(**r.model_dump(), name=names.get(r.row)) for r in page]
+    return RejectionsView(rejections=views, cursor=following)
+
+
+@router.get("/{job}/skipped")
+def skipped(
+    job: str,
+    collection: CollectionDep,
+    cursor: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> SkippedView:
+    """Pages of files that are no rows, until `cursor` is null; empty where names are not kept."""
+    source = _source(job, collection)
+    if source is None:
+        return SkippedView(skipped=[], cursor=None)
+    page, following = skipped_files(collection.blobs, job, source, cursor, limit)
+    return SkippedView(skipped=page, cursor=following)
+
+
+def _source(job: str, collection: Collection) -> Source | None:
+    """The source of an ingest; None for another operation. Raises NotFound."""
+    record = collection.ledger.jobs.get(job)
+    return read(IngestRequest, record.request).source if record.operation == INGEST.name else None
 
 
 def _known(job: str, collection: CollectionDep) -> None:
@@ -117,10 +180,15 @@ def retry(job: str, collection: CollectionDep) -> JobView:
 
 
 def start_ingest(
-    collection: Collection, source: Source, job: str, response: Response, entry: Entry
+    collection: Collection,
+    source: Source,
+    options: IngestOptions,
+    job: str,
+    response: Response,
+    entry: Entry,
 ) -> JobView:
     entry.job = job
-    request = IngestRequest(source=source)
+    request = IngestRequest(source=source, **options.model_dump())
     collection.start_job(job, INGEST, request.model_dump_json(exclude_none=True))
     response.headers["Location"] = f"{collection.base}/jobs/{job}"
     return JobView.of(collection.ledger.jobs.get(job))

@@ -1,6 +1,7 @@
 """`kindred ingest`: images into the collection."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from cli.failure import UsageError
 from cli.options import LOCAL_URL, Collection, Json, Url, examples
 from cli.render import make_console
 from cli.report import Report
+
+if TYPE_CHECKING:
+    from cli.upload import Selection
 
 app = typer.Typer()
 
@@ -46,6 +50,24 @@ def ingest(
             "--set", metavar="NAME=VALUE", help="A field of the source: JSON or text; repeat it."
         ),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only files that fit it, as *.jpg; repeat it."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="No files that fit it; repeat it.")
+    ] = None,
+    label_from_folder: Annotated[
+        bool, typer.Option("--label-from-folder", help="A picture's folder is its label.")
+    ] = False,
+    replace_metadata: Annotated[
+        bool,
+        typer.Option("--replace-metadata", help="Remove what is known and not mentioned now."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and inspect, and store nothing.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything is rejected.")] = False,
     upload: Annotated[
         bool, typer.Option("--upload", help="Send local files through the api.")
     ] = False,
@@ -55,28 +77,50 @@ def ingest(
     as_json: Json = False,
 ) -> int:
     """Embed images, and follow the job to its end. Its totals come last."""
-    from cli.ingest import ingest_source, ingest_upload
+    from cli.ingest import Course, ingest_source, ingest_upload
     from cli.source import dataset_source, parse_fields
 
     report = Report(make_console(), as_json)
-    options: Document = {
+    course = Course(detach, strict)
+    flags = {"dry_run": dry_run, "replace_metadata": replace_metadata}
+    options: Document = {name: True for name, wanted in flags.items() if wanted}
+    tabular: Document = {
         "split": split, "config": config, "revision": revision, "image_column": image_column,
-        "id_column": id_column,
     }  # fmt: skip
     sources = source or []
     if not sources and kind is None:
         raise UsageError("Missing argument 'SOURCE'")
     if upload:
-        _refuse_with_upload({**options, "kind": kind, "set": fields or None})
+        _refuse_with_upload({**tabular, "kind": kind, "set": fields or None})
         with connect(url, collection) as client:
-            return ingest_upload(client, sources, limit, report, detach=detach)
-    options |= {"limit": limit, "kind": kind, **parse_fields(fields or ())}
+            selection = _selection(sources, limit, id_column, include, exclude, label_from_folder)
+            return ingest_upload(client, selection, options, report, course)
+    wanted: Document = {**tabular, "id_column": id_column, "include": include, "exclude": exclude}
+    wanted |= {"limit": limit, "kind": kind, "label_from_folder": label_from_folder or None}
+    wanted |= parse_fields(fields or ())
     with connect(url, collection) as client:
         if kind is None:
-            options |= dataset_source(sources, client.host)
+            wanted |= dataset_source(sources, client.host)
         elif sources:
             raise UsageError("with --kind, describe the source by --set alone")
-        return ingest_source(client, options, report, detach=detach)
+        return ingest_source(client, wanted, options, report, course)
+
+
+def _selection(
+    sources: Sequence[str],
+    limit: int | None,
+    id_field: str | None,
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    label_from_folder: bool,
+) -> "Selection":
+    from cli.upload import Selection
+    from pipeline.base.identity import ID_COLUMNS
+    from pipeline.sources.folder.survey import Rules
+
+    ids = (id_field,) if id_field else ID_COLUMNS
+    rules = Rules(tuple(include or ()), tuple(exclude or ()), label_from_folder, ids)
+    return Selection(sources, rules, limit, id_field)
 
 
 def _refuse_with_upload(options: Document) -> None:

@@ -42,7 +42,10 @@ def search(
     ] = None,
     duplicates: Annotated[
         int | None,
-        typer.Option(metavar="BITS", help="Near-duplicates: hashes differ by at most so many."),
+        typer.Option(
+            metavar="BITS",
+            help="Near-duplicates: hashes differ in at most so many bits of 256, as 40.",
+        ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Least score.")] = None,
     group_by: Annotated[

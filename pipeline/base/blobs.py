@@ -180,6 +180,10 @@ def deletion_folder(deletion: str) -> str:
     return f"deletions/{deletion}"
 
 
+def job_folder(job: str) -> str:
+    return f"jobs/{job}"
+
+
 def upload_folder(job: str) -> str:
     return f"uploads/{job}"
 

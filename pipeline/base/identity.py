@@ -11,6 +11,11 @@ NAMESPACE = UUID("7d0f6f6e-4a8e-5c51-9f4b-0d6a6b1f9a55")
 # Columns that contain an image's own id, in order of preference.
 ID_COLUMNS = ("image_id", "SOPInstanceUID", "sop_instance_uid")
 
+_IDENTIFIER_ENDINGS = ("_id", "ID", "Id", "_uid", "UID", "Uid")
+_IDENTIFIERS = frozenset(
+    {"id", "uid", "mrn", "pid", "accession", "accession_number", "accessionnumber", "barcode"}
+)
+
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 
@@ -25,13 +30,22 @@ def row_image_id(dataset: str, split: str, row: int) -> str:
 
 
 def is_identifier(name: str) -> bool:
-    """Whether a field identifies something (image, lesion, patient, study), judging by its name."""
-    return name.endswith(("_id", "ID", "_uid", "UID"))
+    """Whether a field identifies something (image, lesion, patient, study), judging by its name.
+
+    Of a nested field, `a.b.patient_id`, the last name counts.
+    """
+    own = name.rpartition(".")[2]
+    return own.endswith(_IDENTIFIER_ENDINGS) or own.casefold() in _IDENTIFIERS
 
 
 def as_identifier(value: Any) -> Any:
-    """123 for 123.0: readers turn a column of whole numbers with gaps into floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """The text of a number, since 007 and 7 are two identifiers. Anything else stays as it is.
+
+    It is "123" for 123.0 as well: readers turn a column of whole numbers with gaps into floats.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def spellings(identifier: str | int) -> list[str | int]:

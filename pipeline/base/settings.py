@@ -180,6 +180,9 @@ class Settings(BaseSettings):
 
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
+    keep_names: bool = Field(
+        True, description="Whether an image keeps the name of its file, as `source.name`"
+    )
     decode_seconds: float = Field(
         30,
         gt=0,

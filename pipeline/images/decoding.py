@@ -15,7 +15,10 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from PIL.Image import Resampling
 
+from pipeline.images import depths, jpeg, png, tiff
 from pipeline.images.bombs import tile_pixels, too_many_scans
+from pipeline.images.kinds import HEAD, KINDS, Fate, kind_of, not_read, reads_heic
+from pipeline.images.signatures import is_raw
 
 # The decoders of these formats are maintained against hostile files. Pillow would also read EPS
 # (through Ghostscript), WMF, PSD and others, which no department sends.
@@ -33,16 +36,13 @@ FORMATS: tuple[str, ...] = (
 )
 
 # Phones write HEIC. The extra `heic` adds it, for the workers and for the api.
-try:
+if reads_heic():
     import pillow_heif
-except ImportError:
-    _HEIC = "HEIC is not read here: install Kindred's extra heic, or export as JPEG or PNG"
-else:
+
     pillow_heif.register_heif_opener(
         thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
     )
     FORMATS = (*FORMATS, "HEIF")
-    _HEIC = "a HEIC image that is truncated or damaged"
 
 # This is JPEG's own limit. Resizing takes more work and memory the longer a side is: a PNG of
 # 100 KB can be one pixel wide and a hundred million high, and would take 3 GB of coefficients.
@@ -51,8 +51,6 @@ MAX_SIDE = 65_535
 # The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
 # PNG's size.
 PREVIEW_QUALITY = 88
-
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
 
 # We check the caller's limit right after opening; Pillow's own limit would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -73,10 +71,6 @@ class Unusable:
 
 
 EMPTY = Unusable("there is no file, or it is empty or cannot be read")
-NOT_AN_IMAGE = Unusable("not an image that can be read: JPEG, PNG, TIFF, BMP, GIF, WebP, AVIF, PNM")
-DICOM = Unusable("DICOM is not supported: export the image as PNG, TIFF or JPEG")
-HEIC = Unusable(_HEIC)
-PDF = Unusable("PDF is not supported: export the image as PNG, TIFF or JPEG")
 TOO_MANY_PIXELS = Unusable("more pixels than KINDRED_MAX_PIXELS allows")
 TOO_LONG = Unusable(f"a side is longer than {MAX_SIDE:,} pixels")
 TOO_MANY_SCANS = Unusable("a progressive JPEG of more scans than any program writes")
@@ -86,22 +80,6 @@ NO_MEMORY = Unusable("the image takes more memory than there is")
 # In pixels. A smaller part of a picture, once enlarged, shows nothing to compare.
 LEAST_SIDE = 8
 TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
-
-# Files that Pillow cannot read, or cannot read in this state: (offset, magic bytes, answer).
-_SIGNATURES = (
-    (0, b"\x89PNG\r\n\x1a\n", BROKEN),
-    (0, b"\xff\xd8\xff", BROKEN),
-    (0, b"II*\0", BROKEN),
-    (0, b"MM\0*", BROKEN),
-    (0, b"GIF8", BROKEN),
-    (8, b"WEBP", BROKEN),
-    (4, b"ftypavi", BROKEN),
-    (128, b"DICM", DICOM),
-    (4, b"ftyphei", HEIC),
-    (4, b"ftyphev", HEIC),
-    (4, b"ftypmif1", HEIC),
-    (0, b"%PDF", PDF),
-)
 
 
 @dataclass(frozen=True)
@@ -141,13 +119,13 @@ def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
         return opened
     try:
         with opened:
-            opened.load()
-            _make_upright(opened)
-            rgb = _rgb(opened)
+            rgb = _rgb(opened, data)
+            if isinstance(rgb, Unusable):
+                return rgb
     except MemoryError:
         return NO_MEMORY
     except Exception:  # noqa: BLE001 - see _open
-        return BROKEN
+        return _unread_or_broken(data)
     rgb.info.clear()  # saving the image would copy comments and profiles into the new file
     return Picture(rgb)
 
@@ -202,8 +180,14 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
     """Reads the header of an image, but not its pixels."""
     if not data:
         return EMPTY
+    kind = kind_of(data[:HEAD])
+    if kind.fate is not Fate.TAKEN:
+        return Unusable(kind.reason)
     try:
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        opened = _opened(data)
+        if opened is None:
+            return BROKEN
+        return _preview_alone(opened) or _too_large(opened, data, max_pixels) or opened
     except MemoryError:
         return NO_MEMORY
     # On hostile bytes Pillow raises whatever its parsers stumble over: OSError, SyntaxError,
@@ -211,11 +195,29 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:
     # One bad file must not end a job of a million, so this module catches them all.
     # KeyboardInterrupt and SystemExit are not subclasses of Exception, and pass.
     except Exception:  # noqa: BLE001
-        return _unreadable(data)
-    try:
-        return _too_large(opened, data, max_pixels) or opened
-    except Exception:  # noqa: BLE001 - values in a header can have any type
-        return BROKEN
+        return _unread_or_broken(data)
+
+
+def _opened(data: bytes) -> ImageFile.ImageFile | None:
+    """Pillow's own object, which has not read the pixels; None for a PNG with a wrong checksum."""
+    intact = png.checked(data) if data.startswith(png.SIGNATURE) else data
+    if intact is None:
+        return None
+    image = Image.open(io.BytesIO(intact), formats=FORMATS)
+    tiff.mend(image)
+    return image
+
+
+def _preview_alone(opened: ImageFile.ImageFile) -> Unusable | None:
+    """Cameras' raw files are TIFFs whose first picture is small, or no picture yet."""
+    raw = opened.format == "TIFF" and is_raw(getattr(opened, "tag_v2", {}))
+    return Unusable(KINDS["raw"].reason) if raw else None
+
+
+def _unread_or_broken(data: bytes) -> Unusable:
+    """Why Pillow has given up: an encoding that it does not know, or else damage."""
+    name = jpeg.unread(data) if data.startswith(b"\xff\xd8") else tiff.unread(data)
+    return Unusable(not_read(name)) if name else BROKEN
 
 
 def _too_large(opened: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Unusable | None:
@@ -232,13 +234,6 @@ def _too_large(opened: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Unu
     return None
 
 
-def _unreadable(data: bytes) -> Unusable:
-    for offset, magic, answer in _SIGNATURES:
-        if data.startswith(magic, offset):
-            return answer
-    return NOT_AN_IMAGE
-
-
 def _make_upright(image: Image.Image) -> None:
     """Applies the EXIF orientation in place. This has to come first: `convert` drops it."""
     try:
@@ -249,13 +244,38 @@ def _make_upright(image: Image.Image) -> None:
         return
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """A new RGB image. CMYK needs no special case: Pillow's decoder undoes Adobe's inversion."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        grey = _grey(image)
-        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-            grey = 255 - grey  # Pillow inverts only 8 bits, and radiographs have more
-        return Image.fromarray(grey).convert("RGB")
+def _rgb(opened: ImageFile.ImageFile, data: bytes) -> Image.Image | Unusable:
+    """A new RGB image, upright. The pixels of `opened` are not loaded yet."""
+    deep, apart = depths.sixteen_bits(opened), tiff.channels_apart(opened)
+    opened.load()
+    if deep and depths.dark(opened):
+        if apart:  # libtiff's part of Pillow has no way to the lower bytes
+            return Unusable(not_read("a compressed TIFF of few bits in 16, its channels apart"))
+        _lighten(opened, data)
+    _make_upright(opened)
+    numbers = tiff.numbers(opened)
+    return _eight_bits(opened) if numbers is None else _of_numbers(opened, numbers)
+
+
+def _lighten(loaded: ImageFile.ImageFile, data: bytes) -> None:
+    """Replaces the upper bytes of 16 bits a channel by what the depth of the sensor makes of them.
+
+    Pillow has no colours of 16 bits, so the file is decoded once more, for the lower bytes.
+    """
+    again = _opened(data)
+    assert again is not None  # noqa: S101 - it was opened before
+    with again:
+        joined = depths.joined(np.asarray(loaded), depths.lower_bytes(again))
+    loaded.paste(Image.fromarray(joined))
+
+
+def _of_numbers(image: Image.Image, numbers: np.ndarray) -> Image.Image:
+    grey = depths.shades(numbers)
+    return Image.fromarray(255 - grey if tiff.white_is_zero(image) else grey).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """CMYK needs no special case: Pillow's decoder undoes Adobe's inversion."""
     if image.has_transparency_data:
         # Transformers' processors and every viewer use a white background too. Merely dropping the
         # alpha channel would uncover pixels that nobody has ever seen.
@@ -263,20 +283,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    """Deep greyscale as uint8 (H, W): the image's own darkest value becomes 0, its brightest 255.
-
-    Medical images store 10, 12 or 14 bits, or Hounsfield units, in 16 or 32 bits, and the file does
-    not say which. Scaled by the type's range, a 12-bit scan would keep 16 shades of near-black. So
-    the range comes from the image, as in a viewer's automatic window. NaN and infinity become
-    black.
-    """
-    values = np.asarray(image).astype(np.float32)
-    numbers = values[np.isfinite(values)]
-    low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        shades = np.clip((values - low) * (255 / ((high - low) or 1.0)), 0, 255)
-    grey: np.ndarray = np.nan_to_num(shades).round().astype(np.uint8)
-    return grey

@@ -1,6 +1,7 @@
 """Jobs whose totals reconcile. The files of `lua/` hold the rules; this one holds the calls."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pipeline.base.errors import Conflict, NotFound
@@ -10,6 +11,8 @@ from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import Problem, Rejection
+
+_CLAIMS_SECONDS = 7 * 86_400  # an upload has no end that the ledger would see
 
 Action = Literal["cancel", "pause", "resume", "retry"]
 
@@ -51,9 +54,27 @@ class JobLedger:
     def finish(self, lease: Lease) -> None:
         self._script("finish", *_args(lease))
 
-    def planned(self, lease: Lease, total: int, shard_size: int, version: str = "") -> None:
-        """`version` tells the source that was counted from what it may become."""
-        self._script("planned", lease.job, lease.token, total, shard_size, version)
+    def planned(
+        self,
+        lease: Lease,
+        total: int,
+        shard_size: int,
+        version: str = "",
+        skipped: Mapping[str, int] | None = None,
+    ) -> None:
+        """`version` tells the source that was counted from what it may become. `skipped` has how
+        many of its files are no rows, by kind."""
+        told = json.dumps(dict(skipped or {}))
+        self._script("planned", lease.job, lease.token, total, shard_size, version, told)
+
+    def claim_ids(self, scope: str, claims: Mapping[str, str]) -> list[str]:
+        """For each image id (its point's, in hex), which row has it: the first that claimed it.
+
+        `scope` is a job, or an upload that became several. A row's text is its own, at most 100
+        characters. About 120 bytes of Redis for each image, until the job ends or for a week.
+        """
+        pairs = [part for pair in claims.items() for part in pair]
+        return [str(row) for row in self._script("claim_ids", scope, _CLAIMS_SECONDS, *pairs)]
 
     def replan(self, lease: Lease) -> int:
         """The job begins anew because its source has changed. How often it has done so by now."""
@@ -103,6 +124,22 @@ class JobLedger:
     def any_open(self, queue: str) -> bool:
         """Whether any job of this queue has not reached its end."""
         return bool(self._script("any_open_job", queue))
+
+    def ended(self) -> list[str]:
+        """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`)."""
+        with reachable():
+            return sorted(self._script.redis.smembers(self._script.key("jobs:ended")))
+
+    def tidied(self, job: str) -> None:
+        """What the job needed for its work is put away."""
+        self._script("tidied", job)
+
+    def rejected_rows(self, job: str) -> Iterator[int]:
+        """The numbers of all rows that it rejected, in no special order."""
+        with reachable():
+            # With values, which Redis can leave out from 7.4 on only.
+            for row, _ in self._script.redis.hscan_iter(self._key(job, ":rejections")):
+                yield int(row)
 
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Rejection], int | None]:
         """A page of rejected rows in no special order, and the cursor of the next one."""

@@ -3,6 +3,7 @@
 Fields that are not known here are ignored: a newer Kindred can have written them.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ class JobRecord:
     """Times are seconds since 1970. `notice` says what a running job waits for.
 
     `counts` has how many rows came to each outcome; an outcome that never came can be missing.
+    `skipped` has how many files of its source are no rows, by kind.
     """
 
     id: str
@@ -104,6 +106,7 @@ class JobRecord:
     finished_at: float | None
     error: Problem | None
     notice: str | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, job: str, fields: Mapping[str, str], counts: Mapping[str, str]) -> "JobRecord":
@@ -122,6 +125,7 @@ class JobRecord:
             finished_at=_time(fields, "finished_at"),
             error=Problem.model_validate_json(fields["error"]) if "error" in fields else None,
             notice=fields.get("notice"),
+            skipped=json.loads(fields.get("skipped", "{}")),
         )
 
     @property

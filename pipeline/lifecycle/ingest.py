@@ -4,15 +4,13 @@ While one batch is embedded, the pool decodes the next. Points are upserted befo
 so after a crash in between, the rows are only recognised again, not embedded again.
 """
 
-import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
@@ -21,20 +19,31 @@ from numpy.typing import NDArray
 from pipeline import metrics
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
-from pipeline.base.identity import point_id, sha256
+from pipeline.base.identity import sha256
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Unusable, decode, preview
-from pipeline.images.hashes import difference_hash
+from pipeline.images.hashes import perceptual_hash
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
-from pipeline.lifecycle.tombstone_keys import tombstone_keys
-from pipeline.messages import RESERVED, Payload, Rejection
+from pipeline.lifecycle.rows import (
+    Batch,
+    Candidate,
+    Identified,
+    Outcome,
+    Prepared,
+    claim,
+    described,
+    identify,
+    recognise,
+)
+from pipeline.messages import RESERVED, IngestOptions, Payload, Rejection
 from pipeline.sources.base import Reader, Row, Source
 from pipeline.store import Points, Store
 
 logger = logging.getLogger("kindred.ingest")
 
+AS_USUAL = IngestOptions()
 # How many workers a row may end before it is rejected.
 TRIES = 3
 DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
@@ -43,67 +52,15 @@ POISON = "Three workers ended while they worked on this image; it was rejected."
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
-
-    `preview` is written once the image is embedded: a rejected row must not leave a preview behind,
-    nor replace the preview of an indexed image.
-    """
-
-    pixels: NDArray[np.uint8]
-    preview: bytes
-    width: int
-    height: int
-    dhash: str
-
-
-Kind = Literal["embedded", "unchanged", "rejected"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one row: every row of a batch has exactly one."""
-
-    row: int
-    image_id: str
-    kind: Kind
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A row to be embedded. `id` is its point's; `prepared` is being decoded."""
-
-    row: Row
-    id: UUID
-    image_id: str
-    digest: str
-    tombstone_keys: list[str]
-    prepared: Future[Prepared | Unusable]
-    replaced: str | None = None  # the upload that the indexed image was made from
-
-    def outcome(self, kind: Kind, reason: str = "") -> Outcome:
-        return Outcome(self.row.number, self.image_id, kind, reason)
-
-
-@dataclass
-class Batch:
-    """Rows [start, stop) in flight. `outcomes` belong to rows that need no embedding."""
-
-    start: int
-    stop: int
-    candidates: list[Candidate] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-    payloads: dict[UUID, Payload] = field(default_factory=dict)
-    orphaned: list[str] = field(default_factory=list)  # uploads that no image is made from
-
-
-@dataclass(frozen=True)
 class Limits:
-    """In pixels: the largest image, and the longest side of a preview."""
+    """In pixels: the largest image, and the longest side of a preview.
+
+    `keep_names`: whether an image keeps the name of its file.
+    """
 
     max_pixels: int = 100_000_000
     preview_pixels: int = 512
+    keep_names: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,22 +77,25 @@ class Ingest:
     stopping: Callable[[], bool]
     decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
 
-    def run(self, item: WorkItem, source: Source, reader: Reader) -> bool:
+    def run(
+        self, item: WorkItem, source: Source, reader: Reader, options: IngestOptions = AS_USUAL
+    ) -> bool:
         """Works a shard to its end. False if it was stopped before; its progress is recorded."""
         progress, rejections = _reject_poison(item, reader)
         if not self._record(item, progress, rejections):
             return False
-        batch = self._start(item, reader, progress.cursor)
+        batch = self._start(item, reader, progress.cursor, options)
         while batch is not None:
             alone = batch.start < item.quarantined
-            following = None if alone else self._start(item, reader, batch.stop)
-            outcomes = self._commit(item, source, batch)
+            following = None if alone else self._start(item, reader, batch.stop, options)
+            outcomes = self._commit(item, source, batch, options)
             _count(outcomes)
             progress = _advanced(progress, batch.stop, outcomes)
             if not self._record(item, progress, _rejections(outcomes)):
                 return False
-            batch = following or self._start(item, reader, batch.stop)
-        self.store.flush()
+            batch = following or self._start(item, reader, batch.stop, options)
+        if not options.dry_run:
+            self.store.flush()
         self.jobs.finish(item.lease)
         logger.info(
             "shard finished",
@@ -158,34 +118,53 @@ class Ingest:
         size = 1 if start < item.quarantined else self.encoder.sizing.batch_size
         return min(item.stop, start + size)
 
-    def _start(self, item: WorkItem, reader: Reader, start: int) -> Batch | None:
+    def _start(
+        self, item: WorkItem, reader: Reader, start: int, options: IngestOptions
+    ) -> Batch | None:
         """Reads the next batch, recognises indexed rows, and has the pool decode the others."""
         if start >= item.stop:
             return None
         batch = Batch(start, self._end(item, start))
-        rows = [(row, row.sha256 or sha256(row.data)) for row in reader.read(start, batch.stop)]
-        identified = [(row, row.image_id or digest, digest) for row, digest in rows]
-        points = [point_id(image_id) for _, image_id, _ in identified]
-        stored = self.store.retrieve(points)
-        keys = [tombstone_keys(image_id, row.metadata) for row, image_id, _ in identified]
-        found = zip(identified, points, keys, self.deletions.are_deleted(keys), strict=True)
-        for (row, image_id, digest), point, row_keys, was_deleted in found:
-            if was_deleted:
-                # A worker may have stored it and died before it looked for tombstones.
-                self.deletions.discard({point: row.blob})
-                batch.outcomes.append(Outcome(row.number, image_id, "rejected", DELETED))
-                continue
-            known = stored.get(point)
-            before = {} if known is None else known.payload.get(RESERVED, {})
-            if known is not None and before.get("sha256") == digest and row.fault is None:
-                _recognise(batch, item, row, image_id, known.payload)
+        rows = [identify(row) for row in reader.read(start, batch.stop)]
+        stored = self.store.retrieve([each.id for each in rows])
+        deleted = self.deletions.are_deleted([each.tombstone_keys for each in rows])
+        kept = [each for each, was_deleted in zip(rows, deleted, strict=True) if not was_deleted]
+        gone = [each for each, was_deleted in zip(rows, deleted, strict=True) if was_deleted]
+        batch.outcomes += [each.outcome("rejected", DELETED) for each in gone]
+        if not options.dry_run:
+            # A worker may have stored them and died before it looked for tombstones.
+            self.deletions.discard({each.id: each.row.blob for each in gone})
+        for each, verdict in zip(kept, claim(self.jobs, item, options.upload, kept), strict=True):
+            if verdict:
+                batch.outcomes.append(each.outcome("rejected", verdict))
             else:
-                prepared = self.pool.submit(self._prepare, row)
-                candidate = Candidate(
-                    row, point, image_id, digest, row_keys, prepared, before.get("blob")
-                )
-                batch.candidates.append(candidate)
+                known = stored[each.id].payload if each.id in stored else None
+                self._sort(batch, item, each, known, options, repeat=verdict is None)
         return batch
+
+    def _sort(
+        self,
+        batch: Batch,
+        item: WorkItem,
+        each: Identified,
+        known: Payload | None,
+        options: IngestOptions,
+        *,
+        repeat: bool,
+    ) -> None:
+        """Puts a row among the recognised, or among those to be decoded and embedded."""
+        row, before = each.row, (known or {}).get(RESERVED, {})
+        metadata = described(row, each.image_id, None if options.replace_metadata else known)
+        indexed = known is not None and before.get("sha256") == each.digest and row.fault is None
+        if repeat and row.blob is not None:
+            batch.orphaned.append(row.blob)
+        if indexed and repeat:
+            batch.outcomes.append(each.outcome("unchanged"))
+        elif indexed:
+            recognise(batch, item, each, metadata, known or {})
+        else:
+            prepared = self.pool.submit(self._prepare, row)
+            batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
 
     def _prepare(self, row: Row) -> Prepared | Unusable:
         """Decodes and resizes a row, and draws its preview. Runs in the pool."""
@@ -195,24 +174,35 @@ class Ingest:
                 return picture
             small = preview(picture, self.limits.preview_pixels)
             pixels = self.encoder.preprocess(picture)
-        return Prepared(pixels, small, picture.width, picture.height, difference_hash(picture))
+        return Prepared(pixels, small, picture.width, picture.height, perceptual_hash(picture))
 
-    def _commit(self, item: WorkItem, source: Source, batch: Batch) -> list[Outcome]:
+    def _commit(
+        self, item: WorkItem, source: Source, batch: Batch, options: IngestOptions
+    ) -> list[Outcome]:
         """Embeds and upserts a batch. Returns the outcomes of all its rows, for the ledger."""
         results = [(c, c.prepared.result()) for c in batch.candidates]
-        usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
         unusable = [c.outcome("rejected", p.reason) for c, p in results if isinstance(p, Unusable)]
+        usable = [(c, p) for c, p in results if isinstance(p, Prepared)]
+        outcomes = [*batch.outcomes, *unusable]
+        outcomes += [c.outcome("unchanged") for c, _ in usable if c.repeat]
+        first = [(c, p) for c, p in usable if not c.repeat]
+        if options.dry_run:
+            return [*outcomes, *(c.outcome("embedded") for c, _ in first)]
+        outcomes += self._index(item, source, first)
+        if batch.payloads:
+            self.store.set_payloads(batch.payloads)
+        self._delete_blobs(batch.orphaned)
+        return outcomes
+
+    def _index(
+        self, item: WorkItem, source: Source, usable: Sequence[tuple[Candidate, Prepared]]
+    ) -> list[Outcome]:
         started = time.monotonic()
         fitting, vectors, large = self._embed(usable)
         seconds = time.monotonic() - started
         metrics.observe("kindred_embed_seconds", "Time to embed a bulk batch", seconds)
         deleted = self._write(item, source, fitting, vectors) if fitting else set()
-        if batch.payloads:
-            self.store.set_payloads(batch.payloads)
-        self._delete_blobs(batch.orphaned)
         return [
-            *batch.outcomes,
-            *unusable,
             *(c.outcome("rejected", TOO_LARGE) for c in large),
             *(
                 c.outcome("rejected", DELETED) if c.id in deleted else c.outcome("embedded")
@@ -230,13 +220,42 @@ class Ingest:
         """Writes previews, then points. Returns the points that were deleted in the meantime."""
         for candidate, prepared in fitting:
             self.blobs.write(preview_name(candidate.id), prepared.preview)
-        self.store.upsert(_points(fitting, vectors, item, source))
+        self.store.upsert(self._points(fitting, vectors, item, source))
         deleted = self.deletions.matches_pending_deletion(
-            item.lease.job, {c.id: c.tombstone_keys for c, _ in fitting}
+            item.lease.job, {c.id: c.identified.tombstone_keys for c, _ in fitting}
         )
         self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in deleted})
         self._delete_blobs({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
         return deleted
+
+    def _points(
+        self,
+        fitting: Sequence[tuple[Candidate, Prepared]],
+        vectors: NDArray[np.float32],
+        item: WorkItem,
+        source: Source,
+    ) -> Points:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        provenance = {**source.provenance(), "job": item.lease.job, "time": now}
+        return Points(
+            ids=[candidate.id for candidate, _ in fitting],
+            vectors=vectors,
+            payloads=[self._payload(*each, provenance) for each in fitting],
+        )
+
+    def _payload(self, candidate: Candidate, prepared: Prepared, provenance: Payload) -> Payload:
+        row = candidate.row
+        source = {
+            **provenance,
+            "row": row.number,
+            **({"blob": row.blob} if row.blob else {}),
+            **({"name": row.name} if row.name and self.limits.keep_names else {}),
+            "sha256": candidate.identified.digest,
+            "width": prepared.width,
+            "height": prepared.height,
+            "phash": prepared.phash,
+        }
+        return {**candidate.metadata, RESERVED: source}
 
     def _delete_blobs(self, uploads: Iterable[str | None]) -> None:
         """Deletes uploads that no image names any more: an image's deletion would not find them."""
@@ -301,51 +320,3 @@ def _image_id_of(number: int, reader: Reader) -> str:
         return row.image_id or sha256(row.data)
     except Exception:  # noqa: BLE001 - if this raised, the row would be rejected again for ever
         return f"#{number}"
-
-
-def _recognise(batch: Batch, item: WorkItem, row: Row, image_id: str, stored: Payload) -> None:
-    """Counts an indexed row, and updates its metadata."""
-    source = stored[RESERVED]
-    # If this job embedded it before it was interrupted, it counts as embedded.
-    ours = source.get("job") == item.lease.job and source.get("row") == row.number
-    batch.outcomes.append(Outcome(row.number, image_id, "embedded" if ours else "unchanged"))
-    if row.blob != source.get("blob") and row.blob is not None:
-        batch.orphaned.append(row.blob)
-    if not _same_metadata(stored, row.metadata):
-        payload = {**row.metadata, "image_id": image_id, RESERVED: source}
-        batch.payloads[point_id(image_id)] = payload
-
-
-def _points(
-    usable: Sequence[tuple[Candidate, Prepared]], vectors: Any, item: WorkItem, source: Source
-) -> Points:
-    """One point for each image id: if a batch has an id twice, the later row wins."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    provenance = {**source.provenance(), "job": item.lease.job, "time": now}
-    last = {candidate.id: position for position, (candidate, _) in enumerate(usable)}
-    chosen = sorted(last.values())
-    return Points(
-        ids=[usable[i][0].id for i in chosen],
-        vectors=vectors[chosen],
-        payloads=[_payload(*usable[i], provenance) for i in chosen],
-    )
-
-
-def _payload(candidate: Candidate, prepared: Prepared, provenance: Payload) -> Payload:
-    source = {
-        **provenance,
-        "row": candidate.row.number,
-        **({"blob": candidate.row.blob} if candidate.row.blob else {}),
-        "sha256": candidate.digest,
-        "width": prepared.width,
-        "height": prepared.height,
-        "dhash": prepared.dhash,
-    }
-    return {**candidate.row.metadata, "image_id": candidate.image_id, RESERVED: source}
-
-
-def _same_metadata(stored: Payload, metadata: Payload) -> bool:
-    """Whether the stored payload equals what the source says now."""
-    ours = {name: value for name, value in stored.items() if name not in (RESERVED, "image_id")}
-    theirs = {name: value for name, value in metadata.items() if name != "image_id"}
-    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

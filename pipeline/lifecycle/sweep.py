@@ -71,16 +71,16 @@ class Sweep:
     def _forget_deleted(self, upload: str, manifest: UploadManifest) -> None:
         """Reduces each file of a deleted image to its image id. The rest stays, for a retry."""
         keys = [
-            tombstone_keys(uploaded_image_id(f), clean(dict(f.metadata))) for f in manifest.files
+            tombstone_keys(uploaded_image_id(f) or "", clean(dict(f.metadata)))
+            for f in manifest.files
         ]
         deleted = self.deletions.are_deleted(keys)
         pairs = list(zip(manifest.files, deleted, strict=True))
         for file, was_deleted in pairs:
-            if was_deleted:
+            if was_deleted and file.blob is not None:
                 self.blobs.delete(file.blob)
-        left = UploadManifest(
-            files=tuple(_forgotten(f) if was_deleted else f for f, was_deleted in pairs)
-        )
+        files = tuple(_forgotten(f) if was_deleted else f for f, was_deleted in pairs)
+        left = manifest.model_copy(update={"files": files})
         if left != manifest:
             self.blobs.write(manifest_of(upload), left.model_dump_json().encode())
 
@@ -92,4 +92,5 @@ class Sweep:
 
 
 def _forgotten(file: UploadedFile) -> UploadedFile:
-    return file.model_copy(update={"metadata": {"image_id": uploaded_image_id(file)}})
+    left = {"metadata": {"image_id": uploaded_image_id(file)}, "name": None}
+    return file.model_copy(update=left)

@@ -4,7 +4,7 @@ They are hashed because a patient's number must be neither in Redis nor in a del
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.base.identity import is_identifier
 from pipeline.messages import Deletion, Payload
@@ -16,9 +16,18 @@ def tombstone_key(field: str, value: object) -> str:
 
 def tombstone_keys(image_id: str, metadata: Payload) -> list[str]:
     """A tombstone under any of these blocks the image: its id, and each identifier it shares."""
-    shared = ((n, v) for n, v in metadata.items() if is_identifier(n) and n != "image_id")
-    each = ((n, one) for n, v in shared for one in (v if isinstance(v, list) else [v]))
-    return [tombstone_key("image_id", image_id), *(tombstone_key(n, v) for n, v in each)]
+    shared = ((n, v) for n, v in _identifiers(metadata) if n != "image_id")
+    return [tombstone_key("image_id", image_id), *(tombstone_key(n, v) for n, v in shared)]
+
+
+def _identifiers(metadata: Payload, above: str = "") -> Iterator[tuple[str, object]]:
+    """Each identifier and its value. A nested field is `outer.inner`, as in a filter."""
+    for name, value in metadata.items():
+        if isinstance(value, dict):
+            yield from _identifiers(value, f"{above}{name}.")
+        elif is_identifier(name):
+            each = value if isinstance(value, list) else [value]
+            yield from ((f"{above}{name}", one) for one in each)
 
 
 def keys_of_images(image_ids: Sequence[str]) -> list[str]:

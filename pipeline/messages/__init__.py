@@ -6,7 +6,13 @@ Messages on the queue carry only ids. Bodies that can contain a patient's metada
 from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path
 from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
-from pipeline.messages.jobs import Rejection, UploadedFile, UploadManifest
+from pipeline.messages.jobs import (
+    IngestOptions,
+    Rejection,
+    SkippedFile,
+    UploadedFile,
+    UploadManifest,
+)
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.queries import MAX_LIMIT, SearchQuery
 
@@ -17,12 +23,14 @@ __all__ = [
     "Deletion",
     "EncoderInfo",
     "Hit",
+    "IngestOptions",
     "Message",
     "Payload",
     "Problem",
     "Receipt",
     "Rejection",
     "SearchQuery",
+    "SkippedFile",
     "StoredImage",
     "UploadManifest",
     "UploadedFile",

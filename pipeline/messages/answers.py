@@ -31,7 +31,7 @@ class Hit(_Shown):
 
     `score` is the cosine similarity, 1 for the same direction; with the strategy best_score it is
     Qdrant's own measure, between -1 and 1. `others` has the next best hits of its group, and
-    `hash_distance` counts the bits of 64 that differ: both are set only if requested.
+    `hash_distance` counts the bits of 256 that differ: both are set only if requested.
     """
 
     score: float

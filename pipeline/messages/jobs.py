@@ -5,22 +5,47 @@ from pydantic import Field, JsonValue
 from pipeline.messages.base import Message
 
 
-class UploadedFile(Message):
-    """One file of an upload. Its name is not stored, since it can contain a patient's name."""
+class SkippedFile(Message):
+    """A file that is no row of its job, and the kind of thing that it is."""
 
-    blob: str
-    sha256: str
+    name: str
+    kind: str
+
+
+class UploadedFile(Message):
+    """One file of an upload. `name` is its path there; it is not stored if KINDRED_KEEP_NAMES is 0.
+
+    A file with a `fault` was not sent, or is not worth storing: it has no `blob`.
+    """
+
+    blob: str | None = None
+    sha256: str | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    name: str | None = None
+    fault: str | None = None
 
 
 class UploadManifest(Message):
     files: tuple[UploadedFile, ...]
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+class IngestOptions(Message):
+    """How an ingest treats its rows. `upload` names the upload that this job is a part of.
+
+    `replace_metadata`: what a row does not mention is removed from its image. `dry_run`: outcomes
+    are those that a real run would have, and nothing is stored.
+    """
+
+    replace_metadata: bool = False
+    dry_run: bool = False
+    upload: str | None = None
 
 
 class Rejection(Message):
     """One rejected row. `reason` says what is wrong with its image, never what the image contains.
 
-    `image_id` is `#` and the row's number if even reading the row's id ends workers.
+    `image_id` is `#` and the row's number if the row was not read.
     """
 
     image_id: str

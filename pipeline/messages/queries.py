@@ -58,7 +58,10 @@ class SearchQuery(Message):
         None, description="Neither the searched image, nor any with the same value of this field"
     )
     max_hash_distance: int | None = Field(
-        None, ge=0, le=64, description="Near-duplicates only: bits by which their hashes may differ"
+        None,
+        ge=0,
+        le=256,
+        description="Near-duplicates only: bits of 256 by which their hashes may differ",
     )
     score_threshold: float | None = Field(None, ge=-1, le=1, description="Least cosine similarity")
 

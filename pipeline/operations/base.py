@@ -4,8 +4,8 @@ Everything else follows from the declaration: the name of its Celery task and th
 a worker finds the code to run, and its schemas in OpenAPI.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -49,11 +49,13 @@ class Plan:
     """How a job is divided: `total` rows in shards of `shard_size`.
 
     `version` is that of the source whose rows were counted; it changes when the source changes.
+    `skipped` has how many of its files are no rows, by kind.
     """
 
     total: int
     shard_size: int
     version: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

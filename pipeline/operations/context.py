@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class Context:
     """Shared by all threads of a worker.
 
+    `keep_names`: whether names of files stay when a job has ended.
     `renewing(lease)` renews a lease for as long as its block runs, for work that does not
     checkpoint in time. `stopping()` says whether the worker shuts down.
     """
@@ -41,5 +42,6 @@ class Context:
     sources: SourceCache
     copies: PreparedCopies
     sweep: Sweep
+    keep_names: bool
     stopping: Callable[[], bool]
     renewing: Callable[[Lease], AbstractContextManager[None]]

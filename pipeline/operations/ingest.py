@@ -1,6 +1,6 @@
 """Ingest: makes a source searchable. It is a job whose totals reconcile.
 
-total = embedded + unchanged + rejected
+total = embedded + updated + unchanged + rejected, with skipped files by kind beside it
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.errors import SourceError
 from pipeline.ledger import Progress
-from pipeline.messages import Message, problem
+from pipeline.messages import IngestOptions, problem
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
-from pipeline.sources.base import Reader, Source
+from pipeline.sources.base import Source
 from pipeline.sources.registry import parse_source
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ POISON = "Three workers ended while they opened this source; it was given up."
 CHANGING = "It changes, or not all workers see the same files. Retry when it no longer changes."
 
 
-class IngestRequest(Message):
+class IngestRequest(IngestOptions):
     source: Annotated[SerializeAsAny[Source], BeforeValidator(parse_source)]
 
 
@@ -44,24 +44,20 @@ def _plan(context: Context, item: WorkItem) -> Plan:
         raise SourceError(POISON)
     # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
-    reader = _open(context, item, fresh=True)
-    return Plan(len(reader), context.encoder.sizing.shard_size_for(len(reader)), reader.version)
+    with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
+        reader = context.sources.plan(item.lease.job, _request(item).source)
+    shard_size = context.encoder.sizing.shard_size_for(len(reader))
+    return Plan(len(reader), shard_size, reader.version, reader.skipped)
 
 
 def _work(context: Context, item: WorkItem) -> bool:
-    reader = _open(context, item)
-    if reader.version != item.version:  # another job opened it, or it is older than the plan
-        reader = _open(context, item, fresh=True)
+    request = _request(item)
+    with context.renewing(item.lease):
+        reader = context.sources.get(item.lease.job, request.source, item.version)
     if reader.version != item.version:
         _replan(context, item)
         return True
-    return context.ingest.run(item, _source(item), reader)
-
-
-def _open(context: Context, item: WorkItem, *, fresh: bool = False) -> Reader:
-    """Opening a source can take an hour, if it is downloaded or prepared on disk."""
-    with context.renewing(item.lease):
-        return context.sources.get(_source(item), fresh=fresh)
+    return context.ingest.run(item, request.source, reader, request)
 
 
 def _replan(context: Context, item: WorkItem) -> None:
@@ -73,8 +69,8 @@ def _replan(context: Context, item: WorkItem) -> None:
         context.ledger.jobs.fail(item.lease.job, problem(SourceError(CHANGING)))
 
 
-def _source(item: WorkItem) -> Source:
-    return read(IngestRequest, item.request).source
+def _request(item: WorkItem) -> IngestRequest:
+    return read(IngestRequest, item.request)
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

@@ -13,7 +13,8 @@ from pipeline.messages import Problem
 class JobView(BaseModel):
     """`counts` has the rows by outcome. When a job has succeeded, they add up to `total`.
 
-    `source` is the kind of source of an ingest.
+    `source` is the kind of source of an ingest. `skipped` counts files that are no rows, by kind.
+    The outcomes of a `dry_run` are those that a real run would have.
     """
 
     id: str
@@ -26,8 +27,12 @@ class JobView(BaseModel):
     total: int | None
     counts: dict[str, int]
     embedded: int
+    updated: int
     unchanged: int
     rejected: int
+    skipped: dict[str, int]
+    dry_run: bool
+    replace_metadata: bool
     images_per_second: float | None
     eta_seconds: float | None
     created_at: datetime
@@ -39,7 +44,8 @@ class JobView(BaseModel):
     @classmethod
     def of(cls, job: JobRecord) -> "JobView":
         counts = job.counts
-        source = json.loads(job.request).get("source", {}) if job.request else {}
+        request = json.loads(job.request) if job.request else {}
+        source = request.get("source", {})
         return cls(
             id=job.id,
             operation=job.operation,
@@ -51,8 +57,12 @@ class JobView(BaseModel):
             total=job.total,
             counts=counts,
             embedded=counts.get("embedded", 0),
+            updated=counts.get("updated", 0),
             unchanged=counts.get("unchanged", 0),
             rejected=counts.get("rejected", 0),
+            skipped=dict(job.skipped),
+            dry_run=request.get("dry_run", False),
+            replace_metadata=request.get("replace_metadata", False),
             images_per_second=_rounded(job.images_per_second),
             eta_seconds=_rounded(job.eta_seconds),
             created_at=datetime.fromtimestamp(job.created_at, UTC),

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from uuid import UUID
 
 from pipeline.base.identity import point_id
-from pipeline.images.hashes import difference_hash, hash_distance
+from pipeline.images.hashes import hash_distance, perceptual_hash
 from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
 from pipeline.messages.filters import (
     AnyCondition,
@@ -133,7 +133,7 @@ class Search:
     ) -> tuple[Hit, ...]:
         """The most similar images whose hash is close to the picture's."""
         if target.picture is not None:
-            ours = difference_hash(target.picture)
+            ours = perceptual_hash(target.picture)
         else:
             ours = _hash(target.positives[0].payload)
         [points] = self.store.query([replace(query, limit=MAX_LIMIT, offset=0)])
@@ -151,8 +151,8 @@ def _is_plain(search: SearchQuery) -> bool:
 
 
 def _hash(payload: Payload) -> str:
-    """Empty if the image was embedded before hashes were stored."""
-    return str(payload.get(RESERVED, {}).get("dhash", ""))
+    """Empty if the image was embedded before: what it has as `dhash` compares with nothing now."""
+    return str(payload.get(RESERVED, {}).get("phash", ""))
 
 
 # --- conditions --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A reader counts its rows and yields ranges of them. It decodes nothing, so a bro
 only its own row.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,8 +37,8 @@ class Row:
 
     If `image_id` is None, the SHA-256 of the bytes becomes the id. `blob` names the bytes of an
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
-    an upload's original bytes, which may have been deleted. `name` is what people call it: its
-    file's name, or its data set and its place in it.
+    an upload's original bytes, which may have been deleted. `name` is the file's own name, without
+    its folders, if it has one; of a row of a table, the table's and its number in it.
     """
 
     number: int
@@ -56,6 +56,10 @@ class Reader(Protocol):
     def version(self) -> str:
         """A text that changes whenever the rows, or their order, may have changed."""
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """How many files are no rows, by kind; empty for a source that is not made of files."""
+
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Iterator[Row]: ...
@@ -63,24 +67,27 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """The services that opening a source may need."""
+    """The services that opening a source may need. `job` is the one that opens it."""
 
     blobs: Blobs
     copies: PreparedCopies
     allowed: AllowedSources
+    job: str = ""
 
 
 @dataclass(frozen=True)
 class SourceKind:
     """One kind of source.
 
-    `open` raises SourceError, with what to do, or SourceUnavailable. A kind that is not `public`
-    is not accepted by `POST /v1/jobs`.
+    `open` raises SourceError, with what to do, or SourceUnavailable. `plan` does as well: a job
+    calls it once, to count its source, and `open` afterwards; without it, `open` does both. A kind
+    that is not `public` is not accepted by `POST /v1/jobs`.
     """
 
     model: type[Source]
     open: Callable[[Any, Opening], Reader]
     public: bool = True
+    plan: Callable[[Any, Opening], Reader] | None = None
 
     @property
     def name(self) -> str:
@@ -93,7 +100,7 @@ def own_id(candidates: Iterable[Any]) -> tuple[str | None, Unusable | None]:
         usable = isinstance(own, str | int | float) and not isinstance(own, bool)
         if not usable or own == "" or own != own:  # NaN
             continue
-        image_id = str(as_identifier(own))
+        image_id: str = as_identifier(own)
         bad = len(image_id) > MAX_ID or image_id in (".", "..")
         return (None, BAD_ID) if bad else (image_id, None)
     return None, None

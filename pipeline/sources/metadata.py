@@ -39,18 +39,57 @@ class _Cleaner:
         return str(value)
 
     def mapping(self, values: dict[Any, Any], depth: int = 0) -> Payload:
-        found = ((str(name), self.value(value, depth)) for name, value in values.items())
+        found = ((str(n), self.value(_identified(str(n), v), depth)) for n, v in values.items())
         return {name: value for name, value in found if value is not None and value != ""}
+
+
+def _identified(name: str, value: Any) -> Any:
+    """Identifiers are text, in lists as well."""
+    if not is_identifier(name):
+        return value
+    return [as_identifier(v) for v in value] if isinstance(value, list) else as_identifier(value)
 
 
 def clean(values: Payload) -> Payload:
     """Metadata as the store takes it: names unchanged, missing values omitted."""
-    cleaned = _Cleaner().mapping(
-        {n: as_identifier(v) if is_identifier(str(n)) else v for n, v in values.items()}
-    )
+    cleaned = _Cleaner().mapping(values)
     if RESERVED in cleaned:
         other = f"{RESERVED}_"
         while other in cleaned:
             other += "_"
         cleaned[other] = cleaned.pop(RESERVED)
     return cleaned
+
+
+def merged(*said: Payload) -> Payload:
+    """What several say of one image, nested fields one by one: the later one counts."""
+    whole: Payload = {}
+    for values in said:
+        for name, value in values.items():
+            before = whole.get(name)
+            if isinstance(before, dict) and isinstance(value, dict):
+                whole[name] = merged(before, value)
+            else:
+                whole[name] = value
+    return whole
+
+
+def found_at(metadata: Payload, name: str) -> Any:
+    """A field's value, or that of a nested one, `outer.inner`; None if it is not there."""
+    if name in metadata:
+        return metadata[name]
+    outer, _, inner = name.partition(".")
+    below = metadata.get(outer)
+    return found_at(below, inner) if inner and isinstance(below, dict) else None
+
+
+def described_by(metadata: Payload, image_id: str) -> Payload:
+    """Metadata under an image id. Another `image_id` that it has is data, and gets another name."""
+    said = {name: value for name, value in metadata.items() if name != "image_id"}
+    own = metadata.get("image_id", image_id)
+    if str(own) != image_id:
+        other = "image_id_"
+        while other in said:
+            other += "_"
+        said[other] = own
+    return {**said, "image_id": image_id}

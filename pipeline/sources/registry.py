@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
@@ -26,6 +26,12 @@ _BY_NAME = {kind.name: kind for kind in KINDS}
 def open_source(source: Source, opening: Opening) -> Reader:
     """Raises SourceError, with what to do, and SourceUnavailable."""
     return _kind(source.kind).open(source, opening)
+
+
+def plan_source(source: Source, opening: Opening) -> Reader:
+    """Opens a source for a job that counts it. Raises SourceError, and SourceUnavailable."""
+    kind = _kind(source.kind)
+    return (kind.plan or kind.open)(source, opening)
 
 
 def parse_source(value: Any) -> Source:
@@ -59,33 +65,41 @@ PublicSource: Any = Annotated[
 class SourceCache:
     """Keeps the latest readers open: the shards of a job share one. Threads can share the cache."""
 
-    def __init__(self, opener: Callable[[Source], Reader], size: int = 8) -> None:
-        self._open, self._size = opener, size
+    def __init__(self, opening: Opening, size: int = 8) -> None:
+        self._opening, self._size = opening, size
         self._readers: OrderedDict[str, Reader] = OrderedDict()
         self._lock = threading.Lock()
         # One thread prepares a data set, which can take an hour. Threads wait only for the source
         # that they need.
-        self._opening: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._waiting: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
-    def get(self, source: Source, *, fresh: bool = False) -> Reader:
-        """The reader of a source. `fresh` reopens it for a new job: the folder may have changed."""
-        name = source.model_dump_json()
-        with self._lock:
-            opening = self._opening.setdefault(name, threading.Lock())
-        with opening:
+    def plan(self, job: str, source: Source) -> Reader:
+        """Opens a source for a job that counts it: its folder may have changed."""
+        with self._alone(job):
+            return self._keep(job, plan_source(source, replace(self._opening, job=job)))
+
+    def get(self, job: str, source: Source, version: str) -> Reader:
+        """The reader of a job's source, opened again if it is not of this version."""
+        with self._alone(job):
             with self._lock:
-                reader = None if fresh else self._readers.get(name)
-            return self._keep(name, self._open(source) if reader is None else reader)
+                reader = self._readers.get(job)
+            if reader is None or reader.version != version:
+                reader = open_source(source, replace(self._opening, job=job))
+            return self._keep(job, reader)
 
     def clear(self) -> None:
         """Forgets all readers; each closes when no thread uses it."""
         with self._lock:
             self._readers.clear()
 
-    def _keep(self, name: str, reader: Reader) -> Reader:
+    def _alone(self, job: str) -> Any:
         with self._lock:
-            self._readers[name] = reader
-            self._readers.move_to_end(name)
+            return self._waiting.setdefault(job, threading.Lock())
+
+    def _keep(self, job: str, reader: Reader) -> Reader:
+        with self._lock:
+            self._readers[job] = reader
+            self._readers.move_to_end(job)
             while len(self._readers) > self._size:
                 self._readers.popitem(last=False)
         return reader

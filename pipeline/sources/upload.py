@@ -1,6 +1,8 @@
 """Reads the files of an upload, which the api has stored as blobs."""
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pipeline.base.blobs import Blobs
@@ -23,18 +25,26 @@ class UploadReader:
 
     def __init__(self, source: UploadSource, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._files = UploadManifest.model_validate_json(blobs.read(source.manifest)).files
+        manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+        self._files = manifest.files
+        self.skipped = Counter(file.kind for file in manifest.skipped)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start, stop):
-            file = self._files[number]
-            image_id, fault = _id_of(file)
-            metadata = clean(dict(file.metadata))
-            data = self._data(file.blob)
-            yield Row(number, image_id, data, metadata, file.blob, fault, file.sha256)
+            yield self._row(number, self._files[number])
+
+    def _row(self, number: int, file: UploadedFile) -> Row:
+        image_id, fault = _id_of(file)
+        metadata = clean(dict(file.metadata))
+        name = PurePosixPath(file.name).name if file.name else None
+        if file.fault is not None:
+            fault = Unusable(file.fault)
+            image_id = image_id or file.sha256 or f"#{number}"
+        data = self._data(file.blob) if file.blob else b""
+        return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
 
     def _data(self, blob: str) -> bytes:
         try:
@@ -47,8 +57,8 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
     return own_id(file.metadata.get(column) for column in ID_COLUMNS)
 
 
-def uploaded_image_id(file: UploadedFile) -> str:
-    """The id that the file's image has, or would have if it were ingested."""
+def uploaded_image_id(file: UploadedFile) -> str | None:
+    """The id that the file's image has, or would have if it were ingested; None if it has none."""
     return _id_of(file)[0] or file.sha256
 
 

@@ -174,7 +174,7 @@ def test_near_duplicates_of_a_copy_are_found(page: Page, system: System, photogr
 
     expect(page.locator("#found-title")).to_have_text("Near-duplicates")
     assert shown(page)[0] == START
-    expect(page.locator("#grid > li").first).to_contain_text("of 64 bits differ")
+    expect(page.locator("#grid > li").first).to_contain_text("of 256 bits differ")
 
 
 def test_marks_turn_into_a_search_by_examples(page: Page, system: System) -> None:

@@ -64,7 +64,7 @@ def rejections(system: System, job: JobView) -> list[dict[str, Any]]:
     cursor: int | None = 0
     while cursor is not None:
         page = system.http.get(f"/v1/jobs/{job['id']}/rejections", params={"cursor": cursor}).json()
-        found += page["rejections"]
+        found += [{k: v for k, v in one.items() if k != "name"} for one in page["rejections"]]
         cursor = page["cursor"]
     return sorted(found, key=lambda rejection: rejection["row"])
 
@@ -159,9 +159,9 @@ HOSTILE: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"k" * 10_000: 1}, {"k" * 10_000: 1}),
     (
         {"age": "old", "dx": 7, "image_id": ["no"], "sex": {"x": 1}},
-        {"age": "old", "dx": 7, "sex": {"x": 1}},
+        {"age": "old", "dx": 7, "sex": {"x": 1}, "image_id_": ["no"]},
     ),
-    ({"image_id": True}, {}),
+    ({"image_id": True}, {"image_id_": True}),
     ({"image_id": ""}, {}),
 )
 
@@ -273,7 +273,7 @@ def ingested(
     sent = [Sent(k, _image_id(folder, n, ids[n]), fate(k)) for n, k in enumerate(kinds)]
     for row, image_id in enumerate(BAD_IDS, start=len(catalogue()) - 3):
         ids[row] = image_id
-        sent[row] = Sent(kinds[row], row_image_id(str(folder), "train", row), BAD_ID.reason)
+        sent[row] = Sent(kinds[row], _image_id(folder, row, None), BAD_ID.reason)
     columns = {"image": pa.array(cells, IMAGE), "image_id": ids, **_hostile_columns(len(kinds))}
     features = {"info": {"features": {"image": {"_type": "Image"}}}}
     table = pa.table(columns)
@@ -283,7 +283,7 @@ def ingested(
         table.replace_schema_metadata({"huggingface": json.dumps(features)}),
         folder / "train.parquet",
     )
-    return system.ingest(folder), sent
+    return system.ingest(folder / "train.parquet"), sent
 
 
 def _feature(field: Any) -> Any:
@@ -300,7 +300,7 @@ def _id(row: int) -> str | None:
 
 
 def _image_id(folder: Path, row: int, image_id: str | None) -> str:
-    return image_id or row_image_id(str(folder), "train", row)
+    return image_id or row_image_id(str(folder / "train.parquet"), "train", row)
 
 
 def _hostile_columns(rows: int) -> Mapping[str, Any]:

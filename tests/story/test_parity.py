@@ -307,16 +307,16 @@ def test_near_duplicates(held: Held, tmp_path: Path, tmp_path_factory: Any) -> N
     with Image.open(io.BytesIO(data)) as picture:
         small = picture.resize((picture.width * 3 // 4, picture.height * 3 // 4))
         small.point(lambda value: min(255, value + 12)).save(tmp_path / "copy.jpg", quality=80)
-    query = {"score_threshold": 0.8, "max_hash_distance": 6, "limit": 100}
+    query = {"score_threshold": 0.8, "max_hash_distance": 40, "limit": 100}
     found = held.system.search(images=[(tmp_path / "copy.jpg").read_bytes()], **query)["results"]
 
     assert held.id(6) in {hit["image_id"] for hit in found}
-    assert all(hit["hash_distance"] <= 6 and hit["score"] >= 0.8 for hit in found)
-    hashes = [int(p["source"]["dhash"], 16) for p in held.payloads]
+    assert all(hit["hash_distance"] <= 40 and hit["score"] >= 0.8 for hit in found)
+    hashes = [int(p["source"]["phash"], 16) for p in held.payloads]
     near = [
         n
         for n, hashed in enumerate(hashes)
-        if n != 6 and (hashed ^ hashes[6]).bit_count() <= 6 and held.scores(6)[n] >= 0.8
+        if n != 6 and (hashed ^ hashes[6]).bit_count() <= 40 and held.scores(6)[n] >= 0.8
     ]
     by_id = held.system.search(image_id=held.id(6), **query)["results"]
     assert {hit["image_id"] for hit in by_id} == {held.id(n) for n in near}

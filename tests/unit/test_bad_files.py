@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.images import decoding
 from pipeline.images.bombs import MOST_SCANS, too_many_scans
 from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
-from pipeline.images.hashes import difference_hash
+from pipeline.images.hashes import perceptual_hash
 from tests import made_bytes as made
 from tests.bad_files import SECRET, Kind, catalogue
 from tests.made_bytes import drawing, encoded
@@ -60,7 +60,7 @@ def test_whatever_is_taken_can_be_shown_and_compared(kind: Kind) -> None:
     assert SECRET.encode() not in data
     assert not shown.getexif()
     assert not {"icc_profile", "comment", "exif", "xmp", "photoshop"} & shown.info.keys()
-    assert len(difference_hash(result)) == 16
+    assert len(perceptual_hash(result)) == 64
 
 
 def test_reasons_say_nothing_of_the_file() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import data
 from benchmarks.compute import Shape
+from benchmarks.duplicates import Found, pairs_by_distance
 from benchmarks.embeddings import IMAGES_A_LESION, Maker, Structure
 from benchmarks.fidelity import compare
 from benchmarks.kindred import KindredRun
@@ -130,3 +131,18 @@ def test_the_truth_that_is_kept_up_is_that_of_brute_force_over_all():
         for query, found in zip(query_vectors(600)[:5], truth.ids()[name][:5], strict=True):
             order = np.argsort(-(vectors[keep] @ query))[:TOP]
             assert found == list(ids[keep][order])
+
+
+def test_pairs_are_counted_once_by_distance_and_by_lesion():
+    hashes = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]], bool)
+
+    others, same = pairs_by_distance(hashes, np.array([7, 7, 8, 9]))
+
+    assert others.tolist() == [1, 1, 1, 2]  # 0-3; 1-3; 1-2; 0-2 and 2-3
+    assert same.tolist() == [0, 1, 0, 0]  # 0-1
+
+
+def test_precision_is_of_what_searches_by_copies_find():
+    found = Found("a hash", 64, 4, 0.1, {"smaller": 1.0, "trimmed": 0.5}, 0.25, 0)
+    assert found.precision == pytest.approx(0.75)
+    assert Found("a hash", 64, 0, 0.1, {"smaller": 0.0}, 0.0, 0).precision == 0

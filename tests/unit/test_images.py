@@ -12,6 +12,7 @@ from PIL.Image import Transpose
 
 from pipeline.images import decoding
 from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from tests.bad_files import unusable
 
 CAP = 1_000_000
 
@@ -75,12 +76,12 @@ def test_every_format_named_is_read(kind: str) -> None:
     ("data", "answer"),
     [
         (b"", decoding.EMPTY),
-        (b"hello, this is a letter", decoding.NOT_AN_IMAGE),
+        (b"hello, this is a letter", unusable("text")),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, decoding.BROKEN),
-        (b"\0" * 128 + b"DICM" + b"\0" * 64, decoding.DICOM),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 32, decoding.HEIC),
-        (b"%PDF-1.7 ...", decoding.PDF),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", decoding.NOT_AN_IMAGE),
+        (b"\0" * 128 + b"DICM" + b"\0" * 64, unusable("dicom")),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 32, unusable("heic")),
+        (b"%PDF-1.7 ...", unusable("pdf")),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", unusable("postscript")),
         (png_header(2000, 2000), decoding.TOO_MANY_PIXELS),
     ],
 )

@@ -1,6 +1,7 @@
 """Searches on the real engine, with vectors in place of pictures: groups, examples, conditions."""
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from pipeline.base.identity import point_id
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import TOO_SMALL, Picture, cut
-from pipeline.images.hashes import difference_hash, hash_distance
+from pipeline.images.hashes import HASH_BITS, NEAR_BITS, hash_distance, perceptual_hash
 from pipeline.messages import Hit, SearchQuery
 from pipeline.operations.base import Call, Operation
 from pipeline.operations.browse import IMAGES, ImagesRequest
@@ -302,7 +303,70 @@ def test_a_hash_survives_scaling_and_light_and_tells_pictures_apart() -> None:
 
     one, other = blobs(), blobs()
     copy = one.resize((211, 158)).point(lambda value: value + 30)
-    hashes = [difference_hash(Picture(image)) for image in (one, copy, other)]
-    assert [len(value) for value in hashes] == [16] * 3
-    assert hash_distance(hashes[0], hashes[1]) <= 4
-    assert hash_distance(hashes[0], hashes[2]) > 12
+    hashes = [perceptual_hash(Picture(image)) for image in (one, copy, other)]
+    assert [len(value) for value in hashes] == [64] * 3
+    assert hash_distance(hashes[0], hashes[1]) <= 16
+    assert hash_distance(hashes[0], hashes[2]) > 2 * NEAR_BITS
+
+
+def photograph(seed: int) -> Image.Image:
+    """What a dermatoscope sees: a dark spot in the middle, hairs, and the grain of a sensor."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-75:75, -100:100]
+    spot = np.exp(-((x**2 + y**2) / rng.uniform(500, 900)))
+    coarse = Image.fromarray(rng.integers(0, 60, (24, 32), dtype=np.uint8))
+    skin = 190 + np.asarray(coarse.resize((200, 150), Image.Resampling.BICUBIC)) / 2
+    grain = rng.normal(0, 3, (150, 200))
+    channels = [np.clip(skin - 120 * spot + grain + tint, 0, 255) for tint in (20, -20, -30)]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+def saved(image: Image.Image, quality: int) -> Image.Image:
+    image.save(out := io.BytesIO(), "JPEG", quality=quality)
+    return Image.open(out).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda image: image.resize((100, 75), Image.Resampling.BICUBIC),
+        lambda image: image.resize((150, 112), Image.Resampling.BICUBIC),
+        lambda image: image.resize((400, 300), Image.Resampling.BICUBIC),
+        lambda image: saved(image, 90),
+        lambda image: saved(image, 40),
+        lambda image: image.point(lambda value: min(255, value + 12)),
+        lambda image: image.crop((2, 1, 198, 149)),
+    ],
+    ids=["half", "3/4", "double", "JPEG 90", "JPEG 40", "lighter", "trimmed"],
+)
+def test_a_copy_is_near_and_another_lesion_is_not(
+    copy: Callable[[Image.Image], Image.Image],
+) -> None:
+    hashes = [perceptual_hash(Picture(photograph(seed))) for seed in range(20)]
+    copied = perceptual_hash(Picture(copy(photograph(0))))
+    assert hash_distance(hashes[0], copied) <= NEAR_BITS
+    assert min(hash_distance(one, copied) for one in hashes[1:]) > NEAR_BITS
+
+
+def test_blank_pictures_are_copies_of_each_other() -> None:
+    shades = [Picture(Image.new("RGB", (50, 40), (shade,) * 3)) for shade in (0, 7, 128, 255)]
+    assert {perceptual_hash(shade) for shade in shades} == {"0" * (HASH_BITS // 4)}
+
+
+def test_near_duplicates_are_found_by_the_new_hash_alone(answers: Opened) -> None:
+    """What was stored with the old hash of 64 bits is compared with nothing."""
+    hashes = [f"{(1 << bits) - 1:064x}" for bits in (0, NEAR_BITS, NEAR_BITS + 1)]
+    new = [{"source": {"phash": each}} for each in hashes]
+    index(answers, [*new, {"source": {"dhash": "0" * 16}}, {}])
+    hits = found(answers, max_hash_distance=NEAR_BITS)
+    assert [(hit.image_id, hit.hash_distance) for hit in hits] == [("1", NEAR_BITS)]
+    assert found(answers, image_id="3", max_hash_distance=HASH_BITS) == ()
+
+
+def test_the_page_and_the_query_know_the_hash() -> None:
+    """Neither can import it: the page is JavaScript, and messages stand beside images."""
+    script = Path(__file__).parents[2] / "api" / "page" / "js" / "search.js"
+    assert f"const NEAR_BITS = {NEAR_BITS};" in script.read_text()
+    assert SearchQuery(image_id="0", max_hash_distance=HASH_BITS)
+    with pytest.raises(ValidationError):
+        SearchQuery(image_id="0", max_hash_distance=HASH_BITS + 1)

@@ -77,7 +77,7 @@ function facts(image) {
     score === undefined ? null : h("p", { class: "score" }, `Similarity ${similarity(score)}`),
     h("p", { class: "quiet" }, brief(payload)),
     image.hash_distance >= 0 &&
-      h("p", { class: "quiet" }, `${image.hash_distance} of 64 bits differ`),
+      h("p", { class: "quiet" }, `${image.hash_distance} of 256 bits differ`),
   );
 }
 

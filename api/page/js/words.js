@@ -50,7 +50,7 @@ const REJECTED = [
   [/empty/, "This file is empty."],
   [/pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
   [/truncated|damaged/, "This image is damaged or incomplete. Try to export it again."],
-  [/not an image/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
+  [/not a picture/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
   [/memory/, "This image is too large to open. Save a smaller copy."],
 ];
 

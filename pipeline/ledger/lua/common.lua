@@ -5,13 +5,16 @@
 --
 -- jobs                    zset   job -> created at
 -- jobs:open               set    jobs that have not reached a final state
+-- jobs:ended              set    jobs that have, and whose data no worker has put away yet
 -- job:ID                  hash   operation queue request state version total shard_size items
 --                                next_item finished_items created_at started_at finished_at error
---                                notice replans rate weight measured_at
+--                                notice replans rate weight measured_at skipped (JSON: kind -> how
+--                                many files are no rows)
 -- job:ID:counts           hash   outcome -> how many
 -- job:ID:returned         list   items to dispatch again
 -- job:ID:rejections       hash   row -> JSON
 -- job:ID:deletions        set    deletions that were requested while the job ran
+-- claims:SCOPE            hash   image (its point's id) -> the row that came first
 -- item:ID:N               hash   token owner cursor in_flight quarantined crashes deaths
 -- item:ID:N:counts        hash   outcome -> how many
 -- queues                  set    names of the queues that jobs have named
@@ -46,6 +49,7 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local WORKING = { planning = true, running = true }
 
 local function job_key(job) return ns .. ':job:' .. job end
+local function claims_key(scope) return ns .. ':claims:' .. scope end
 local function item_key(job, item) return ns .. ':item:' .. job .. ':' .. item end
 local function leases_key(queue) return ns .. ':leases:' .. queue end
 local function active_key(queue) return ns .. ':active:' .. queue end

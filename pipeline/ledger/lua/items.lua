@@ -135,13 +135,28 @@ function commands.finish(job, item, token)
   if holds(job, item, token) then complete(job, item) end
 end
 
--- The plan is done: the job has so many rows, and is cut into shards.
-function commands.planned(job, token, total, shard_size, version)
+-- The first row that claims an image's id has it. Takes ids and rows; replies, for each id, the row
+-- that has it. `scope` is a job, or an upload of several jobs, whose claims expire.
+function commands.claim_ids(scope, seconds, ...)
+  local key, pairs_, holders = claims_key(scope), { ... }, {}
+  for i = 1, #pairs_, 2 do
+    if call('HSETNX', key, pairs_[i], pairs_[i + 1]) == 1 then
+      holders[#holders + 1] = pairs_[i + 1]
+    else
+      holders[#holders + 1] = call('HGET', key, pairs_[i])
+    end
+  end
+  if #pairs_ > 0 then call('EXPIRE', key, seconds) end
+  return holders
+end
+
+-- The plan is done: the job has so many rows, and is cut into shards. `skipped` is JSON.
+function commands.planned(job, token, total, shard_size, version, skipped)
   if not holds(job, PLAN, token) then return end
   local key = job_key(job)
   local items = 1 + math.ceil(tonumber(total) / tonumber(shard_size))
   call('HSET', key, 'total', total, 'shard_size', shard_size, 'version', version, 'items', items,
-    'started_at', now, 'measured_at', now)
+    'skipped', skipped, 'started_at', now, 'measured_at', now)
   if get(key, 'state') == 'planning' then call('HSET', key, 'state', 'running') end
   complete(job, PLAN)
   if WORKING[get(key, 'state')] then activate(job) end

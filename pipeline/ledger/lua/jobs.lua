@@ -29,7 +29,9 @@ local function end_job(job, state, error)
   if error then call('HSET', key, 'error', error) end
   deactivate(job)
   forget_returned(job)
+  call('DEL', claims_key(job))
   call('SREM', ns .. ':jobs:open', job)
+  call('SADD', ns .. ':jobs:ended', job)
   call('PUBLISH', ns .. ':finished', job)
 end
 
@@ -45,6 +47,7 @@ end
 local function begin_job(job)
   call('HSET', job_key(job), 'state', 'planning', 'items', 1, 'next_item', 0, 'finished_items', 0)
   call('SADD', ns .. ':jobs:open', job)
+  call('SREM', ns .. ':jobs:ended', job)
   activate(job)
 end
 
@@ -63,8 +66,8 @@ local function start_over(job)
   forget_items_in(leases_key(queue_of(job)), job)
   forget_items_in(ns .. ':waiting', job)
   forget_returned(job)
-  call('DEL', key .. ':rejections', key .. ':counts')
-  call('HDEL', key, 'error', 'total', 'version', 'finished_at', 'rate', 'weight', 'notice')
+  call('DEL', key .. ':rejections', key .. ':counts', claims_key(job))
+  call('HDEL', key, 'error', 'total', 'skipped', 'version', 'finished_at', 'rate', 'weight', 'notice')
   begin_job(job)
 end
 
@@ -83,6 +86,11 @@ function commands.any_open_job(queue)
     if queue_of(job) == queue then return 1 end
   end
   return 0
+end
+
+-- A worker has put away what the job needed; unless the job has begun anew meanwhile.
+function commands.tidied(job)
+  if FINAL_STATES[get(job_key(job), 'state')] then call('SREM', ns .. ':jobs:ended', job) end
 end
 
 function commands.fail_job(job, error)

@@ -1,0 +1,115 @@
+"""Uploads: files become a job, by the same rules as a folder."""
+
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from api.access import require
+from api.audit import EntryDep
+from api.received import Received, store_upload
+from api.routes.jobs import OptionsDep, start_ingest
+from api.services import CollectionDep, new_id
+from pipeline.base.blobs import upload_folder
+from pipeline.base.errors import BlobsUnavailable, InvalidQuery
+from pipeline.messages import Message, SkippedFile, UploadedFile
+from pipeline.operations.job import JobView
+from pipeline.sources.upload import UploadSource
+
+router = APIRouter(tags=["images"], dependencies=[require("ingest")])
+
+MAX_FILES = 1000
+
+Metadata = dict[str, JsonValue]
+
+_metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
+
+
+class RefusedFile(Message):
+    """A file that a caller did not send, and why: the upload's totals count it as rejected."""
+
+    name: str
+    reason: str
+
+
+class Account(Message):
+    """What a caller found beside the files that it sends.
+
+    `names` are those of the files, instead of the form's: not every name fits into a header.
+    """
+
+    names: tuple[str, ...] | None = None
+    rejected: tuple[RefusedFile, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+@router.post("/images", status_code=202)
+def upload(
+    collection: CollectionDep,
+    options: OptionsDep,
+    response: Response,
+    entry: EntryDep,
+    files: Annotated[list[UploadFile] | None, File(max_length=MAX_FILES)] = None,
+    metadata: Annotated[str | None, Form(description="JSON list, one object for each file")] = None,
+    account: Annotated[
+        str | None,
+        Form(description="JSON: `rejected` and `skipped` files that the caller did not send"),
+    ] = None,
+) -> JobView:
+    """Ingests files: pictures, zip and tar archives, and tables or sidecars that describe them.
+
+    A file's name can be a path. An image's id is the `image_id` of its metadata, else its SHA-256.
+    """
+    settings = collection.services.settings
+    told = _account(account)
+    if not files and not told.rejected:
+        raise InvalidQuery("Send at least one file.", ("files",))
+    names = [file.filename or "" for file in files or ()] if told.names is None else told.names
+    if len(names) != len(files or ()):
+        raise InvalidQuery("There must be one name for each file.", ("account", "names"))
+    received = Received(
+        [(name, file.file) for name, file in zip(names, files or (), strict=True)],
+        _described(metadata, len(files or ())),
+        tuple(UploadedFile(name=each.name, fault=each.reason) for each in told.rejected),
+        told.skipped,
+    )
+    job = new_id()
+    folder = upload_folder(job)
+    most = settings.max_upload_mb * 1_000_000
+    try:
+        manifest = store_upload(
+            collection.blobs, folder, received, keep_names=settings.keep_names, most=most
+        )
+    except BaseException as error:
+        with suppress(BlobsUnavailable):  # do not leave half an upload, as on a full disk
+            collection.blobs.delete(folder)
+        raise error
+    source = UploadSource(manifest=manifest)
+    return start_ingest(collection, source, options, job, response, entry)
+
+
+def _account(text: str | None) -> Account:
+    try:
+        return Account() if text is None else Account.model_validate_json(text)
+    except ValidationError:
+        raise InvalidQuery(
+            "This must be JSON with lists `rejected` (of name and reason) and `skipped` (of name "
+            "and kind).",
+            ("account",),
+        ) from None
+
+
+def _described(metadata: str | None, files: int) -> list[Metadata]:
+    if metadata is None:
+        return [{} for _ in range(files)]
+    try:
+        described = _metadata.validate_json(metadata)
+    except ValidationError:
+        raise InvalidQuery(
+            "This must be a JSON list of objects, in UTF-8 and at most 200 deep.", ("metadata",)
+        ) from None
+    if len(described) != files:
+        detail = f"This describes {len(described)} files, but {files} were sent."
+        raise InvalidQuery(detail, ("metadata",))
+    return described

@@ -1,0 +1,154 @@
+"""The rows of a job over files, written down when it is planned.
+
+So every worker sees the same rows, in the same order, whatever happens to the folder meanwhile, and
+a shard costs no walk. The rows lie in pages, because a department's folder has a hundred thousand
+of them. They hold metadata of patients, so they are deleted when the job has ended; what stays is
+its account: the names of what was rejected, and of what was skipped.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from pipeline.base.blobs import Blobs, job_folder
+from pipeline.messages import Payload
+from pipeline.sources.folder.survey import Found
+from pipeline.sources.folder.tree import Place, Skipped
+
+PAGE = 500  # rows, or names
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """`fault` says why the row must be rejected, without looking at its file."""
+
+    name: str
+    place: Place
+    metadata: Payload
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """`version` changes with each plan. `skipped` has the number of skipped files by kind."""
+
+    blobs: Blobs
+    job: str
+    version: str
+    rows: int
+    skipped: dict[str, int]
+
+    @classmethod
+    def write(
+        cls, blobs: Blobs, job: str, found: Iterable[Found], limit: int | None
+    ) -> "Catalogue":
+        """Replaces what an earlier plan of the job wrote. `limit`: only the first rows."""
+        blobs.delete(job_folder(job))
+        rows, names = _Pages(blobs, job, "rows"), _Pages(blobs, job, "skipped")
+        skipped: Counter[str] = Counter()
+        for each in found:
+            if isinstance(each, Skipped):
+                skipped[each.kind] += 1
+                names.add([each.name, each.kind])
+            else:
+                rows.add([each.name, each.place, each.metadata, each.fault])
+                if rows.count == limit:
+                    break
+        rows.flush()
+        names.flush()
+        index = {"version": uuid4().hex[:16], "rows": rows.count, "skipped": dict(skipped)}
+        blobs.write(_index(job), json.dumps(index).encode())
+        return cls(blobs, job, **index)  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, blobs: Blobs, job: str) -> "Catalogue | None":
+        """None if the job has none."""
+        try:
+            return cls(blobs, job, **json.loads(blobs.read(_index(job))))
+        except FileNotFoundError:
+            return None
+
+    def page(self, number: int) -> list[CatalogueRow]:
+        """Rows from `number * PAGE` on. Raises FileNotFoundError once the job has ended."""
+        rows = json.loads(self.blobs.read(_page(self.job, "rows", number)))
+        return [CatalogueRow(name, tuple(place), said, fault) for name, place, said, fault in rows]
+
+    def names(self, rows: Sequence[int]) -> dict[int, str]:
+        """The names of rows that were rejected; of others as well while the job runs."""
+        known: dict[int, str] = {}
+        for number in {row // PAGE for row in rows}:
+            known |= self._names(number)
+        return {row: known[row] for row in rows if row in known}
+
+    def skipped_names(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
+        """(name, kind) of files that were skipped, by their numbers; nothing if no name is kept."""
+        for number in range(start // PAGE, -(-min(stop, sum(self.skipped.values())) // PAGE)):
+            try:
+                page = json.loads(self.blobs.read(_page(self.job, "skipped", number)))
+            except FileNotFoundError:
+                return
+            for place, (name, kind) in enumerate(page, number * PAGE):
+                if start <= place < stop:
+                    yield name, kind
+
+    def conclude(self, rejected: Iterable[int] | None) -> None:
+        """The job has ended: keeps the names of rejected rows, and deletes the rows.
+
+        None: no name of a file stays. Safe to repeat.
+        """
+        folder = job_folder(self.job)
+        if rejected is None:
+            self.blobs.delete(f"{folder}/skipped")
+        by_page: dict[int, list[int]] = {}
+        for row in rejected or ():
+            by_page.setdefault(row // PAGE, []).append(row)
+        for number, rows in sorted(by_page.items()):
+            known = self._names(number)
+            kept = {str(row): known[row] for row in rows if row in known}
+            self.blobs.write(_page(self.job, "rejected", number), json.dumps(kept).encode())
+        self.blobs.delete(f"{folder}/rows")
+
+    def _names(self, number: int) -> dict[int, str]:
+        try:
+            found: dict[str, str] = json.loads(self.blobs.read(_page(self.job, "rejected", number)))
+            return {int(row): name for row, name in found.items()}
+        except FileNotFoundError:
+            pass
+        try:
+            page = self.page(number)
+        except FileNotFoundError:
+            return {}
+        return {number * PAGE + place: row.name for place, row in enumerate(page)}
+
+
+class _Pages:
+    """Writes a list in pages."""
+
+    def __init__(self, blobs: Blobs, job: str, part: str) -> None:
+        self._blobs, self._job, self._part = blobs, job, part
+        self._page: list[Any] = []
+        self.count = 0
+
+    def add(self, item: Any) -> None:
+        self._page.append(item)
+        self.count += 1
+        if len(self._page) == PAGE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._page:
+            number = (self.count - 1) // PAGE
+            data = json.dumps(self._page).encode()
+            self._blobs.write(_page(self._job, self._part, number), data)
+            self._page = []
+
+
+def _index(job: str) -> str:
+    return f"{job_folder(job)}/index.json"
+
+
+def _page(job: str, part: str, number: int) -> str:
+    return f"{job_folder(job)}/{part}/{number:06}.json"

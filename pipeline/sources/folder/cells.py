@@ -1,0 +1,85 @@
+"""Text of a table: its encoding, its delimiter, and what its cells are.
+
+A value keeps its text unless the whole column is numbers: `007` is no number, nor is `1E5`, which
+could be a code as well. What identifies something (`pipeline.base.identity`) always stays text.
+"""
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.base.identity import is_identifier
+
+_MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+([eE][+-]?[0-9]{1,3})?|[eE]-[0-9]{1,3})?")
+_DECIMAL_COMMA = re.compile(r"-?(0|[1-9][0-9]{0,17})(,[0-9]+)?")
+_DELIMITERS = ",;\t|"
+
+Reader = Callable[[str], object]
+
+
+class BadText(Exception):
+    """Why a table cannot be read; the message is for people, and quotes nothing of the table."""
+
+
+def decoded(data: bytes) -> str:
+    """UTF-8 with or without a mark, UTF-16, else cp1252. Raises BadText."""
+    if data.startswith(codecs.BOM_UTF8):
+        return _strictly(data, "utf-8-sig")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _strictly(data, "utf-16")
+    if b"\0" in data[:4096]:
+        return _strictly(data, "utf-16-be" if data[:1] == b"\0" else "utf-16-le")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _strictly(data, "cp1252")
+
+
+def _strictly(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        raise BadText(
+            f"line {line:,}, byte {error.start - begin + 1:,} of it, is neither UTF-8, UTF-16 nor "
+            "cp1252: save the table as UTF-8"
+        ) from None
+
+
+def delimiter_of(header: str) -> str:
+    """The delimiter that cuts the header into most columns, outside of quotes; else a comma."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(_DELIMITERS, key=lambda each: (bare.count(each), -_DELIMITERS.index(each)))
+
+
+def is_missing(cell: str) -> bool:
+    return cell in _MISSING
+
+
+def reader_of(column: str, cells: Iterable[str], delimiter: str) -> Reader:
+    """How to read the cells of a column: as text, or as numbers if each of them is one."""
+    if is_identifier(column):
+        return str
+    present = [cell for cell in cells if cell not in _MISSING]
+    if all(map(_INTEGER.fullmatch, present)):
+        return int
+    if all(map(_NUMBER.fullmatch, present)):
+        return float
+    if delimiter != "," and all(map(_DECIMAL_COMMA.fullmatch, present)):
+        return lambda cell: float(cell.replace(",", "."))
+    return str
+
+
+def headers(cells: Sequence[str]) -> list[str]:
+    """The columns' names, each once: one without a name is called by its place."""
+    names: list[str] = []
+    for number, cell in enumerate(cells, 1):
+        name = own = cell.strip() or f"column_{number}"
+        more = 2
+        while name in names:
+            name, more = f"{own}_{more}", more + 1
+        names.append(name)
+    return names

@@ -1,0 +1,60 @@
+"""Names of files: how they are shown, and when a table means one."""
+
+import os
+import unicodedata
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+# What operating systems and their programs leave beside the files of people.
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+)
+
+
+def shown(name: str) -> str:
+    """A file's name as text. A name that is no UTF-8 is read as Windows wrote it (cp1252)."""
+    raw = os.fsencode(name)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", "replace")
+    return unicodedata.normalize("NFC", text)
+
+
+def slashed(name: str) -> str:
+    """A name as a table gives it: with slashes, in one Unicode form, without `./` and blanks."""
+    text = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    return text.removeprefix("./")
+
+
+def folded(name: str) -> str:
+    """The key under which names match: whatever their case."""
+    return unicodedata.normalize("NFC", slashed(name).casefold())
+
+
+def stem(name: str) -> str:
+    """A name without its last suffix: `a/b.1.jpg` is `a/b.1`."""
+    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+
+
+def is_system(name: str) -> bool:
+    """Whether a program of the operating system made this file or folder, for itself."""
+    lowered = name.lower()
+    return lowered in _SYSTEM or lowered in _SYSTEM_FOLDERS or name.startswith("._")
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a pattern fits the file's name or, if it has a slash, its path. `*` is any text."""
+    own = PurePosixPath(name).name
+    return any(fnmatchcase(name if "/" in pattern else own, pattern) for pattern in patterns)
+
+
+def climbs(name: str) -> bool:
+    """Whether a path leads out of the folder that it is relative to."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return ".." in parts or name.startswith(("/", "\\")) or name[1:3] in (":\\", ":/")

@@ -1,0 +1,87 @@
+"""Reads the pictures of a folder or an archive, as a job has listed them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import SourceError
+from pipeline.images.decoding import Unusable
+from pipeline.sources.base import Row, own_id
+from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
+from pipeline.sources.folder.damage import refuse_disk
+from pipeline.sources.folder.places import Places
+from pipeline.sources.folder.survey import PLAIN, Rules, survey
+from pipeline.sources.folder.tree import Directory, LocalTree
+from pipeline.sources.metadata import clean, found_at
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a job wants of a folder. Links in it may end in the folders `allowed`."""
+
+    root: Path
+    allowed: tuple[Path, ...]
+    rules: Rules = PLAIN
+    limit: int | None = None
+
+
+class FolderReader:
+    """Threads can share it."""
+
+    def __init__(self, wanted: Pictures, catalogue: Catalogue) -> None:
+        self._catalogue, self._id_fields = catalogue, wanted.rules.id_fields
+        self._places = Places(wanted.root, wanted.allowed)
+
+    @property
+    def version(self) -> str:
+        return self._catalogue.version
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        return self._catalogue.skipped
+
+    def __len__(self) -> int:
+        return self._catalogue.rows
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for number in range(start // PAGE, -(-stop // PAGE)):
+            for place, row in enumerate(self._catalogue.page(number), number * PAGE):
+                if start <= place < stop:
+                    yield self._row(place, row)
+
+    def _row(self, number: int, row: CatalogueRow) -> Row:
+        metadata = clean(row.metadata)
+        image_id, fault = own_id(found_at(metadata, name) for name in self._id_fields)
+        own = PurePosixPath(row.name).name
+        if row.fault is not None:
+            fault = Unusable(row.fault)
+        read = fault or self._places.read(row.place)
+        if isinstance(read, Unusable):  # nothing was read, so there is no hash
+            return Row(number, image_id or f"#{number}", b"", metadata, fault=read, name=own)
+        return Row(number, image_id, read, metadata, name=own)
+
+
+def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
+    """Lists the rows of a folder. Raises SourceError, with what to do, and SourceUnavailable."""
+    catalogue = Catalogue.write(blobs, job, survey(directory(wanted), wanted.rules), wanted.limit)
+    if not catalogue.rows:
+        raise SourceError(nothing_in(str(wanted.root), catalogue.skipped))
+    return catalogue
+
+
+def directory(wanted: Pictures) -> Directory:
+    """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
+    try:
+        return LocalTree(wanted.root, wanted.allowed).directory()
+    except OSError as error:
+        refuse_disk(error)
+        raise SourceError(f"{wanted.root} cannot be read: {error.strerror}.") from error
+
+
+def nothing_in(root: str, skipped: Mapping[str, int]) -> str:
+    """Why there is nothing to ingest."""
+    if not skipped:
+        return f"{root} is empty: there is no file in it."
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
+    return f"{root} has no pictures. Its files were skipped: {kinds}."

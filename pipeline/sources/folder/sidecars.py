@@ -1,0 +1,75 @@
+"""Sidecars: `X.json` or `X.jpg.json` beside the picture `X.jpg`, as the ISIC archive and photo
+services write them. What one says is metadata of its picture, nested as it is.
+"""
+
+import json
+from typing import BinaryIO
+
+from pipeline.messages import Payload
+from pipeline.sources.folder.cells import BadText, decoded
+from pipeline.sources.folder.damage import reason_of
+from pipeline.sources.folder.names import folded, stem
+from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
+
+MAX_SIDECAR = 16_000_000  # bytes
+METADATA = "metadata"  # the kind under which a file that was read for what it says is counted
+
+
+class Sidecars:
+    """The files of one folder that may be sidecars. `names` has them in order."""
+
+    def __init__(self, directory: Directory, names: list[str]) -> None:
+        self.names = names
+        self._directory = directory
+        self._by_key = {folded(stem(name)): name for name in names}
+        self._outcomes: dict[str, Skipped | Fault] = {}
+
+    def metadata(self, picture: str) -> Payload:
+        """What the sidecars of a picture say of it."""
+        said: Payload = {}
+        for key in (folded(stem(picture)), folded(picture)):
+            if key in self._by_key:
+                said |= self._read(self._by_key[key])
+        return said
+
+    def outcome(self, name: str) -> Skipped | Fault | None:
+        """What became of one, after all pictures; None if it describes none of them."""
+        return self._outcomes.get(name)
+
+    def _read(self, name: str) -> Payload:
+        found = self._directory.files[name]()
+        path = self._directory.path(name)
+        try:
+            said = _object(found) if isinstance(found, File) else None
+        except BadText as error:
+            self._outcomes[name] = Fault(path, f"the picture's metadata cannot be read: {error}")
+            return {}
+        except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
+            self._outcomes[name] = Fault(path, reason_of(error))
+            return {}
+        if said is None:
+            return {}
+        self._outcomes[name] = Skipped(path, METADATA)
+        return said
+
+
+def may_be_sidecar(name: str) -> bool:
+    return name.lower().endswith(".json")
+
+
+def _object(file: File) -> Payload | None:
+    """The file's JSON object; None for JSON that describes no picture, such as a list."""
+    with file.open() as opened:
+        return parse_sidecar(opened)
+
+
+def parse_sidecar(file: BinaryIO) -> Payload | None:
+    """Raises BadText and OSError."""
+    data = file.read(MAX_SIDECAR + 1)
+    if len(data) > MAX_SIDECAR:
+        raise BadText(f"it is larger than {MAX_SIDECAR // 1_000_000} MB")
+    try:
+        found = json.loads(decoded(data))
+    except (ValueError, RecursionError):
+        raise BadText("it is not JSON") from None
+    return found if isinstance(found, dict) else None

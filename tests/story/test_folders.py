@@ -1,0 +1,155 @@
+"""Folders of all kinds, from the workers' side and by upload: both ways have one result."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import main
+from tests.system import System
+from tests.trees import TREES, Tree
+
+ENDS = {0, 1, 3}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Two systems: one reads folders, the other takes uploads."""
+
+    folder: System
+    upload: System
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[Ways]:
+    one, other = (tmp_path_factory.mktemp(name) for name in ("by-folder", "by-upload"))
+    with System(one, encoder) as folder, System(other, encoder) as upload:
+        yield Ways(folder, upload)
+
+
+@dataclass
+class Told:
+    """What the command said: its document, its error line and its exit code."""
+
+    code: int
+    document: dict[str, Any]
+    error: str
+
+
+class Kindred:
+    """The command line, in this process, against one system."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._patch = capsys, monkeypatch
+
+    def __call__(self, system: System, *args: str) -> Told:
+        self._patch.setenv("KINDRED_URL", f"http://127.0.0.1:{system.port}")
+        self._capsys.readouterr()
+        code = main.run([*args, "--json"])
+        said = self._capsys.readouterr()
+        return Told(code, json.loads(said.out) if said.out else {}, said.err)
+
+
+@pytest.fixture
+def kindred(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Kindred:
+    return Kindred(capsys, monkeypatch)
+
+
+@dataclass
+class Account:
+    """All that a run said and did, without what must differ: jobs, times and blobs."""
+
+    counts: dict[str, int]
+    total: int
+    skipped: dict[str, int]
+    skipped_names: list[tuple[str, str]]
+    rejections: list[tuple[str, str]]
+    images: dict[str, dict[str, Any]]
+
+
+def account_of(system: System, told: Told, before: set[str]) -> Account:
+    document = told.document
+    jobs = [job["id"] for job in document.get("jobs", [document])]
+    pages = [system.http.get(f"/v1/jobs/{job}/rejections?limit=1000").json() for job in jobs]
+    skipped = [system.http.get(f"/v1/jobs/{job}/skipped?limit=1000").json() for job in jobs]
+    payloads = [image["payload"] for image in system.indexed()]
+    return Account(
+        counts={n: document[n] for n in ("embedded", "updated", "unchanged", "rejected")},
+        total=document["total"],
+        skipped=document["skipped"],
+        skipped_names=sorted((s["name"], s["kind"]) for page in skipped for s in page["skipped"]),
+        rejections=sorted((r["name"], r["reason"]) for p in pages for r in p["rejections"]),
+        images={p["image_id"]: _shown(p) for p in payloads if p["image_id"] not in before},
+    )
+
+
+def _shown(payload: dict[str, Any]) -> dict[str, Any]:
+    kept = ("name", "sha256", "width", "height")
+    return {**payload, "source": {name: payload["source"].get(name) for name in kept}}
+
+
+def ids(system: System) -> set[str]:
+    return {image["image_id"] for image in system.indexed()}
+
+
+@pytest.mark.parametrize("case", TREES.values(), ids=TREES.keys())
+def test_a_folder_has_one_result_both_ways(
+    ways: Ways, kindred: Kindred, tmp_path: Path, case: Tree
+) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    case.write(root)
+    before = ids(ways.folder)
+
+    by_folder = kindred(ways.folder, "ingest", str(root), *case.options)
+    by_upload = kindred(ways.upload, "ingest", "--upload", str(root), *case.options)
+
+    if case.fails is not None:
+        assert (by_folder.code, by_upload.code) == (1, 1)
+        assert case.fails in by_folder.error
+        assert case.fails in by_upload.error
+        return
+    one = account_of(ways.folder, by_folder, before)
+    assert one == account_of(ways.upload, by_upload, before)
+    assert_right(one, case)
+    assert_all_accounted(one, root)
+    assert by_folder.code == by_upload.code == (3 if case.rejected else 0)
+
+
+def assert_right(account: Account, case: Tree) -> None:
+    assert account.counts == {
+        "embedded": len(case.images),
+        "updated": 0,
+        "unchanged": case.unchanged,
+        "rejected": len(case.rejected),
+    }
+    assert account.total == sum(account.counts.values())
+    assert account.skipped == case.skipped
+    assert [name for name, _ in account.rejections] == sorted(case.rejected)
+    for name, reason in account.rejections:
+        assert case.rejected[name] in reason
+    described = {_key(p, case): _metadata(p, case) for p in account.images.values()}
+    assert described == case.images
+
+
+def _key(payload: dict[str, Any], case: Tree) -> str:
+    known = payload["image_id"] in case.images
+    return str(payload["image_id"] if known else payload["source"]["name"])
+
+
+def _metadata(payload: dict[str, Any], case: Tree) -> dict[str, Any]:
+    return {n: v for n, v in payload.items() if n not in ("source", "image_id")}
+
+
+def assert_all_accounted(account: Account, root: Path) -> None:
+    """Every file on the disk is in exactly one count."""
+    listed = Counter(name for name, _ in account.skipped_names)
+    assert sum(account.skipped.values()) == sum(listed.values())
+    on_disk = sum(len(names) for _, _, names in os.walk(root))
+    inside = sum(".zip/" in name or ".tar" in name for name in [*listed, *dict(account.rejections)])
+    assert on_disk <= account.total + sum(listed.values()) + inside

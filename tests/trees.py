@@ -1,0 +1,332 @@
+"""Folders as people have them, made on the spot: what a case looks like, and what is right."""
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.made_bytes import encoded
+
+Expected = dict[str, dict[str, Any]]  # a file's own name, or an image id → its metadata
+
+
+@dataclass(frozen=True)
+class Tree:
+    """`images` are those that are taken; `rejected` maps paths to a part of the reason.
+
+    `fails` is a part of the sentence with which the job, or the upload, fails as a whole.
+    """
+
+    write: Callable[[Path], None]
+    images: Expected = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    unchanged: int = 0
+    options: tuple[str, ...] = ()
+    fails: str | None = None
+
+
+_drawn = 0
+
+
+def picture(kind: str = "JPEG") -> bytes:
+    """A picture like no other of this process."""
+    global _drawn
+    _drawn += 1
+    shade = (_drawn % 200 + 30, _drawn // 200 % 200 + 20, (_drawn * 37) % 256)
+    return encoded(Image.new("RGB", (24, 16), shade), kind)
+
+
+def tree(contents: dict[str, bytes | str | None]) -> Callable[[Path], None]:
+    """Writes files by their paths; None stands for a picture."""
+
+    def write(root: Path) -> None:
+        for name, content in contents.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = picture() if content is None else content
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+    return write
+
+
+def pictures(*names: str) -> dict[str, bytes | str | None]:
+    return dict.fromkeys(names)
+
+
+def _zip(contents: dict[str, bytes | None]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, picture() if content is None else content)
+    return out.getvalue()
+
+
+def _tar(contents: dict[str, bytes | None], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in contents.items():
+            data = picture() if content is None else content
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _linked(root: Path) -> None:
+    tree(pictures("a.jpg", "sub/b.jpg"))(root)
+    (root / "again").symlink_to(root / "sub")
+    (root / "nothing.jpg").symlink_to(root / "gone.jpg")
+    (root / "c.jpg").symlink_to(root / "a.jpg")
+
+
+def _latin1(root: Path) -> None:
+    tree(pictures("ok.jpg"))(root)
+    Path(str(root) + "/M\udcfcller.jpg").write_bytes(picture())
+
+
+def _twice(root: Path) -> None:
+    data = picture()
+    table = "file_name,dx\na.jpg,nv\nb.jpg,nv\nc.jpg,mel\n"
+    tree({"a.jpg": data, "b.jpg": data, "c.jpg": data, "metadata.csv": table})(root)
+
+
+_PATTERNS = ("a[1].jpg", "b*.jpg", "c?.jpg", "d::e.jpg", "f\ng.jpg", 'h"i.jpg', "j%22.jpg")
+_LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+_SIDECAR = {"meta": {"clinical": {"age_approx": 40, "patient_id": 17}}, "name": "X"}
+_ISIC = "isic_id,age_approx,dx\nISIC_1,45,nv\nISIC_2,50,mel\n"
+_TYPES = (
+    "file_name,patient_id,code,age,dose,note\n"
+    "a.jpg,007,1E5,45,0.5,\n"
+    "b.jpg,12345678901234567,2,,1.25,NA\n"
+)
+_IDS = "file_name,image_id\na.jpg,one\nb.jpg,two\nc.jpg,one\n"
+_SEVERAL = "file_name,image_id,dx\na.jpg,first,nv\na.jpg,second,mel\n"
+_AGAIN = "file_name,dx\na.jpg,nv\na.jpg,mel\na.jpg,nv\n"
+
+TREES: dict[str, Tree] = {
+    "words of splits": Tree(
+        tree(pictures("train_1.jpg", "b.jpg", "test/c.jpg", "2023/dev 1.jpg")),
+        {"train_1.jpg": {}, "b.jpg": {}, "c.jpg": {}, "dev 1.jpg": {}},
+    ),
+    "patterns in names": Tree(
+        tree(
+            pictures("a[1].jpg", "b*.jpg", "c?.jpg", "d::e.jpg", "f\ng.jpg", 'h"i.jpg', "j%22.jpg")
+        ),
+        {n: {} for n in ("a[1].jpg", "b*.jpg", "c?.jpg", "d::e.jpg", "f\ng.jpg", 'h"i.jpg')}
+        | {"j%22.jpg": {}},
+    ),
+    "a name that is no UTF-8": Tree(_latin1, {"ok.jpg": {}, "Müller.jpg": {}}),
+    "a table of some pictures": Tree(
+        tree({**pictures("0.jpg", "1.jpg", "2.jpg"), "metadata.csv": "file_name,dx\n0.jpg,nv\n"}),
+        {"0.jpg": {"dx": "nv"}, "1.jpg": {}, "2.jpg": {}},
+        skipped={"metadata": 1},
+    ),
+    "a table that names what is not there": Tree(
+        tree({**pictures("0.jpg"), "metadata.csv": "file_name,dx\n0.jpg,nv\ngone.jpg,mel\n"}),
+        {"0.jpg": {"dx": "nv"}},
+        {"gone.jpg": "line 3, names this file"},
+        {"metadata": 1},
+    ),
+    "the ISIC archive's table": Tree(
+        tree(
+            {**pictures("ISIC_1.JPG", "ISIC_2.JPG"), "metadata.csv": _ISIC, "licence.txt": "CC-0"}
+        ),
+        {
+            "ISIC_1.JPG": {"isic_id": "ISIC_1", "age_approx": 45, "dx": "nv"},
+            "ISIC_2.JPG": {"isic_id": "ISIC_2", "age_approx": 50, "dx": "mel"},
+        },
+        skipped={"metadata": 1, "text": 1},
+    ),
+    "sidecars": Tree(
+        tree(
+            {
+                **pictures("a.jpg", "b.jpg", "c.jpg"),
+                "a.json": json.dumps(_SIDECAR),
+                "b.jpg.json": '{"dx": "mel"}',
+                "c.json": "{broken",
+                "other.json": "{}",
+                "notes.txt": "none",
+            }
+        ),
+        {
+            "a.jpg": {
+                "meta": {"clinical": {"age_approx": 40, "patient_id": "17"}},
+                "name": "X",
+            },
+            "b.jpg": {"dx": "mel"},
+            "c.jpg": {},
+        },
+        {"c.json": "it is not JSON"},
+        {"metadata": 2, "json": 1, "text": 1},
+    ),
+    "other files": Tree(
+        tree(
+            {
+                **pictures("a.jpg", "no suffix", "b.jpg.1", "c.txt"),
+                "d.jpg": "<html>404 Not Found</html>",
+                "e.jpg": _LFS,
+                "f.jpg": b"",
+                "report.pdf": b"%PDF-1.7\n" + b"x" * 100,
+                ".hidden.jpg": b"x",
+                "._a.jpg": b"x",
+                "Thumbs.db": b"x",
+                "__MACOSX/._a.jpg": b"x",
+                ".git/objects/1": b"x",
+                ".DS_Store": b"x",
+            }
+        ),
+        {"a.jpg": {}, "no suffix": {}, "b.jpg.1": {}, "c.txt": {}},
+        {"d.jpg": "HTML", "e.jpg": "Git LFS pointer", "f.jpg": "empty"},
+        {"pdf": 1, "hidden": 3, "system": 3},
+    ),
+    "links": Tree(
+        _linked, {"a.jpg": {}, "b.jpg": {}}, {"nothing.jpg": "link to nothing"}, {"link": 1}, 1
+    ),
+    "a zip": Tree(
+        tree(
+            {
+                "export.zip": _zip(
+                    {
+                        "export/a.jpg": None,
+                        "export/b.JPG": None,
+                        "export/metadata.csv": b"file_name,dx\na.jpg,nv\n",
+                        "__MACOSX/export/._a.jpg": b"x",
+                        "../../climbs.jpg": None,
+                        "inner.zip": _zip({"x.jpg": None}),
+                    }
+                ),
+                "c.jpg": None,
+            }
+        ),
+        {"a.jpg": {"dx": "nv"}, "b.JPG": {}, "c.jpg": {}},
+        {
+            "export.zip/../../climbs.jpg": "leads out",
+            "export.zip/inner.zip": "archive in an archive",
+        },
+        {"archive": 1, "metadata": 1, "system": 1},
+    ),
+    "a damaged zip": Tree(
+        tree({"a.jpg": None, "b.zip": _zip({"x.jpg": None})[:-30]}),
+        {"a.jpg": {}},
+        {"b.zip": "damaged"},
+    ),
+    "a webdataset": Tree(
+        tree(
+            {
+                "0.tar": _tar({"1.2.840.0.jpg": None, "1.2.840.1.jpg": None}),
+                "1.tar.gz": _tar({"0.png": None, "0.json": b'{"dx": "nv"}'}, "w:gz"),
+            }
+        ),
+        {"1.2.840.0.jpg": {}, "1.2.840.1.jpg": {}, "0.png": {"dx": "nv"}},
+        skipped={"archive": 2, "metadata": 1},
+    ),
+    "values keep their text": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": _TYPES}),
+        {
+            "a.jpg": {"patient_id": "007", "code": "1E5", "age": 45, "dose": 0.5},
+            "b.jpg": {"patient_id": "12345678901234567", "code": "2", "dose": 1.25},
+        },
+        skipped={"metadata": 1},
+    ),
+    "one id, two pictures": Tree(
+        tree({**pictures("a.jpg", "b.jpg", "c.jpg"), "metadata.csv": _IDS}),
+        {"one": {}, "two": {}},
+        {"c.jpg": "Row 0 of this job has the same id and another picture"},
+        {"metadata": 1},
+    ),
+    "one picture, several ids": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": _SEVERAL}),
+        {"first": {"dx": "nv"}, "second": {"dx": "mel"}},
+        skipped={"metadata": 1},
+    ),
+    "one picture twice, and once with another diagnosis": Tree(
+        _twice,
+        {"a.jpg": {"dx": "nv"}},
+        {"c.jpg": "Row 0 of this job is the same picture, and its metadata say otherwise"},
+        {"metadata": 1},
+        unchanged=1,
+    ),
+    "a table that says two things": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": _AGAIN}),
+        {"a.jpg": {"dx": "nv"}},
+        {"a.jpg": "line 3, names this file again"},
+        {"metadata": 1},
+    ),
+    "an id column, and an image_id beside it": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "file_name,image_id,case\na.jpg,7,A\n"}),
+        {"A": {"case": "A", "image_id_": "7"}},
+        skipped={"metadata": 1},
+        options=("--id-column", "case"),
+    ),
+    "patterns and labels": Tree(
+        tree({**pictures("nv/a.jpg", "nv/b.png", "mel/c.jpg", "mel/d_mask.jpg")}),
+        {"a.jpg": {"label": "nv"}, "c.jpg": {"label": "mel"}},
+        skipped={"excluded": 2},
+        options=("--include", "*.jpg", "--exclude", "*_mask.*", "--label-from-folder"),
+    ),
+    "a row with too many cells": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "file_name,dx\na.jpg,nv,left, arm\n"}),
+        {"a.jpg": {}},
+        {"metadata.csv:2": "has 4 cells, and its header 2"},
+        {"metadata": 1},
+    ),
+    "a broken table": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": 'file_name,dx\na.jpg,"nv\n'}),
+        fails="begins in line 2",
+    ),
+    "a table that names no files": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "name,dx\nA,nv\n"}),
+        fails="no column names the files",
+    ),
+    "nothing": Tree(lambda root: None, fails="is empty"),
+    "no pictures": Tree(
+        tree({"a.pdf": b"%PDF-1.7\nx", "b.txt": "text"}),
+        fails="Its files were skipped: 1 pdf, 1 text",
+    ),
+}
+
+_ROWS = {"a.jpg": {"dx": "nv"}, "b.jpg": {"dx": "mel"}}
+_WRITTEN: dict[str, bytes] = {
+    "metadata.csv": b"file_name,dx\r\na.jpg,nv\r\nb.jpg,mel\r\n",
+    "Metadata.CSV": b"FILE_NAME,dx\na.jpg,nv\nb.jpg,mel\n",
+    "metadata.tsv": b"file_name\tdx\na.jpg\tnv\nb.jpg\tmel\n",
+    "metadata.jsonl": b'{"file_name": "a.jpg", "dx": "nv"}\n{"file_name": "b.jpg", "dx": "mel"}\n',
+}
+_ENCODED = {
+    "a BOM": b"\xef\xbb\xbffile_name,dx\na.jpg,nv\nb.jpg,mel\n",
+    "UTF-16": "file_name,dx\na.jpg,nv\nb.jpg,mel\n".encode("utf-16"),
+    "semicolons": b"file_name;dx\na.jpg;nv\nb.jpg;mel\n",
+    "semicolons, as Excel says": b"sep=;\nfile_name;dx\na.jpg;nv\nb.jpg;mel\n",
+    "blanks": b"file_name, dx \na.jpg, nv\n b.jpg ,mel \n",
+    "a comma at each end": b"file_name,dx,\na.jpg,nv,\nb.jpg,mel,\n",
+    "capitals": b"file_name,dx\nA.JPG,nv\nB.jpg,mel\n",
+    "names without suffixes": b"filename,dx\na,nv\nb,mel\n",
+    "dots and slashes": b"file_name,dx\n./a.jpg,nv\n.\\b.jpg,mel\n",
+}
+for _name, _data in _WRITTEN.items():
+    TREES[f"a table {_name}"] = Tree(
+        tree({**pictures("a.jpg", "b.jpg"), _name: _data}), _ROWS, skipped={"metadata": 1}
+    )
+for _name, _data in _ENCODED.items():
+    TREES[f"a table with {_name}"] = Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": _data}), _ROWS, skipped={"metadata": 1}
+    )
+TREES["a table in cp1252"] = Tree(
+    tree({**pictures("ä.jpg"), "metadata.csv": "file_name;Größe\nä.jpg;1,5\n".encode("cp1252")}),
+    {"ä.jpg": {"Größe": 1.5}},
+    skipped={"metadata": 1},
+)
+TREES["decomposed names, and folders with backslashes"] = Tree(
+    tree(
+        {**pictures("sub/Mu\u0308ller.jpg"), "metadata.csv": "file_name,dx\nsub\\Müller.jpg,nv\n"}
+    ),
+    {"Müller.jpg": {"dx": "nv"}},
+    skipped={"metadata": 1},
+)
