@@ -15,9 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceNotAllowed, SourceUnavailable
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import Row
+from pipeline.sources.base import Opening, Row
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.prepared import PreparedCopies
+from pipeline.sources.registry import plan_source
 from pipeline.sources.selection import Selection
 from pipeline.sources.tabular.opening import open_tabular
 from pipeline.sources.tabular.reader import TabularReader
@@ -544,3 +548,21 @@ def test_what_is_no_data_is_left_out(tmp_path: Path) -> None:
 def test_a_folder_without_tables_says_so(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"There is no Parquet or Arrow file in {tmp_path}."
     assert refusal(tmp_path / "none").endswith("is not there.")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_pointer_in_place_of_a_file_is_called_that(tmp_path: Path, alone: bool) -> None:
+    if not alone:
+        parquet(tmp_path / "a.parquet", table(1))
+    (tmp_path / "b.parquet").write_bytes(POINTER)
+    opening = Opening(
+        Blobs(str(tmp_path / "blobs")),
+        PreparedCopies(tmp_path / "copies"),
+        AllowedSources.of((str(tmp_path),)),
+    )
+    for path in (tmp_path, tmp_path / "b.parquet"):
+        with pytest.raises(SourceError, match=r"b\.parquet is a Git LFS pointer, not the file"):
+            plan_source(DatasetSource(dataset=str(path)), opening)

@@ -8,6 +8,7 @@ from pipeline.sources.folder.tables import is_table
 from pipeline.sources.folder.tree import Directory, File
 
 _TABULAR = frozenset({"parquet", "arrow", "table"})
+_MISSING = frozenset({"lfs pointer", "empty", "zeros"})
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
 
 
@@ -24,6 +25,9 @@ def tabular_files(directory: Directory) -> list[File]:
         except (*DAMAGED, OSError):
             if file.name.endswith((".parquet", ".arrow")):  # so that its reader names it
                 found.append(file)
+            continue
+        if kind.name in _MISSING and file.name.endswith((".parquet", ".arrow")):
+            found.append(file)  # as above
             continue
         if kind.fate is not Fate.SKIPPED or kind.name in _ARCHIVES:
             return []
