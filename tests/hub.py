@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_made_up_for_tests"
 
@@ -62,7 +62,7 @@ class Hub:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
-        """The hub is gone: nothing answers there any more."""
+        """The hub is gone: nothing answers there any more. It may be gone already."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -95,12 +95,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             """Says nothing."""
 
         def _answer(self, *, body: bool) -> None:
-            path = unquote(urlsplit(self.path).path)
+            parts = urlsplit(self.path)
+            path, options = unquote(parts.path), parse_qs(parts.query)
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             hub.calls.append(f"{self.command} {path}")
             try:
                 if called := _API.fullmatch(path):
-                    self._send_json(self._api(called, sent))
+                    deep = options.get("recursive", ["false"])[0].lower() == "true"
+                    self._send_json(self._api(called, sent, deep=deep))
                 elif called := _FILE.fullmatch(path):
                     self._send_file(called, body=body)
                 else:
@@ -116,16 +118,16 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 raise Refused(found.gated, "GatedRepo")
             return found
 
-        def _api(self, called: re.Match[str], sent: bytes) -> Any:
+        def _api(self, called: re.Match[str], sent: bytes, *, deep: bool) -> Any:
             repository = self._repository(called)
             what, _, rest = (called["rest"] or "revision/main").partition("/")
             revision, _, folder = rest.partition("/")
             commit, files = _files(repository, revision)
             if what == "paths-info":
                 wanted = _paths(sent)
-                return [entry for path in wanted for entry in _entries(files, path, exact=True)]
+                return [entry for entry in _entries(files) if entry["path"] in wanted]
             if what == "tree":
-                found = _entries(files, folder)
+                found = _below(files, folder, deep=deep)
                 if folder and not found:
                     raise Refused(404, "EntryNotFound")
                 return found
@@ -192,18 +194,20 @@ def _paths(sent: bytes) -> list[str]:
     return found
 
 
-def _entries(files: dict[str, bytes], folder: str, *, exact: bool = False) -> list[Any]:
-    """All files and folders below a folder, or the one file or folder of exactly this path."""
-    prefix = f"{folder}/" if folder else ""
+def _entries(files: dict[str, bytes]) -> list[Any]:
+    """All files and folders, as the hub describes them."""
     folders = {path[:n] for path in files for n, char in enumerate(path) if char == "/"}
-    entries = [
+    return [
         *({"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders),
         *({"type": "file", "path": path, "oid": _oid(content), "size": len(content)}
           for path, content in files.items()),
     ]  # fmt: skip
-    if exact:
-        return [entry for entry in entries if entry["path"] == folder]
-    return [entry for entry in entries if str(entry["path"]).startswith(prefix)]
+
+
+def _below(files: dict[str, bytes], folder: str, *, deep: bool) -> list[Any]:
+    prefix = f"{folder}/" if folder else ""
+    below = [entry for entry in _entries(files) if entry["path"].startswith(prefix)]
+    return [entry for entry in below if deep or "/" not in entry["path"].removeprefix(prefix)]
 
 
 def _oid(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Manages the copies of data sets that the `datasets` library prepares on the disk.
+"""Manages the copies of data sets that earlier versions prepared on the disk.
 
 A copy contains pictures and metadata. Its patients may have been deleted since, so a copy is
 deleted when no job reads it any more.
