@@ -117,7 +117,7 @@ class Selection:
         """Imports the library here: most uploads need it not, and it takes a while to load."""
         from pipeline.sources.allowed import AllowedSources
         from pipeline.sources.selection import Selection as Rows
-        from pipeline.sources.tabular import open_tabular
+        from pipeline.sources.tabular.opening import open_tabular
 
         wanted = Rows(
             dataset=str(root.absolute()),

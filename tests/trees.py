@@ -20,7 +20,9 @@ Expected = dict[str, dict[str, Any]]  # a file's own name, or an image id → it
 class Tree:
     """`images` are those that are taken; `rejected` maps paths to a part of the reason.
 
-    `part` is the folder that is read, if that is not all. `fails` is a part of the sentence with which the job, or the upload, fails as a whole.
+    `part` is the folder that is read, if
+    that is not all. `fails` is a part of the sentence with which the job, or the upload, fails as a
+    whole.
     """
 
     write: Callable[[Path], None]

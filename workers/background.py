@@ -1,6 +1,5 @@
 """The background work of a worker: repeating actions, the reconciler and the cleaner."""
 
-import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -76,10 +75,6 @@ class Cleaner:
     def __call__(self) -> None:
         self._requests_of_deletions()
         self._ended_ingests()
-        if self._context.copies.exist and not self._context.ledger.jobs.any_open("ingest"):
-            self._context.sources.clear()
-            gc.collect()  # readers lock their copies until they are garbage
-            self._context.copies.delete()
 
     def _ended_ingests(self) -> None:
         jobs = self._context.ledger.jobs

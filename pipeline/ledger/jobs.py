@@ -121,10 +121,6 @@ class JobLedger:
             jobs: list[str] = self._script.redis.zrevrange(self._script.key("jobs"), 0, limit - 1)
         return self._read(jobs) if jobs else []
 
-    def any_open(self, queue: str) -> bool:
-        """Whether any job of this queue has not reached its end."""
-        return bool(self._script("any_open_job", queue))
-
     def ended(self) -> list[str]:
         """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`)."""
         with reachable():

@@ -83,22 +83,17 @@ class Card:
         return f"The data set has no configuration {wanted[:100]}; {has}."
 
 
-def configs_of(folder: Path) -> dict[str, Path]:
-    """The configurations that a folder's README.md names, and the folder of each.
-
-    Empty where there are none. Where a configuration gives patterns of files in place of a folder,
-    it is the folder that they begin with. The folders need not exist, nor lie inside.
-    """
-    return {name: _begin(config) for name, config in read_card(folder).configs.items()}
-
-
 def config_folder(folder: Path, wanted: str | None) -> Path:
-    """The folder to read: that of the configuration that is wanted or meant, else `folder`.
+    """The folder to read: that of the configuration that is wanted, or meant among several.
 
-    Raises SourceError, which lists the configurations.
+    What a README.md says of the only one leaves no picture out. Raises SourceError, which lists the
+    configurations. The folder need not be inside of what is allowed.
     """
-    config = read_card(folder).choose(wanted)
-    return folder if config is None else _begin(config)
+    card = read_card(folder)
+    config = card.choose(wanted)
+    if config is None or (wanted is None and len(card.configs) == 1):
+        return folder
+    return _begin(config)
 
 
 def read_card(folder: Path) -> Card:
@@ -143,7 +138,7 @@ def _patterns(said: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _begin(config: Config) -> Path:
-    """Where the files of a configuration lie: what all its patterns begin with."""
+    """Where the files of a configuration lie: the folder that all its patterns begin with."""
     patterns = [pattern for found in config.files.values() for pattern in found]
     starts = {fixed_part(pattern) for pattern in patterns} or {""}
     return config.folder / (starts.pop() if len(starts) == 1 else "")

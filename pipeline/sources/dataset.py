@@ -15,6 +15,7 @@ from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.reader import FolderReader, Pictures, directory, plan_folder
 from pipeline.sources.folder.survey import Rules
 from pipeline.sources.folder.tabular import beside_tables
+from pipeline.sources.selection import Selection
 
 
 class DatasetSource(Source):
@@ -101,16 +102,14 @@ def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
 def _tabular(source: DatasetSource, opening: Opening) -> Reader:
     """Imports what it needs when the first data set is opened: the `datasets` library takes a
     second, and a worker can search without it."""
-    from pipeline.sources.selection import Selection
-    from pipeline.sources.tabular import open_tabular
-
     selection = Selection.of(source)
-    opening.allowed.check(source.dataset)
     if is_folder(source.dataset):
-        return open_tabular(selection, opening.allowed)
-    from pipeline.sources.dataset_reader import DatasetReader
+        from pipeline.sources.tabular.opening import open_tabular
 
-    return DatasetReader(selection, opening.copies, opening.allowed)
+        return open_tabular(selection, opening.allowed)
+    from pipeline.sources.hub import open_hub
+
+    return open_hub(selection, opening.allowed)
 
 
 DATASET = SourceKind(DatasetSource, _open, plan=_plan)

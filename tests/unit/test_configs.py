@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.base.errors import SourceError, SourceNotAllowed
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.card import config_folder, read_card
 from pipeline.sources.selection import Selection
-from pipeline.sources.tabular import config_folder, configs_of, open_tabular
+from pipeline.sources.tabular.opening import open_tabular
 from tests.unit.test_tabular import metadata_in, parquet, picture, refusal, rows_in, table
 
 TWO = """
@@ -99,7 +100,7 @@ def test_a_head_that_says_nothing_harms_nothing(tmp_path: Path, head: str) -> No
     describe(tmp_path, head)
     (tmp_path / "dataset_infos.json").write_text('{"default": {"splits": 7}}')
     assert metadata_in(tmp_path) == [{"dx": "x"}]
-    assert len(configs_of(tmp_path)) <= 1
+    assert config_folder(tmp_path, None) == tmp_path
 
 
 def test_a_configuration_whose_files_are_gone_is_named(tmp_path: Path) -> None:
@@ -182,7 +183,6 @@ def test_names_of_classes_may_stand_in_the_head(tmp_path: Path, names: str) -> N
 )
 def test_the_folder_of_a_configuration_is_known(tmp_path: Path, place: str, folder: str) -> None:
     describe(tmp_path, f"configs:\n- config_name: one\n  {place}")
-    assert configs_of(tmp_path) == {"one": tmp_path / folder}
     assert config_folder(tmp_path, "one") == tmp_path / folder
 
 
@@ -196,7 +196,7 @@ def test_without_configurations_it_is_the_folder_itself(tmp_path: Path) -> None:
 def test_a_head_may_be_written_anywhere(tmp_path: Path, head: str) -> None:
     said: Any = head.replace("{}", "configs: [{config_name: a, data_dir: b}]\n")
     (tmp_path / "README.md").write_text(said, newline="")
-    assert configs_of(tmp_path) == {"a": tmp_path / "b"}
+    assert list(read_card(tmp_path).configs) == ["a"]
 
 
 def test_the_list_is_short(tmp_path: Path) -> None:

@@ -349,6 +349,19 @@ def test_damaged_weights_are_an_error_not_a_traceback(tiny: Path, tmp_path: Path
         Encoder.load(settings(tmp_path).encoder)
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_in_place_of_the_weights_is_called_that(
+    tiny: Path, tmp_path: Path, weights: str
+) -> None:
+    """As in a clone that was made without Git LFS."""
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(tiny / name, tmp_path)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (tmp_path / weights).write_text(pointer)
+    with pytest.raises(EncoderError, match=f"{weights} of .*: a Git LFS pointer.*git lfs pull"):
+        Encoder.load(settings(tmp_path).encoder)
+
+
 class Hub:
     """Stands in for `snapshot_download`: a cache, a hub behind it, and a count of who was asked."""
 

@@ -47,7 +47,6 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
 from pipeline.sources.base import Opening
 from pipeline.sources.dataset import DatasetSource
-from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import open_source
 
 folder = sys.argv[1]
@@ -56,7 +55,7 @@ allowed = AllowedSources.of((folder,))
 try:
     open_source(
         DatasetSource(dataset=folder),
-        Opening(Blobs(folder), PreparedCopies(Path(folder, "c")), allowed),
+        Opening(Blobs(folder), allowed),
     )
 except SourceError as error:
     print(error)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from pipeline.base.blobs import Blobs
@@ -25,7 +26,6 @@ from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import BAD_ID, Opening, Row
 from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
-from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import SourceCache, open_source, plan_source
 
 ANYTHING = AllowedSources.of(("/", "hub:*"))
@@ -66,12 +66,12 @@ class Folder:
         return self.read("data", count, id_column)
 
     def opening(self, blobs: Blobs) -> Opening:
-        return Opening(blobs, PreparedCopies(self.path / "cache"), self.allowed)
+        return Opening(blobs, self.allowed, job="job")
 
     def read(self, name: str, count: int, id_column: str | None = None) -> list[Row]:
         source = DatasetSource(dataset=str(self.path / name), id_column=id_column)
         blobs = Blobs(str(self.path / "blobs"))
-        return list(open_source(source, self.opening(blobs)).read(0, count))
+        return list(plan_source(source, self.opening(blobs)).read(0, count))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_name_that_no_folder_can_have_is_a_source_that_is_not_there(
     with pytest.raises(SourceError):
         open_source(
             DatasetSource(dataset=name),
-            Opening(Blobs(str(tmp_path)), PreparedCopies(tmp_path / "copies"), ANYTHING),
+            Opening(Blobs(str(tmp_path)), ANYTHING),
         )
 
 
@@ -163,6 +163,55 @@ def test_a_parquet_too_deep_to_be_read_is_refused_as_a_source(folder: Folder) ->
     pq.write_table(pa.table({"deep": pa.array([value], kind)}), folder.path / "data" / "t.parquet")
     with pytest.raises(SourceError, match="cannot be read"):
         folder.read("data", 1)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+KEPT = OSError("Not enough disk space. Needed: 3 GB")  # as the library says it, before it begins
+BARRED = PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("how", ["plain", "wrapped", "cleaning up"])
+@pytest.mark.parametrize("fault", [FULL, KEPT, BARRED], ids=str)
+def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, fault: OSError, how: str
+) -> None:
+    """A full disk is no fault of the source, so its job must not fail of it."""
+    assert folder.rows({"age": [1, 2]})
+    builder = prepared_by_the_library(folder.path / "data" / "t.parquet")
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: builder)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(folder.path / "hub"))
+    source = DatasetSource(dataset="org/name")
+    opening = Opening(Blobs(""), ANYTHING)
+
+    def full(*_: object, **__: object) -> None:
+        if how == "plain":
+            raise fault
+        if how == "wrapped":
+            raise DatasetGenerationError("An error occurred") from fault
+        try:
+            raise fault
+        finally:
+            raise AttributeError("of a writer that was never opened")
+
+    with monkeypatch.context() as patched, pytest.raises(SourceUnavailable):
+        patched.setattr(builder, "download_and_prepare", full)
+        plan_source(source, opening)
+    assert len(plan_source(source, opening)) == 2
+
+
+def prepared_by_the_library(file: Path) -> Any:
+    """Stands in for a builder of the hub, whose files are ready."""
+    table = SimpleNamespace(cache_files=[{"filename": str(file)}])
+    return SimpleNamespace(
+        name="json",
+        hash="0",
+        config=SimpleNamespace(data_files=None, name="default"),
+        builder_configs={},
+        DEFAULT_CONFIG_NAME=None,
+        info=SimpleNamespace(splits={"train": None}, features=None),
+        download_and_prepare=lambda: None,
+        as_dataset=lambda **_: table,
+    )
 
 
 def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +249,22 @@ def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folde
     assert len(str(refused.value)) < 2000
 
 
+def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder) -> None:
+    (folder.path / "data").mkdir()
+    versions = []
+    for name in ("b.parquet", None, "a.parquet"):
+        if name:
+            pq.write_table(pa.table({"image": [folder.png]}), folder.path / "data" / name)
+        file = folder.path / "data" / "b.parquet"
+        os.utime(file, (len(versions), 0))  # as in another host's copy
+        source = DatasetSource(dataset=str(folder.path / "data"))
+        blobs = Blobs(str(folder.path / "blobs"))
+        opened = plan_source(source, folder.opening(blobs))
+        versions.append(opened.version)
+    first, touched, more = versions
+    assert first == touched != more
+
+
 def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, waiting = threading.Event(), threading.Event()
 
@@ -210,7 +275,7 @@ def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyP
         return SimpleNamespace(version="1", dataset=source.dataset)
 
     monkeypatch.setattr(registry, "plan_source", opener)
-    cache = SourceCache(Opening(*[None] * 3))  # type: ignore[arg-type]
+    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
     giant = threading.Thread(target=cache.plan, args=["giant", DatasetSource(dataset="a/giant")])
     giant.start()
     assert waiting.wait(20)
@@ -227,7 +292,7 @@ def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
     """A worker that planned the job once has its old list of files."""
     monkeypatch.setattr(registry, "plan_source", lambda *_: SimpleNamespace(version="old"))
     monkeypatch.setattr(registry, "open_source", lambda *_: SimpleNamespace(version="new"))
-    cache = SourceCache(Opening(*[None] * 3))  # type: ignore[arg-type]
+    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
     source = DatasetSource(dataset="a/b")
     planned = cache.plan("job", source)
 
@@ -258,7 +323,7 @@ def test_bars_of_progress_keep_the_lock_that_threads_would_delete_for_each_other
 
 
 _LOCKS = """
-import pipeline.sources.dataset_reader
+import pipeline.sources.hub
 from datasets.utils import tqdm as theirs
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import ensure_lock

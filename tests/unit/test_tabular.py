@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceNotAllowed, SourceUnavailable
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.base import Row
+from pipeline.sources.base import Opening, Row
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.registry import plan_source
 from pipeline.sources.selection import Selection
-from pipeline.sources.tabular import TabularReader, open_tabular
+from pipeline.sources.tabular.opening import open_tabular
+from pipeline.sources.tabular.reader import TabularReader
 from pipeline.sources.tabular.tables import Cursor
 from tests.unprivileged import forbid, run
 
@@ -194,13 +198,11 @@ def test_two_columns_of_one_name_are_both_kept(tmp_path: Path) -> None:
     assert metadata_in(tmp_path) == [{"x": 1, "x_": 2}]
 
 
-def test_its_own_image_id_beside_another_id_is_kept_aside(tmp_path: Path) -> None:
-    made = table(image_id=["a", "b"], image_id_=["c", "d"], accession=[7, 8])
-    parquet(tmp_path / "t.parquet", made)
+def test_another_column_can_have_the_ids(tmp_path: Path) -> None:
+    parquet(tmp_path / "t.parquet", table(image_id=["a", "b"], accession=[7, 8]))
     rows = rows_in(tmp_path, id_column="accession")
     assert [row.image_id for row in rows] == ["7", "8"]
-    assert rows[0].metadata["image_id__"] == "a"
-    assert rows[0].metadata["image_id_"] == "c"
+    assert rows[0].metadata == {"image_id": "a", "accession": "7"}
     assert [row.image_id for row in rows_in(tmp_path)] == ["a", "b"]
 
 
@@ -496,7 +498,7 @@ import sys
 from pipeline.base.errors import SourceError
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.selection import Selection
-from pipeline.sources.tabular import open_tabular
+from pipeline.sources.tabular.opening import open_tabular
 try:
     open_tabular(Selection(sys.argv[1]), AllowedSources.of(("/",)))
 except SourceError as error:
@@ -538,3 +540,20 @@ def test_what_is_no_data_is_left_out(tmp_path: Path) -> None:
 def test_a_folder_without_tables_says_so(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"There is no Parquet or Arrow file in {tmp_path}."
     assert refusal(tmp_path / "none").endswith("is not there.")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_pointer_in_place_of_a_file_is_called_that(tmp_path: Path, alone: bool) -> None:
+    if not alone:
+        parquet(tmp_path / "a.parquet", table(1))
+    (tmp_path / "b.parquet").write_bytes(POINTER)
+    opening = Opening(
+        Blobs(str(tmp_path / "blobs")),
+        AllowedSources.of((str(tmp_path),)),
+    )
+    for path in (tmp_path, tmp_path / "b.parquet"):
+        with pytest.raises(SourceError, match=r"b\.parquet is a Git LFS pointer, not the file"):
+            plan_source(DatasetSource(dataset=str(path)), opening)

@@ -9,6 +9,7 @@ from pipeline.sources.folder.tables import is_table
 from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
 
 _TABULAR = frozenset({"parquet", "arrow", "table"})
+_MISSING = frozenset({"lfs pointer", "empty", "zeros"})
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
 
 
@@ -28,6 +29,9 @@ def beside_tables(directory: Directory) -> list[Skipped] | None:
         except (*DAMAGED, OSError):
             if file.name.endswith((".parquet", ".arrow")):  # so that its reader names it
                 tables += 1
+            continue
+        if kind.name in _MISSING and file.name.endswith((".parquet", ".arrow")):
+            tables += 1  # as above
             continue
         if kind.fate is not Fate.SKIPPED or kind.name in _ARCHIVES:
             return None

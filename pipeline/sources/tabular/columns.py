@@ -30,8 +30,6 @@ from pipeline.sources.tabular.types import (
 
 Features = Mapping[str, Any]  # a column's feature, as the `datasets` library describes it
 
-OWN_ID = "image_id"  # Kindred stores an image's id under this name
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -113,9 +111,8 @@ def arrange(
     chosen = None if empty else _image_column(files, names, image)
     own = None if empty and image_id not in names else _id_column(names, image_id)
     _refuse_clashes(files, [name for name in names if name != chosen])
-    renamed = _renamed(names, own)
-    layouts = [_layout(file, files, chosen, own, renamed) for file in everything]
-    return Columns(chosen, renamed.get(own, own) if own else None, tuple(layouts))
+    layouts = [_layout(file, files, chosen, own) for file in everything]
+    return Columns(chosen, own, tuple(layouts))
 
 
 def _files(tables: Sequence[tuple[Table, str]], described: Features) -> list[_File]:
@@ -189,13 +186,6 @@ def _id_column(names: Sequence[str], wanted: str | None) -> str | None:
     return wanted or next((name for name in ID_COLUMNS if name in names), None)
 
 
-def _renamed(names: Sequence[str], own: str | None) -> Mapping[str, str]:
-    """Kindred writes `image_id` itself, so a column of that name that is not the id moves aside."""
-    if OWN_ID not in names or own == OWN_ID:
-        return {}
-    return {OWN_ID: _free(f"{OWN_ID}_", names)}
-
-
 def _refuse_clashes(files: Sequence[_File], names: Sequence[str]) -> None:
     for name in names:
         having = [file for file in files if name in file.columns]
@@ -231,16 +221,14 @@ def _layout(
     files: Sequence[_File],
     image: str | None,
     own: str | None,
-    renamed: Mapping[str, str],
 ) -> Layout:
     kept = [n for n in file.columns if n in (image, own) or not file.is_other_file(n)]
-    called = {name: renamed.get(name, name) for name in kept}
     integers = [n for n in kept if t.is_integer(file.type_of(n)) and not is_identifier(n)]
     return Layout(
-        names=tuple(called.get(name) for name in file.columns),
-        labels={called[n]: labels for n in kept if (labels := file.labels_of(n))},
-        widened=frozenset(called[n] for n in integers if _is_float(files, n)),
-        decimals=frozenset(called[n] for n in kept if holds_decimals(file.type_of(n))),
+        names=tuple(name if name in kept else None for name in file.columns),
+        labels={name: labels for name in kept if (labels := file.labels_of(name))},
+        widened=frozenset(name for name in integers if _is_float(files, name)),
+        decimals=frozenset(name for name in kept if holds_decimals(file.type_of(name))),
     )
 
 

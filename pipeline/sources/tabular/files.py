@@ -26,14 +26,6 @@ def tabular_files(folder: Path, allowed: AllowedSources) -> list[Path]:
     return [path for path in _walk(folder, allowed) if is_tabular(path)]
 
 
-def holds_tables(dataset: str, allowed: AllowedSources) -> bool:
-    """Whether a path is a Parquet or Arrow file, or a folder with some."""
-    path = allowed.real(dataset)
-    if _is(path, Path.is_dir):
-        return any(found.name != "metadata.parquet" for found in tabular_files(path, allowed))
-    return _is(path, Path.is_file) and is_tabular(path)
-
-
 def files_of(config: Config, wanted: str | None, allowed: AllowedSources) -> tuple[str, list[Path]]:
     """The split that is wanted, or meant, and its files. Raises as `tabular_files` and `choose`."""
     if not config.files:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.base.identity import row_image_id, sha256
@@ -39,17 +40,24 @@ class Naming:
     """What the rows of a data set are called.
 
     `dataset` and `split` are in the ids of rows without their own. `names` are the files for
-    people. Cells may name files in `folders`; relative ones start at the first.
+    people. Cells may name files in `folders`; relative ones start at the first. Unless rows are
+    `numbered`, their bytes identify them.
     """
 
     dataset: str
     split: str
     names: tuple[str, ...]
     folders: tuple[Path, ...]
+    numbered: bool = True
 
 
 class TabularReader:
-    """Raises SourceError if a file cannot be read or the files do not fit together."""
+    """Raises SourceError if a file cannot be read or the files do not fit together.
+
+    Without a `version`, it is made of what is in the files.
+    """
+
+    skipped: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class TabularReader:
         image_column: str | None = None,
         id_column: str | None = None,
         described: Features | None = None,
+        version: str = "",
     ) -> None:
         self._naming = naming
         self._tables = [open_table(path) for path in files]
@@ -67,13 +76,8 @@ class TabularReader:
         self._columns = arrange(named, image_column, id_column, described or {})
         self._starts = [0, *accumulate(rows_of(table) for table in self._tables)]
         self._rows = min(self._starts[-1], limit or self._starts[-1])
-        self._version = _version(named)
+        self._version = version or _version(named)
         self._idle = _Idle()
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """What lies beside the files of a data set is not this reader's."""
-        return {}
 
     @property
     def version(self) -> str:
@@ -106,7 +110,7 @@ class TabularReader:
         data = picture_bytes(cell, naming.folders)
         image_id, fault = own_id([cells.get(columns.id)] if columns.id else [])
         place = self._starts[number] + row
-        if image_id is None:
+        if image_id is None and naming.numbered:
             image_id = row_image_id(naming.dataset, naming.split, place)
         return Row(place, image_id, data, clean(cells), fault=fault, name=_own_name(cell))
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.base.identity import sha256
+from pipeline.images.kinds import HEAD, kind_of
 from pipeline.sources.local import is_disk_fault
 
 # In bytes. Unless it is told so, Arrow reads a whole column of a group at once, and a group can be
@@ -60,6 +61,8 @@ def open_table(path: Path) -> Table:
     """Raises SourceError, which names the file, and SourceUnavailable."""
     with faults_named(path):
         head = _head(path)
+        if kind_of(head).name == "lfs pointer":
+            raise SourceError(f"{path} is a Git LFS pointer, not the file: run git lfs pull.")
         if head.startswith((_ARROW, _STREAM)):
             return ArrowTable(path, stream=head.startswith(_STREAM))
         return ParquetTable(path)
@@ -193,7 +196,7 @@ def _reason(error: Exception) -> str:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(8)
+        return file.read(HEAD)
 
 
 def _tail(path: Path, size: int) -> bytes:
