@@ -8,8 +8,10 @@ from starlette.types import ASGIApp
 
 from api import problems
 from api.audit import AuditLog
+from api.below import BelowPath
 from api.gate import Gate
 from api.headers import SecurityHeaders
+from api.parameters import known_parameters
 from api.routes import (
     backup,
     collections,
@@ -63,16 +65,17 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(Gate, access=services.access, log=log)
+    app.add_middleware(Gate, access=services.access, log=log, root=settings.root_path)
     app.include_router(health.router)
-    for resource in (session, collections):
-        app.include_router(resource.router, prefix=BASE)
+    checked = [Depends(known_parameters)]
+    for router in (session.router, collections.router, *ROUTERS):
+        app.include_router(router, prefix=BASE, dependencies=checked)
     for router in ROUTERS:
-        app.include_router(router, prefix=BASE)
         app.include_router(
             router,
             prefix=f"{BASE}/collections/{{collection}}",
-            dependencies=[Depends(named_collection)],
+            dependencies=[*checked, Depends(named_collection)],
         )
     page.mount(app)
-    return SecurityHeaders(problems.TooLargeAsProblem(app, settings.max_upload_mb))
+    below = BelowPath(app, settings.root_path)
+    return SecurityHeaders(problems.TooLargeAsProblem(below, settings.max_upload_mb))

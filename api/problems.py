@@ -13,7 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.queries import AnsweredWithProblem
-from pipeline.base.errors import InvalidQuery, KindredError, RateLimited, Unauthorized
+from pipeline.base.errors import (
+    InvalidQuery,
+    KindredError,
+    RateLimited,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from pipeline.base.logs import where
 from pipeline.messages import Problem, problem
 
@@ -76,12 +82,17 @@ def of(error: KindredError) -> JSONResponse:
     if isinstance(error, AnsweredWithProblem):
         return response(error.problem)
     if isinstance(error, InvalidQuery) and error.path:
-        return response(problem(error), errors=[_fault(error.path, str(error))])
+        fault = _fault(error.path, str(error))
+        detail = f"{fault['path']}: {fault['message']}"
+        found = problem(error).model_copy(update={"detail": detail})
+        return response(found, errors=[fault])
     answer = response(problem(error))
     if isinstance(error, RateLimited):
         answer.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedMedia):
+        answer.headers["Accept-Encoding"] = "identity"
     return answer
 
 

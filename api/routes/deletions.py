@@ -40,7 +40,7 @@ async def delete(
     wait = preferred_wait(request)
     job = await start(collection, identifier, DeleteRequest(wanted=wanted), wait)
     response.headers["Location"] = f"{collection.base}/deletions/{identifier}"
-    if job.final and wait:
+    if job.final:
         response.status_code = 200
     view = await run_in_threadpool(view_of, collection, job)
     entry.shown = list(view.image_ids or ())

@@ -12,12 +12,14 @@ from pipeline.operations.base import QUEUES, queue_name
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 def alive() -> dict[str, str]:
     """This process answers."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def ready(services: ServicesDep) -> dict[str, str | int]:
     """A search would be answered: Redis is available, and so is a worker of the default collection

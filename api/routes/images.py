@@ -74,6 +74,7 @@ async def stored(
 
 
 # The longer path is tried first, since an id can contain slashes.
+@router.head("/images/{image_id:any}/preview", include_in_schema=False)
 @router.get(
     "/images/{image_id:any}/preview",
     response_class=Response,
@@ -144,4 +145,4 @@ async def facets(
 
 
 def _condition(text: str | None) -> Filter | None:
-    return None if text is None else parse(Filter, text.encode(), ("filter",))
+    return None if text is None else parse(Filter, text, ("filter",))

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from api.access import require
 from api.audit import Entry, EntryDep
 from api.services import Collection, CollectionDep, new_id
+from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
 from pipeline.messages import IngestOptions, Rejection, SkippedFile
 from pipeline.messages.base import read
@@ -25,7 +26,10 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require("ingest"
 
 
 class JobsView(BaseModel):
+    """`cursor` leads to the next page; null on the last one."""
+
     jobs: list[JobView]
+    cursor: str | None
 
 
 class RejectionView(Rejection):
@@ -84,10 +88,14 @@ def create(
 
 @router.get("")
 def recent(
-    collection: CollectionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    collection: CollectionDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: Annotated[tuple[JobState, ...], Query(description="Only these; may be repeated")] = (),
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobsView:
     """The newest first."""
-    return JobsView(jobs=[JobView.of(job) for job in collection.ledger.jobs.recent(limit)])
+    jobs, following = collection.ledger.jobs.page(limit, cursor, state)
+    return JobsView(jobs=[JobView.of(job) for job in jobs], cursor=following)
 
 
 @router.get("/{job}")
