@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import problems
+from api import document, problems
 from api.audit import AuditLog
 from api.below import BelowPath
 from api.gate import Gate
@@ -58,7 +58,7 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         description="Similar-case image search for imaging departments",
         version="1",
         lifespan=lifespan,
-        responses=problems.DOCUMENTED,
+        generate_unique_id_function=document.name_of,
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
         max_body_size=settings.max_upload_mb * 1_000_000,
@@ -77,5 +77,6 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
             dependencies=[*checked, Depends(named_collection)],
         )
     page.mount(app)
+    document.install(app)
     below = BelowPath(app, settings.root_path)
     return SecurityHeaders(problems.TooLargeAsProblem(below, settings.max_upload_mb))

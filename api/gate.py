@@ -100,7 +100,8 @@ def _count(status: int) -> None:
 
 def _refuse_compressed(request: Request) -> None:
     """Raises UnsupportedMedia. Pictures are compressed already, and a bomb needs no place here."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if request.method == "POST" and encoding not in ("", "identity"):
         raise UnsupportedMedia("The body is compressed. Send it as it is, without encoding.")
 
 

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from pipeline.base.errors import InvalidQuery
 
@@ -19,7 +20,12 @@ async def known_parameters(request: Request) -> None:
 
 def _names(dependant: Any) -> Iterator[str]:
     """Of the call's own parameters, and of those of everything that it depends on."""
-    yield from (field.alias for field in dependant.query_params)
+    for parameter in dependant.query_params:
+        model = parameter.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):  # its fields come one by one
+            yield from (field.alias or name for name, field in model.model_fields.items())
+        else:
+            yield parameter.alias
     for each in dependant.dependencies:
         yield from _names(each)
 

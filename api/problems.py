@@ -51,21 +51,24 @@ _SCHEMA = {
     },
 }
 
-# The errors that every call can answer, for the OpenAPI document.
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
-    for status, text in {
-        400: "The request cannot be read",
-        401: "An API key is required",
-        403: "The key does not allow this",
-        404: "Not found",
-        409: "Not possible in this state",
-        413: "Too large",
-        422: "The request is not valid; `errors` says where",
-        429: "Too many requests",
-        503: "A service is unavailable, or no worker answers; try again",
-    }.items()
+_MEANINGS = {
+    400: "The request cannot be read",
+    401: "An API key is required",
+    403: "The key does not allow this",
+    404: "Not found",
+    409: "Not possible in this state",
+    413: "Too large",
+    415: "The body is compressed",
+    422: "The request is not valid; `errors` says where",
+    429: "Too many requests",
+    503: "A service is unavailable, or no worker answers; try again",
 }
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Problems as the OpenAPI document has them."""
+    content = {"application/problem+json": {"schema": _SCHEMA}}
+    return {each: {"description": _MEANINGS[each], "content": content} for each in statuses}
 
 
 def install(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access import require
 from api.audit import Entry, EntryDep
+from api.problems import documented
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
@@ -69,11 +70,13 @@ def ingest_options(
 OptionsDep = Annotated[IngestOptions, Depends(ingest_options)]
 
 
+_CONFLICT = documented(409)
+
 # Seconds between two looks at a job whose events a client follows.
 EVENT_INTERVAL = 0.5
 
 
-@router.post("", status_code=202)
+@router.post("", name="create_job", status_code=202)
 def create(
     source: PublicSource,
     options: OptionsDep,
@@ -86,7 +89,7 @@ def create(
     return start_ingest(collection, source, options, new_id(), response, entry)
 
 
-@router.get("")
+@router.get("", name="list_jobs")
 def recent(
     collection: CollectionDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -98,12 +101,12 @@ def recent(
     return JobsView(jobs=[JobView.of(job) for job in jobs], cursor=following)
 
 
-@router.get("/{job}")
+@router.get("/{job}", name="get_job")
 def one(job: str, collection: CollectionDep) -> JobView:
     return JobView.of(collection.ledger.jobs.get(job))
 
 
-@router.get("/{job}/rejections")
+@router.get("/{job}/rejections", name="list_rejections")
 def rejections(
     job: str,
     collection: CollectionDep,
@@ -121,7 +124,7 @@ def rejections(
     return RejectionsView(rejections=views, cursor=following)
 
 
-@router.get("/{job}/skipped")
+@router.get("/{job}/skipped", name="list_skipped")
 def skipped(
     job: str,
     collection: CollectionDep,
@@ -147,7 +150,12 @@ def _known(job: str, collection: CollectionDep) -> None:
     collection.ledger.jobs.get(job)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
+@router.get(
+    "/{job}/events",
+    name="follow_job",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_known)],
+)
 async def events(
     job: str, request: Request, collection: CollectionDep
 ) -> AsyncIterable[ServerSentEvent]:
@@ -164,24 +172,24 @@ async def events(
         await asyncio.sleep(EVENT_INTERVAL)
 
 
-@router.post("/{job}/cancel")
+@router.post("/{job}/cancel", name="cancel_job", responses=_CONFLICT)
 def cancel(job: str, collection: CollectionDep) -> JobView:
     """Takes effect between batches; images that are already embedded stay."""
     return _transition(job, "cancel", collection)
 
 
-@router.post("/{job}/pause")
+@router.post("/{job}/pause", name="pause_job", responses=_CONFLICT)
 def pause(job: str, collection: CollectionDep) -> JobView:
     """Takes effect between batches."""
     return _transition(job, "pause", collection)
 
 
-@router.post("/{job}/resume")
+@router.post("/{job}/resume", name="resume_job", responses=_CONFLICT)
 def resume(job: str, collection: CollectionDep) -> JobView:
     return _transition(job, "resume", collection)
 
 
-@router.post("/{job}/retry")
+@router.post("/{job}/retry", name="retry_job", responses=_CONFLICT)
 def retry(job: str, collection: CollectionDep) -> JobView:
     """Runs an ended job again. It recognises indexed images and embeds only the others."""
     return _transition(job, "retry", collection)

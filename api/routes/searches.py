@@ -81,7 +81,11 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
 
 
 @router.post(
-    "/batch", status_code=202, response_model=BATCH.answer, responses=_finished(BatchAnswer)
+    "/batch",
+    name="search_batch",
+    status_code=202,
+    response_model=BATCH.answer,
+    responses=_finished(BatchAnswer),
 )
 async def batch(
     body: BatchRequest, request: Request, collection: CollectionDep, entry: EntryDep
@@ -92,7 +96,7 @@ async def batch(
     return await _accept(BATCH, body, new_id(), request, collection, entry)
 
 
-@router.get("/{identifier}", response_model=SearchView)
+@router.get("/{identifier}", name="get_search", response_model=SearchView)
 async def one(
     identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:

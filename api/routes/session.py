@@ -52,7 +52,7 @@ def sign_out(request: Request, services: ServicesDep) -> Response:
     return response
 
 
-@router.get("", dependencies=[require("search")])
+@router.get("", name="get_session", dependencies=[require("search")])
 def signed_in(request: Request, services: ServicesDep) -> SessionView:
     caller = request.state.caller
     return SessionView(role=caller.role, name=caller.name, keys=services.access.keys.needed)

@@ -74,7 +74,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("/images", status_code=202, openapi_extra=_BODY)
+@router.post("/images", name="upload_images", status_code=202, openapi_extra=_BODY)
 async def upload(
     request: Request,
     collection: CollectionDep,
