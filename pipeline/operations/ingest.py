@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.errors import SourceError
 from pipeline.ledger import Progress
-from pipeline.messages import IngestOptions, problem
+from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
@@ -61,12 +61,15 @@ def _work(context: Context, item: WorkItem) -> bool:
 
 
 def _replan(context: Context, item: WorkItem) -> None:
-    """Plans the job again. Its source has changed, so the old plan would silently miss rows."""
+    """Plans the job again. Its source has changed, so the old plan would silently miss rows.
+
+    Raises SourceError, which fails the job, if that has happened too often.
+    """
     times = context.ledger.jobs.replan(item.lease)  # 0 if another lane has done it already
     if times:
         logger.warning("source changed, job planned again", extra={"job": item.lease.job})
     if times > REPLANS:
-        context.ledger.jobs.fail(item.lease.job, problem(SourceError(CHANGING)))
+        raise SourceError(CHANGING)
 
 
 def _request(item: WorkItem) -> IngestRequest:
