@@ -204,7 +204,8 @@ def start_ingest(
     entry: Entry,
 ) -> JobView:
     entry.job = job
-    request = IngestRequest(source=source, **options.model_dump())
+    granted = source.grant(collection.services.allowed)
+    request = IngestRequest(source=source, granted=granted, **options.model_dump())
     collection.start_job(job, INGEST, request.model_dump_json(exclude_none=True))
     response.headers["Location"] = f"{collection.base}/jobs/{job}"
     return JobView.of(collection.ledger.jobs.get(job))

@@ -36,6 +36,9 @@ CHANGING = "It changes, or not all workers see the same files. Retry when it no 
 
 
 class IngestRequest(IngestOptions):
+    """`granted` is the folder that KINDRED_SOURCES allowed when the api accepted the job."""
+
+    granted: str | None = None
     source: Annotated[SerializeAsAny[Source], BeforeValidator(parse_source)]
 
 
@@ -45,7 +48,8 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
     with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
-        reader = context.sources.plan(item.lease.job, _request(item).source)
+        request = _request(item)
+        reader = context.sources.plan(item.lease.job, request.source, request.granted)
     shard_size = context.encoder.sizing.shard_size_for(len(reader))
     return Plan(len(reader), shard_size, reader.version, reader.skipped)
 
@@ -53,7 +57,7 @@ def _plan(context: Context, item: WorkItem) -> Plan:
 def _work(context: Context, item: WorkItem) -> bool:
     request = _request(item)
     with context.renewing(item.lease):
-        reader = context.sources.get(item.lease.job, request.source, item.version)
+        reader = context.sources.get(item.lease.job, request.source, item.version, request.granted)
     if reader.version != item.version:
         _replan(context, item)
         return True
