@@ -115,4 +115,4 @@ def require(role: Role) -> Any:
 def _is_preview(request: Request) -> bool:
     """The page shows dozens of previews at once. (%2Fpreview is the end of an image's id.)"""
     path = request.scope.get("raw_path") or request.scope["path"].encode()
-    return request.method == "GET" and bool(path.endswith(b"/preview"))
+    return request.method in ("GET", "HEAD") and bool(path.endswith(b"/preview"))

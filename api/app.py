@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
-from api import problems
+from api import document, problems
 from api.audit import AuditLog
+from api.below import BelowPath
 from api.gate import Gate
 from api.headers import SecurityHeaders
+from api.parameters import known_parameters
 from api.routes import (
     backup,
     collections,
@@ -56,23 +58,25 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         description="Similar-case image search for imaging departments",
         version="1",
         lifespan=lifespan,
-        responses=problems.DOCUMENTED,
+        generate_unique_id_function=document.name_of,
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
         max_body_size=settings.max_upload_mb * 1_000_000,
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(Gate, access=services.access, log=log)
+    app.add_middleware(Gate, access=services.access, log=log, root=settings.root_path)
     app.include_router(health.router)
-    for resource in (session, collections):
-        app.include_router(resource.router, prefix=BASE)
+    checked = [Depends(known_parameters)]
+    for router in (session.router, collections.router, *ROUTERS):
+        app.include_router(router, prefix=BASE, dependencies=checked)
     for router in ROUTERS:
-        app.include_router(router, prefix=BASE)
         app.include_router(
             router,
             prefix=f"{BASE}/collections/{{collection}}",
-            dependencies=[Depends(named_collection)],
+            dependencies=[*checked, Depends(named_collection)],
         )
     page.mount(app)
-    return SecurityHeaders(problems.TooLargeAsProblem(app, settings.max_upload_mb))
+    document.install(app)
+    below = BelowPath(app, settings.root_path)
+    return SecurityHeaders(problems.TooLargeAsProblem(below, settings.max_upload_mb))

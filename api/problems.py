@@ -13,7 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.queries import AnsweredWithProblem
-from pipeline.base.errors import InvalidQuery, KindredError, RateLimited, Unauthorized
+from pipeline.base.errors import (
+    InvalidQuery,
+    KindredError,
+    RateLimited,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from pipeline.base.logs import where
 from pipeline.messages import Problem, problem
 
@@ -45,21 +51,24 @@ _SCHEMA = {
     },
 }
 
-# The errors that every call can answer, for the OpenAPI document.
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": _SCHEMA}}}
-    for status, text in {
-        400: "The request cannot be read",
-        401: "An API key is required",
-        403: "The key does not allow this",
-        404: "Not found",
-        409: "Not possible in this state",
-        413: "Too large",
-        422: "The request is not valid; `errors` says where",
-        429: "Too many requests",
-        503: "A service is unavailable, or no worker answers; try again",
-    }.items()
+_MEANINGS = {
+    400: "The request cannot be read",
+    401: "An API key is required",
+    403: "The key does not allow this",
+    404: "Not found",
+    409: "Not possible in this state",
+    413: "Too large",
+    415: "The body is compressed",
+    422: "The request is not valid; `errors` says where",
+    429: "Too many requests",
+    503: "A service is unavailable, or no worker answers; try again",
 }
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Problems as the OpenAPI document has them."""
+    content = {"application/problem+json": {"schema": _SCHEMA}}
+    return {each: {"description": _MEANINGS[each], "content": content} for each in statuses}
 
 
 def install(app: FastAPI) -> None:
@@ -76,12 +85,17 @@ def of(error: KindredError) -> JSONResponse:
     if isinstance(error, AnsweredWithProblem):
         return response(error.problem)
     if isinstance(error, InvalidQuery) and error.path:
-        return response(problem(error), errors=[_fault(error.path, str(error))])
+        fault = _fault(error.path, str(error))
+        detail = f"{fault['path']}: {fault['message']}"
+        found = problem(error).model_copy(update={"detail": detail})
+        return response(found, errors=[fault])
     answer = response(problem(error))
     if isinstance(error, RateLimited):
         answer.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedMedia):
+        answer.headers["Accept-Encoding"] = "identity"
     return answer
 
 

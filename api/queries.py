@@ -1,7 +1,8 @@
 """Runs queries, from the call to its answer."""
 
-import re
+import json
 from typing import TypeVar
+from urllib.request import parse_http_list
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,9 +23,6 @@ LONGEST_WAIT = 60.0
 
 JSON = "application/json"
 
-_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
-
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -41,9 +39,13 @@ class AnswerGone(NotFound):
 
 
 def preferred_wait(request: Request) -> float:
-    """Seconds from `Prefer: wait=N` (RFC 7240); 0 without it."""
-    found = _WAIT.search(request.headers.get("Prefer", ""))
-    return min(float(found[1]), LONGEST_WAIT) if found else 0.0
+    """Seconds from `Prefer: wait=N`, in any case, and also as "N" (RFC 7240); 0 without it."""
+    for preference in parse_http_list(",".join(request.headers.getlist("Prefer"))):
+        name, _, value = preference.partition(";")[0].partition("=")
+        seconds = value.strip().strip('"')
+        if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdecimal():
+            return min(float(seconds), LONGEST_WAIT)
+    return 0.0
 
 
 async def passed_on(
@@ -58,10 +60,17 @@ async def passed_on(
     try:
         found = await _answered(collection, wanted, body)
     except AnswerGone:  # a deletion took it in this moment
-        found = await _answered(collection, wanted, body)
+        found = await _answered_again(collection, wanted, body)
     if entry is not None:
         entry.shown = await run_in_threadpool(images_in, found)
     return Response(found, media_type=JSON)
+
+
+async def _answered_again(collection: Collection, wanted: Operation, body: Message) -> bytes:
+    try:
+        return await _answered(collection, wanted, body)
+    except AnswerGone:
+        raise Unavailable("Images are being deleted. Try again in a moment.") from None
 
 
 async def _answered(collection: Collection, wanted: Operation, body: Message) -> bytes:
@@ -90,10 +99,24 @@ def answer(collection: Collection, request: str) -> bytes:
         ) from None
 
 
-def parse(model: type[Model], body: bytes, path: tuple[str, ...] = ()) -> Model:
+def parse(model: type[Model], body: bytes | str, path: tuple[str, ...] = ()) -> Model:
     """Parses JSON that FastAPI does not parse. Puts `path` before each fault; quotes no input."""
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(json_text(body))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         raise RequestValidationError([{**f, "loc": (*path, *f["loc"])} for f in faults]) from None
+
+
+def json_text(body: bytes | str) -> bytes:
+    """JSON as UTF-8 without a byte order mark. It may come in UTF-16 or UTF-32, as FastAPI has it.
+
+    What no encoding fits is left to the parser, which refuses it.
+    """
+    if isinstance(body, str):
+        return body.removeprefix("\ufeff").encode(errors="replace")
+    encoding = json.detect_encoding(body)
+    try:
+        return body if encoding == "utf-8" else body.decode(encoding).encode()
+    except UnicodeError:
+        return body

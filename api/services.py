@@ -65,7 +65,8 @@ class Services:
         chosen = name or default
         if chosen not in self._blobs:
             self._blobs[chosen] = Blobs(self.settings.blobs_of(chosen))
-        base = BASE if name is None else f"{BASE}/collections/{name}"
+        path = BASE if name is None else f"{BASE}/collections/{name}"
+        base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
     def names(self) -> list[str]:
@@ -75,7 +76,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Collection:
-    """One collection, for one call. `base` is the path under which it was called."""
+    """One collection, for one call. `base` is the path under which clients call it."""
 
     base: str
     ledger: Ledger

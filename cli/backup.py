@@ -36,7 +36,7 @@ from pipeline.backup.manifest import (
 from pipeline.base.settings import Settings
 
 # Whether a line of the ledger has the tombstones of its collection.
-_TOMBSTONES = re.compile(rb'\{"key": "[^"]*' + TOMBSTONES.encode() + b'",').match
+_TOMBSTONES = re.compile(rb'\{"key": "[^"]*' + TOMBSTONES.encode() + rb'(:by)?",').match
 REDIS_SECONDS = 60.0  # until a Redis that loads its file answers, and until one has stopped
 
 

@@ -9,12 +9,14 @@ import typer
 
 from cli.client import Client
 from cli.documents import Deletion, Document
-from cli.failure import CommandError, Interrupted, UsageError
+from cli.failure import CommandError, Interrupted, UsageError, printable
 from cli.follow import display, follow
 from cli.render import print_json
 from cli.report import Report
 from cli.totals import failure_of
 from pipeline.base.identity import spellings
+
+SHOWN = 20  # ids in one line
 
 
 def make_deletion(image_ids: Sequence[str], same: str | None, filter_: Document | None) -> Document:
@@ -56,6 +58,16 @@ def delete(client: Client, wanted: Document, receipt: Path | None, report: Repor
     report.say(
         f"{done['count'] or 0:,} images deleted; `kindred undelete {done['id']}` lets them back in"
     )
+    if missing := _not_indexed(wanted, done):
+        typer.echo(f"not indexed, and kept away from now on: {missing}", err=True)
+
+
+def _not_indexed(wanted: Document, done: Deletion) -> str:
+    """The ids that were named and not found; a misspelt one would else go unseen."""
+    found = set(done["image_ids"] or ())
+    missing = [name for name in dict.fromkeys(wanted.get("image_ids", ())) if name not in found]
+    more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+    return printable(", ".join(missing[:SHOWN]) + more)
 
 
 def _follow(client: Client, deletion: Deletion, report: Report) -> Deletion:

@@ -79,6 +79,18 @@ def locked(data: Path, say: Say) -> Iterator[int]:
         os.close(lock)
 
 
+def runs(data: Path) -> bool:
+    """Whether a `kindred up`, or what it started, has the folder."""
+    try:
+        lock = os.open(data / "up.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(lock)
+    finally:
+        os.close(lock)
+
+
 def _acquire(lock: int, data: Path, say: Say) -> None:
     deadline = time.monotonic() + LEFTOVER_SECONDS
     told = False

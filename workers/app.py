@@ -1,16 +1,26 @@
 """Celery's tasks. They receive ids and pass them to the runtime, which does the work."""
 
 from celery import Celery
+from celery.exceptions import Retry
 
 from pipeline.ledger import Lease
 from pipeline.operations.registry import with_lifetime
-from workers.runtime import Runtime
+from workers.runtime import Result, Runtime
+
+
+class Failed(Exception):
+    """A job or a query has failed; its record in the ledger says why. It names no image."""
+
+
+class GivenBack(Exception):
+    """The ledger has the work again, and will send it again. It names no image."""
 
 
 def register_tasks(app: Celery, runtime: Runtime) -> None:
     """Registers one task for each operation.
 
-    A task always succeeds, whatever the result of its work: the ledger is the record, not Celery.
+    A task ends as its work did, since people watch tasks in Flower. The record is the ledger:
+    Celery neither stores these ends nor sends anything again.
     """
     for operation in with_lifetime("job"):
         _register_job(app, runtime, operation.task)
@@ -19,12 +29,23 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
 
 
 def _register_job(app: Celery, runtime: Runtime, task: str) -> None:
-    @app.task(name=task)
+    @app.task(name=task, shared=False, throws=(Failed,))
     def work(job: str, item: int, token: str) -> None:
-        runtime.work(Lease(job, item, token))
+        _end_as(runtime.work(Lease(job, item, token)))
 
 
 def _register_query(app: Celery, runtime: Runtime, task: str) -> None:
-    @app.task(name=task)
+    @app.task(name=task, shared=False, throws=(Failed,))
     def answer(request: str) -> None:
-        runtime.answer(request)
+        _end_as(runtime.answer(request))
+
+
+def _end_as(result: Result) -> None:
+    """Raises what Celery takes for a failed or a retried task; an expected error is no ERROR line.
+
+    Raising Retry sends nothing: only `Task.retry` does that, before it raises.
+    """
+    if result.state == "failed":
+        raise Failed(result.reason)
+    if result.state == "given back":
+        raise Retry(result.reason, GivenBack(result.reason))

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline import metrics
 from pipeline.base.blobs import request_folder
@@ -49,6 +50,26 @@ _UNREADABLE = Problem(
 
 
 @dataclass(frozen=True)
+class Result:
+    """What became of a task. `reason` is the title of a problem, which names no image."""
+
+    state: Literal["done", "given back", "failed"]
+    reason: str = ""
+
+
+DONE = Result("done")
+
+
+def given_back(reason: str) -> Result:
+    """The ledger has the work again, and will send it again."""
+    return Result("given back", reason)
+
+
+def failed(reason: str) -> Result:
+    return Result("failed", reason)
+
+
+@dataclass(frozen=True)
 class Runtime:
     """One model and one store, shared by all threads of the process.
 
@@ -80,58 +101,67 @@ class Runtime:
             encoder=encoder.info,
         )
 
-    def work(self, lease: Lease) -> None:
+    def work(self, lease: Lease) -> Result:
         """Runs one work item of a job: its plan or a shard."""
         jobs = self.ledger.jobs
         item = jobs.begin(lease, self.name)
         if item is None:
-            return
+            return DONE
         try:
-            self._work(item)
-        except LedgerUnavailable:
+            result = self._work(item)
+        except LedgerUnavailable as error:
             logger.warning("ledger unavailable, item left to its lease", extra={"job": lease.job})
-            return
+            return given_back(error.title)
         except Unavailable as error:
             delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
             jobs.retry_later(lease, delay, _notice(error))
+            result = given_back(error.title)
         except KindredError as error:
-            self._fail(item, problem(error))
+            result = self._fail(item, problem(error))
         except Exception as error:  # noqa: BLE001 - nothing that a row raises may end the lane
             named = {"job": lease.job, "item": lease.item, "error": where(error)}
             logger.error("work item failed", extra=named)
             jobs.release(lease, crashed=True)
             self._doubt_the_encoder()
+            result = given_back(_BROKEN.title)
         self.dispatch()
+        return result
 
     def dispatch(self) -> None:
         """Publishes the work items that can run now."""
         for lease in self.ledger.jobs.dispatch():
             self.publish(lease)
 
-    def answer(self, request: str) -> None:
+    def answer(self, request: str) -> Result:
         """Runs one query."""
-        requests = self.ledger.requests
-        name = requests.claim(request, self.name)
+        name = self.ledger.requests.claim(request, self.name)
         if name is None:
-            return
+            return DONE
         started = time.monotonic()
         try:
             self._answer(request, name)
+            result = DONE
         except Unavailable as error:
-            self._retry_later(request, error)
+            result = self._retry_later(request, error)
         except KindredError as error:
-            requests.fail(request, problem(error))
+            result = self._fail_query(request, problem(error))
         except Exception as error:  # noqa: BLE001 - one query must not end the thread for others
             logger.error("query failed", extra={"request": request, "error": where(error)})
             self._doubt_the_encoder()
-            requests.fail(request, _BROKEN)
+            result = self._fail_query(request, _BROKEN)
         seconds = time.monotonic() - started
         metrics.observe("kindred_query_seconds", "Time to answer", seconds, operation=name)
+        return result
 
-    def _retry_later(self, request: str, error: Unavailable) -> None:
+    def _retry_later(self, request: str, error: Unavailable) -> Result:
         """Gives a query back. One that was given back for too long fails: a person waits for it."""
-        if not self.ledger.requests.requeue(request, SERVICE_DELAY):
-            self.ledger.requests.fail(request, problem(error))
+        if self.ledger.requests.requeue(request, SERVICE_DELAY):
+            return given_back(error.title)
+        return self._fail_query(request, problem(error))
+
+    def _fail_query(self, request: str, why: Problem) -> Result:
+        self.ledger.requests.fail(request, why)
+        return failed(why.title)
 
     def _answer(self, request: str, name: str) -> None:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
@@ -152,20 +182,24 @@ class Runtime:
         if not self.probe():
             end_process("the encoder fails")
 
-    def _work(self, item: WorkItem) -> None:
+    def _work(self, item: WorkItem) -> Result:
         jobs, run = self.ledger.jobs, operation(item.operation).job
         if item.deaths >= DEATHS:
-            self._fail(item, _UNREADABLE)
-        elif item.lease.item != PLAN:
+            return self._fail(item, _UNREADABLE)
+        if item.lease.item != PLAN:
             if not run.work(self.context, item):
                 jobs.release(item.lease)
+                return given_back("The job or the worker was stopped")
         elif (plan := run.plan(self.context, item)) is not None:
             jobs.planned(item.lease, plan.total, plan.shard_size, plan.version, plan.skipped)
+        return DONE
 
-    def _fail(self, item: WorkItem, why: Problem) -> None:
-        logger.warning("job failed", extra={"job": item.lease.job, "reason": why.title})
+    def _fail(self, item: WorkItem, why: Problem) -> Result:
+        reason = " ".join(f"{why.title}: {why.detail}".split())
+        logger.error("job failed", extra={"job": item.lease.job, "reason": reason})
         self.ledger.jobs.fail(item.lease.job, why)
         self.ledger.jobs.release(item.lease)
+        return failed(why.title)
 
 
 def _notice(error: Unavailable) -> str:

@@ -13,6 +13,8 @@ from pipeline.backup.snapshot import Snapshots
 from pipeline.backup.tar import tar_of
 from pipeline.base.keys import Key
 
+LINES, TAR = "application/x-ndjson", "application/x-tar"
+
 
 class KeysView(BaseModel):
     keys: tuple[Key, ...]
@@ -21,22 +23,32 @@ class KeysView(BaseModel):
 router = APIRouter(prefix="/backup", tags=["backup"], dependencies=[require("admin")])
 
 
-@router.get("/ledger", response_class=StreamingResponse)
+@router.get(
+    "/ledger",
+    name="backup_ledger",
+    response_class=StreamingResponse,
+    responses={200: {"content": {LINES: {}}}},
+)
 def ledger(collection: CollectionDep) -> StreamingResponse:
     """One JSON object for each Redis key, one on each line."""
     snapshots = Snapshots(collection.services.settings.redis_url, collection.ledger.namespace)
     lines = list(snapshots.lines())  # before the answer begins, so that an error gets its status
     snapshots.close()
-    return StreamingResponse(iter(lines), media_type="application/x-ndjson")
+    return StreamingResponse(iter(lines), media_type=LINES)
 
 
-@router.get("/keys")
+@router.get("/keys", name="backup_keys")
 def keys(collection: CollectionDep) -> KeysView:
     """The API keys, hashed."""
     return KeysView(keys=collection.services.access.keys.file.read())
 
 
-@router.get("/blobs", response_class=StreamingResponse)
+@router.get(
+    "/blobs",
+    name="backup_blobs",
+    response_class=StreamingResponse,
+    responses={200: {"content": {TAR: {}}}},
+)
 def blobs(collection: CollectionDep) -> StreamingResponse:
     """Streams a tar file of uploads, previews and receipts."""
-    return StreamingResponse(tar_of(collection.blobs), media_type="application/x-tar")
+    return StreamingResponse(tar_of(collection.blobs), media_type=TAR)

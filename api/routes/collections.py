@@ -22,7 +22,7 @@ class CollectionsView(BaseModel):
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
-@router.get("", dependencies=[require("search")])
+@router.get("", name="list_collections", dependencies=[require("search")])
 def all_collections(services: ServicesDep) -> CollectionsView:
     """All collections that a worker has opened, by name."""
     return CollectionsView(

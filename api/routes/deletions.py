@@ -23,7 +23,7 @@ _DONE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=202, responses=_DONE)
+@router.post("", name="create_deletion", status_code=202, responses=_DONE)
 async def delete(
     wanted: Deletion,
     request: Request,
@@ -40,14 +40,14 @@ async def delete(
     wait = preferred_wait(request)
     job = await start(collection, identifier, DeleteRequest(wanted=wanted), wait)
     response.headers["Location"] = f"{collection.base}/deletions/{identifier}"
-    if job.final and wait:
+    if job.final:
         response.status_code = 200
     view = await run_in_threadpool(view_of, collection, job)
     entry.shown = list(view.image_ids or ())
     return view
 
 
-@router.get("/{deletion}")
+@router.get("/{deletion}", name="get_deletion")
 async def one(deletion: str, request: Request, collection: CollectionDep) -> DeletionView:
     """The deletion's current state, and its receipt, with images that a job brought afterwards."""
     get, wait = collection.ledger.jobs.get, preferred_wait(request)
@@ -61,7 +61,7 @@ async def one(deletion: str, request: Request, collection: CollectionDep) -> Del
     return await run_in_threadpool(view_of, collection, job)
 
 
-@router.post("/{deletion}/lift")
+@router.post("/{deletion}/lift", name="lift_deletion")
 def lift(deletion: str, collection: CollectionDep) -> Receipt:
     """Allows the deleted images to be ingested again. It restores nothing by itself."""
     return collection.receipts.lift(deletion)

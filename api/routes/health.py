@@ -12,13 +12,15 @@ from pipeline.operations.base import QUEUES, queue_name
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", name="is_alive")
 def alive() -> dict[str, str]:
     """This process answers."""
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", name="is_ready")
 def ready(services: ServicesDep) -> dict[str, str | int]:
     """A search would be answered: Redis is available, and so is a worker of the default collection
     that embeds its test picture correctly."""
@@ -32,7 +34,7 @@ def ready(services: ServicesDep) -> dict[str, str | int]:
     return {"status": "ready", "workers": len(workers)}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", name="get_metrics", response_class=PlainTextResponse)
 def exposed(services: ServicesDep) -> Response:
     """Prometheus text format: of this process, of all workers, and of each collection."""
     texts: list[tuple[dict[str, str], str]] = [({"process": "api"}, metrics.text())]

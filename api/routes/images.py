@@ -59,7 +59,7 @@ register_url_convertor("any", _AnyText())
 ImageIdPath = Annotated[str, Path(min_length=1, max_length=MAX_ID)]
 
 
-@router.get("/images", response_model=IMAGES.answer)
+@router.get("/images", name="list_images", response_model=IMAGES.answer)
 async def stored(
     collection: CollectionDep,
     entry: EntryDep,
@@ -74,8 +74,10 @@ async def stored(
 
 
 # The longer path is tried first, since an id can contain slashes.
+@router.head("/images/{image_id:any}/preview", include_in_schema=False)
 @router.get(
     "/images/{image_id:any}/preview",
+    name="get_preview",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not changed"}},
 )
@@ -103,13 +105,14 @@ def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/images/{image_id:any}", response_model=IMAGE.answer)
+@router.get("/images/{image_id:any}", name="get_image", response_model=IMAGE.answer)
 async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
     return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
 
 
 @router.delete(
     "/images/{image_id:any}",
+    name="delete_image",
     response_model=Receipt,
     responses={202: {"model": DeletionView, "description": "It still runs; see `Location`"}},
     dependencies=[require("admin")],
@@ -128,13 +131,13 @@ async def delete(image_id: ImageIdPath, collection: CollectionDep) -> Any:
     return JSONResponse(view.model_dump(mode="json"), 202, {"Location": location})
 
 
-@router.get("/collection", response_model=COLLECTION.answer)
+@router.get("/collection", name="get_collection", response_model=COLLECTION.answer)
 async def about(collection: CollectionDep) -> Response:
     """The number of indexed images, their encoder, and the values of the main fields."""
     return await passed_on(collection, COLLECTION, CollectionRequest())
 
 
-@router.get("/facets", response_model=FACETS.answer)
+@router.get("/facets", name="get_facets", response_model=FACETS.answer)
 async def facets(
     collection: CollectionDep,
     filter: FilterText = None,  # noqa: A002
@@ -144,4 +147,4 @@ async def facets(
 
 
 def _condition(text: str | None) -> Filter | None:
-    return None if text is None else parse(Filter, text.encode(), ("filter",))
+    return None if text is None else parse(Filter, text, ("filter",))

@@ -11,7 +11,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access import require
 from api.audit import Entry, EntryDep
+from api.problems import documented
 from api.services import Collection, CollectionDep, new_id
+from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
 from pipeline.messages import IngestOptions, Rejection, SkippedFile
 from pipeline.messages.base import read
@@ -25,7 +27,10 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require("ingest"
 
 
 class JobsView(BaseModel):
+    """`cursor` leads to the next page; null on the last one."""
+
     jobs: list[JobView]
+    cursor: str | None
 
 
 class RejectionView(Rejection):
@@ -65,11 +70,13 @@ def ingest_options(
 OptionsDep = Annotated[IngestOptions, Depends(ingest_options)]
 
 
+_CONFLICT = documented(409)
+
 # Seconds between two looks at a job whose events a client follows.
 EVENT_INTERVAL = 0.5
 
 
-@router.post("", status_code=202)
+@router.post("", name="create_job", status_code=202)
 def create(
     source: PublicSource,
     options: OptionsDep,
@@ -82,20 +89,24 @@ def create(
     return start_ingest(collection, source, options, new_id(), response, entry)
 
 
-@router.get("")
+@router.get("", name="list_jobs")
 def recent(
-    collection: CollectionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    collection: CollectionDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    state: Annotated[tuple[JobState, ...], Query(description="Only these; may be repeated")] = (),
+    cursor: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobsView:
     """The newest first."""
-    return JobsView(jobs=[JobView.of(job) for job in collection.ledger.jobs.recent(limit)])
+    jobs, following = collection.ledger.jobs.page(limit, cursor, state)
+    return JobsView(jobs=[JobView.of(job) for job in jobs], cursor=following)
 
 
-@router.get("/{job}")
+@router.get("/{job}", name="get_job")
 def one(job: str, collection: CollectionDep) -> JobView:
     return JobView.of(collection.ledger.jobs.get(job))
 
 
-@router.get("/{job}/rejections")
+@router.get("/{job}/rejections", name="list_rejections")
 def rejections(
     job: str,
     collection: CollectionDep,
@@ -113,7 +124,7 @@ def rejections(
     return RejectionsView(rejections=views, cursor=following)
 
 
-@router.get("/{job}/skipped")
+@router.get("/{job}/skipped", name="list_skipped")
 def skipped(
     job: str,
     collection: CollectionDep,
@@ -139,7 +150,12 @@ def _known(job: str, collection: CollectionDep) -> None:
     collection.ledger.jobs.get(job)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse, dependencies=[Depends(_known)])
+@router.get(
+    "/{job}/events",
+    name="follow_job",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(_known)],
+)
 async def events(
     job: str, request: Request, collection: CollectionDep
 ) -> AsyncIterable[ServerSentEvent]:
@@ -156,24 +172,24 @@ async def events(
         await asyncio.sleep(EVENT_INTERVAL)
 
 
-@router.post("/{job}/cancel")
+@router.post("/{job}/cancel", name="cancel_job", responses=_CONFLICT)
 def cancel(job: str, collection: CollectionDep) -> JobView:
     """Takes effect between batches; images that are already embedded stay."""
     return _transition(job, "cancel", collection)
 
 
-@router.post("/{job}/pause")
+@router.post("/{job}/pause", name="pause_job", responses=_CONFLICT)
 def pause(job: str, collection: CollectionDep) -> JobView:
     """Takes effect between batches."""
     return _transition(job, "pause", collection)
 
 
-@router.post("/{job}/resume")
+@router.post("/{job}/resume", name="resume_job", responses=_CONFLICT)
 def resume(job: str, collection: CollectionDep) -> JobView:
     return _transition(job, "resume", collection)
 
 
-@router.post("/{job}/retry")
+@router.post("/{job}/retry", name="retry_job", responses=_CONFLICT)
 def retry(job: str, collection: CollectionDep) -> JobView:
     """Runs an ended job again. It recognises indexed images and embeds only the others."""
     return _transition(job, "retry", collection)
@@ -188,7 +204,8 @@ def start_ingest(
     entry: Entry,
 ) -> JobView:
     entry.job = job
-    request = IngestRequest(source=source, **options.model_dump())
+    granted = source.grant(collection.services.allowed)
+    request = IngestRequest(source=source, granted=granted, **options.model_dump())
     collection.start_job(job, INGEST, request.model_dump_json(exclude_none=True))
     response.headers["Location"] = f"{collection.base}/jobs/{job}"
     return JobView.of(collection.ledger.jobs.get(job))

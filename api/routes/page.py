@@ -36,7 +36,7 @@ def mount(app: FastAPI) -> None:
     """Serves index.html at `/` and its parts under `/page`, all with the headers above."""
     app.mount("/page", _WithHeaders(StaticFiles(directory=FOLDER)))
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(FOLDER / "index.html", headers=_HEADERS)
 

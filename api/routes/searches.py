@@ -1,15 +1,14 @@
 """Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 
 from api.access import require
 from api.audit import Entry, EntryDep, images_in
+from api.forms import FORM, files_of, is_form, read_form, text_of
 from api.queries import JSON, answer, parse, preferred_wait, wait_for
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
@@ -32,12 +31,14 @@ router = APIRouter(prefix="/searches", tags=["searches"], dependencies=[require(
 
 SearchView = SearchAnswer | BatchAnswer
 
+POLL_SECONDS = 1  # until a client should look again at a search that is not finished
+
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": {"$ref": "#/components/schemas/SearchQuery"}},
-            "multipart/form-data": {
+            FORM: {
                 "schema": {
                     "type": "object",
                     "required": ["image"],
@@ -71,7 +72,7 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
     """Searches by pictures sent along (multipart), or by the target that the query names (JSON)."""
     await run_in_threadpool(collection.refuse_when_full)  # before a body is read and stored
     identifier = new_id()
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if is_form(request):
         wanted = await _upload(request, collection, identifier)
     else:
         wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
@@ -80,7 +81,11 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
 
 
 @router.post(
-    "/batch", status_code=202, response_model=BATCH.answer, responses=_finished(BatchAnswer)
+    "/batch",
+    name="search_batch",
+    status_code=202,
+    response_model=BATCH.answer,
+    responses=_finished(BatchAnswer),
 )
 async def batch(
     body: BatchRequest, request: Request, collection: CollectionDep, entry: EntryDep
@@ -91,7 +96,7 @@ async def batch(
     return await _accept(BATCH, body, new_id(), request, collection, entry)
 
 
-@router.get("/{identifier}", response_model=SearchView)
+@router.get("/{identifier}", name="get_search", response_model=SearchView)
 async def one(
     identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
@@ -113,47 +118,24 @@ async def _accept(
     record = await wait_for(collection, identifier, wait)
     response = await run_in_threadpool(_view, collection, record, entry)
     response.headers["Location"] = f"{collection.base}/searches/{identifier}"
-    if record.final and wait:
-        response.headers["Preference-Applied"] = f"wait={wait:.0f}"
-    else:
+    if not record.final:
         response.status_code = 202
-        response.headers["Retry-After"] = "1"
+    elif wait:
+        response.headers["Preference-Applied"] = f"wait={wait:.0f}"
     return response
 
 
 async def _upload(request: Request, collection: Collection, identifier: str) -> SearchRequest:
-    async with _form(request) as form:
-        unknown = sorted(set(form) - {"image", "query"})
-        if unknown:
+    async with read_form(request, files=MAX_PICTURES, fields=1) as form:
+        if set(form) - {"image", "query"}:
             raise BadRequest("The form may have only the fields image and query.")
-        images, text = form.getlist("image"), form.get("query", "{}")
-        if not isinstance(text, str):
-            raise InvalidQuery("Send the query as JSON text, not as a file.", ("query",))
-        query = parse(SearchQuery, text.encode(errors="replace"), ("query",))
+        query = parse(SearchQuery, text_of(form, "query") or "{}", ("query",))
+        images = files_of(form, "image")
         names = [f"{request_folder(identifier)}/image-{n}" for n in range(len(images))]
         wanted = SearchRequest(query=query, images=tuple(names))
-        files = [await _bytes(image) for image in images]
+        files = [await image.read() for image in images]
     await run_in_threadpool(_store, collection, dict(zip(names, files, strict=True)))
     return wanted
-
-
-@asynccontextmanager
-async def _form(request: Request) -> AsyncIterator[FormData]:
-    """The request's form. Raises BadRequest for an encoding that the parser cannot read."""
-    try:
-        form = await request.form(max_files=MAX_PICTURES, max_fields=1)
-    except UnicodeError:
-        raise BadRequest("The form's encoding cannot be read.") from None
-    try:
-        yield form
-    finally:
-        await form.close()
-
-
-async def _bytes(image: UploadFile | str) -> bytes:
-    if isinstance(image, str):
-        raise InvalidQuery("Send the picture as the file 'image' of the form.", ("image",))
-    return await image.read()
 
 
 def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
@@ -170,7 +152,8 @@ def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Respon
     entry.search = record.id
     if record.state != "succeeded" or record.operation not in (SEARCH.name, BATCH.name):
         view = SearchAnswer(id=record.id, state=record.state, error=record.error)
-        return Response(view.model_dump_json(), media_type=JSON)
+        later = None if record.final else {"Retry-After": str(POLL_SECONDS)}
+        return Response(view.model_dump_json(), headers=later, media_type=JSON)
     body = answer(collection, record.id)
     entry.shown = images_in(body)
     return Response(body, media_type=JSON)

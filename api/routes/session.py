@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from api.access import COOKIE, require
 from api.audit import EntryDep
-from api.services import ServicesDep
+from api.services import Services, ServicesDep
 from pipeline.base.keys import Role
 from pipeline.ledger.sessions import SESSION_SECONDS
 from pipeline.messages import Message
@@ -35,6 +35,7 @@ def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryD
             COOKIE,
             token,
             max_age=SESSION_SECONDS,
+            path=_cookie_path(services),
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",  # a trusted proxy's word, if there is a proxy
@@ -46,11 +47,17 @@ def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryD
 def sign_out(request: Request, services: ServicesDep) -> Response:
     services.access.sign_out(request)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    path = _cookie_path(services)
+    response.delete_cookie(COOKIE, path, httponly=True, samesite="strict")
     return response
 
 
-@router.get("", dependencies=[require("search")])
+@router.get("", name="get_session", dependencies=[require("search")])
 def signed_in(request: Request, services: ServicesDep) -> SessionView:
     caller = request.state.caller
     return SessionView(role=caller.role, name=caller.name, keys=services.access.keys.needed)
+
+
+def _cookie_path(services: Services) -> str:
+    """What else the proxy serves does not get the cookie."""
+    return f"{services.settings.root_path}/"

@@ -1,16 +1,20 @@
 """Uploads: files become a job, by the same rules as a folder."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, Request, Response
 from pydantic import JsonValue, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 
 from api.access import require
 from api.audit import EntryDep
+from api.forms import FORM, files_of, read_form, text_of
+from api.queries import json_text
 from api.received import Received, store_upload
 from api.routes.jobs import OptionsDep, start_ingest
-from api.services import CollectionDep, new_id
+from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery
 from pipeline.messages import Message, SkippedFile, UploadedFile
@@ -44,38 +48,69 @@ class Account(Message):
     skipped: tuple[SkippedFile, ...] = ()
 
 
-@router.post("/images", status_code=202)
-def upload(
+_TEXT = {
+    "metadata": "JSON list, one object for each file",
+    "account": "JSON: `rejected` and `skipped` files that the caller did not send",
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "maxItems": MAX_FILES,
+                        },
+                        **{n: {"type": "string", "description": d} for n, d in _TEXT.items()},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/images", name="upload_images", status_code=202, openapi_extra=_BODY)
+async def upload(
+    request: Request,
     collection: CollectionDep,
     options: OptionsDep,
     response: Response,
     entry: EntryDep,
-    files: Annotated[list[UploadFile] | None, File(max_length=MAX_FILES)] = None,
-    metadata: Annotated[str | None, Form(description="JSON list, one object for each file")] = None,
-    account: Annotated[
-        str | None,
-        Form(description="JSON: `rejected` and `skipped` files that the caller did not send"),
-    ] = None,
 ) -> JobView:
     """Ingests files: pictures, zip and tar archives, and tables or sidecars that describe them.
 
     A file's name can be a path. An image's id is the `image_id` of its metadata, else its SHA-256.
     """
-    settings = collection.services.settings
-    told = _account(account)
+    async with read_form(request, files=MAX_FILES, fields=len(_TEXT)) as form:
+        received = _received(form)
+        job = new_id()
+        source = await run_in_threadpool(_store, collection, job, received)
+    return await run_in_threadpool(start_ingest, collection, source, options, job, response, entry)
+
+
+def _received(form: FormData) -> Received:
+    files = files_of(form, "files")
+    told = _account(text_of(form, "account"))
     if not files and not told.rejected:
         raise InvalidQuery("Send at least one file.", ("files",))
-    names = [file.filename or "" for file in files or ()] if told.names is None else told.names
-    if len(names) != len(files or ()):
+    names = [file.filename or "" for file in files] if told.names is None else told.names
+    if len(names) != len(files):
         raise InvalidQuery("There must be one name for each file.", ("account", "names"))
-    received = Received(
-        [(name, file.file) for name, file in zip(names, files or (), strict=True)],
-        _described(metadata, len(files or ())),
+    return Received(
+        [(name, file.file) for name, file in zip(names, files, strict=True)],
+        _described(text_of(form, "metadata"), len(files)),
         tuple(UploadedFile(name=each.name, fault=each.reason) for each in told.rejected),
         told.skipped,
     )
-    job = new_id()
-    folder = upload_folder(job)
+
+
+def _store(collection: Collection, job: str, received: Received) -> UploadSource:
+    settings, folder = collection.services.settings, upload_folder(job)
     most = settings.max_upload_mb * 1_000_000
     try:
         manifest = store_upload(
@@ -85,13 +120,12 @@ def upload(
         with suppress(BlobsUnavailable):  # do not leave half an upload, as on a full disk
             collection.blobs.delete(folder)
         raise error
-    source = UploadSource(manifest=manifest)
-    return start_ingest(collection, source, options, job, response, entry)
+    return UploadSource(manifest=manifest)
 
 
 def _account(text: str | None) -> Account:
     try:
-        return Account() if text is None else Account.model_validate_json(text)
+        return Account() if text is None else Account.model_validate_json(json_text(text))
     except ValidationError:
         raise InvalidQuery(
             "This must be JSON with lists `rejected` (of name and reason) and `skipped` (of name "
@@ -104,7 +138,7 @@ def _described(metadata: str | None, files: int) -> list[Metadata]:
     if metadata is None:
         return [{} for _ in range(files)]
     try:
-        described = _metadata.validate_json(metadata)
+        described = _metadata.validate_json(json_text(metadata))
     except ValidationError:
         raise InvalidQuery(
             "This must be a JSON list of objects, in UTF-8 and at most 200 deep.", ("metadata",)

@@ -1,18 +1,20 @@
 """`kindred keys`: who may call the api. It works on the data folder, which the api watches."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.failure import UsageError
+from cli.failure import CommandError, UsageError
 from cli.groups import ListingGroup
 from cli.options import Data, Json, examples
 from cli.render import make_console, print_json, print_rows
 
 if TYPE_CHECKING:
     from pipeline.base.keys import Key, KeyFile
+    from pipeline.base.settings import Settings
 
 app = typer.Typer(
     cls=ListingGroup,
@@ -32,15 +34,25 @@ def create(
     data: Data = None,
 ) -> None:
     """Create a key and print it: this once, since only a hash of it is stored."""
-    from pipeline.base.keys import ROLES
+    from cli.up import load_settings
+    from pipeline.base.keys import ROLES, KeyFile, Keys
 
     if role not in ROLES:
         raise UsageError(f"--role is one of {', '.join(ROLES)}")
     if not (name.strip() and name.isprintable() and len(name) <= 100):
         raise UsageError("NAME is one line of up to 100 characters")
-    key, text = _file(data).create(name.strip(), role, expires)
+    settings = load_settings(data)
+    _ask_where_nothing_runs(settings)
+    first = not Keys.of(settings.keys_file, settings.api_keys).needed
+    key, text = KeyFile(settings.keys_file).create(name.strip(), role, expires)
     typer.echo(text)
-    typer.echo(f"key {key.id} for {key.name}, role {key.role}; it is not shown again", err=True)
+    typer.echo(
+        f"key {key.id} for {key.name}, role {key.role}, is in {settings.keys_file}; it is not"
+        " shown again",
+        err=True,
+    )
+    if first:
+        typer.echo(_what_changes(settings), err=True)
 
 
 @app.command("list", epilog=examples("kindred keys list"))
@@ -65,6 +77,30 @@ def revoke(
     """End a key, and the sessions that were opened with it. It holds at once."""
     key = _file(data).revoke(identifier)
     typer.echo(f"key {key.id} of {key.name} is revoked")
+
+
+def _ask_where_nothing_runs(settings: "Settings") -> None:
+    """The folder is a relative one by default, so it is easily another one than that of the system.
+
+    A system with a Redis of its own is not to be seen from here. Raises CommandError for a no.
+    """
+    from cli.preflight import runs
+
+    unseen = "redis_url" in settings.model_fields_set or not sys.stdin.isatty()
+    if unseen or runs(settings.data):
+        return
+    if not typer.confirm(f"Nothing runs in {settings.data}. Create the key there?", err=True):
+        raise CommandError("no key was created; --data names another folder")
+
+
+def _what_changes(settings: "Settings") -> str:
+    change = "It is the first: from now on every call needs a key, and the page asks for one."
+    if "sources" in settings.model_fields_set:
+        return change
+    return (
+        f"{change} After the next start, only data sets of the hub may be ingested, unless"
+        " KINDRED_SOURCES names folders; jobs that were accepted before go on."
+    )
 
 
 def _file(data: Path | None) -> "KeyFile":

@@ -8,7 +8,8 @@ from pipeline.messages import EncoderInfo, Message
 MANIFEST, LEDGER, BLOBS, KEYS = "manifest.json", "ledger.jsonl", "blobs.tar", "keys.json"
 VECTORS, PAYLOADS = "vectors.npy", "payloads.jsonl"
 
-TOMBSTONES = ":tombstones"  # the end of the Redis key of each collection's tombstones
+# The end of the Redis key of each collection's tombstones; with ":by", of who added them.
+TOMBSTONES = ":tombstones"
 
 
 class BackupManifest(Message):

@@ -3,7 +3,8 @@
 KindredError
 ├── ConfigurationError         a setting is wrong; nothing starts
 ├── BadRequest            400  the call makes no sense
-│   └── InvalidQuery      422  understood but impossible: a filter, an id list, a text search
+│   ├── InvalidQuery      422  understood but impossible: a filter, an id list, a text search
+│   └── UnsupportedMedia  415  the body is compressed
 ├── Unauthorized          401  no key, or an invalid one
 ├── Forbidden             403  this key's role does not allow it, or that address does not
 ├── NotFound              404  no such job, search, image or key
@@ -72,6 +73,11 @@ class InvalidQuery(BadRequest):
     def __init__(self, detail: str, path: tuple[str | int, ...] = ()) -> None:
         super().__init__(detail)
         self.path = path
+
+
+class UnsupportedMedia(BadRequest):
+    status = 415
+    title = "Unsupported media type"
 
 
 class Unauthorized(KindredError):

@@ -52,6 +52,10 @@ _LESION = "lesion_id"
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+# The api would take its own paths for the proxy's.
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
+_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
     {"changeme", "change-me", "change_me", "password", "placeholder", "secret"}
@@ -231,6 +235,10 @@ class Settings(BaseSettings):
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
+    root_path: str = Field(
+        "",
+        description="Path below which a proxy serves the api and its page, such as /kindred",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1",
         description="Addresses of proxies; the api believes what they say about the caller's "
@@ -265,6 +273,17 @@ class Settings(BaseSettings):
                 "underscores, and begins with a letter or a digit"
             )
         return name
+
+    @field_validator("root_path")
+    @classmethod
+    def _refuse_other_paths(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if path and (not _ROOT_PATH.fullmatch(path) or path.split("/")[1] in _OUR_PATHS):
+            raise ValueError(
+                "the path begins with / and has names of ASCII letters, digits, . _ ~ - between "
+                f"its slashes; the first is none of {', '.join(sorted(_OUR_PATHS))}"
+            )
+        return path
 
     @field_validator("api_keys", "qdrant_api_key")
     @classmethod

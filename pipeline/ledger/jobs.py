@@ -1,10 +1,11 @@
 """Jobs whose totals reconcile. The files of `lua/` hold the rules; this one holds the calls."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
-from pipeline.base.errors import Conflict, NotFound
+from pipeline.base.errors import Conflict, InvalidQuery, NotFound
+from pipeline.base.states import JobState
 from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import JobRecord, Lease, Progress, WorkItem
 from pipeline.ledger.replies import named
@@ -120,6 +121,31 @@ class JobLedger:
         with reachable():
             jobs: list[str] = self._script.redis.zrevrange(self._script.key("jobs"), 0, limit - 1)
         return self._read(jobs) if jobs else []
+
+    def page(
+        self, limit: int, cursor: str | None = None, states: Collection[JobState] = ()
+    ) -> tuple[list[JobRecord], str | None]:
+        """Jobs in these states, or in any: the newest first, and the cursor of the next page.
+
+        A cursor names the last job of a page, so jobs that come meanwhile change no page after it.
+        Raises InvalidQuery for one that is not ours.
+        """
+        found: list[JobRecord] = []
+        after = cursor
+        while len(found) <= limit and (jobs := self._after(after, limit + 1)):
+            found += [job for job in self._read(jobs) if not states or job.state in states]
+            after = jobs[-1]
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    def _after(self, cursor: str | None, limit: int) -> list[str]:
+        """The ids of the next jobs behind the one that the cursor names."""
+        redis, jobs = self._script.redis, self._script.key("jobs")
+        with reachable():
+            last = -1 if cursor is None else redis.zrevrank(jobs, cursor)
+            if last is None:
+                raise InvalidQuery("This cursor is not valid.", ("cursor",))
+            found: list[str] = redis.zrevrange(jobs, last + 1, last + limit)
+        return found
 
     def ended(self) -> list[str]:
         """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`)."""

@@ -18,9 +18,9 @@ class Tombstones:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def add(self, keys: Sequence[str]) -> None:
+    def add(self, keys: Sequence[str], deletion: str) -> None:
         for start in range(0, len(keys), _CALL):
-            self._script("add_tombstones", *keys[start : start + _CALL])
+            self._script("add_tombstones", deletion, *keys[start : start + _CALL])
 
     def remove(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _CALL):
@@ -32,6 +32,16 @@ class Tombstones:
         for start in range(0, len(keys), _CALL):
             found.update(self._script("contains_tombstones", *keys[start : start + _CALL]))
         return found
+
+    def deletions_of(self, keys: Sequence[str]) -> dict[str, str]:
+        """For each key the deletion that added it last; without those of which that is not known.
+
+        Of tombstones that an older version added it is not.
+        """
+        found: list[str] = []
+        for start in range(0, len(keys), _CALL):
+            found += self._script("deletions_of_tombstones", *keys[start : start + _CALL])
+        return {key: deletion for key, deletion in zip(keys, found, strict=True) if deletion}
 
     def register_deletion(self, deletion: str) -> None:
         """It is among the released ones when it has ended, whatever became of it."""

@@ -26,6 +26,17 @@ from pipeline.messages.filters import FieldCondition, Filter, HasIdCondition, Ma
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Record, Store
 
+# Of a deletion that is not known any more.
+DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
+
+
+def deleted_by(deletion: str) -> str:
+    """The reason of a rejection, with the command that ends it."""
+    return (
+        f"This image was deleted here by deletion {deletion}; `kindred undelete {deletion}` lifts"
+        " that, and then it may come back."
+    )
+
 
 @dataclass(frozen=True)
 class Deletions:
@@ -45,7 +56,7 @@ class Deletions:
         self._check(deletion, request)
         keys = keys_of_deletion(request.wanted)
         self.receipts.write_keys(deletion, keys)
-        self.tombstones.add(keys)
+        self.tombstones.add(keys, deletion)
         self.tombstones.notify_running_jobs(deletion)
         found = (str(record.payload["image_id"]) for record in self._matching(request.wanted))
         pages: list[str] = []
@@ -81,6 +92,12 @@ class Deletions:
         """For each row, given by its tombstone keys, whether it was deleted before."""
         found = self.tombstones.contains([key for keys in rows for key in keys])
         return [not found.isdisjoint(keys) for keys in rows]
+
+    def reasons(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """For each deleted row, given by its tombstone keys: which deletion, and how to lift it."""
+        found = self.tombstones.deletions_of([key for keys in rows for key in keys])
+        named = (next((found[key] for key in keys if key in found), None) for keys in rows)
+        return [DELETED if deletion is None else deleted_by(deletion) for deletion in named]
 
     def matches_pending_deletion(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
         """The points of this batch that were deleted while it was on its way into the store.

@@ -46,7 +46,6 @@ logger = logging.getLogger("kindred.ingest")
 AS_USUAL = IngestOptions()
 # How many workers a row may end before it is rejected.
 TRIES = 3
-DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
 TOO_LARGE = TooLargeForDevice.title + "; it was rejected."
 POISON = "Three workers ended while they worked on this image; it was rejected."
 
@@ -130,7 +129,10 @@ class Ingest:
         deleted = self.deletions.are_deleted([each.tombstone_keys for each in rows])
         kept = [each for each, was_deleted in zip(rows, deleted, strict=True) if not was_deleted]
         gone = [each for each, was_deleted in zip(rows, deleted, strict=True) if was_deleted]
-        batch.outcomes += [each.outcome("rejected", DELETED) for each in gone]
+        reasons = self.deletions.reasons([each.tombstone_keys for each in gone])
+        batch.outcomes += [
+            each.outcome("rejected", why) for each, why in zip(gone, reasons, strict=True)
+        ]
         if not options.dry_run:
             # A worker may have stored them and died before it looked for tombstones.
             self.deletions.discard({each.id: each.row.blob for each in gone})
@@ -202,12 +204,12 @@ class Ingest:
         seconds = time.monotonic() - started
         metrics.observe("kindred_embed_seconds", "Time to embed a bulk batch", seconds)
         deleted = self._write(item, source, fitting, vectors) if fitting else set()
+        gone = [c for c, _ in fitting if c.id in deleted]
+        reasons = self.deletions.reasons([c.identified.tombstone_keys for c in gone])
         return [
             *(c.outcome("rejected", TOO_LARGE) for c in large),
-            *(
-                c.outcome("rejected", DELETED) if c.id in deleted else c.outcome("embedded")
-                for c, _ in fitting
-            ),
+            *(c.outcome("rejected", why) for c, why in zip(gone, reasons, strict=True)),
+            *(c.outcome("embedded") for c, _ in fitting if c.id not in deleted),
         ]
 
     def _write(

@@ -65,7 +65,7 @@ class Receipts:
 
         Call it before the images are deleted: afterwards nobody could list them.
         """
-        self.tombstones.add(keys_of_images(image_ids))
+        self.tombstones.add(keys_of_images(image_ids), deletion)
         page = Receipt(id=deletion, count=len(image_ids), image_ids=tuple(image_ids))
         self._write(deletion, f"{name}.page.json", page.model_dump_json())
         return f"{name}.page.json"

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.errors import SourceError
 from pipeline.ledger import Progress
-from pipeline.messages import IngestOptions, problem
+from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
@@ -38,6 +38,9 @@ CHANGING = "It changes, or not all workers see the same files. Retry when it no 
 
 
 class IngestRequest(IngestOptions):
+    """`granted` is the folder that KINDRED_SOURCES allowed when the api accepted the job."""
+
+    granted: str | None = None
     source: Annotated[SerializeAsAny[Source], BeforeValidator(parse_source)]
 
 
@@ -47,7 +50,8 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
     with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
-        reader = context.sources.plan(item.lease.job, _request(item).source)
+        request = _request(item)
+        reader = context.sources.plan(item.lease.job, request.source, request.granted)
     shard_size = context.encoder.sizing.shard_size_for(len(reader))
     return Plan(len(reader), shard_size, reader.version, reader.skipped)
 
@@ -55,7 +59,7 @@ def _plan(context: Context, item: WorkItem) -> Plan:
 def _work(context: Context, item: WorkItem) -> bool:
     request = _request(item)
     with context.renewing(item.lease):
-        reader = context.sources.get(item.lease.job, request.source, item.version)
+        reader = context.sources.get(item.lease.job, request.source, item.version, request.granted)
     if reader.version != item.version:
         _replan(context, item)
         return True
@@ -63,12 +67,15 @@ def _work(context: Context, item: WorkItem) -> bool:
 
 
 def _replan(context: Context, item: WorkItem) -> None:
-    """Plans the job again. Its source has changed, so the old plan would silently miss rows."""
+    """Plans the job again. Its source has changed, so the old plan would silently miss rows.
+
+    Raises SourceError, which fails the job, if that has happened too often.
+    """
     times = context.ledger.jobs.replan(item.lease)  # 0 if another lane has done it already
     if times:
         logger.warning("source changed, job planned again", extra={"job": item.lease.job})
     if times > REPLANS:
-        context.ledger.jobs.fail(item.lease.job, problem(SourceError(CHANGING)))
+        raise SourceError(CHANGING)
 
 
 def _request(item: WorkItem) -> IngestRequest:

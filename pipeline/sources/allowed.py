@@ -6,7 +6,7 @@ opens the source, and checks each file in it: meanwhile a folder can become a li
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -34,6 +34,20 @@ class AllowedSources:
             tuple(Path(folder).expanduser().resolve() for folder in folders),
             tuple(name.removeprefix(HUB) for name in names),
         )
+
+    def grant(self, dataset: str) -> str | None:
+        """The real folder of a data set that `check` has allowed; None for one on the hub."""
+        return str(self.real(dataset)) if is_folder(dataset) else None
+
+    def granting(self, folder: str | None) -> "AllowedSources":
+        """For one job: with the folder that was allowed when the job was accepted.
+
+        Whoever names folders themselves means just those. But creating the first key turns "every
+        folder" into "none", and that is to end no job that was accepted before.
+        """
+        if folder is None or self.folders:
+            return self
+        return replace(self, folders=(Path(folder),))
 
     def check(self, dataset: str) -> None:
         """Raises SourceNotAllowed, which says what to do and quotes no part of the name."""

@@ -25,6 +25,10 @@ class Source(Message):
     def check(self, allowed: AllowedSources) -> None:
         """Raises SourceNotAllowed. The api calls this before it accepts a job."""
 
+    def grant(self, allowed: AllowedSources) -> str | None:
+        """The folder that a job of this source may go on reading, if it was allowed now."""
+        return None
+
     def provenance(self) -> Payload:
         """The fields that each image's payload stores about its source."""
         return {"kind": self.kind}

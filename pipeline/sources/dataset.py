@@ -47,6 +47,9 @@ class DatasetSource(Source):
     def check(self, allowed: AllowedSources) -> None:
         allowed.check(self.dataset)
 
+    def grant(self, allowed: AllowedSources) -> str | None:
+        return allowed.grant(self.dataset)
+
     def provenance(self) -> Payload:
         given = {"kind", "dataset", "config", "split", "revision"}
         # On the hub train is what an unnamed split means; a folder may have none at all.

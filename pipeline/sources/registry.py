@@ -73,24 +73,30 @@ class SourceCache:
         # that they need.
         self._waiting: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
-    def plan(self, job: str, source: Source) -> Reader:
-        """Opens a source for a job that counts it: its folder may have changed."""
-        with self._alone(job):
-            return self._keep(job, plan_source(source, replace(self._opening, job=job)))
+    def plan(self, job: str, source: Source, granted: str | None = None) -> Reader:
+        """Opens a source for a job that counts it: its folder may have changed.
 
-    def get(self, job: str, source: Source, version: str) -> Reader:
+        `granted` is the folder that was allowed when the job was accepted.
+        """
+        with self._alone(job):
+            return self._keep(job, plan_source(source, self._opening_for(job, granted)))
+
+    def get(self, job: str, source: Source, version: str, granted: str | None = None) -> Reader:
         """The reader of a job's source, opened again if it is not of this version."""
         with self._alone(job):
             with self._lock:
                 reader = self._readers.get(job)
             if reader is None or reader.version != version:
-                reader = open_source(source, replace(self._opening, job=job))
+                reader = open_source(source, self._opening_for(job, granted))
             return self._keep(job, reader)
 
     def clear(self) -> None:
         """Forgets all readers; each closes when no thread uses it."""
         with self._lock:
             self._readers.clear()
+
+    def _opening_for(self, job: str, granted: str | None) -> Opening:
+        return replace(self._opening, job=job, allowed=self._opening.allowed.granting(granted))
 
     def _alone(self, job: str) -> Any:
         with self._lock:

@@ -14,7 +14,7 @@ from PIL import Image
 from cli.client import Client
 from cli.deletions import confirm, make_deletion
 from pipeline.base.identity import point_id
-from pipeline.lifecycle.ingest import DELETED
+from pipeline.lifecycle.deletion import deleted_by
 from tests.story.test_parity import run
 from tests.system import WAIT, System, kill, until
 
@@ -67,7 +67,7 @@ def test_an_image_is_gone_and_the_next_ingest_does_not_bring_it_back(
     again = system.ingest(drawn)
     assert again["state"] == "completed_with_rejections"
     assert (again["embedded"], again["unchanged"], again["rejected"]) == (0, 199, 1)
-    assert rejections(system, again) == {image_id: DELETED}
+    assert rejections(system, again) == {image_id: deleted_by(gone["id"])}
 
     lifted = system.http.post(f"/v1/deletions/{gone['id']}/lift").json()
     assert lifted["image_ids"] == [image_id]
@@ -84,7 +84,7 @@ def test_a_lesion_stays_away_with_images_that_come_later(system: System, rows: R
     assert set(gone["image_ids"]) == own
     late = upload(system, image_id="LATE", lesion_id=lesion)
 
-    assert rejections(system, late) == {"LATE": DELETED}
+    assert rejections(system, late) == {"LATE": deleted_by(gone["id"])}
     assert not indexed(system) & {*own, "LATE"}
     assert not list((system.folder / "blobs/kindred/uploads" / late["id"]).glob("0"))
 
@@ -107,7 +107,7 @@ def test_a_number_is_one_as_text_as_number_and_from_a_column_with_gaps(
     assert asked == ["Delete 3 images for good?"]
     assert gone["image_ids"] == [f"{field} {name}" for name in "ABC"]
     late = upload(system, image_id="LATE", **{field: 123.0})
-    assert rejections(system, late) == {"LATE": DELETED}
+    assert rejections(system, late) == {"LATE": deleted_by(gone["id"])}
     delete(system, image_ids=[f"{field} D"])
 
 
@@ -177,9 +177,10 @@ def test_of_an_image_that_came_three_times_nothing_is_left(system: System) -> No
 
 def test_images_of_several_patients_stay_away_with_each_of_them(system: System) -> None:
     upload(system, image_id="BOTH", patient_id=["P1", "P2"])
-    assert delete(system, field="patient_id", value="P2")["image_ids"] == ["BOTH"]
+    gone = delete(system, field="patient_id", value="P2")
+    assert gone["image_ids"] == ["BOTH"]
     late = upload(system, image_id="LATER", patient_id=["P2", "P3"])
-    assert rejections(system, late) == {"LATER": DELETED}
+    assert rejections(system, late) == {"LATER": deleted_by(gone["id"])}
 
 
 def test_the_command_line_deletes_and_undoes(system: System, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from tests.forked import ForkedWorker
 from tests.system import System, _free_port, kill, until
 
 SLOW = {"BATCH_SIZE": "2", "SHARD_SIZE": "16"}  # many checkpoints, so that a kill falls among them
-OUTAGE = 10.0  # seconds: longer than three workers in a row take to meet it
+# In seconds from the kill. So each search meets it four times or more; but one that was given back
+# for `pipeline.ledger.requests.PATIENCE` fails, which is not what is told here.
+OUTAGE = 12.0
 
 
 class ObjectStore:
@@ -96,9 +98,10 @@ def test_an_outage_costs_time_and_nothing_else(
     accepted = [ask(system) for _ in range(5)]
     assert system.job(job)["state"] == "running", "the job ended before it could be disturbed"
 
+    back = time.monotonic() + OUTAGE
     kill(store.process)
     notice = until(lambda: system.job(job)["notice"], "word of what the job waits for")
-    refused = [*asked_for(OUTAGE, system), system.http.get("/v1/collection")]
+    refused = [system.http.get("/v1/collection"), *asked_until(back, system)]
     store.start()
 
     assert "blobs" in notice
@@ -106,7 +109,8 @@ def test_an_outage_costs_time_and_nothing_else(
     assert refused[0].json()["type"] == "urn:kindred:problem:blobs-unavailable"
     for answer in accepted:
         assert answer.status_code in (200, 202), answer.text
-        assert ended(system, answer.json()["id"])["state"] == "succeeded"
+        search = ended(system, answer.json()["id"])
+        assert search["state"] == "succeeded", search["error"]
     view = system.finished(job)
     assert (view["state"], view["embedded"], view["rejected"]) == ("succeeded", 200, 0)
     assert system.count() == 200
@@ -117,8 +121,7 @@ def test_an_outage_costs_time_and_nothing_else(
         assert fault not in system.logs()
 
 
-def asked_for(seconds: float, system: System) -> Iterator[httpx.Response]:
-    end = time.monotonic() + seconds
+def asked_until(end: float, system: System) -> Iterator[httpx.Response]:
     while time.monotonic() < end:
         yield ask(system)
 

@@ -158,6 +158,34 @@ def test_flower_shows_the_worker_and_the_tasks_behind_a_login(up: Up) -> None:
     assert any(name.startswith("kindred@") for name in workers)
 
 
+def test_a_failure_is_seen_in_the_log_and_in_flower(up: Up, tmp_path: Path) -> None:
+    """By its id and its reason; a searched image that there is not is no failure of ours."""
+    missing = {"dataset": str(tmp_path / "Doe, Jane")}
+    job = httpx.post(f"{up.url}/v1/jobs", json=missing).json()["id"]
+    until(lambda: httpx.get(f"{up.url}/v1/jobs/{job}").json()["final"], "the end of the job")
+    wait = {"Prefer": "wait=60"}
+    httpx.post(f"{up.url}/v1/searches", json={"image_id": "nope"}, headers=wait, timeout=PATIENCE)
+
+    log = (up.data / "logs" / "worker.log").read_text()
+    errors = [line for line in log.splitlines() if " ERROR " in line]
+    assert [line for line in errors if f"job={job}" in line and "reason=The source" in line]
+    assert len(errors) == 1, errors
+    tasks = until(lambda: states_in_flower(up), "the failed tasks in Flower")
+    assert tasks["kindred.ingest"] == tasks["kindred.search"] == {"SUCCESS", "FAILURE"}
+
+
+def states_in_flower(up: Up) -> dict[str, set[str]] | None:
+    """The states of the tasks by their names, once one of each kind that failed is there."""
+    login = httpx.BasicAuth("kindred", (up.data / "flower.password").read_text().strip())
+    shown = httpx.get(f"{up.flower}/api/tasks", auth=login)
+    assert "Jane" not in shown.text, "a file's or a folder's name"
+    states: dict[str, set[str]] = {}
+    for task in shown.json().values():
+        states.setdefault(task["name"], set()).add(task["state"])
+    failed = [name for name, found in states.items() if "FAILURE" in found]
+    return states if len(failed) >= 2 and "STARTED" not in str(states) else None
+
+
 def test_a_worker_that_is_killed_is_started_again(up: Up, drawn: Path) -> None:
     log = (up.data / "logs" / "worker.log").read_text
     name = re.findall(r"kindred@(\S+) ready", log())[-1]

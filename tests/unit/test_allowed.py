@@ -196,3 +196,60 @@ def test_the_api_refuses_before_it_accepts(tmp_path, monkeypatch):
         assert answer.json()["type"].endswith("source-not-allowed")
         assert dataset not in answer.text
     assert not accepted
+
+
+# --- the right of a job that was accepted --------------------------------------------------------
+
+
+def test_an_accepted_job_keeps_its_folder_when_all_folders_are_taken_away(inside, outside):
+    """As the first key does, which ends "whatever this user can read"."""
+    granted = DatasetSource(dataset=str(inside)).grant(AllowedSources.of(("/", "hub:*")))
+
+    after = AllowedSources.of(("hub:*",)).granting(granted)
+
+    after.check(f"{inside}/ward")
+    for elsewhere in (outside, inside.parent):
+        with pytest.raises(SourceNotAllowed):
+            after.check(str(elsewhere))
+
+
+def test_a_link_that_was_put_in_the_place_of_the_folder_is_not_granted(inside, outside):
+    granted = DatasetSource(dataset=str(inside)).grant(AllowedSources.of(("/",)))
+    inside.rmdir()
+    inside.symlink_to(outside)
+
+    with pytest.raises(SourceNotAllowed):
+        AllowedSources.of(("hub:*",)).granting(granted).check(str(inside))
+
+
+def test_folders_that_a_worker_names_itself_are_all_that_it_reads(inside, outside):
+    granted = DatasetSource(dataset=str(outside)).grant(AllowedSources.of(("/",)))
+
+    with pytest.raises(SourceNotAllowed):
+        AllowedSources.of((str(inside),)).granting(granted).check(str(outside))
+
+
+def test_a_data_set_of_the_hub_grants_no_folder():
+    assert DatasetSource(dataset="org/name").grant(AllowedSources.of(("/", "hub:*"))) is None
+
+
+def test_nobody_can_grant_by_a_call(tmp_path):
+    api = Api(tmp_path, sources="hub:*")
+    for more in ({"granted": "/etc"}, {"source": {"dataset": "org/name"}, "granted": "/etc"}):
+        assert api.http.post("/v1/jobs", json={"dataset": "org/name", **more}).status_code == 422
+
+
+def test_a_missing_folder_is_told_from_one_that_is_not_allowed(inside):
+    """But not outside, where that would say what lies on the disk."""
+    allowed = AllowedSources.of((str(inside),))
+
+    with pytest.raises(SourceError) as missing:
+        opened(inside, inside / "nothing")
+    assert type(missing.value) is SourceError
+    assert "KINDRED_SOURCES" not in str(missing.value)
+    refusals = set()
+    for path in ("/etc", "/no/such/folder"):
+        with pytest.raises(SourceNotAllowed) as refused:
+            allowed.check(path)
+        refusals.add(str(refused.value))
+    assert refusals == {"This path is in no folder that KINDRED_SOURCES allows."}

@@ -440,6 +440,20 @@ def test_a_deletion_is_followed_to_its_end(api, kindred, tmp_path):
     assert len(api.requests) == 4
 
 
+def test_ids_that_are_not_indexed_are_named(api, kindred):
+    gone = {"deleted": 1, "count": 1, "image_ids": ["a"]}
+    api.on("POST /v1/deletions", answer(deletion(**gone), 202))
+    many = [f"n{number}" for number in range(21)]
+
+    code, out, err = kindred("delete", "a", "mis\nspelt", "--yes", "--json")
+    assert (code, json.loads(out)["count"]) == (0, 1)
+    assert err == "not indexed, and kept away from now on: mis spelt\n"
+
+    _, out, err = kindred("delete", "a", *many, "a", "--yes")
+    assert "1 images deleted" in out
+    assert err.endswith("n18, n19 and 1 more\n") and "a," not in err
+
+
 def test_a_deletion_that_fails_leaves_no_receipt(api, kindred, tmp_path):
     error = {"type": "t", "title": "Invalid query", "status": 422, "detail": "no such field"}
     api.on("POST /v1/deletions", answer(deletion("failed", error=error), 202))

@@ -166,8 +166,8 @@ class _Jobs:
     def dispatch(self) -> list[Any]:
         return []
 
-    def recent(self, limit: int) -> list[JobRecord]:
-        return [self.get("any")]
+    def page(self, *_: Any) -> tuple[list[JobRecord], None]:
+        return [self.get("any")], None
 
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Any], None]:
         return [], None

@@ -18,7 +18,8 @@ from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id
 from pipeline.encoding.encoder import Sizing
 from pipeline.ledger import Lease, Progress, WorkItem
-from pipeline.lifecycle.ingest import DELETED, POISON, TOO_LARGE, Ingest, Limits
+from pipeline.lifecycle.deletion import DELETED
+from pipeline.lifecycle.ingest import POISON, TOO_LARGE, Ingest, Limits
 from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import Rejection
 from pipeline.sources.base import Row
@@ -72,6 +73,9 @@ class Deletions:
     def are_deleted(self, rows: Sequence[Sequence[str]]) -> list[bool]:
         marks = {tombstone_key("image_id", f"row {row}") for row in self.before}
         return [not marks.isdisjoint(row) for row in rows]
+
+    def reasons(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        return [DELETED] * len(rows)
 
     def matches_pending_deletion(self, job: str, batch: Mapping[UUID, Sequence[str]]) -> set[UUID]:
         return self.meanwhile & batch.keys()

@@ -1,6 +1,7 @@
 """The file of keys: what it keeps, who may change it when, and what the api learns of it."""
 
 import hmac
+import io
 import json
 import stat
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from cli.preflight import locked
 from pipeline.base.errors import KeysUnavailable, NotFound
 from pipeline.base.keys import ROLES, KeyFile, Keys, includes
 
@@ -194,6 +196,52 @@ def test_the_command_line_makes_lists_and_revokes(tmp_path, capsys, monkeypatch)
     assert keys.find(text) is None
     assert main.run(["keys", "list"]) == 0
     assert "revoked" in capsys.readouterr().out
+
+
+def test_the_first_key_says_what_it_changes_and_where_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("KINDRED_SOURCES", raising=False)
+    make = ["keys", "create", "ward 3", "--role", "search", "--data", str(tmp_path / "data")]
+
+    assert main.run(make) == 0
+    first = capsys.readouterr().err
+    assert main.run(make) == 0
+    second = capsys.readouterr().err
+    monkeypatch.setenv("KINDRED_SOURCES", "/srv/images")
+    assert main.run([*make[:-1], str(tmp_path / "other")]) == 0
+    named = capsys.readouterr().err
+
+    for told in (first, second):
+        assert f"in {tmp_path}/data/keys.json" in told
+    assert "every call needs a key" in first and "every call" in named
+    assert "KINDRED_SOURCES" in first and "KINDRED_SOURCES" not in named
+    assert "every call" not in second
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_in_a_folder_where_nothing_runs_it_asks(tmp_path, capsys, monkeypatch, answer):
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+
+    code = main.run(["keys", "create", "ward 3", "--role", "search", "--data", str(tmp_path)])
+
+    assert code == (0 if answer == "y" else 1)
+    assert f"Nothing runs in {tmp_path}" in capsys.readouterr().err
+    assert (tmp_path / "keys.json").exists() is (answer == "y")
+
+
+def test_in_a_folder_where_a_system_runs_it_asks_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    make = ["keys", "create", "ward 3", "--role", "search", "--data", str(tmp_path)]
+
+    with locked(tmp_path, print):
+        assert main.run(make) == 0
+    monkeypatch.setenv("KINDRED_REDIS_URL", "redis://:secret-of-redis@redis")  # as in a container
+    assert main.run(make) == 0
+    assert "Nothing runs" not in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,20 @@ def test_a_service_that_was_away_delays_a_shard_and_blames_nobody(ledger: Ledger
     assert (again.crashes, again.quarantined) == (0, 0)
 
 
+def test_what_a_job_waits_for_is_said_until_one_of_its_rows_is_done(ledger: Ledger) -> None:
+    ledger.workers.beat(worker(US, lanes=2))
+    planned(ledger, "job", total=64, shard_size=16)
+    waiting, other = begin_all(ledger, US)
+    ledger.jobs.retry_later(waiting.lease, 60, "Qdrant is away")
+
+    ledger.jobs.checkpoint(other.lease, Progress(other.start, other.start + 8))
+    assert ledger.jobs.get("job").notice == "Qdrant is away", "an item that begins proves nothing"
+
+    done = Progress(other.start + 8, other.stop, {"embedded": 8})
+    ledger.jobs.checkpoint(other.lease, done)
+    assert ledger.jobs.get("job").notice is None
+
+
 def test_a_request_is_claimed_once_and_answered_once(ledger: Ledger) -> None:
     ledger.requests.create("one", "search")
 

@@ -37,7 +37,7 @@ def test_collections_know_nothing_of_each_other(backend: Backend) -> None:
     skin.workers.beat(worker(US, lanes=2))
     skin.jobs.create("job", *INGEST)
     skin.requests.create("request", "search")
-    skin.tombstones.add(["gone"])
+    skin.tombstones.add(["gone"], "deletion")
     assert {key.split(":")[1] for key in backend.redis.scan_iter()} == {"skin"}
 
     assert lung.jobs.recent() == lung.jobs.dispatch() == lung.workers.alive() == []
@@ -272,9 +272,20 @@ def test_a_deletion_that_still_runs_is_not_released(ledger: Ledger) -> None:
 
 def test_tombstones_are_many_and_can_be_removed(ledger: Ledger) -> None:
     keys = [str(number) for number in range(5000)]
-    ledger.tombstones.add(keys)
+    ledger.tombstones.add(keys, "deletion")
     ledger.tombstones.remove(keys[1:])
     assert ledger.tombstones.contains(keys) == {"0"}
+
+
+def test_a_tombstone_knows_the_last_deletion_that_added_it(ledger: Ledger) -> None:
+    ledger.tombstones.add(["a", "b"], "first")
+    ledger.tombstones.add(["b", "c"], "second")
+    ledger.tombstones.remove(["c"])
+
+    found = ledger.tombstones.deletions_of(["d", "c", "b", "a"])
+
+    assert found == {"a": "first", "b": "second"}
+    assert ledger.tombstones.deletions_of([]) == {}
 
 
 def test_an_epoch_grows(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from pipeline.base.blobs import Blobs, request_folder
-from pipeline.base.errors import StoreUnavailable
+from pipeline.base.errors import NotFound, SourceError, StoreUnavailable
 from pipeline.ledger import PLAN, Lease, Ledger, Progress
 from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE
 from pipeline.messages import SearchQuery
@@ -18,6 +18,8 @@ from pipeline.operations.search import SEARCH, SearchRequest
 from pipeline.sources.dataset import DatasetSource
 from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
+from workers.app import register_tasks
+from workers.queue import make_app
 from workers.renewal import Renewals
 from workers.runtime import DEATHS, SERVICE_DELAY, Runtime
 
@@ -177,6 +179,80 @@ def run_search(runtime: Runtime, ledger: Ledger) -> None:
     body = SEARCH.envelope("/v1", SearchRequest(query=SearchQuery(image_id="A")))
     runtime.context.blobs.write(f"{request_folder('request')}/request.json", body)
     ledger.requests.create("request", SEARCH.name)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, "SUCCESS"),
+        (StoreUnavailable("Its disk is full"), "RETRY"),
+        (SourceError("There is no such folder"), "FAILURE"),
+        (ValueError("Doe, Jane"), "RETRY"),
+    ],
+)
+def test_a_task_ends_as_its_work_item_did(
+    runtime: Runtime, ledger: Ledger, error: Exception | None, state: str
+) -> None:
+    """Flower shows that. The ledger alone sends the work again."""
+    played: Any = runtime
+    played.probe.return_value = True
+    if error is not None:
+        played.context.ingest.run.side_effect = error
+    lease = planned(ledger)
+
+    task = tasks(runtime)["kindred.ingest"].apply(args=[lease.job, lease.item, lease.token])
+
+    assert task.state == state
+    assert "Jane" not in f"{task.result!r} {task.traceback}"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, "SUCCESS"),
+        (StoreUnavailable("Its disk is full"), "RETRY"),
+        (NotFound("There is no image A."), "FAILURE"),
+        (ValueError("Doe, Jane"), "FAILURE"),
+    ],
+)
+def test_a_task_ends_as_its_query_did(
+    runtime: Runtime, ledger: Ledger, error: Exception | None, state: str
+) -> None:
+    played: Any = runtime
+    played.probe.return_value = True
+    played.context.search.run.side_effect = [[()]] if error is None else error
+    run_search(runtime, ledger)
+
+    task = tasks(runtime)["kindred.search"].apply(args=["request"])
+
+    assert task.state == state
+    assert "Jane" not in f"{task.result!r} {task.traceback}"
+
+
+def test_a_stale_message_is_a_task_that_is_done(runtime: Runtime, ledger: Ledger) -> None:
+    lease = planned(ledger)
+    stale = ["job", lease.item, "another token"]
+    assert tasks(runtime)["kindred.ingest"].apply(args=stale).state == "SUCCESS"
+    assert tasks(runtime)["kindred.search"].apply(args=["unknown"]).state == "SUCCESS"
+
+
+def tasks(runtime: Runtime) -> Any:
+    app = make_app("memory://", current=False)
+    register_tasks(app, runtime)
+    return app.tasks
+
+
+def test_a_failed_job_leaves_an_error_line_with_its_reason(
+    runtime: Runtime, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    played: Any = runtime
+    played.context.ingest.run.side_effect = SourceError("It has\nno split of this name")
+
+    runtime.work(planned(ledger))
+
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (line.getMessage(), vars(line)["job"]) == ("job failed", "job")
+    assert vars(line)["reason"] == "The source cannot be read: It has no split of this name"
 
 
 def test_an_item_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: Ledger) -> None:

@@ -374,7 +374,7 @@ def documented() -> dict[str, tuple[str, str]]:
 def test_the_page_of_settings_is_true():
     expected = {}
     for name, field in Settings.model_fields.items():
-        shown = "none" if field.default in (None, ()) else f"`{as_text(field.default)}`"
+        shown = "none" if field.default in (None, (), "") else f"`{as_text(field.default)}`"
         expected[f"KINDRED_{name.upper()}"] = (shown, field.description)
 
     page = documented()

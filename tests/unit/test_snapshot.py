@@ -26,7 +26,7 @@ def lines(backend: Backend) -> list[str]:
         ledger.workers.beat(worker(US, lanes=1), metrics="counted 1")
         ledger.jobs.create(f"job of {name}", *INGEST)
         ledger.requests.create("one", "search")
-        ledger.tombstones.add(["gone"])
+        ledger.tombstones.add(["gone"], "deletion")
     ledgers.sessions.open("key")
     snapshots = Snapshots(backend.url, "kindred:skin")
     found = [*snapshots.lines()]

@@ -275,7 +275,7 @@ def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyP
         return SimpleNamespace(version="1", dataset=source.dataset)
 
     monkeypatch.setattr(registry, "plan_source", opener)
-    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
+    cache = SourceCache(Opening(None, AllowedSources.of(())))  # type: ignore[arg-type]
     giant = threading.Thread(target=cache.plan, args=["giant", DatasetSource(dataset="a/giant")])
     giant.start()
     assert waiting.wait(20)
@@ -292,7 +292,7 @@ def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
     """A worker that planned the job once has its old list of files."""
     monkeypatch.setattr(registry, "plan_source", lambda *_: SimpleNamespace(version="old"))
     monkeypatch.setattr(registry, "open_source", lambda *_: SimpleNamespace(version="new"))
-    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
+    cache = SourceCache(Opening(None, AllowedSources.of(())))  # type: ignore[arg-type]
     source = DatasetSource(dataset="a/b")
     planned = cache.plan("job", source)
 

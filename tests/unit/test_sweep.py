@@ -1,22 +1,19 @@
 """What is left lying by a process that was killed goes, and nothing that somebody may need."""
 
-import io
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from api.routes import uploads
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable
-from pipeline.base.settings import Settings
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import tombstone_key
-from pipeline.messages import IngestOptions, UploadedFile, UploadManifest
+from pipeline.messages import UploadedFile, UploadManifest
+from tests.memory_api import MemoryApi
 from tests.trees import picture
 from workers.background import Reconciler
 
@@ -80,8 +77,7 @@ def test_a_request_is_forgotten_after_its_blobs_and_not_before() -> None:
 def test_an_upload_that_finds_no_room_is_not_left_by_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blobs = Blobs(str(tmp_path))
-    collection: Any = MagicMock(blobs=blobs)
+    api = MemoryApi(tmp_path)
     write = Blobs.write
 
     def full(self: Blobs, name: str, data: bytes) -> None:
@@ -90,14 +86,12 @@ def test_an_upload_that_finds_no_room_is_not_left_by_half(
         write(self, name, data)
 
     monkeypatch.setattr(Blobs, "write", full)
-    collection.services.settings = Settings(keep_names=True)
-    files: Any = [SimpleNamespace(filename=name, file=io.BytesIO(picture())) for name in "ab"]
 
-    with pytest.raises(BlobsUnavailable):
-        uploads.upload(collection, IngestOptions(), MagicMock(), MagicMock(), files)
+    answer = api.http.post("/v1/images", files=[("files", (n, picture())) for n in "ab"])
 
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    collection.start_job.assert_not_called()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert not list(api.blobs.walk("uploads"))
+    assert api.ledger.jobs.recent() == []
 
 
 def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> None:

@@ -74,14 +74,14 @@ export function parse(search) {
   return state;
 }
 
-/** @param {State} state @returns {string} the address, without the host */
+/** @param {State} state @returns {string} the address, relative to the page */
 export function format(state) {
   const out = new URLSearchParams();
   const set = (name, value) => value !== null && value !== undefined && out.append(name, value);
   if (state.view === "jobs") {
     out.set("view", "jobs");
     set("job", state.job);
-    return `/?${out}`;
+    return `./?${out}`;
   }
   if (state.start?.kind === "stored") out.set("image", state.start.id);
   if (state.start?.kind === "picture") out.set("picture", "own");
@@ -107,7 +107,7 @@ export function format(state) {
   for (const id of state.like) out.append("like", id);
   for (const id of state.unlike) out.append("unlike", id);
   const query = String(out);
-  return query ? `/?${query}` : "/";
+  return query ? `./?${query}` : "./";
 }
 
 function parseStart(given) {

@@ -1,6 +1,7 @@
 // Shows an image's metadata, in short and in full.
 
 import { h } from "./dom.js";
+import { here } from "./here.js";
 import { fieldLabel, valueLabel } from "./words.js";
 
 const FIRST = ["Diagnosis", "Confirmed by", "Age", "Sex", "Site", "Lesion"];
@@ -77,7 +78,7 @@ export function previewOf({ payload, preview_url: src }, attributes = {}) {
 }
 
 /** @param {string} id @returns {string} */
-export const previewUrl = (id) => `/v1/images/${encodeURIComponent(id)}/preview`;
+export const previewUrl = (id) => here(`/v1/images/${encodeURIComponent(id)}/preview`);
 
 /** @param {string} id @returns {string} */
 export const imageUrl = (id) => `/v1/images/${encodeURIComponent(id)}`;

@@ -1,5 +1,6 @@
 // Shows one job live: its totals as they change, and the possible actions.
 
+import { here } from "./here.js";
 import {
   actionsOf,
   amount,
@@ -50,7 +51,7 @@ export function followJob(id, signal, onEnd) {
 
   const listen = () => {
     events?.close();
-    events = new EventSource(`/v1/jobs/${encodeURIComponent(id)}/events`);
+    events = new EventSource(here(`/v1/jobs/${encodeURIComponent(id)}/events`));
     events.addEventListener("job", (event) => show(JSON.parse(event.data)));
     // The browser reconnects by itself, unless the server has refused: then a request tells why.
     events.addEventListener("error", () => events.readyState === EventSource.CLOSED && load());

@@ -71,7 +71,7 @@ function drawList(jobs, chosen) {
         h(
           "a",
           {
-            href: `/?view=jobs&job=${encodeURIComponent(job.id)}`,
+            href: `./?view=jobs&job=${encodeURIComponent(job.id)}`,
             "data-inside": true,
             "aria-current": job.id === chosen ? "true" : null,
             dataset: { key: job.id },

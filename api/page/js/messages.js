@@ -61,7 +61,7 @@ function nothingStored() {
       "p",
       { "data-needs": "ingest" },
       "Upload images or name a data set under ",
-      h("a", { href: "/?view=jobs", "data-inside": true }, "Jobs"),
+      h("a", { href: "./?view=jobs", "data-inside": true }, "Jobs"),
       ", or on the server: ",
       h("code", {}, "kindred ingest FOLDER"),
     ),

@@ -1,6 +1,8 @@
 // Calls the api, and throws a Problem if a call fails. A call that needs a key asks for it once. A
 // call that the api delays, because there are too many, is repeated when the api says.
 
+import { here } from "./here.js";
+
 /** An RFC 9457 problem. Status 0: the api could not be reached at all. */
 export class Problem extends Error {
   /** @param {{status: number, detail?: string, type?: string, retryAfter?: number, errors?: {path: string, message: string}[]}} said */
@@ -46,7 +48,7 @@ export function onBusy(say) {
 export async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(here(path), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ status: 0 });
@@ -76,7 +78,7 @@ export function post(path, body, options = {}) {
 export async function sendForm(path, form, onProgress) {
   const { status, body, wait } = await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", path);
+    request.open("POST", here(path));
     request.upload.addEventListener(
       "progress",
       (e) => e.lengthComputable && onProgress(e.loaded / e.total),

@@ -1,6 +1,7 @@
 // Signs users in and out: a form asks for a key when the api answers 401.
 
 import { byId, showFault } from "./dom.js";
+import { here } from "./here.js";
 import { Problem, call, callJson, onUnauthorized } from "./server.js";
 
 const REFUSALS = {
@@ -35,7 +36,7 @@ export async function showSession() {
 async function signOut() {
   try {
     await call("/v1/session", { method: "DELETE" });
-    location.assign("/");
+    location.assign("./");
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     byId("sign-out").textContent = "Still signed in: try again";
@@ -78,7 +79,7 @@ async function signIn(key) {
   if (!key) return "Enter the key that you were given.";
   try {
     // Do not call through server.js: a failure here must not open the form once more.
-    const { ok, status } = await fetch("/v1/session", {
+    const { ok, status } = await fetch(here("/v1/session"), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ key }),

@@ -31,6 +31,7 @@
 -- requests                zset   open requests -> when to look at them again
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted
+-- tombstones:by           hash   key -> the deletion that added it last
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease

@@ -126,7 +126,8 @@ function commands.checkpoint(job, item, token, lease, cursor, in_flight, size, .
   local rows = recount(job, item, counts)
   for i = first, #rest, 2 do call('HSET', job_hash .. ':rejections', rest[i], rest[i + 1]) end
   extend(job, item, lease)
-  call('HDEL', job_hash, 'notice')
+  -- Another item of the job can begin, and record that, while the service is still unavailable.
+  if rows > 0 or item == PLAN then call('HDEL', job_hash, 'notice') end
   measure(job_hash, rows)
   return named({ state = get(job_hash, 'state') })
 end
@@ -157,6 +158,7 @@ function commands.planned(job, token, total, shard_size, version, skipped)
   local items = 1 + math.ceil(tonumber(total) / tonumber(shard_size))
   call('HSET', key, 'total', total, 'shard_size', shard_size, 'version', version, 'items', items,
     'skipped', skipped, 'started_at', now, 'measured_at', now)
+  call('HDEL', key, 'notice')
   if get(key, 'state') == 'planning' then call('HSET', key, 'state', 'running') end
   complete(job, PLAN)
   if WORKING[get(key, 'state')] then activate(job) end

@@ -67,7 +67,8 @@ local function start_over(job)
   forget_items_in(ns .. ':waiting', job)
   forget_returned(job)
   call('DEL', key .. ':rejections', key .. ':counts', claims_key(job))
-  call('HDEL', key, 'error', 'total', 'skipped', 'version', 'finished_at', 'rate', 'weight', 'notice')
+  call('HDEL', key, 'error', 'total', 'skipped', 'version', 'finished_at', 'rate', 'weight',
+    'notice')
   begin_job(job)
 end
 

@@ -1,12 +1,29 @@
 -- Tombstones, and the deletions that running jobs must know of. -----------------------------------
 
 local tombstones = ns .. ':tombstones'
+local tombstones_by = ns .. ':tombstones:by'
 local pending_deletions = ns .. ':deletions:pending'
 
 local function deletions_key(job) return job_key(job) .. ':deletions' end
 
-function commands.add_tombstones(...) call('SADD', tombstones, ...) end
-function commands.remove_tombstones(...) call('SREM', tombstones, ...) end
+-- Remembers for each key the deletion that added it last.
+function commands.add_tombstones(deletion, ...)
+  call('SADD', tombstones, ...)
+  for _, key in ipairs({ ... }) do call('HSET', tombstones_by, key, deletion) end
+end
+
+function commands.remove_tombstones(...)
+  call('SREM', tombstones, ...)
+  call('HDEL', tombstones_by, ...)
+end
+
+-- Replies, for each key, its deletion; empty if that is not known, as of one that was added before
+-- this was remembered.
+function commands.deletions_of_tombstones(...)
+  local found = call('HMGET', tombstones_by, ...)
+  for i = 1, #found do found[i] = found[i] or '' end
+  return found
+end
 
 function commands.contains_tombstones(...)
   local found = {}

@@ -1,0 +1,197 @@
+"""An example of each call, for the OpenAPI document. Our models make those of the answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.base.identity import point_id
+from pipeline.ledger import JobRecord
+from pipeline.messages import EncoderInfo, Hit, Receipt, Rejection, StoredImage, preview_path
+from pipeline.operations.browse import ImagesAnswer
+from pipeline.operations.delete import DeletionView
+from pipeline.operations.facets import CollectionAnswer, FacetsAnswer, FacetValue, ValueRange
+from pipeline.operations.job import JobView
+from pipeline.operations.search import BatchAnswer, SearchAnswer
+
+FORM = "multipart/form-data"
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Example:
+    """`request` has a body for each media type; `answers` one for each status, as text."""
+
+    request: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+_IMAGE, _OTHER = "ISIC_0025927", "ISIC_0027419"
+_ID, _NEXT = "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9", "1b2c3d4e-5f60-4182-93a4-b5c6d7e8f90a"
+_MELANOMA = {"must": [{"key": "dx", "match": {"value": "melanoma"}}]}
+_PAYLOAD = {"image_id": _OTHER, "lesion_id": "HAM_0000118", "dx": "melanoma", "age": 60}
+_TIME = 1_767_225_600.0  # 2026-01-01
+
+PARAMETERS: dict[str, Any] = {
+    "collection": "kindred",
+    "deletion": _ID,
+    "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
+    "identifier": _ID,
+    "image_id": _IMAGE,
+    "job": _ID,
+    "limit": 50,
+    "state": ["failed"],
+}
+
+
+def _shown(model: BaseModel) -> Any:
+    return model.model_dump(mode="json")
+
+
+_RUNNING = JobRecord(
+    id=_ID,
+    operation="ingest",
+    queue="ingest",
+    request='{"source": {"kind": "dataset", "dataset": "/srv/scans", "split": "train"}}',
+    state="running",
+    total=200,
+    counts={"embedded": 120, "unchanged": 28, "rejected": 2},
+    images_per_second=14.5,
+    created_at=_TIME,
+    started_at=_TIME + 1,
+    finished_at=None,
+    error=None,
+)
+
+
+def _job(**changes: Any) -> Any:
+    return _shown(JobView.of(replace(_RUNNING, **changes)))
+
+
+_NEW: dict[str, Any] = {"total": None, "counts": {}, "images_per_second": None, "started_at": None}
+_HIT = Hit(
+    image_id=_OTHER,
+    point_id=str(point_id(_OTHER)),
+    payload=_PAYLOAD,
+    preview_url=preview_path(_OTHER, "/v1"),
+    score=0.93,
+)
+_STORED = StoredImage(**_HIT.model_dump(exclude={"score"}, exclude_none=True))
+_FACETS = {"dx": (FacetValue(value="melanoma", count=12), FacetValue(value="nevus", count=30))}
+_RECEIPT = Receipt(id=_ID, count=1, image_ids=(_IMAGE,))
+_DELETING = DeletionView(id=_ID, state="running", final=False, total=1)
+_DELETED = DeletionView(
+    id=_ID, state="succeeded", final=True, total=1, deleted=1, count=1, image_ids=(_IMAGE,)
+)
+
+EXAMPLES: dict[str, Example] = {
+    "is_alive": Example(answers={"200": {"status": "alive"}}),
+    "is_ready": Example(answers={"200": {"status": "ready", "workers": 1}}),
+    "get_metrics": Example(
+        answers={"200": 'kindred_workers{collection="kindred"} 1.0\n'},
+    ),
+    "get_session": Example(answers={"200": {"role": "search", "name": "ward 3", "keys": True}}),
+    "sign_in": Example({JSON: {"key": "kindred_0a1b2c3d_…"}}),
+    "list_collections": Example(
+        answers={"200": {"collections": [{"name": "kindred", "default": True, "workers": 1}]}}
+    ),
+    "create_job": Example(
+        {JSON: {"dataset": "/srv/scans", "split": "train"}},
+        {"202": _job(state="planning", **_NEW)},
+    ),
+    "list_jobs": Example(answers={"200": {"jobs": [_job()], "cursor": None}}),
+    "get_job": Example(answers={"200": _job()}),
+    "list_rejections": Example(
+        answers={
+            "200": {
+                "rejections": [
+                    {
+                        **_shown(Rejection(image_id="0f3a…", row=17, reason="it is empty")),
+                        "name": "ward 3/scan.jpg",
+                    }
+                ],
+                "cursor": None,
+            }
+        }
+    ),
+    "list_skipped": Example(
+        answers={"200": {"skipped": [{"name": "notes.txt", "kind": "text"}], "cursor": None}}
+    ),
+    "follow_job": Example(
+        answers={"200": f"event: job\ndata: {JobView.of(_RUNNING).model_dump_json()}\n\n"}
+    ),
+    "cancel_job": Example(answers={"200": _job(state="cancelled", finished_at=_TIME + 20)}),
+    "pause_job": Example(answers={"200": _job(state="paused")}),
+    "resume_job": Example(answers={"200": _job()}),
+    "retry_job": Example(answers={"200": _job(state="planning", **_NEW)}),
+    "search": Example(
+        {
+            JSON: {"image_id": _IMAGE, "filter": _MELANOMA, "limit": 10},
+            FORM: {"image": ["(the bytes of a picture)"], "query": '{"limit": 10}'},
+        },
+        {
+            "200": _shown(SearchAnswer(id=_ID, results=(_HIT,))),
+            "202": _shown(SearchAnswer(id=_ID, state="queued")),
+        },
+    ),
+    "search_batch": Example(
+        {JSON: {"searches": [{"image_id": _IMAGE}, {"text": "a mole on the back", "limit": 5}]}},
+        {
+            "200": _shown(BatchAnswer(id=_ID, results=((_HIT,), ()))),
+            "202": _shown(BatchAnswer(id=_ID, state="queued")),
+        },
+    ),
+    "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
+    "create_deletion": Example(
+        {JSON: {"field": "lesion_id", "value": "HAM_0000118"}},
+        {"200": _shown(_DELETED), "202": _shown(_DELETING)},
+    ),
+    "get_deletion": Example(answers={"200": _shown(_DELETED)}),
+    "lift_deletion": Example(answers={"200": _shown(_RECEIPT)}),
+    "upload_images": Example(
+        {
+            FORM: {
+                "files": ["(the bytes of a picture)"],
+                "metadata": '[{"image_id": "ISIC_0025927", "dx": "nevus"}]',
+            }
+        },
+        {"202": _job(state="planning", request='{"source": {"kind": "upload"}}', **_NEW)},
+    ),
+    "list_images": Example(
+        answers={"200": _shown(ImagesAnswer(images=(_STORED,), cursor=_NEXT))},
+    ),
+    "get_image": Example(answers={"200": _shown(_STORED)}),
+    "delete_image": Example(answers={"200": _shown(_RECEIPT), "202": _shown(_DELETING)}),
+    "get_collection": Example(
+        answers={
+            "200": _shown(
+                CollectionAnswer(
+                    count=42,
+                    encoder=EncoderInfo(
+                        model="facebook/dino-vits16",
+                        revision=None,
+                        weights_sha256="3c1f…",
+                        pooling="mean",
+                        preprocessing="9e07…",
+                        dimensions=384,
+                    ),
+                    searches_text=False,
+                    lesion_field="lesion_id",
+                    untrained=False,
+                    group_fields=("dx", "lesion_id"),
+                    facets=_FACETS,
+                )
+            )
+        }
+    ),
+    "get_facets": Example(
+        answers={
+            "200": _shown(
+                FacetsAnswer(count=42, facets=_FACETS, ranges={"age": ValueRange(min=5, max=85)})
+            )
+        }
+    ),
+    "backup_ledger": Example(answers={"200": '{"key": "kindred:kindred:jobs", …}\n'}),
+    "backup_keys": Example(answers={"200": {"keys": []}}),
+}
