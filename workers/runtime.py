@@ -117,7 +117,7 @@ class Runtime:
             jobs.retry_later(lease, delay, _notice(error))
             result = given_back(error.title)
         except KindredError as error:
-            result = self._fail(item, problem(error))
+            result = self._fail(item, problem(error), error.logged)
         except Exception as error:  # noqa: BLE001 - nothing that a row raises may end the lane
             named = {"job": lease.job, "item": lease.item, "error": where(error)}
             logger.error("work item failed", extra=named)
@@ -185,7 +185,7 @@ class Runtime:
     def _work(self, item: WorkItem) -> Result:
         jobs, run = self.ledger.jobs, operation(item.operation).job
         if item.deaths >= DEATHS:
-            return self._fail(item, _UNREADABLE)
+            return self._fail(item, _UNREADABLE, _UNREADABLE.detail)
         if item.lease.item != PLAN:
             if not run.work(self.context, item):
                 jobs.release(item.lease)
@@ -194,8 +194,7 @@ class Runtime:
             jobs.planned(item.lease, plan.total, plan.shard_size, plan.version, plan.skipped)
         return DONE
 
-    def _fail(self, item: WorkItem, why: Problem) -> Result:
-        reason = " ".join(f"{why.title}: {why.detail}".split())
+    def _fail(self, item: WorkItem, why: Problem, reason: str) -> Result:
         logger.error("job failed", extra={"job": item.lease.job, "reason": reason})
         self.ledger.jobs.fail(item.lease.job, why)
         self.ledger.jobs.release(item.lease)

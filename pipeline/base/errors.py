@@ -43,6 +43,11 @@ class KindredError(Exception):
     retryable: ClassVar[bool] = False
 
     @property
+    def logged(self) -> str:
+        """What a log may say of it, in one line."""
+        return " ".join(f"{self.title}: {self}".split())
+
+    @property
     def slug(self) -> str:
         """The problem type, such as `invalid-query`."""
         name = type(self).__name__
@@ -113,8 +118,21 @@ class RateLimited(KindredError):
 
 
 class SourceError(KindredError):
+    """Its sentence can name files and folders, which can be called after patients.
+
+    So a log has only the title, and `why` if there is one: words of ours.
+    """
+
     status = 422
     title = "The source cannot be read"
+
+    def __init__(self, sentence: str, *, why: str = "") -> None:
+        super().__init__(sentence)
+        self.why = why
+
+    @property
+    def logged(self) -> str:
+        return f"{self.title}: {self.why}" if self.why else self.title
 
 
 class SourceNotAllowed(SourceError):

@@ -46,7 +46,7 @@ class IngestRequest(IngestOptions):
 
 def _plan(context: Context, item: WorkItem) -> Plan:
     if item.crashes >= TRIES:
-        raise SourceError(POISON)
+        raise SourceError(POISON, why=POISON)
     # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
     with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
@@ -75,7 +75,7 @@ def _replan(context: Context, item: WorkItem) -> None:
     if times:
         logger.warning("source changed, job planned again", extra={"job": item.lease.job})
     if times > REPLANS:
-        raise SourceError(CHANGING)
+        raise SourceError(CHANGING, why=CHANGING)
 
 
 def _request(item: WorkItem) -> IngestRequest:

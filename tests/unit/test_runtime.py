@@ -246,13 +246,15 @@ def test_a_failed_job_leaves_an_error_line_with_its_reason(
     runtime: Runtime, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     played: Any = runtime
-    played.context.ingest.run.side_effect = SourceError("It has\nno split of this name")
+    played.context.ingest.run.side_effect = SourceError(
+        "Doe-Jane.csv is no table", why="a table cannot be read"
+    )
 
     runtime.work(planned(ledger))
 
     [line] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert (line.getMessage(), vars(line)["job"]) == ("job failed", "job")
-    assert vars(line)["reason"] == "The source cannot be read: It has no split of this name"
+    assert vars(line)["reason"] == "The source cannot be read: a table cannot be read"
 
 
 def test_an_item_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: Ledger) -> None:

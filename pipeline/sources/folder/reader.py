@@ -66,7 +66,8 @@ def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
     """Lists the rows of a folder. Raises SourceError, with what to do, and SourceUnavailable."""
     catalogue = Catalogue.write(blobs, job, survey(directory(wanted), wanted.rules), wanted.limit)
     if not catalogue.rows:
-        raise SourceError(nothing_in(str(wanted.root), catalogue.skipped))
+        said = nothing_in(str(wanted.root), catalogue.skipped)
+        raise SourceError(said, why="there is nothing to ingest")
     return catalogue
 
 
@@ -76,10 +77,14 @@ def directory(wanted: Pictures) -> Directory:
         wanted.root.stat()
         return LocalTree(wanted.root, wanted.allowed).directory()
     except FileNotFoundError as error:
-        raise SourceError(f"There is no {wanted.root} where the workers look.") from error
+        raise SourceError(
+            f"There is no {wanted.root} where the workers look.", why="there is no such folder"
+        ) from error
     except OSError as error:
         refuse_disk(error)
-        raise SourceError(f"{wanted.root} cannot be read: {error.strerror}.") from error
+        raise SourceError(
+            f"{wanted.root} cannot be read: {error.strerror}.", why="the folder cannot be read"
+        ) from error
 
 
 def nothing_in(root: str, skipped: Mapping[str, int]) -> str:

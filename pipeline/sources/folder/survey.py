@@ -28,6 +28,8 @@ from pipeline.sources.metadata import merged
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
 _PACKED = frozenset({"7z", "rar"})
 
+_TABLE = "a metadata table cannot be read"
+
 NESTED = "an archive in an archive is not read: unpack it"
 PACKED = "an archive of this kind is not read: unpack it"
 
@@ -114,14 +116,14 @@ class _Survey:
         path = directory.path(name)
         if not isinstance(found, File):
             why = found.reason if isinstance(found, Fault) else "it is no regular file"
-            raise SourceError(f"The table {path}: {why}.")
+            raise SourceError(f"The table {path}: {why}.", why=_TABLE)
         try:
             with found.open() as file:
                 return read_table(name, directory, file, self.rules.id_fields)
         except BadText as error:
-            raise SourceError(f"The table {path} cannot be read: {error}.") from None
+            raise SourceError(f"The table {path} cannot be read: {error}.", why=_TABLE) from None
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-            raise SourceError(f"The table {path}: {reason_of(error)}.") from None
+            raise SourceError(f"The table {path}: {reason_of(error)}.", why=_TABLE) from None
 
     def _files(self, directory: Directory, tables: Sequence[Table]) -> Iterator[Found]:
         beside = Sidecars(directory, [n for n in directory.files if self._may_be_sidecar(n)])

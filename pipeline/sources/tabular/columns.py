@@ -193,7 +193,8 @@ def _refuse_clashes(files: Sequence[_File], names: Sequence[str]) -> None:
         for other in typed[1:]:
             found = clash(typed[0].type_of(name), other.type_of(name), name)
             if found and not _is_empty(typed[0], name) and not _is_empty(other, name):
-                raise SourceError(_sentence(found, typed[0], other))
+                said = _sentence(found, typed[0], other)
+                raise SourceError(said, why="types of a column clash")
 
 
 def _sentence(found: Clash, one: _File, other: _File) -> str:

@@ -181,7 +181,7 @@ def faults_named(path: Path) -> Iterator[None]:
     except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
         if isinstance(error, OSError) and is_disk_fault(error):
             raise SourceUnavailable("The disk, or the share, does not answer.") from error
-        raise SourceError(f"{path} {_reason(error)}") from error
+        raise SourceError(f"{path} {_reason(error)}", why="a file cannot be read") from error
 
 
 def _reason(error: Exception) -> str:
