@@ -145,6 +145,7 @@ def test_splits_of_a_head_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "place", ["data_files: ../outside/*.parquet", "data_dir: ../outside", "data_dir: /etc",
+              "data_files: ../gone/*.parquet",
               "data_files: https://elsewhere.example/x.parquet", "data_files: zip://a::b.zip"],
 )  # fmt: skip
 def test_no_head_leads_elsewhere(tmp_path: Path, place: str) -> None:

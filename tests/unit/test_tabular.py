@@ -207,9 +207,11 @@ def test_another_column_can_have_the_ids(tmp_path: Path) -> None:
 
 
 def test_decimal_ids_keep_all_their_digits(tmp_path: Path) -> None:
-    digits = 10**37 + 1
-    parquet(tmp_path / "t.parquet", table(1, image_id=pa.array([digits], pa.decimal128(38))))
-    assert rows_in(tmp_path)[0].image_id == str(digits)
+    digits, part = 10**37 + 1, Decimal("12345678901234567.25")
+    made = table(1, image_id=pa.array([digits], pa.decimal128(38)), lesion_id=[part])
+    parquet(tmp_path / "t.parquet", made)
+    [row] = rows_in(tmp_path)
+    assert (row.image_id, row.metadata["lesion_id"]) == (str(digits), str(part))
 
 
 def test_a_row_says_where_it_stands(tmp_path: Path) -> None:
@@ -294,9 +296,11 @@ def test_images_may_be_stored_in_two_ways(tmp_path: Path) -> None:
 
 def test_a_file_without_rows_says_nothing_of_types(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", pa.table({"image": pa.nulls(0), "x": pa.array([], pa.int8())}))
-    parquet(tmp_path / "b.parquet", table(x=["a", "b"]))
-    parquet(tmp_path / "c.parquet", table(0, x=pa.array([], pa.date32())))
-    assert metadata_in(tmp_path) == [{"x": "a"}, {"x": "b"}]
+    parquet(tmp_path / "b.parquet", table(x=["a", "b"], n=[1, 2]))
+    floats = pa.array([], pa.float64())
+    parquet(tmp_path / "c.parquet", table(0, x=pa.array([], pa.date32()), n=floats))
+    found = [json.dumps(metadata) for metadata in metadata_in(tmp_path)]
+    assert found == ['{"x": "a", "n": 1}', '{"x": "b", "n": 2}']
 
 
 @pytest.mark.parametrize("made", [table(0), pa.table({"image": pa.nulls(0)}), pa.table({})])
