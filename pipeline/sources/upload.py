@@ -41,7 +41,9 @@ class UploadReader:
         metadata = clean(dict(file.metadata))
         name = PurePosixPath(file.name).name if file.name else None
         if file.fault is not None:
-            fault, image_id = Unusable(file.fault), image_id or f"#{number}"
+            fault = Unusable(file.fault)
+        if fault is not None:  # as a folder has it, where nothing of such a file is read
+            image_id = image_id or f"#{number}"
         data = self._data(file.blob) if file.blob else b""
         return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
 

@@ -1,7 +1,9 @@
-"""Reads a file of a tree by its place: a path, and the number of a member if that is an archive."""
+"""Reads a file of a tree by its place: a path and, in an archive, a member's number and name."""
 
+import stat
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.images.decoding import Unusable
 from pipeline.sources.folder.archives import TOO_LARGE, Archive, open_archive
@@ -28,7 +30,7 @@ class Places:
             return OUTSIDE  # what was a file can be a link by now
         try:
             if len(place) > 1:
-                return self._archive(path).read(int(place[1]))
+                return _member(self._archive(path), int(place[1]), place[2])
             return _bytes(path)
         except (FileNotFoundError, IndexError):
             return GONE
@@ -52,7 +54,22 @@ class Places:
             self._opened.archive.close()
 
 
+def _member(archive: Archive, number: int, name: str) -> bytes | Unusable:
+    """Also of an archive that was replaced meanwhile: then another picture has the number."""
+    if archive.members[number].name != name:
+        return GONE
+    with archive.open(number) as member:
+        return _limited(member)
+
+
 def _bytes(path: Path) -> bytes | Unusable:
-    if path.is_file() and path.stat().st_size > MAX_FILE:
-        return Unusable(TOO_LARGE)
-    return path.read_bytes() if path.is_file() else b""
+    if not stat.S_ISREG(path.stat().st_mode):
+        return GONE  # what was a file can be a pipe by now, whose reading might never end
+    with path.open("rb") as file:
+        return _limited(file)
+
+
+def _limited(file: BinaryIO) -> bytes | Unusable:
+    """What was said of a file's size can be a lie, or old, so what is read has a limit as well."""
+    data = file.read(MAX_FILE + 1)
+    return data if len(data) <= MAX_FILE else Unusable(TOO_LARGE)

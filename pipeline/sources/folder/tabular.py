@@ -38,5 +38,5 @@ def _files(directory: Directory) -> Iterator[File]:
             file = make()
             if isinstance(file, File):
                 yield file
-    for folder in directory.folders:
+    for folder in directory.folders.values():
         yield from _files(folder())
