@@ -1,7 +1,8 @@
 """Uploads: files become a job, by the same rules as a folder."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -15,6 +16,7 @@ from pipeline.base.blobs import upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery
 from pipeline.messages import Message, SkippedFile, UploadedFile
 from pipeline.operations.job import JobView
+from pipeline.sources.folder.names import slashed
 from pipeline.sources.upload import UploadSource
 
 router = APIRouter(tags=["images"], dependencies=[require("ingest")])
@@ -27,10 +29,14 @@ _metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
 
 
 class RefusedFile(Message):
-    """A file that a caller did not send, and why: the upload's totals count it as rejected."""
+    """A file that a caller did not send, and why: the upload's totals count it as rejected.
+
+    `image_id` is what its image would be called, if something says that.
+    """
 
     name: str
     reason: str
+    image_id: str | None = None
 
 
 class Account(Message):
@@ -62,18 +68,8 @@ def upload(
     A file's name can be a path. An image's id is the `image_id` of its metadata, else its SHA-256.
     """
     settings = collection.services.settings
-    told = _account(account)
-    if not files and not told.rejected:
-        raise InvalidQuery("Send at least one file.", ("files",))
-    names = [file.filename or "" for file in files or ()] if told.names is None else told.names
-    if len(names) != len(files or ()):
-        raise InvalidQuery("There must be one name for each file.", ("account", "names"))
-    received = Received(
-        [(name, file.file) for name, file in zip(names, files or (), strict=True)],
-        _described(metadata, len(files or ())),
-        tuple(UploadedFile(name=each.name, fault=each.reason) for each in told.rejected),
-        told.skipped,
-    )
+    parts = [(file.filename or "", file.file) for file in files or ()]
+    received = received_of(parts, metadata, account)
     job = new_id()
     folder = upload_folder(job)
     most = settings.max_upload_mb * 1_000_000
@@ -87,6 +83,30 @@ def upload(
         raise error
     source = UploadSource(manifest=manifest)
     return start_ingest(collection, source, options, job, response, entry)
+
+
+def received_of(
+    parts: Sequence[tuple[str, BinaryIO]], metadata: str | None, account: str | None
+) -> Received:
+    """The form's files with what its other fields say of them. Raises InvalidQuery."""
+    told = _account(account)
+    if not parts and not told.rejected:
+        raise InvalidQuery("Send at least one file.", ("files",))
+    names = [slashed(name) for name, _ in parts] if told.names is None else told.names
+    if len(names) != len(parts):
+        raise InvalidQuery("There must be one name for each file.", ("account", "names"))
+    return Received(
+        [(name, file) for name, (_, file) in zip(names, parts, strict=True)],
+        _described(metadata, len(parts)),
+        tuple(map(_refused, told.rejected)),
+        told.skipped,
+        chosen=told.names is not None,
+    )
+
+
+def _refused(file: RefusedFile) -> UploadedFile:
+    metadata: Metadata = {} if file.image_id is None else {"image_id": file.image_id}
+    return UploadedFile(name=file.name, fault=file.reason, metadata=metadata)
 
 
 def _account(text: str | None) -> Account:
