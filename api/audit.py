@@ -119,7 +119,7 @@ class _Answer(BaseModel):
 
     image_id: str | None = None
     images: tuple[_Image, ...] = ()
-    results: tuple[_Image, ...] | tuple[tuple[_Image, ...], ...] = ()
+    results: tuple[_Image, ...] | tuple[tuple[_Image, ...] | None, ...] = ()
 
 
 def images_in(answer: bytes) -> list[str]:
@@ -127,6 +127,6 @@ def images_in(answer: bytes) -> list[str]:
     found = _Answer.model_validate_json(answer)
     ids = [] if found.image_id is None else [found.image_id]
     for item in (*found.images, *found.results):
-        for image in (item,) if isinstance(item, _Image) else item:
+        for image in (item,) if isinstance(item, _Image) else item or ():
             ids += [image.image_id, *(other.image_id for other in image.others or ())]
     return list(dict.fromkeys(ids))

@@ -52,7 +52,7 @@ def store_upload(
     `most` is the largest request in bytes. Raises InvalidQuery for a table that cannot be read, or
     an archive that becomes too large, and BlobsUnavailable.
     """
-    files: list[tuple[int, UploadedFile]] = []
+    files: list[tuple[int, UploadedFile]] = []  # with their places among those that were sent
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
     try:
@@ -68,14 +68,14 @@ def store_upload(
                     ("files",),
                 )
             number = int(found.place[0]) if found.place else len(received.files)
-            said = received.metadata[number] if found.place else {}
-            files.append((number, _stored(blobs, f"{folder}/{len(files)}", found, said)))
+            file = _stored(blobs, f"{folder}/{len(files)}", found, received)
+            files.append((number, file))
     except SourceError as error:
         raise InvalidQuery(str(error), ("files",)) from error
     # In the order in which they came: of two pictures with one id, the first has it.
-    ordered = [file for _, file in sorted(files, key=itemgetter(0))]
+    rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*ordered, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
     )
     if not keep_names:
         manifest = _nameless(manifest)
@@ -83,16 +83,22 @@ def store_upload(
     return manifest_of(folder)
 
 
-def _stored(blobs: Blobs, blob: str, entry: Entry, said: dict[str, Any]) -> UploadedFile:
-    whole = clean(merged(entry.metadata, said))
-    file = UploadedFile(name=entry.name, metadata=whole, fault=entry.fault)
-    if entry.fault is not None or entry.open is None:
+def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> UploadedFile:
+    said, name = entry.metadata, entry.name
+    if entry.place:
+        number = int(entry.place[0])
+        said = merged(said, received.metadata[number])
+        name = name if received.files[number][0] else ""
+    file = UploadedFile(name=name or None, metadata=clean(said), fault=entry.fault)
+    if entry.open is None:
         return file
     try:
         with entry.open() as opened:
             data = opened.read()
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
         return file.model_copy(update={"fault": reason_of(error)})
+    if entry.fault is not None:
+        return file.model_copy(update={"sha256": sha256(data)})
     blobs.write(blob, data)
     return file.model_copy(update={"blob": blob, "sha256": sha256(data)})
 
@@ -112,14 +118,21 @@ def _tree(received: Received) -> Directory:
         parts = [part for part in given.split("/") if part not in ("", ".", "..")]
         parts = parts or [f"file-{number + 1}"]
         name = "/".join(parts)
-        system = any(map(is_system, parts))
+        aside = None if received.chosen else _aside(parts)
         if len(parts) > MAX_DEPTH:
             root.directory.others.append(Fault(name, DEEP))
-        elif not received.chosen and (system or any(map(is_hidden, parts))):
-            root.directory.others.append(Skipped(name, "system" if system else "hidden"))
+        elif aside is not None:
+            root.directory.others.append(Skipped(name, aside))
         else:
             root.at(parts[:-1]).add(parts[-1], partial(_file, name, number, content))
     return root.directory
+
+
+def _aside(parts: Sequence[str]) -> str | None:
+    """The kind under which a file is skipped for its name, if a whole folder was sent with it."""
+    if any(map(is_system, parts)):
+        return "system"
+    return "hidden" if len(parts) > 1 and any(map(is_hidden, parts)) else None
 
 
 @dataclass

@@ -32,7 +32,6 @@ from pipeline.ledger import Ledger, Ledgers, Progress, WorkerInfo
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening, Reader, Row
 from pipeline.sources.dataset import DatasetSource
-from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import open_source
 from pipeline.store import Points, open_store
 
@@ -122,10 +121,10 @@ def forward_alone(encoder: Encoder, stacks: Sequence[np.ndarray]) -> float:
 
 
 def _reader(settings: Settings, part: Slice) -> Reader:
-    copies, anywhere = PreparedCopies(settings.data / "datasets"), AllowedSources.of(("/",))
+    anywhere = AllowedSources.of(("/",))
     source = DatasetSource(dataset=str(part.folder))
     blobs = Blobs(settings.blobs_of(settings.collection))
-    return open_source(source, Opening(blobs, copies, anywhere))
+    return open_source(source, Opening(blobs, anywhere))
 
 
 def _stacked(pixels: Sequence[np.ndarray], batch: int) -> list[np.ndarray]:

@@ -85,12 +85,13 @@ class Hit(StoredImage):
 
 
 class Search(TypedDict):
-    """`results` of a batch are lists of hits."""
+    """`results` of a batch are lists of hits, or None where `errors` has a problem."""
 
     id: str
     state: str
     results: list[Any] | None
     error: Problem | None
+    errors: NotRequired[list[Problem | None]]
 
 
 class ImagePage(TypedDict):

@@ -1,5 +1,6 @@
 """`kindred`: its groups of commands, put together, and how each command ends."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ def kindred(
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code. Whatever goes wrong is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _print_anything()
     try:
         return app(args=given or ["--help"], prog_name="kindred", standalone_mode=False) or 0
     except CommandError as error:
@@ -91,6 +93,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `kindred images | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
+
+
+def _print_anything() -> None:
+    """A terminal that knows no ä shows it as \\xe4: names of files must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(line: str, code: int) -> int:

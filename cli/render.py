@@ -73,6 +73,10 @@ def rejection_line(rejection: Rejection) -> Text:
     return Text(printable(line), overflow="fold")
 
 
+def skipped_file_line(skipped: Document) -> Text:
+    return Text(printable(f"skipped: {skipped['name']}: {skipped['kind']}"), overflow="fold")
+
+
 def print_jobs(console: Console, jobs: Sequence[Job]) -> None:
     if not jobs:
         console.print("no jobs yet")

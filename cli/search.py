@@ -10,7 +10,7 @@ from urllib.parse import quote
 from rich.console import Console
 
 from cli.client import Client
-from cli.documents import Document, Hit
+from cli.documents import Document, Hit, Search, problem_line
 from cli.failure import CommandError, UsageError
 from cli.render import print_images
 
@@ -60,6 +60,20 @@ def print_hits(console: Console, hits: Sequence[Hit]) -> None:
     """Each with the others of its group below it."""
     flat: list[Any] = [image for hit in hits for image in (hit, *(hit.get("others") or ()))]
     print_images(console, flat)
+
+
+def print_batch(console: Console, found: Search) -> None:
+    """The hits of each search. Raises CommandError if one of them has failed, after the others."""
+    results = found["results"] or []
+    errors = found.get("errors") or [None] * len(results)
+    faults = []
+    for number, (hits, error) in enumerate(zip(results, errors, strict=True), 1):
+        if error is None:
+            print_hits(console, hits)
+        else:
+            faults.append(f"search {number}: {problem_line(error, 'it has failed')}")
+    if faults:
+        raise CommandError("\n".join(faults))
 
 
 def save_pictures(client: Client, hits: Sequence[Hit], folder: Path) -> None:

@@ -50,12 +50,22 @@ def resolve_source(text: str, *, same_machine: bool) -> str:
     """
     path = Path(text).expanduser()
     if path.exists():
-        return str(path.absolute())
+        return _sendable(str(path.absolute()))
     if not _is_path(text) or "://" in text:
         return text
     if path.is_absolute() and not same_machine:
         return str(path)
     raise CommandError(f"no such file or folder: {text}")
+
+
+def _sendable(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise CommandError(
+            f"{path} is no UTF-8: rename it, or send its files with --upload"
+        ) from None
+    return path
 
 
 def _is_path(text: str) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cli.documents import Document, Job, Work, counts_of, problem_line
+from cli.documents import INGESTED, Document, Job, Work, counts_of, problem_line
 from pipeline.base.states import FINAL_STATES
 
 
@@ -51,7 +51,7 @@ def totals_of(jobs: Sequence[Work]) -> Totals:
     """The sum."""
     totals = [job.get("total") for job in jobs]
     known = [total for total in totals if total is not None]
-    counts = _sum_of(counts_of(job) for job in jobs)
+    counts = _sum_of(counts_of(job) for job in jobs) if jobs else dict.fromkeys(INGESTED, 0)
     return Totals(
         state=_state([job["state"] for job in jobs], counts.get("rejected", 0)),
         total=sum(known) if len(known) == len(totals) else None,

@@ -7,6 +7,7 @@ on the workers (`pipeline.sources.folder`), so both ways have the same result.
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,12 +17,14 @@ from cli.failure import CommandError, TooLarge
 from cli.follow import Show, Step
 from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.base.identity import sha256
-from pipeline.images.decoding import Unusable
+from pipeline.images.decoding import EMPTY, Unusable
 from pipeline.messages import Payload
-from pipeline.sources.base import own_id
+from pipeline.sources.base import Row, own_id
+from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
 from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
+from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.metadata import clean, described_by, found_at
 
@@ -63,6 +66,10 @@ class LocalFile:
         return len(self.entry.name) + len(json.dumps(self.entry.metadata))
 
 
+def _data_of(row: Row) -> bytes | Unusable:
+    return row.data or EMPTY
+
+
 @dataclass
 class Chunk:
     """What one request takes: files, and what lies beside them and is not sent."""
@@ -77,12 +84,23 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the files to take. `id_field` is the metadata field that has the images' ids."""
+    """Which of the files to take. `id_field` is the metadata field that has the images' ids.
+
+    `image_column` is of data sets: their rows are sent one by one, as files are.
+    """
 
     sources: Sequence[str]
     rules: Rules = PLAIN
     limit: int | None = None
     id_field: str | None = None
+    config: str | None = None
+    image_column: str | None = None
+
+    @property
+    def without_rows(self) -> bool:
+        """Whether there is nothing to send because data sets have no rows, which is no fault."""
+        roots = [Path(source).expanduser() for source in self.sources]
+        return all(beside_tables(directory(Pictures(r, _ANYWHERE))) is not None for r in roots)
 
     def found(self) -> Iterator[LocalFile | Skipped]:
         """Raises CommandError for what is not there, or a table that cannot be read."""
@@ -98,13 +116,42 @@ class Selection:
                 yield each
 
     def _below(self, root: Path) -> Iterator[LocalFile | Skipped]:
-        rules = self.rules.naming_each(explicit=root.is_file())
-        places = Places(root, _ANYWHERE)
         try:
-            for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
-                yield found if isinstance(found, Skipped) else self._file(found, places)
+            beside = beside_tables(directory(Pictures(root, _ANYWHERE)))
+            if beside is not None:
+                yield from beside
+                yield from self._rows(root)
+            else:
+                yield from self._pictures(folder_of_pictures(root, self.config))
         except (SourceError, SourceUnavailable) as error:
             raise CommandError(str(error)) from error
+
+    def _pictures(self, root: Path) -> Iterator[LocalFile | Skipped]:
+        rules = self.rules.naming_each(explicit=root.is_file())
+        places = Places(root, _ANYWHERE)
+        for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
+            yield found if isinstance(found, Skipped) else self._file(found, places)
+
+    def _rows(self, root: Path) -> Iterator[LocalFile]:
+        """Imports the library here: most uploads need it not, and it takes a while to load."""
+        from pipeline.sources.allowed import AllowedSources
+        from pipeline.sources.selection import Selection as Rows
+        from pipeline.sources.tabular.opening import open_tabular
+
+        wanted = Rows(
+            dataset=str(root.absolute()),
+            split=self.rules.split,
+            limit=self.limit,
+            image_column=self.image_column,
+            id_column=self.id_field,
+            config=self.config,
+        )
+        reader = open_tabular(wanted, AllowedSources.of(("/",)))
+        for row in reader.read(0, len(reader)):
+            said = described_by(row.metadata, row.image_id) if row.image_id else row.metadata
+            fault = row.fault.reason if row.fault else None
+            entry = Entry(row.name or "", (), said, fault, len(row.data))
+            yield LocalFile(entry, partial(_data_of, row), row.image_id)
 
     def _file(self, entry: Entry, places: Places) -> LocalFile:
         said = clean(entry.metadata)
@@ -164,7 +211,7 @@ class Upload:
                 show(Step("sending", self.sent, None))
             else:
                 waiting = chunk.skipped
-        if not self.jobs:
+        if not self.jobs and not selection.without_rows:
             raise CommandError(nothing_in(", ".join(selection.sources), self.skipped))
 
     def _send(self, chunk: Chunk) -> None:

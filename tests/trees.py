@@ -21,7 +21,9 @@ Expected = dict[str, dict[str, Any]]  # a file's own name, or an image id → it
 class Tree:
     """`images` are those that are taken; `rejected` maps paths to a part of the reason.
 
-    `fails` is a part of the sentence with which the job, or the upload, fails as a whole.
+    `part` is the folder that is read, if
+    that is not all. `fails` is a part of the sentence with which the job, or the upload, fails as a
+    whole.
     """
 
     write: Callable[[Path], None]
@@ -30,6 +32,7 @@ class Tree:
     skipped: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
     options: tuple[str, ...] = ()
+    part: str = ""
     fails: str | None = None
 
 
@@ -130,6 +133,10 @@ _LETTERS = "file_name,dx\nscans\\A.JPG,nv\na/c.jpg,mel\na/b.jpg,bcc\n"
 _ODD_IDS = '{"file_name": "a.jpg", "image_id": [1]}\n{"file_name": "b.jpg", "dx": "nv"}\n'
 _HALF = '{"dx": "nv\\ud800", "deep": {"n": NaN, "site": "arm"}}'
 _GAPS = "file_name,case,image_id\na.jpg,1.50,7\nb.jpg,,8\n"
+_CONFIGS = (
+    "---\nconfigs:\n- config_name: clinical\n  data_dir: clinical\n"
+    "- config_name: close\n  data_dir: close\n---\n"
+)
 _AGAIN = "file_name,dx\na.jpg,nv\na.jpg,mel\na.jpg,nv\n"
 
 _BESIDE: dict[str, bytes | str | None] = {"b.jpg": None, "b.json": '{"image_id": "packed"}'}
@@ -394,6 +401,32 @@ TREES: dict[str, Tree] = {
     "a table that names no files": Tree(
         tree({**pictures("a.jpg"), "metadata.csv": "name,dx\nA,nv\n"}),
         fails="no column names the files",
+    ),
+    "one split": Tree(
+        tree(pictures("train/a.jpg", "train/b/c.jpg", "test/d.jpg")),
+        {"d.jpg": {}},
+        skipped={"other split": 2},
+        options=("--split", "test"),
+    ),
+    "a split of some pictures": Tree(
+        tree(pictures("train/a.jpg", "b.jpg")),
+        fails="all pictures must lie in folders",
+        options=("--split", "train"),
+    ),
+    "several configurations": Tree(
+        tree({**pictures("clinical/a.jpg", "close/b.jpg"), "README.md": _CONFIGS}),
+        fails="--config: clinical, close",
+    ),
+    "one configuration": Tree(
+        tree({**pictures("clinical/a.jpg", "close/b.jpg"), "README.md": _CONFIGS}),
+        {"b.jpg": {}},
+        options=("--config", "close"),
+        part="close",
+    ),
+    "a head that is no YAML, and old infos": Tree(
+        tree({**pictures("a.jpg"), "README.md": "---\n: [\n---\n", "dataset_infos.json": "{}"}),
+        {"a.jpg": {}},
+        skipped={"text": 1, "json": 1},
     ),
     "nothing": Tree(lambda root: None, fails="is empty"),
     "no pictures": Tree(

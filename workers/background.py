@@ -1,6 +1,5 @@
 """The background work of a worker: repeating actions, the reconciler and the cleaner."""
 
-import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from celery import Celery
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
+from pipeline.operations.ingest import INGEST, put_away
 from pipeline.operations.registry import operation
-from pipeline.sources.folder.catalogue import Catalogue
 from workers.queue import publish_query
 from workers.runtime import Runtime
 
@@ -75,20 +74,14 @@ class Cleaner:
 
     def __call__(self) -> None:
         self._requests_of_deletions()
-        self._catalogues_of_jobs()
-        if self._context.copies.exist and not self._context.ledger.jobs.any_open("ingest"):
-            self._context.sources.clear()
-            gc.collect()  # readers lock their copies until they are garbage
-            self._context.copies.delete()
+        self._ended_ingests()
 
-    def _catalogues_of_jobs(self) -> None:
-        """Of a job that has ended, keeps the account of its files, and deletes the rest."""
+    def _ended_ingests(self) -> None:
         jobs = self._context.ledger.jobs
         for job in jobs.ended():
-            catalogue = Catalogue.read(self._context.blobs, job)
-            if catalogue is not None:
-                names = jobs.rejected_rows(job) if self._context.keep_names else None
-                catalogue.conclude(names)
+            record = jobs.get(job)
+            if record.operation == INGEST.name:
+                put_away(self._context, record)
             jobs.tidied(job)
 
     def _requests_of_deletions(self) -> None:

@@ -1,6 +1,7 @@
 """Opens a worker: the model, the store that it fills, and everything that uses them."""
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening
-from pipeline.sources.prepared import PreparedCopies
 from pipeline.sources.registry import SourceCache
 from pipeline.store import Store, open_store
 from pipeline.store.common import in_use
@@ -42,6 +42,8 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
     ledgers.check_schema()
     blobs = Blobs(settings.blobs_of(settings.collection))
+    # Earlier versions prepared copies of data sets there, and patients are in them.
+    shutil.rmtree(settings.data / "datasets", ignore_errors=True)
     blobs.probe()  # before the model, which takes a while
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
@@ -83,11 +85,10 @@ def _context(
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
-    fields = Fields(store, settings.indexed_fields)
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
-    copies = PreparedCopies(settings.data.absolute() / "datasets" / settings.collection)
-    opening = Opening(blobs, copies, AllowedSources.of(settings.sources))
+    opening = Opening(blobs, AllowedSources.of(settings.sources))
     ingest = Ingest(
         encoder=encoder,
         store=store,
@@ -109,7 +110,6 @@ def _context(
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),
-        copies=copies,
         sweep=Sweep(blobs, deletions, settings.search_ttl + settings.result_ttl),
         keep_names=settings.keep_names,
         stopping=stopping.is_set,

@@ -81,7 +81,7 @@ def _delete_again(settings: Settings, store: Store) -> int:
     """Deletes images that were deleted after the backup had read them. Returns how many."""
     ledgers = Ledgers(settings.redis_url, settings.timing)
     ledger = ledgers.of(settings.collection)
-    fields = Fields(store, settings.indexed_fields)
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deleted = Deletions(
         store, Blobs(settings.blobs_of(settings.collection)), ledger.tombstones, fields
     ).repeat()

@@ -31,7 +31,12 @@ def ingest(
         list[str] | None,
         typer.Argument(help="A data set of the hub, a folder or parquet; or files to upload."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the data set; else train.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set, or all; else train.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of the data set, if it has several.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images.")] = None,
@@ -79,18 +84,20 @@ def ingest(
     course = Course(detach, strict)
     flags = {"dry_run": dry_run, "replace_metadata": replace_metadata}
     options: Document = {name: True for name, wanted in flags.items() if wanted}
-    tabular: Document = {"split": split, "revision": revision, "image_column": image_column}
     sources = source or []
     if not sources and kind is None:
         raise UsageError("Missing argument 'SOURCE'")
+    wanted: Document = {
+        "split": split, "config": config, "id_column": id_column, "include": include,
+        "exclude": exclude, "label_from_folder": label_from_folder or None,
+        "image_column": image_column,
+    }  # fmt: skip
     if upload:
-        _refuse_with_upload({**tabular, "kind": kind, "set": fields or None})
+        _refuse_with_upload({"revision": revision, "kind": kind, "set": fields or None})
         with connect(url, collection) as client:
-            selection = _selection(sources, limit, id_column, include, exclude, label_from_folder)
+            selection = _selection(sources, limit, wanted)
             return ingest_upload(client, selection, options, report, course)
-    wanted: Document = {**tabular, "id_column": id_column, "include": include, "exclude": exclude}
-    wanted |= {"limit": limit, "kind": kind, "label_from_folder": label_from_folder or None}
-    wanted |= parse_fields(fields or ())
+    wanted |= {"revision": revision, "limit": limit, "kind": kind, **parse_fields(fields or ())}
     with connect(url, collection) as client:
         if kind is None:
             wanted |= dataset_source(sources, client.host)
@@ -99,21 +106,21 @@ def ingest(
         return ingest_source(client, wanted, options, report, course)
 
 
-def _selection(
-    sources: Sequence[str],
-    limit: int | None,
-    id_field: str | None,
-    include: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    label_from_folder: bool,
-) -> "Selection":
+def _selection(sources: Sequence[str], limit: int | None, wanted: Document) -> "Selection":
     from cli.upload import Selection
     from pipeline.base.identity import ID_COLUMNS
     from pipeline.sources.folder.survey import Rules
 
-    ids = (id_field,) if id_field else ID_COLUMNS
-    rules = Rules(tuple(include or ()), tuple(exclude or ()), label_from_folder, ids)
-    return Selection(sources, rules, limit, id_field)
+    rules = Rules(
+        include=tuple(wanted["include"] or ()),
+        exclude=tuple(wanted["exclude"] or ()),
+        label_from_folder=bool(wanted["label_from_folder"]),
+        id_fields=(wanted["id_column"],) if wanted["id_column"] else ID_COLUMNS,
+        split=wanted["split"],
+    )
+    return Selection(
+        sources, rules, limit, wanted["id_column"], wanted["config"], wanted["image_column"]
+    )
 
 
 def _refuse_with_upload(options: Document) -> None:

@@ -1,15 +1,27 @@
 """`kindred jobs`: what the system was told to do, how far it has come, and changing its course."""
 
-from typing import Annotated
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from cli.client import connect
+from cli.csv_file import write_csv
 from cli.documents import Action, Job
-from cli.failure import printable
+from cli.failure import UsageError, printable
 from cli.groups import ListingGroup
 from cli.options import LOCAL_URL, Collection, Json, Url, examples
-from cli.render import make_console, print_jobs, print_json, rejection_line, totals_line
+from cli.render import (
+    make_console,
+    print_jobs,
+    print_json,
+    rejection_line,
+    skipped_file_line,
+    skipped_line,
+    totals_line,
+)
 from cli.report import Report
 from cli.totals import failure_of, totals_of
 
@@ -19,6 +31,10 @@ app = typer.Typer(
     epilog=examples("kindred jobs", "kindred jobs follow 0a1b2c3d"),
 )
 
+# Of the files that --csv writes.
+COLUMNS = {"rejections": ("row", "name", "image_id", "reason"), "skipped": ("name", "kind")}
+
+Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list there, as a table.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `kindred jobs list` shows it.")]
 
 
@@ -33,13 +49,38 @@ def list_(collection: Collection = None, url: Url = LOCAL_URL, as_json: Json = F
         print_jobs(make_console(), jobs)
 
 
-@app.command(epilog=examples("kindred jobs show 0a1b2c3d"))
+@app.command(
+    epilog=examples(
+        "kindred jobs show 0a1b2c3d",
+        "kindred jobs show 0a1b2c3d --rejections --csv rejected.csv",
+        "kindred jobs show 0a1b2c3d --skipped",
+    )
+)
 def show(
-    job_id: JobId, collection: Collection = None, url: Url = LOCAL_URL, as_json: Json = False
+    job_id: JobId,
+    with_rejections: Annotated[
+        bool, typer.Option("--rejections", help="Instead, every image that it rejected, and why.")
+    ] = False,
+    with_skipped: Annotated[
+        bool, typer.Option("--skipped", help="Instead, every file that it skipped, and its kind.")
+    ] = False,
+    csv: Csv = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
 ) -> None:
     """Show how far one job has come, and why it has failed or waits."""
-    with connect(url, collection) as client:
-        _print_job(client.job(job_id), as_json=as_json)
+    if with_rejections and with_skipped:
+        raise UsageError("--rejections or --skipped, one at a time")
+    if csv is not None and not (with_rejections or with_skipped):
+        raise UsageError("--csv goes with --rejections or --skipped")
+    if with_rejections:
+        rejections(job_id, csv, collection, url, as_json)
+    elif with_skipped:
+        skipped(job_id, csv, collection, url, as_json)
+    else:
+        with connect(url, collection) as client:
+            _print_job(client.job(job_id), as_json=as_json)
 
 
 @app.command(epilog=examples("kindred jobs follow 0a1b2c3d"))
@@ -53,18 +94,54 @@ def follow(
         return follow_job(client, client.job(job_id), Report(make_console(), as_json))
 
 
-@app.command(epilog=examples("kindred jobs rejections 0a1b2c3d --json"))
+@app.command(
+    epilog=examples(
+        "kindred jobs rejections 0a1b2c3d", "kindred jobs rejections 0a1b2c3d --csv rejected.csv"
+    )
+)
 def rejections(
-    job_id: JobId, collection: Collection = None, url: Url = LOCAL_URL, as_json: Json = False
+    job_id: JobId,
+    csv: Csv = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
 ) -> None:
     """List every image that one job rejected, and why."""
     with connect(url, collection) as client:
-        if as_json:
-            print_json({"rejections": list(client.rejections(job_id))})
-            return
+        _list("rejections", client.rejections(job_id), rejection_line, csv, as_json=as_json)
+
+
+@app.command(epilog=examples("kindred jobs skipped 0a1b2c3d"))
+def skipped(
+    job_id: JobId,
+    csv: Csv = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """List every file that one job skipped, and the kind of thing that it is."""
+    with connect(url, collection) as client:
+        _list("skipped", client.skipped(job_id), skipped_file_line, csv, as_json=as_json)
+
+
+def _list(
+    name: str,
+    found: Iterable[Mapping[str, Any]],
+    line: Callable[[Any], Text],
+    csv: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Printed, or written, as they come: there can be very many."""
+    if csv is not None:
+        count = write_csv(csv, COLUMNS[name], found)
+        Report(make_console(), as_json).say(f"{count:,} rows in {csv}")
+    elif as_json:
+        print_json({name: list(found)})
+    else:
         console = make_console()
-        for rejection in client.rejections(job_id):  # printed as they come: there can be very many
-            console.print(rejection_line(rejection))
+        for each in found:
+            console.print(line(each))
 
 
 @app.command(epilog=examples("kindred jobs cancel 0a1b2c3d"))
@@ -110,7 +187,10 @@ def _print_job(job: Job, *, as_json: bool) -> None:
         return
     report = Report(make_console(), json=False)
     print_jobs(report.console, [job])
-    report.say(totals_line(totals_of([job])))
+    totals = totals_of([job])
+    report.say(totals_line(totals))
+    if skipped_files := skipped_line(totals):
+        report.say(skipped_files)
     if notice := job.get("notice"):
         report.say(printable(f"it waits: {notice}"))
     if failure := failure_of([job]):

@@ -40,6 +40,9 @@ def search(
         str | None,
         typer.Option(metavar="FIELD", help="None with the query's own value, as of lesion_id."),
     ] = None,
+    not_same_lesion: Annotated[
+        bool, typer.Option("--not-same-lesion", help="Neither the image itself, nor its lesion's.")
+    ] = False,
     duplicates: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +72,8 @@ def search(
     options = {
         "image_id": image_id, "text": text, "positive": like, "negative": unlike,
         "strategy": strategy, "crop": parse_crop(crop), "filter": parse_filter(filter_),
-        "ids": only, "not_ids": without, "not_same": not_same, "max_hash_distance": duplicates,
+        "ids": only, "not_ids": without, "not_same": not_same,
+        "exclude_same_lesion": not_same_lesion or None, "max_hash_distance": duplicates,
         "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
         "limit": limit, "offset": offset or None, "include": include, "exclude": exclude,
     }  # fmt: skip
@@ -97,15 +101,14 @@ def batch(
     as_json: Json = False,
 ) -> None:
     """Answer several searches at once. Each has its own filter, fields and limit."""
-    from cli.search import print_hits, read_batch
+    from cli.search import print_batch, read_batch
 
     with connect(url, collection) as client:
         found = client.batch(read_batch(file))
     if as_json:
         print_json(found)
         return
-    for hits in found["results"] or []:
-        print_hits(make_console(), hits)
+    print_batch(make_console(), found)
 
 
 @app.command(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.base.addresses import is_loopback
@@ -46,6 +46,8 @@ _INDEXED: dict[str, IndexType] = {
     "localization": "keyword",
     "age": "float",
 }
+
+_LESION = "lesion_id"
 
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -147,6 +149,11 @@ class Settings(BaseSettings):
         _INDEXED,
         description=f"Payload indexes, as NAME=TYPE; types are {', '.join(get_args(IndexType))}",
     )
+    lesion_field: str = Field(
+        _LESION,
+        description="Indexed field whose value the images of one lesion share; a search can leave "
+        "out those of its own",
+    )
     index_from: int = Field(
         250_000,
         ge=0,
@@ -239,6 +246,15 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_indexes(cls, value: Any) -> Any:
         return dict(map(_index, _entries(value))) if isinstance(value, str) else value
+
+    @field_validator("lesion_field")
+    @classmethod
+    def _refuse_other_fields(cls, name: str, info: ValidationInfo) -> str:
+        """The default may be missing: then a search leaves out its own image alone."""
+        kind = info.data.get("indexed_fields", {}).get(name)
+        if name != _LESION and kind not in ("keyword", "integer"):
+            raise ValueError("KINDRED_INDEXED_FIELDS must list it, as keyword or integer")
+        return name
 
     @field_validator("collection")
     @classmethod

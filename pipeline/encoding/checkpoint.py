@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from pipeline.base.errors import EncoderError
+from pipeline.images.kinds import HEAD, kind_of
 
 # We download a model's configuration and one set of weights. The weights for other frameworks and
 # precisions are stored beside them and can be many times the size.
@@ -48,6 +49,10 @@ _JOINT = {"clip", "siglip"}
 # No vector depends on these parts: ViT's pooler, and the parameters that turn the cosines of CLIP
 # and SigLIP into probabilities.
 _UNUSED = frozenset({"pooler", "logit_scale", "logit_bias"})
+
+
+# Layers whose parameters every kind of model initialises alike.
+_NORMS = (torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.BatchNorm2d)
 
 
 def silence_logging() -> None:
@@ -148,7 +153,7 @@ def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
             trust_remote_code=False,  # without it, transformers prompts on the terminal
         )
     except Exception as error:  # OSError, ValueError, ImportError, RuntimeError, SafetensorError …
-        raise EncoderError(f"{name} cannot be loaded: {error}") from error
+        raise EncoderError(_why_not_loaded(folder, name, error)) from error
     faults = {
         "missing": sorted(key for key in report["missing_keys"] if _is_used(key)),
         "with another shape": sorted(key for key, *_ in report["mismatched_keys"]),
@@ -158,6 +163,37 @@ def load(folder: Path, config: PretrainedConfig, name: str) -> torch.nn.Module:
         raise EncoderError(f"The weights of {name} do not fit its configuration. {listed}")
     loaded: torch.nn.Module = model.requires_grad_(False)
     return loaded
+
+
+def is_untrained(model: torch.nn.Module) -> bool:
+    """Whether no training has touched the model: all its norms scale by 1 and shift by 0.
+
+    Models begin so, and the first step of any training ends it. False does not say on what, or how
+    well, the model was trained.
+    """
+    norms = [each for each in model.modules() if isinstance(each, _NORMS)]
+    return bool(norms) and all(_is(each.weight, 1) and _is(each.bias, 0) for each in norms)
+
+
+def _is(values: torch.Tensor | None, value: float) -> bool:
+    return values is None or bool((values == value).all())
+
+
+def _why_not_loaded(folder: Path, name: str, error: Exception) -> str:
+    """A clone without Git LFS has small texts in place of its weights."""
+    weights = (path for pattern in _SAFETENSORS + _PICKLED for path in folder.glob(pattern))
+    pointers = sorted(path.name for path in weights if _is_pointer(path))
+    if pointers:
+        return (
+            f"{', '.join(pointers)} of {name}: a Git LFS pointer, not the weights."
+            f" Run git lfs pull in {folder}"
+        )
+    return f"{name} cannot be loaded: {error}"
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return kind_of(file.read(HEAD)).name == "lfs pointer"
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

@@ -55,6 +55,7 @@ class Encoder:
         info: EncoderInfo,
         sizing: Sizing,
         tokenizer: Tokenizer | None = None,
+        untrained: bool = False,
     ) -> None:
         """`model` is on its device, in its precision and in evaluation mode.
 
@@ -62,6 +63,7 @@ class Encoder:
         """
         parameter = next(model.parameters())
         self.info = info
+        self.untrained = untrained
         self.sizing = sizing
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
@@ -100,6 +102,7 @@ class Encoder:
         # Hash the stored weights, before the cast: workers of different precision share a
         # collection.
         weights = checkpoint.weights_sha256(model)
+        untrained = checkpoint.is_untrained(model)
         model.to(device=device, dtype=dtype)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
@@ -111,10 +114,15 @@ class Encoder:
             preprocessing=preprocessing.spec,
             dimensions=_dimensions(model, preprocessing, pooling, options.model),
         )
-        encoder = cls(model, preprocessing, info, sizing_of(options, device), tokenizer)
+        encoder = cls(model, preprocessing, info, sizing_of(options, device), tokenizer, untrained)
         log.info(
             "encoder loaded",
-            extra={"action": "encoder_loaded", "device": str(device), "dtype": str(dtype)},
+            extra={
+                "action": "encoder_loaded",
+                "device": str(device),
+                "dtype": str(dtype),
+                "untrained": untrained,
+            },
         )
         return encoder
 

@@ -121,10 +121,6 @@ class JobLedger:
             jobs: list[str] = self._script.redis.zrevrange(self._script.key("jobs"), 0, limit - 1)
         return self._read(jobs) if jobs else []
 
-    def any_open(self, queue: str) -> bool:
-        """Whether any job of this queue has not reached its end."""
-        return bool(self._script("any_open_job", queue))
-
     def ended(self) -> list[str]:
         """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`)."""
         with reachable():
@@ -137,7 +133,8 @@ class JobLedger:
     def rejected_rows(self, job: str) -> Iterator[int]:
         """The numbers of all rows that it rejected, in no special order."""
         with reachable():
-            for row in self._script.redis.hscan_iter(self._key(job, ":rejections"), no_values=True):
+            # With values, which Redis can leave out from 7.4 on only.
+            for row, _ in self._script.redis.hscan_iter(self._key(job, ":rejections")):
                 yield int(row)
 
     def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Rejection], int | None]:

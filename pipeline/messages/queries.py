@@ -57,6 +57,9 @@ class SearchQuery(Message):
     not_same: FieldName | None = Field(
         None, description="Neither the searched image, nor any with the same value of this field"
     )
+    exclude_same_lesion: bool = Field(
+        False, description="Neither the searched image, also if sent along, nor any of its lesion"
+    )
     max_hash_distance: int | None = Field(
         None,
         ge=0,

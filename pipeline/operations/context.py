@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pipeline.lifecycle.sweep import Sweep
     from pipeline.retrieval.fields import Fields
     from pipeline.retrieval.search import Search
-    from pipeline.sources.prepared import PreparedCopies
     from pipeline.sources.registry import SourceCache
     from pipeline.store import Store
 
@@ -40,7 +39,6 @@ class Context:
     ingest: Ingest
     deletions: Deletions
     sources: SourceCache
-    copies: PreparedCopies
     sweep: Sweep
     keep_names: bool
     stopping: Callable[[], bool]

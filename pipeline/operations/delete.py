@@ -82,7 +82,6 @@ def _leave_nothing(context: Context, deletion: str) -> None:
 
     - The answers of finished searches; a search that began before is run again (`advance_epoch`).
     - Uploads that were recognised or rejected.
-    - The prepared copies of data sets; those that a running job reads go when it has ended.
     - The request itself, unless it has a filter, which running jobs must still apply.
     - The bytes in the store's files.
     """
@@ -92,8 +91,6 @@ def _leave_nothing(context: Context, deletion: str) -> None:
     for request in ledger.requests.finished():
         context.blobs.delete(request_folder(request))
     context.sweep.forget_deleted_uploads()
-    context.sources.clear()
-    context.copies.delete()
     receipts = context.deletions.receipts
     request_left = receipts.request(deletion)
     if request_left is not None and request_left.wanted.filter is None:

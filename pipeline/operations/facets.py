@@ -47,12 +47,19 @@ class CollectionRequest(Message):
 
 
 class CollectionAnswer(Message):
-    """`group_fields` are the indexed fields that results can be grouped by."""
+    """`group_fields` are the indexed fields that results can be grouped by.
+
+    `lesion_field` is the one of them that the images of a lesion share, if there is one.
+    `untrained`: the encoder's weights are those that a model has before training. If not, nothing
+    here says on what it was trained.
+    """
 
     count: int
     encoder: EncoderInfo
+    untrained: bool
     searches_text: bool
     group_fields: tuple[str, ...]
+    lesion_field: str | None
     facets: Facets
 
 
@@ -70,8 +77,10 @@ def _collection(context: Context, _: CollectionRequest, __: Call) -> CollectionA
     return CollectionAnswer(
         count=context.store.count(),
         encoder=context.store.encoder,
+        untrained=context.encoder.untrained,
         searches_text=context.encoder.reads_text,
         group_fields=context.fields.grouping,
+        lesion_field=context.fields.lesion,
         facets=_values(context, None),
     )
 

@@ -17,10 +17,12 @@ from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
+from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.registry import parse_source
+from pipeline.sources.upload import UploadSource, forget_files
 
 if TYPE_CHECKING:
-    from pipeline.ledger import WorkItem
+    from pipeline.ledger import JobRecord, WorkItem
     from pipeline.operations.context import Context
 
 logger = logging.getLogger("kindred.ingest")
@@ -71,6 +73,21 @@ def _replan(context: Context, item: WorkItem) -> None:
 
 def _request(item: WorkItem) -> IngestRequest:
     return read(IngestRequest, item.request)
+
+
+def put_away(context: Context, job: JobRecord) -> None:
+    """Of a job that has ended, keeps the account of its files. Safe to repeat.
+
+    The rows of a folder go, since they say what is known of patients, and so does what was sent for
+    a dry run.
+    """
+    catalogue = Catalogue.read(context.blobs, job.id)
+    if catalogue is not None:
+        names = context.ledger.jobs.rejected_rows(job.id) if context.keep_names else None
+        catalogue.conclude(names)
+    request = read(IngestRequest, job.request)
+    if request.dry_run and isinstance(request.source, UploadSource):
+        forget_files(context.blobs, request.source)
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

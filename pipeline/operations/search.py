@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.base.errors import InvalidQuery
+from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.base.states import RequestState
-from pipeline.messages import Hit, Message, Problem, SearchQuery
+from pipeline.messages import Hit, Message, Problem, SearchQuery, problem
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:
@@ -63,21 +63,33 @@ class SearchAnswer(_Search):
 
 
 class BatchAnswer(_Search):
-    """`results` is set when the searches have succeeded: one list for each, in their order."""
+    """`results` is set when the searches have succeeded: one list for each, in their order.
 
-    results: tuple[tuple[Hit, ...], ...] | None = None
+    A search that is impossible fails alone: its list is null, and `errors`, which is set only then,
+    has its problem in the same place.
+    """
+
+    results: tuple[tuple[Hit, ...] | None, ...] | None = None
+    errors: tuple[Problem | None, ...] | None = Field(None, exclude_if=lambda value: value is None)
 
 
 def _search(context: Context, request: SearchRequest, call: Call) -> SearchAnswer:
-    [hits] = context.search.run([request.query], [request.images], call.base)
-    return SearchAnswer(id=call.id, results=hits)
+    [found] = context.search.run([request.query], [request.images], call.base)
+    if isinstance(found, KindredError):
+        raise found
+    return SearchAnswer(id=call.id, results=found)
 
 
 def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
     """Runs all searches with one call to the store."""
     pictures: list[Any] = [()] * len(request.searches)
     found = context.search.run(request.searches, pictures, call.base)
-    return BatchAnswer(id=call.id, results=tuple(found))
+    errors = tuple(problem(one) if isinstance(one, KindredError) else None for one in found)
+    return BatchAnswer(
+        id=call.id,
+        results=tuple(None if isinstance(one, KindredError) else one for one in found),
+        errors=errors if any(errors) else None,
+    )
 
 
 SEARCH = query("search", SearchRequest, SearchAnswer, _search)

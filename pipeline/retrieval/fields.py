@@ -18,10 +18,14 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Fields:
-    """`indexes` maps fields to index types; only top-level names are checked."""
+    """`indexes` maps fields to index types; only top-level names are checked.
+
+    The images of one lesion share the value of `lesion_field`.
+    """
 
     store: Store
     indexes: Mapping[str, str]
+    lesion_field: str = "lesion_id"
     _seen: set[str] = field(default_factory=set)
 
     def of_type(self, kinds: Container[str]) -> list[str]:
@@ -41,6 +45,11 @@ class Fields:
     def grouping(self) -> tuple[str, ...]:
         """Fields that results can be grouped by."""
         return tuple(n for n in self.of_type(GROUPED) if "." not in n and n not in ID_COLUMNS)
+
+    @property
+    def lesion(self) -> str | None:
+        """The field of the lesion; None if results cannot be grouped by it."""
+        return self.lesion_field if self.lesion_field in self.grouping else None
 
     def check_grouping(self, name: str, path: Path) -> None:
         """Raises InvalidQuery for a field that results cannot be grouped by."""

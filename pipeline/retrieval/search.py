@@ -7,25 +7,26 @@ The target becomes one vector or a set of examples (`targets.py`), the condition
 near-duplicates from the store's answers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 from uuid import UUID
 
+from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
 from pipeline.images.hashes import hash_distance, perceptual_hash
 from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
 from pipeline.messages.filters import (
     AnyCondition,
-    FieldCondition,
     Filter,
     HasIdCondition,
-    Match,
     json_path,
     top_level,
 )
+from pipeline.retrieval.conditions import equals, has_points, makes_group
 from pipeline.retrieval.fields import Fields
-from pipeline.retrieval.targets import QueryTarget, QueryTargets
+from pipeline.retrieval.same import SameLesion
+from pipeline.retrieval.targets import QueryTarget, QueryTargets, Refusal
 from pipeline.store import Query, ScoredPoint, Store
 
 # Hits fetched in one round while groups are collected: enough for ten groups in most collections.
@@ -34,10 +35,13 @@ _WINDOW = 64
 # What the images of a group share, or the id of the one image in it.
 Group = str | int | UUID
 
+# What becomes of one search: its hits, or what is wrong with it alone.
+Outcome = tuple[Hit, ...] | Refusal
+
 
 @dataclass(frozen=True)
 class Search:
-    """Safe to call from several threads. Raises InvalidQuery, NotFound or StoreUnavailable."""
+    """Safe to call from several threads. Raises StoreUnavailable."""
 
     store: Store
     targets: QueryTargets
@@ -48,15 +52,28 @@ class Search:
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[str]],
         base: str = "/v1",
-    ) -> list[tuple[Hit, ...]]:
-        """One list of hits for each search; `pictures` has the blobs that were sent with each.
+    ) -> list[Outcome]:
+        """One outcome for each search; `pictures` has the blobs that were sent with each.
 
         `base` is the path of the collection, for the URLs of previews.
         """
-        for search in searches:
-            self._check_fields(search)
-        targets = self.targets.of(searches, pictures)
-        queries = [_query(*each) for each in zip(searches, targets, strict=True)]
+        found = self.targets.of(searches, pictures)
+        targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
+        possible = [
+            (search, target)
+            for search, target in zip(searches, targets, strict=True)
+            if isinstance(target, QueryTarget)
+        ]
+        hits = iter(self._hits(possible, base))
+        return [next(hits) if isinstance(target, QueryTarget) else target for target in targets]
+
+    def _hits(
+        self, possible: Sequence[tuple[SearchQuery, QueryTarget]], base: str
+    ) -> list[tuple[Hit, ...]]:
+        searches = [search for search, _ in possible]
+        targets = [target for _, target in possible]
+        same = SameLesion(self.store, self.fields.lesion).conditions(searches, targets)
+        queries = [_query(*each) for each in zip(searches, targets, same, strict=True)]
         plain = [n for n, search in enumerate(searches) if _is_plain(search)]
         found = dict(zip(plain, self.store.query([queries[n] for n in plain]), strict=True))
         shown = [_Shown(base, _hidden(search)) for search in searches]
@@ -66,6 +83,14 @@ class Search:
             else self._special(search, targets[n], queries[n], shown[n])
             for n, search in enumerate(searches)
         ]
+
+    def _checked(self, search: SearchQuery, target: QueryTarget | Refusal) -> QueryTarget | Refusal:
+        """The target, or what is wrong with the fields that the search names."""
+        try:
+            self._check_fields(search)
+        except InvalidQuery as error:
+            return error
+        return target
 
     def _special(
         self, search: SearchQuery, target: QueryTarget, query: Query, shown: "_Shown"
@@ -120,8 +145,8 @@ class Search:
                 offset=0,
                 filter=_also(
                     query.filter,
-                    must=_equals(field, [group]),
-                    must_not=[_is([best[group].id])],
+                    must=equals(field, [group]),
+                    must_not=[has_points([best[group].id])],
                 ),
             )
             for group in groups
@@ -158,7 +183,7 @@ def _hash(payload: Payload) -> str:
 # --- conditions --------------------------------------------------------------------------------
 
 
-def _query(search: SearchQuery, target: QueryTarget) -> Query:
+def _query(search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition]) -> Query:
     """Always fetches the fields that name a hit or its group; `_Shown.hit` removes them again."""
     needed = _needed(search)
     include = None if search.include is None else sorted({*search.include, *needed})
@@ -166,7 +191,7 @@ def _query(search: SearchQuery, target: QueryTarget) -> Query:
     return Query(
         target=target.target,
         limit=search.limit,
-        filter=_filter(search, target),
+        filter=_filter(search, target, same),
         offset=search.offset,
         score_threshold=search.score_threshold,
         include=include,
@@ -179,18 +204,24 @@ def _needed(search: SearchQuery) -> set[str]:
     return {"image_id"} if search.group_by is None else {"image_id", search.group_by}
 
 
-def _filter(search: SearchQuery, target: QueryTarget) -> Filter | None:
-    """The search's filter combined with its shorthands, such as `not_ids`."""
+def _filter(
+    search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition]
+) -> Filter | None:
+    """The search's filter combined with its shorthands, such as `not_ids`.
+
+    An image that meets one of the conditions `same` shows the same lesion.
+    """
     must = [] if search.ids is None else [_has_ids(search.ids)]
     must_not: list[AnyCondition] = [_has_ids(search.not_ids)] if search.not_ids else []
     examples = (*search.positive, *search.negative)
     if examples:
         must_not.append(_has_ids(examples))
+    must_not += same
     if search.not_same is not None or search.max_hash_distance is not None:
-        must_not.append(_is([record.id for record in target.positives]))
+        must_not.append(has_points([record.id for record in target.positives]))
     if search.not_same is not None:
-        shared = {record.payload.get(search.not_same) for record in target.positives}
-        must_not += _equals(search.not_same, [value for value in shared if _groups(value)])
+        shared = [record.payload.get(search.not_same) for record in target.positives]
+        must_not += equals(search.not_same, {value for value in shared if makes_group(value)})
     return _also(search.filter, must=must, must_not=must_not)
 
 
@@ -207,37 +238,20 @@ def _also(
 
 
 def _has_ids(image_ids: Sequence[str]) -> HasIdCondition:
-    return _is([point_id(image_id) for image_id in image_ids])
-
-
-def _is(points: Sequence[UUID]) -> HasIdCondition:
-    return HasIdCondition(has_id=tuple(str(point) for point in points))
-
-
-def _equals(field: str, values: Iterable[str | int]) -> list[AnyCondition]:
-    """Conditions; an image that has one of these values meets one of them."""
-    words = tuple(value for value in values if isinstance(value, str))
-    numbers = tuple(value for value in values if isinstance(value, int))
-    kinds = [kind for kind in (words, numbers) if kind]
-    return [FieldCondition(key=json_path(field), match=Match(any=kind)) for kind in kinds]
+    return has_points([point_id(image_id) for image_id in image_ids])
 
 
 def _members(field: str, groups: Mapping[Group, ScoredPoint]) -> list[AnyCondition]:
     """Conditions; an image of one of these groups meets one of them."""
     values = [group for group in groups if not isinstance(group, UUID)]
     single = [group for group in groups if isinstance(group, UUID)]
-    return [*_equals(field, values), *([_is(single)] if single else [])]
+    return [*equals(field, values), *([has_points(single)] if single else [])]
 
 
 def _group(point: ScoredPoint, field: str) -> Group:
     """The value that the point shares with others, or its id if there is none."""
     value = point.payload.get(field)
-    return value if _groups(value) else point.id
-
-
-def _groups(value: Any) -> TypeGuard[str | int]:
-    """Whether the value makes a group. Qdrant can match text and integers; True is not 1."""
-    return type(value) in (str, int)
+    return value if makes_group(value) else point.id
 
 
 # --- answers -----------------------------------------------------------------------------------

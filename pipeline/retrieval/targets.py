@@ -7,29 +7,42 @@ import numpy as np
 
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery, NotFound
-from pipeline.base.identity import point_id
+from pipeline.base.identity import point_id, sha256
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture, Unusable, cut, decode
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.messages import RESERVED, SearchQuery
 from pipeline.store import Examples, Record, Store, Vectors
 
+# What is wrong with one search alone.
+Refusal = InvalidQuery | NotFound
+
+
+@dataclass(frozen=True)
+class SentPicture:
+    """A picture from outside: the SHA-256 of its file, and the vector of all of it."""
+
+    sha256: str
+    vector: Vectors
+
 
 @dataclass(frozen=True)
 class QueryTarget:
     """`positives` are the indexed images that results should resemble.
 
-    `picture` is the picture that was embedded, if there was exactly one.
+    `picture` is the picture that was embedded, if there was exactly one. `sent` is filled only if
+    the search leaves out its own lesion.
     """
 
     target: Vectors | Examples
     positives: tuple[Record, ...] = ()
     picture: Picture | None = None
+    sent: tuple[SentPicture, ...] = ()
 
 
 @dataclass(frozen=True)
 class QueryTargets:
-    """Raises InvalidQuery, NotFound or StoreUnavailable."""
+    """Raises StoreUnavailable."""
 
     encoder: Encoder
     store: Store
@@ -39,33 +52,69 @@ class QueryTargets:
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
-    ) -> list[QueryTarget]:
-        """One target for each search; `pictures` has the blobs that were sent with each."""
+    ) -> list[QueryTarget | Refusal]:
+        """A target for each search, or why it has none.
+
+        `pictures` has the blobs that were sent with each.
+        """
         indexed = self._retrieve(searches)
         return [self._target_of(*each, indexed) for each in zip(searches, pictures, strict=True)]
 
     def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
-        """The images that the searches name, by image id. Raises NotFound if one is not indexed."""
+        """The indexed ones of the images that the searches name, by image id."""
         wanted = {image_id: point_id(image_id) for s in searches for image_id in s.named}
         found = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
-        for image_id, point in wanted.items():
-            if point not in found:
-                raise NotFound(f"There is no image {image_id}.")
-        return {image_id: found[point] for image_id, point in wanted.items()}
+        return {image_id: found[point] for image_id, point in wanted.items() if point in found}
 
     def _target_of(
         self, search: SearchQuery, pictures: Sequence[str], indexed: Mapping[str, Record]
+    ) -> QueryTarget | Refusal:
+        for image_id in search.named:
+            if image_id not in indexed:
+                return NotFound(f"There is no image {image_id}.")
+        try:
+            return self._possible_target(search, pictures, indexed)
+        except InvalidQuery as error:
+            return error
+
+    def _possible_target(
+        self, search: SearchQuery, pictures: Sequence[str], indexed: Mapping[str, Record]
     ) -> QueryTarget:
+        """Raises InvalidQuery."""
         if search.text is not None:
             return QueryTarget(self.encoder.embed_text([search.text])[0])
         if search.vector is not None:
             return QueryTarget(self._given_vector(search.vector))
         if search.image_id is not None:
             return self._from_indexed(search, indexed[search.image_id])
-        sent = [self._cropped(self._decode(blob, "image"), search) for blob in pictures]
+        return self._from_examples(search, [self.blobs.read(blob) for blob in pictures], indexed)
+
+    def _from_examples(
+        self, search: SearchQuery, files: Sequence[bytes], indexed: Mapping[str, Record]
+    ) -> QueryTarget:
+        whole = [self._decode(data, "image") for data in files]
+        sent = [self._cropped(picture, search) for picture in whole]
+        vectors = self._embed(sent)
         positives = tuple(indexed[image_id] for image_id in search.positive)
-        picture = sent[0] if len(sent) == 1 and not positives else None
-        return QueryTarget(self._examples(sent, search, indexed), positives, picture)
+        return QueryTarget(
+            self._examples(vectors, search, indexed),
+            positives,
+            sent[0] if len(sent) == 1 and not positives else None,
+            self._sent(files, whole, vectors, search) if search.exclude_same_lesion else (),
+        )
+
+    def _sent(
+        self,
+        files: Sequence[bytes],
+        whole: Sequence[Picture],
+        vectors: Vectors,
+        search: SearchQuery,
+    ) -> tuple[SentPicture, ...]:
+        """`vectors` are those that the search compares with: of a part, if it has a crop."""
+        if search.crop is not None:
+            vectors = self._embed(whole)
+        hashes = [sha256(data) for data in files]
+        return tuple(SentPicture(*each) for each in zip(hashes, vectors, strict=True))
 
     def _from_indexed(self, search: SearchQuery, record: Record) -> QueryTarget:
         if search.crop is None:
@@ -77,14 +126,13 @@ class QueryTargets:
         """The upload if there is one, else the preview: a data set may have been removed."""
         blob = record.payload.get(RESERVED, {}).get("blob")
         if blob is not None and self.blobs.exists(blob):
-            return self._decode(blob, "image_id")
+            return self._decode(self.blobs.read(blob), "image_id")
         try:
-            return self._decode(preview_name(record.id), "image_id")
+            return self._decode(self.blobs.read(preview_name(record.id)), "image_id")
         except FileNotFoundError:
             raise InvalidQuery("No picture of this image is stored.", ("crop",)) from None
 
-    def _decode(self, blob: str, path: str) -> Picture:
-        data = self.blobs.read(blob)
+    def _decode(self, data: bytes, path: str) -> Picture:
         with self.decode_watch.decoding():
             picture = decode(data, self.max_pixels)
         if isinstance(picture, Unusable):
@@ -111,10 +159,10 @@ class QueryTargets:
         return unit
 
     def _examples(
-        self, sent: Sequence[Picture], search: SearchQuery, indexed: Mapping[str, Record]
+        self, sent: Vectors, search: SearchQuery, indexed: Mapping[str, Record]
     ) -> Vectors | Examples:
         """Combines examples as Qdrant's recommend does. All vectors have length 1."""
-        positive = [*self._embed(sent), *(_vector(indexed[i]) for i in search.positive)]
+        positive = [*sent, *(_vector(indexed[i]) for i in search.positive)]
         negative = [_vector(indexed[i]) for i in search.negative]
         positives = np.stack(positive)
         negatives = (

@@ -21,7 +21,7 @@ def names_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -
         named = {row: files[row].name for row in rows if row in files}
         return {row: name for row, name in named.items() if name is not None}
     catalogue = Catalogue.read(blobs, job)
-    if catalogue is not None:
+    if catalogue is not None and not catalogue.tabular:
         return catalogue.names(rows)
     if isinstance(source, DatasetSource):
         return {row: f"{source.dataset}, row {row}" for row in rows}

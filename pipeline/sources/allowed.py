@@ -37,7 +37,7 @@ class AllowedSources:
 
     def check(self, dataset: str) -> None:
         """Raises SourceNotAllowed, which says what to do and quotes no part of the name."""
-        if not dataset.isprintable() or ".." in dataset.split("/"):
+        if "\0" in dataset or ".." in dataset.split("/"):
             raise SourceNotAllowed("The name contains characters that no data set's name has.")
         if is_folder(dataset):
             self.real(dataset)

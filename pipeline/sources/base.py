@@ -13,7 +13,6 @@ from pipeline.base.identity import as_identifier
 from pipeline.images.decoding import Unusable
 from pipeline.messages import MAX_ID, Message, Payload
 from pipeline.sources.allowed import AllowedSources
-from pipeline.sources.prepared import PreparedCopies
 
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
 
@@ -70,7 +69,6 @@ class Opening:
     """The services that opening a source may need. `job` is the one that opens it."""
 
     blobs: Blobs
-    copies: PreparedCopies
     allowed: AllowedSources
     job: str = ""
 

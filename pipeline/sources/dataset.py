@@ -1,19 +1,21 @@
 """Data sets: on the hub, as parquet files, or as folders and archives of pictures."""
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
-from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
-from pipeline.sources.base import Opening, Reader, Source, SourceKind
+from pipeline.sources.base import Opening, Reader, Row, Source, SourceKind
 from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.reader import FolderReader, Pictures, directory, plan_folder
 from pipeline.sources.folder.survey import Rules
-from pipeline.sources.folder.tabular import tabular_files
+from pipeline.sources.folder.tabular import beside_tables
+from pipeline.sources.selection import Selection
 
 
 class DatasetSource(Source):
@@ -25,7 +27,10 @@ class DatasetSource(Source):
     kind: Literal["dataset"] = "dataset"
     dataset: str = Field(min_length=1, max_length=1000, description="Hub name or folder")
     split: str | None = Field(
-        None, min_length=1, max_length=200, description="Default: train, where there are splits"
+        None, min_length=1, max_length=200, description="Default: train, or the only one"
+    )
+    config: str | None = Field(
+        None, min_length=1, max_length=200, description="Configuration, where there are several"
     )
     revision: str | None = Field(
         None, max_length=200, description="Commit, branch or tag on the hub"
@@ -43,7 +48,28 @@ class DatasetSource(Source):
         allowed.check(self.dataset)
 
     def provenance(self) -> Payload:
-        return self.model_dump(include={"kind", "dataset", "split", "revision"}, exclude_none=True)
+        given = {"kind", "dataset", "config", "split", "revision"}
+        # On the hub train is what an unnamed split means; a folder may have none at all.
+        split = {} if is_folder(self.dataset) else {"split": "train"}
+        return {**split, **self.model_dump(include=given, exclude_none=True)}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The rows of a data set, and what lies beside its files."""
+
+    reader: Reader
+    skipped: Mapping[str, int]
+
+    @property
+    def version(self) -> str:
+        return self.reader.version
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        return self.reader.read(start, stop)
 
 
 def _plan(source: DatasetSource, opening: Opening) -> Reader:
@@ -51,38 +77,39 @@ def _plan(source: DatasetSource, opening: Opening) -> Reader:
     if not is_folder(source.dataset):
         return _tabular(source, opening)
     root = opening.allowed.real(source.dataset)
-    if not root.exists():
-        raise SourceError(f"The workers see no folder or file {root}.")
-    wanted = _pictures(source, root, opening.allowed)
-    if tabular_files(directory(wanted)):
-        return _tabular(source, opening)
+    others = beside_tables(directory(Pictures(root, opening.allowed.folders)))
+    if others is not None:
+        beside = Catalogue.write(opening.blobs, opening.job, others, tabular=True)
+        return Beside(_tabular(source, opening), beside.skipped)
+    wanted = _pictures(source, opening.allowed)
     return FolderReader(wanted, plan_folder(wanted, opening.blobs, opening.job))
 
 
 def _open(source: DatasetSource, opening: Opening) -> Reader:
     catalogue = Catalogue.read(opening.blobs, opening.job) if is_folder(source.dataset) else None
-    if catalogue is None:
+    if catalogue is None or catalogue.tabular:
         return _tabular(source, opening)
-    root = opening.allowed.real(source.dataset)
-    return FolderReader(_pictures(source, root, opening.allowed), catalogue)
+    return FolderReader(_pictures(source, opening.allowed), catalogue)
 
 
-def _pictures(source: DatasetSource, root: Path, allowed: AllowedSources) -> Pictures:
+def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
     ids = (source.id_column,) if source.id_column else ID_COLUMNS
-    rules = Rules(source.include, source.exclude, source.label_from_folder, ids)
-    return Pictures(root, allowed.folders, rules, source.limit)
+    rules = Rules(source.include, source.exclude, source.label_from_folder, ids, source.split)
+    root = folder_of_pictures(allowed.real(source.dataset), source.config)
+    return Pictures(allowed.real(root), allowed.folders, rules, source.limit)
 
 
 def _tabular(source: DatasetSource, opening: Opening) -> Reader:
-    """Imports the library when the first data set is opened: that takes a second, and a worker can
-    search without it."""
-    from pipeline.sources.dataset_reader import DatasetReader, Selection
+    """Imports what it needs when the first data set is opened: the `datasets` library takes a
+    second, and a worker can search without it."""
+    selection = Selection.of(source)
+    if is_folder(source.dataset):
+        from pipeline.sources.tabular.opening import open_tabular
 
-    fields = source.model_dump(
-        include={"dataset", "revision", "limit", "image_column", "id_column"}
-    )
-    selection = Selection(split=source.split or "train", **fields)
-    return DatasetReader(selection, opening.copies, opening.allowed)
+        return open_tabular(selection, opening.allowed)
+    from pipeline.sources.hub import open_hub
+
+    return open_hub(selection, opening.allowed)
 
 
 DATASET = SourceKind(DatasetSource, _open, plan=_plan)

@@ -36,7 +36,7 @@ def read_file(path: str | Path, folders: Sequence[Path]) -> bytes:
 
 
 def is_disk_fault(error: OSError) -> bool:
-    """Whether the disk, or the share, failed, and not one file."""
+    """Whether the disk failed, or the share: trying again can help."""
     return error.errno in _DISK_FAULTS
 
 

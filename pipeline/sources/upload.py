@@ -42,8 +42,8 @@ class UploadReader:
         name = PurePosixPath(file.name).name if file.name else None
         if file.fault is not None:
             fault = Unusable(file.fault)
-        if fault is not None:  # as a folder has it, where nothing of such a file is read
-            image_id = image_id or f"#{number}"
+        if fault is not None:
+            image_id = image_id or file.sha256 or f"#{number}"
         data = self._data(file.blob) if file.blob else b""
         return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
 
@@ -61,6 +61,17 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
 def uploaded_image_id(file: UploadedFile) -> str | None:
     """The id that the file's image has, or would have if it were ingested; None if it has none."""
     return _id_of(file)[0] or file.sha256
+
+
+def forget_files(blobs: Blobs, source: UploadSource) -> None:
+    """Deletes the files, and keeps of them their names and faults. Safe to repeat."""
+    manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+    for file in manifest.files:
+        if file.blob is not None:
+            blobs.delete(file.blob)
+    names = tuple(UploadedFile(name=file.name, fault=file.fault) for file in manifest.files)
+    left = manifest.model_copy(update={"files": names})
+    blobs.write(source.manifest, left.model_dump_json(exclude_none=True).encode())
 
 
 def _open(source: UploadSource, opening: Opening) -> UploadReader:

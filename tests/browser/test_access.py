@@ -95,6 +95,25 @@ def test_a_key_that_may_only_search_is_offered_no_jobs(page: Page, system: Syste
 
     page.goto("/?view=jobs")
     expect(page.locator("#jobs-message")).to_contain_text("Your key does not allow this.")
+    expect(page.locator("#jobs-message")).to_contain_text("This needs a key of the role ingest")
+    for name in ("Upload images", "Add a data set"):
+        expect(page.get_by_role("region", name=name)).to_be_hidden()
+    page.goto(f"/?view=jobs&job={system.http.get('/v1/jobs').json()['jobs'][0]['id']}")
+    expect(page.locator("#job")).to_contain_text("Your key does not allow this.")
+    expect(page.locator("#job").get_by_role("button")).to_have_count(0)
+
+
+def test_a_key_that_may_ingest_is_offered_what_it_may_do(page: Page, system: System) -> None:
+    page.goto("/?view=jobs")
+    _sign_in(page, _key(system, "ingest"))
+    expect(page.get_by_role("region", name="Upload images")).to_be_visible()
+    expect(page.get_by_role("link", name="Jobs")).to_be_visible()
+
+
+def test_nothing_is_offered_before_it_is_known_who_asks(page: Page) -> None:
+    page.goto("/?view=jobs")
+    expect(page.get_by_role("dialog", name="Sign in")).to_be_visible()
+    expect(page.locator("[data-needs=ingest]:visible")).to_have_count(0)
 
 
 def test_a_data_set_that_is_not_allowed_is_told_from_one_that_is_not_there(
@@ -132,5 +151,7 @@ def test_a_page_that_is_put_off_says_so_and_goes_on_by_itself(
     ).to_be_visible()
     full_queue()
 
-    assert shown(page)[0] == START
+    expect(page.locator("#found-title")).to_have_text("Similar images")
+    found = system.search(image_id=START, limit=12, exclude_same_lesion=True)
+    assert shown(page) == [hit["image_id"] for hit in found["results"]]
     expect(page.locator("#banner")).to_be_hidden()

@@ -70,6 +70,13 @@ def open_jobs(page: Page, job: dict[str, Any]) -> None:
     expect(page.locator("#jobs li").first).to_be_visible()
 
 
+def open_help(page: Page, job: dict[str, Any]) -> None:
+    page.goto("/")
+    shown(page)
+    page.get_by_role("button", name="Help").click()
+    expect(page.get_by_role("dialog", name="Help")).to_be_visible()
+
+
 VIEWS: dict[str, Callable[[Page, dict[str, Any]], None]] = {
     "search": open_search,
     "crop": open_crop,
@@ -77,6 +84,7 @@ VIEWS: dict[str, Callable[[Page, dict[str, Any]], None]] = {
     "compare": open_compare,
     "fault": open_fault,
     "jobs": open_jobs,
+    "help": open_help,
 }
 
 

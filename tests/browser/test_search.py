@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit, settled, shown
 from tests.system import System
@@ -50,6 +50,11 @@ def ids(answer: dict[str, Any]) -> list[str]:
     return [hit["image_id"] for hit in answer["results"]]
 
 
+def others(system: System, images: Sequence[bytes] = (), **query: Any) -> Any:
+    """What the api finds beside the searched image and its lesion."""
+    return system.search(images, exclude_same_lesion=True, **query)
+
+
 def asked(page: Page) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.url).query)
 
@@ -63,21 +68,24 @@ def test_a_chosen_picture_finds_what_the_api_finds(
     )
 
     expect(page.locator("#found-title")).to_have_text("Similar images")
-    assert shown(page) == ids(system.search([photograph], limit=12))
+    found = others(system, [photograph], limit=12)
+    assert shown(page) == ids(found)
     expect(page.locator("#query-picture img")).to_be_visible()
     first = page.locator("#grid > li").first
-    expect(first).to_contain_text("Similarity 1.000")
+    expect(first).to_contain_text(f"Similarity {found['results'][0]['score']:.3f}")
     assert asked(page) == {"picture": ["own"]}
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_can_be_dropped_and_pasted(page: Page, photograph: bytes, way: str) -> None:
+def test_a_picture_can_be_dropped_and_pasted(
+    page: Page, system: System, photograph: bytes, way: str
+) -> None:
     page.goto("/")
     shown(page)
     page.evaluate(CARRY, [way, base64.b64encode(photograph).decode()])
 
     expect(page.locator("#found-title")).to_have_text("Similar images")
-    assert shown(page)[0] == START
+    assert shown(page) == ids(others(system, [photograph], limit=12))
 
 
 def test_any_stored_image_is_a_place_to_start(page: Page, system: System) -> None:
@@ -90,7 +98,7 @@ def test_any_stored_image_is_a_place_to_start(page: Page, system: System) -> Non
     page.get_by_role("button", name=f"Search from {chosen}").click()
 
     expect(page).to_have_title(f"Similar to {chosen} – Kindred")
-    assert shown(page) == ids(system.search(image_id=chosen, limit=12))
+    assert shown(page) == ids(others(system, image_id=chosen, limit=12))
 
 
 def test_filters_say_only_and_not(page: Page, system: System) -> None:
@@ -103,7 +111,7 @@ def test_filters_say_only_and_not(page: Page, system: System) -> None:
         "must": [{"key": "sex", "match": {"value": "female"}}],
         "must_not": [{"key": "dx", "match": {"value": "melanoma"}}],
     }
-    assert shown(page) == ids(system.search(image_id=START, limit=12, filter=expected))
+    assert shown(page) == ids(others(system, image_id=START, limit=12, filter=expected))
     assert asked(page) == {"image": [START], "only": ["sex:female"], "not": ["dx:melanoma"]}
     # Counts are those under the filters of the other fields.
     without_sex = system.facets({"must_not": expected["must_not"]})
@@ -117,12 +125,12 @@ def test_filters_say_only_and_not(page: Page, system: System) -> None:
         "aria-pressed", "false"
     )
     page.get_by_role("button", name="Clear all").click()
-    assert shown(page) == ids(system.search(image_id=START, limit=12))
+    assert shown(page) == ids(others(system, image_id=START, limit=12))
 
 
 def test_age_number_and_similarity_bound_the_results(page: Page, system: System) -> None:
     page.goto(f"/?image={START}")
-    all_scores = [hit["score"] for hit in system.search(image_id=START, limit=40)["results"]]
+    all_scores = [hit["score"] for hit in others(system, image_id=START, limit=40)["results"]]
     least = round(all_scores[15], 3)
     page.get_by_label("Age from").fill("30")
     page.get_by_label("Age to").fill("60")
@@ -132,13 +140,13 @@ def test_age_number_and_similarity_bound_the_results(page: Page, system: System)
 
     between = {"must": [{"key": "age", "range": {"gte": 30, "lte": 60}}]}
     expect(page).to_have_url(re.compile(rf"limit=9.*threshold={least}"))
-    found = system.search(image_id=START, limit=9, filter=between, score_threshold=least)
+    found = others(system, image_id=START, limit=9, filter=between, score_threshold=least)
     assert shown(page) == ids(found)
     assert all(30 <= hit["payload"]["age"] <= 60 for hit in found["results"])
 
 
 def test_images_of_one_lesion_count_as_one(page: Page, system: System) -> None:
-    page.goto(f"/?image={START}")
+    page.goto(f"/?image={START}&same=yes")
     shown(page)
     page.get_by_label("Count images of one lesion as one").check()
     settled(page)
@@ -152,15 +160,135 @@ def test_images_of_one_lesion_count_as_one(page: Page, system: System) -> None:
     )
 
 
-def test_this_lesion_can_be_left_out(page: Page, system: System) -> None:
+def test_the_searched_image_and_its_lesion_are_no_hits_until_a_switch_brings_them_back(
+    page: Page, system: System
+) -> None:
     page.goto(f"/?image={START}")
-    assert {START} <= set(shown(page))
-    page.get_by_label("Leave out this lesion").check()
-
-    expect(page).to_have_url(re.compile(r"apart=lesion_id"))
     found = shown(page)
     assert found == ids(system.search(image_id=START, limit=12, not_same="lesion_id"))
     assert not {START, SAME_LESION} & set(found)
+    expect(page.locator("#found-note")).to_have_text(
+        "12 images, the most similar first, without this lesion"
+    )
+    expect(page.locator("#neighbours h3")).to_have_text("Diagnoses recorded for these 12 images")
+    page.locator("#grid .picture").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text("1 of 12")
+    expect(page.get_by_role("dialog")).not_to_contain_text(SAME_LESION)
+    page.keyboard.press("Escape")
+
+    page.get_by_label("Show the same lesion").check()
+    expect(page).to_have_url(re.compile(r"same=yes"))
+    found = shown(page)
+    assert found == ids(system.search(image_id=START, limit=12))
+    assert found[0] == START
+    expect(page.locator("#found-note")).to_have_text("12 images, the most similar first")
+
+
+def test_a_chosen_file_that_is_stored_is_no_hit_of_itself(
+    page: Page, system: System, photograph: bytes
+) -> None:
+    page.goto("/")
+    page.get_by_label("Choose an image").set_input_files(
+        {"name": "scan.jpg", "mimeType": "image/jpeg", "buffer": photograph}
+    )
+    expect(page.locator("#found-title")).to_have_text("Similar images")
+    assert not {START, SAME_LESION} & set(shown(page))
+
+    page.get_by_label("Show the same lesion").check()
+    expect(page).to_have_url(re.compile(r"same=yes"))
+    assert shown(page) == ids(system.search([photograph], limit=12))
+    assert shown(page)[0] == START
+    expect(page.locator("#grid > li").first).to_contain_text("Similarity 1.000")
+
+
+def test_where_nothing_else_fits_the_same_lesion_is_offered(page: Page) -> None:
+    page.goto(f"/?image={START}&threshold=0.99999")
+    expect(page.locator("#message")).to_contain_text("No images found")
+    page.locator("#message").get_by_role("button", name="Show the same lesion").click()
+    assert shown(page) == [START]
+
+
+def test_the_page_says_what_compares_the_images(page: Page, system: System) -> None:
+    encoder = system.http.get("/v1/collection").json()["encoder"]
+    page.goto(f"/?image={START}")
+    shown(page)
+    about = page.locator("#about")
+    expect(about).to_contain_text(Path(encoder["model"]).name)
+    expect(about).to_contain_text("no fixed revision")
+    expect(about).to_contain_text(encoder["weights_sha256"][:12])
+    expect(about).to_contain_text("It was never trained")
+    expect(page.locator("#untrained")).to_be_visible()
+
+
+def test_weights_of_unknown_training_are_called_that(page: Page) -> None:
+    def trained(route: Route) -> None:
+        answer = route.fetch()
+        encoder = {"model": "acme/vit", "revision": "v1.2", "weights_sha256": "ab" * 32}
+        route.fulfill(
+            response=answer, json={**answer.json(), "encoder": encoder, "untrained": False}
+        )
+
+    page.route("**/v1/collection", trained)
+    page.goto(f"/?image={START}")
+    shown(page)
+    expect(page.locator("#about")).to_have_text(
+        "Images are compared by the encoder acme/vit, revision v1.2, weights abababababab. "
+        "Kindred cannot tell on which images it was trained."
+    )
+    expect(page.locator("#untrained")).to_be_hidden()
+
+
+def test_one_idea_has_one_word_everywhere(page: Page, system: System) -> None:
+    def recorded(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        found["results"][0]["payload"] = {
+            "clinical": {"anatom_site_general": "upper_limb", "age_approx": 45, "sex": "female"},
+            "dx": "nv",
+            "dx_type": "histo",
+            "constructor": "none",
+            "source": {"name": "ward 3/a.jpg"},
+        }
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/v1/searches", recorded)
+    page.goto(f"/?image={START}")
+    shown(page)
+    card = page.locator("#grid > li").first
+    expect(card).to_contain_text("melanocytic nevi")
+    expect(card).to_contain_text("confirmed by histopathology")
+    expect(card).to_contain_text("45 years, female, upper limb")
+    card.locator(".picture").click()
+    facts = page.get_by_role("dialog").locator(".pane").nth(1)
+    expect(facts).to_contain_text(
+        "Diagnosismelanocytic neviConfirmed byhistopathologyAge45SexfemaleSiteupper limb"
+        "ConstructornoneFileward 3/a.jpg"
+    )
+    page.keyboard.press("Escape")
+    filters = page.locator("#filters")
+    expect(filters.get_by_role("group", name="Site")).to_be_visible()
+    confirmed = filters.get_by_role("group", name="Confirmed by")
+    confirmed.get_by_role("button", name="Confirmed by: only histopathology").click()
+    expect(page).to_have_url(re.compile(r"only=dx_type%3Ahisto"))
+    shown(page)
+
+
+def test_a_short_help_opens_by_button_and_by_key(page: Page) -> None:
+    page.goto("/")
+    shown(page)
+    dialog = page.get_by_role("dialog", name="Help")
+    page.get_by_role("button", name="Help").click()
+    for said in ("gives no diagnosis", "not a probability", "Show the same lesion", "Esc"):
+        expect(dialog).to_contain_text(said)
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("button", name="Help")).to_be_focused()
+
+    page.keyboard.press("?")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    page.get_by_label("Or the id of a stored image").press("?")
+    expect(dialog).to_be_hidden()
 
 
 def test_near_duplicates_of_a_copy_are_found(page: Page, system: System, photograph: bytes) -> None:
@@ -185,18 +313,18 @@ def test_marks_turn_into_a_search_by_examples(page: Page, system: System) -> Non
     page.get_by_role("button", name="Search with 2 marks").click()
 
     found = shown(page)
-    assert found == ids(system.search(positive=[START, like], negative=[unlike], limit=12))
+    assert found == ids(others(system, positive=[START, like], negative=[unlike], limit=12))
     assert not {START, like, unlike} & set(found)
     assert asked(page) == {"image": [START], "like": [like], "unlike": [unlike]}
     page.get_by_role("button", name=f"Remove: Unlike this {unlike}").click()
-    assert shown(page) == ids(system.search(positive=[START, like], limit=12))
+    assert shown(page) == ids(others(system, positive=[START, like], limit=12))
 
 
 def cropped(page: Page, system: System) -> list[str]:
     """What the api finds with the crop that the address holds."""
     values = map(float, asked(page)["crop"][0].split(","))
     crop = dict(zip(("left", "top", "width", "height"), values, strict=True))
-    return ids(system.search(image_id=START, limit=12, crop=crop))
+    return ids(others(system, image_id=START, limit=12, crop=crop))
 
 
 def test_a_part_is_marked_with_the_mouse(page: Page, system: System) -> None:
@@ -220,7 +348,7 @@ def test_a_part_is_marked_with_the_mouse(page: Page, system: System) -> None:
 
     page.get_by_role("button", name="Whole image").click()
     expect(page).not_to_have_url(re.compile(r"crop="))
-    assert shown(page) == ids(system.search(image_id=START, limit=12))
+    assert shown(page) == ids(others(system, image_id=START, limit=12))
 
 
 def test_a_part_is_marked_with_keys_and_in_numbers(page: Page, system: System) -> None:
@@ -294,7 +422,7 @@ def test_two_pictures_zoom_together_and_lead_on(page: Page, system: System) -> N
     expect(dialog).to_be_hidden()
     expect(page.locator("#found")).to_be_focused()
     assert asked(page) == {"image": [second]}
-    assert shown(page) == ids(system.search(image_id=second, limit=12))
+    assert shown(page) == ids(others(system, image_id=second, limit=12))
 
 
 def test_an_address_can_be_sent_to_a_colleague(page: Page, visit: Callable[..., Visit]) -> None:
@@ -379,7 +507,7 @@ def test_by_keyboard_alone(page: Page) -> None:
 def test_the_neighbours_are_counted_and_no_diagnosis_is_given(page: Page, system: System) -> None:
     page.goto(f"/?image={START}&limit=20")
     shown(page)
-    found = system.search(image_id=START, limit=20)["results"]
+    found = others(system, image_id=START, limit=20)["results"]
 
     box = page.get_by_role("region", name="Diagnoses recorded for these 20 images")
     expect(box).to_contain_text("A count among similar images, not a diagnosis")

@@ -40,6 +40,7 @@ NEEDED = {
     "GET /v1/jobs": "ingest",
     "GET /v1/jobs/{job}": "ingest",
     "GET /v1/jobs/{job}/rejections": "ingest",
+    "GET /v1/jobs/{job}/skipped": "ingest",
     "GET /v1/jobs/{job}/events": "ingest",
     "POST /v1/jobs/{job}/cancel": "ingest",
     "POST /v1/jobs/{job}/pause": "ingest",

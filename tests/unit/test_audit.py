@@ -121,6 +121,7 @@ def test_progress_of_jobs_is_not_logged(api):
             {"results": [[{"image_id": "A"}], [], [{"image_id": "B"}, {"image_id": "A"}]]},
             ["A", "B"],
         ),
+        ({"results": [None, [{"image_id": "A"}]]}, ["A"]),
         ({"images": [{"image_id": "A", "payload": {"image_id": "x"}}], "cursor": None}, ["A"]),
         ({"image_id": "A", "payload": {}}, ["A"]),
         ({"count": 3, "facets": {}}, []),

@@ -522,6 +522,7 @@ IN_A_COLLECTION = [
     (("jobs", "show", "j1"), "GET", "jobs/j1", job()),
     (("jobs", "follow", "j1"), "GET", "jobs/j1", job()),
     (("jobs", "rejections", "j1"), "GET", "jobs/j1/rejections", {"rejections": []}),
+    (("jobs", "skipped", "j1"), "GET", "jobs/j1/skipped", {"skipped": []}),
     (("jobs", "cancel", "j1"), "POST", "jobs/j1/cancel", job()),
     (("jobs", "pause", "j1"), "POST", "jobs/j1/pause", job()),
     (("jobs", "resume", "j1"), "POST", "jobs/j1/resume", job()),
@@ -559,6 +560,24 @@ def test_a_backup_is_of_the_collection(api):
     api.on("GET /v1/collections/chest/backup/ledger", httpx.Response(200, content=b"line"))
     with connect(LOCAL_URL, "chest") as client:
         assert b"".join(client.backup("ledger")) == b"line"
+
+
+def test_a_search_that_fails_alone_in_a_batch_is_named_after_the_others(api, kindred, tmp_path):
+    gone = {
+        "type": "not-found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "There is no image y.",
+    }
+    found = {"state": "succeeded", "results": [[], None, []], "errors": [None, gone, None]}
+    api.on("POST /v1/searches/batch", answer(found))
+    (tmp_path / "searches.json").write_text("[{}, {}, {}]")
+
+    code, out, err = kindred("batch", str(tmp_path / "searches.json"))
+
+    assert code == 1
+    assert out.count("no images") == 2
+    assert "search 2: Not found: There is no image y." in err
 
 
 # --- jobs ----------------------------------------------------------------------------------------
@@ -622,7 +641,7 @@ def test_all_rejections_are_listed_page_by_page(api, kindred):
         (("delete",), "delete one of: image ids, --same FIELD=VALUE, --filter"),
         (("delete", "--same", "lesion_id"), "--same takes FIELD=VALUE"),
         (("ingest", "a", "b"), "several files need --upload"),
-        (("ingest", "--upload", ".", "--split", "x"), "--split has no meaning with --upload"),
+        (("ingest", "--upload", ".", "--revision", "x"), "--revision has no meaning with --upload"),
         (("ingest", "--upload", ".", "--kind", "x"), "--kind has no meaning with --upload"),
         (("ingest", "--upload", ".", "--set", "x=1"), "--set has no meaning with --upload"),
         (("ingest", "--kind", "x", "scans"), "with --kind, describe the source by --set alone"),
@@ -733,10 +752,10 @@ def test_without_arguments_there_is_help(kindred):
 def test_the_totals_of_several_jobs_are_their_sum():
     jobs = [job(total=3, embedded=1, unchanged=2), job("running", 5, 1, rejected=1)]
 
-    totals = totals_of(jobs, refused=2)
+    totals = totals_of(jobs)
 
-    assert totals.total == 10
-    assert totals.counts == {"embedded": 2, "unchanged": 2, "rejected": 3}
+    assert totals.total == 8
+    assert totals.counts == {"embedded": 2, "unchanged": 2, "rejected": 1}
     assert totals.state == "running"
     assert not totals.reconciled
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_cls_pooling_is_the_class_token(tiny: Path) -> None:
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state[:, 0].numpy()
     assert np.abs(cls.embed(shown, bulk=True) - expected).max() < 1e-5
+
+
+def test_weights_that_no_training_has_touched_are_told(tiny: Path, tmp_path: Path) -> None:
+    assert Encoder.load(settings(tiny).encoder).untrained
+    model = ViTModel.from_pretrained(tiny, add_pooling_layer=False)
+    with torch.no_grad():
+        model.layernorm.bias[0] = 1e-3
+    model.save_pretrained(tmp_path)
+    shutil.copy(tiny / "preprocessor_config.json", tmp_path)
+    assert not Encoder.load(settings(tmp_path).encoder).untrained
 
 
 def test_the_same_picture_twice_is_the_same_vector(encoder: Encoder) -> None:
@@ -335,6 +346,19 @@ def test_damaged_weights_are_an_error_not_a_traceback(tiny: Path, tmp_path: Path
     rewrite(tiny, tmp_path, lambda weights: weights)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(EncoderError, match="cannot be loaded"):
+        Encoder.load(settings(tmp_path).encoder)
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_in_place_of_the_weights_is_called_that(
+    tiny: Path, tmp_path: Path, weights: str
+) -> None:
+    """As in a clone that was made without Git LFS."""
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(tiny / name, tmp_path)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (tmp_path / weights).write_text(pointer)
+    with pytest.raises(EncoderError, match=f"{weights} of .*: a Git LFS pointer.*git lfs pull"):
         Encoder.load(settings(tmp_path).encoder)
 
 

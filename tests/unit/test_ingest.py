@@ -31,6 +31,7 @@ class Jobs:
     def __init__(self) -> None:
         self.progress: list[Progress] = []
         self.rejections: list[Rejection] = []
+        self.claims: dict[str, str] = {}
         self.finished = False
 
     def checkpoint(
@@ -39,6 +40,9 @@ class Jobs:
         self.progress.append(progress)
         self.rejections += rejections
         return True
+
+    def claim_ids(self, scope: str, claims: Mapping[str, str]) -> list[str]:
+        return [self.claims.setdefault(image, row) for image, row in claims.items()]
 
     def finish(self, lease: Lease) -> None:
         self.finished = True

@@ -25,7 +25,8 @@ def test_of_an_exception_only_its_type_and_place_are_logged() -> None:
 
 def test_libraries_name_no_file_that_they_cannot_read(tmp_path: Path) -> None:
     """In a process of its own, since loggers are the whole process's."""
-    (tmp_path / "Doe-Jane.csv").write_text("a,b\n1,2\n3,4,5,Doe-Jane\n")
+    (tmp_path / "Doe-Jane.tif").write_bytes(b"II*\0Doe-Jane")
+    (tmp_path / "metadata.csv").write_text('file_name,note\nDoe-Jane.tif,"Doe-Jane\n')
     told = subprocess.run(
         [sys.executable, "-c", _INGEST, str(tmp_path)],
         cwd=Path(__file__).parents[2],
@@ -33,7 +34,8 @@ def test_libraries_name_no_file_that_they_cannot_read(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "cannot be read as a data set" in told.stdout
+    assert "The table metadata.csv cannot be read" in told.stdout
+    assert "truncated or damaged" in told.stdout
     assert "Doe-Jane" not in told.stdout + told.stderr
 
 
@@ -47,17 +49,17 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
 from pipeline.sources.base import Opening
 from pipeline.sources.dataset import DatasetSource
-from pipeline.sources.prepared import PreparedCopies
-from pipeline.sources.registry import open_source
+from pipeline.images.decoding import decode
+from pipeline.sources.registry import plan_source
 
 folder = sys.argv[1]
 logs.configure("DEBUG")
-allowed = AllowedSources.of((folder,))
+opening = Opening(Blobs(folder + "-blobs"), AllowedSources.of((folder,)), job="job")
 try:
-    open_source(
-        DatasetSource(dataset=folder),
-        Opening(Blobs(folder), PreparedCopies(Path(folder, "c")), allowed),
-    )
+    plan_source(DatasetSource(dataset=folder), opening)
 except SourceError as error:
     print(error)
+Path(folder, "metadata.csv").unlink()
+for row in plan_source(DatasetSource(dataset=folder), opening).read(0, 1):
+    print(decode(row.data, 1_000_000))
 """

@@ -209,25 +209,12 @@ def test_a_source_that_is_long_in_opening_stays_ours(
         return reader()
 
     played.context.sources.get.side_effect = slow
+    played.context.sources.plan.side_effect = slow
 
     runtime.work(lease)
     runtime.renewals()  # it is open now
 
     assert [(r.item, r.token) for r in renewed] == [(lease.item, lease.token)]
-
-
-def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
-    runtime: Runtime, ledger: Ledger
-) -> None:
-    """Another job's, or one that was opened before a file was added."""
-    played: Any = runtime
-    right, stale = reader(), reader("of nine files")
-    played.context.sources.get.side_effect = lambda _, fresh: right if fresh else stale
-
-    runtime.work(planned(ledger))
-
-    assert played.context.ingest.run.call_args.args[2] is right
-    assert ledger.jobs.get("job").state == "succeeded"
 
 
 @pytest.mark.parametrize(("before", "fails"), [(0, False), (REPLANS - 1, False), (REPLANS, True)])

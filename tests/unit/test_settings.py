@@ -73,6 +73,8 @@ def test_settings_are_frozen():
         ("LEASE_SECONDS", "0"),
         ("INDEXED_FIELDS", "dx"),
         ("COLLECTION", "a:b"),
+        ("LESION_FIELD", "shoe_size"),
+        ("LESION_FIELD", "age"),
     ],
 )
 def test_nonsense_is_refused(monkeypatch, name, value):

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from PIL import Image
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError, SourceUnavailable
+from pipeline.sources import registry
 from pipeline.sources.allowed import AllowedSources
 from pipeline.sources.base import BAD_ID, Opening, Row
 from pipeline.sources.dataset import DatasetSource
 from pipeline.sources.metadata import clean
-from pipeline.sources.prepared import PreparedCopies
-from pipeline.sources.registry import SourceCache, open_source
+from pipeline.sources.registry import SourceCache, open_source, plan_source
 
 ANYTHING = AllowedSources.of(("/", "hub:*"))
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -65,12 +66,12 @@ class Folder:
         return self.read("data", count, id_column)
 
     def opening(self, blobs: Blobs) -> Opening:
-        return Opening(blobs, PreparedCopies(self.path / "cache"), self.allowed)
+        return Opening(blobs, self.allowed, job="job")
 
     def read(self, name: str, count: int, id_column: str | None = None) -> list[Row]:
         source = DatasetSource(dataset=str(self.path / name), id_column=id_column)
         blobs = Blobs(str(self.path / "blobs"))
-        return list(open_source(source, self.opening(blobs)).read(0, count))
+        return list(plan_source(source, self.opening(blobs)).read(0, count))
 
 
 @pytest.fixture
@@ -129,10 +130,10 @@ def test_what_is_no_id_is_none(folder: Folder) -> None:
     assert [row.image_id for row in numbers] == ["17", f"{name}#1", f"{name}#2"]
 
 
-def test_a_number_of_a_patient_stays_one_in_a_column_with_gaps(folder: Folder) -> None:
+def test_a_patient_s_number_is_its_text_in_a_column_with_gaps(folder: Folder) -> None:
     rows = folder.rows({"patient_id": [123.0, None, 0.5], "dose": [123.0, None, 0.5]})
-    assert [json.dumps(row.metadata) for row in rows] == [
-        '{"patient_id": 123, "dose": 123.0}', "{}", '{"patient_id": 0.5, "dose": 0.5}'
+    assert [row.metadata for row in rows] == [
+        {"patient_id": "123", "dose": 123.0}, {}, {"patient_id": "0.5", "dose": 0.5}
     ]  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def test_a_name_that_no_folder_can_have_is_a_source_that_is_not_there(
     with pytest.raises(SourceError):
         open_source(
             DatasetSource(dataset=name),
-            Opening(Blobs(str(tmp_path)), PreparedCopies(tmp_path / "copies"), ANYTHING),
+            Opening(Blobs(str(tmp_path)), ANYTHING),
         )
 
 
@@ -176,7 +177,11 @@ def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
 ) -> None:
     """A full disk is no fault of the source, so its job must not fail of it."""
     assert folder.rows({"age": [1, 2]})
-    (folder.path / "data" / "t.parquet").touch()  # so that it is prepared anew
+    builder = prepared_by_the_library(folder.path / "data" / "t.parquet")
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: builder)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(folder.path / "hub"))
+    source = DatasetSource(dataset="org/name")
+    opening = Opening(Blobs(""), ANYTHING)
 
     def full(*_: object, **__: object) -> None:
         if how == "plain":
@@ -189,15 +194,32 @@ def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
             raise AttributeError("of a writer that was never opened")
 
     with monkeypatch.context() as patched, pytest.raises(SourceUnavailable):
-        patched.setattr("datasets.DatasetBuilder.download_and_prepare", full)
-        folder.read("data", 2)
-    assert len(folder.read("data", 2)) == 2
+        patched.setattr(builder, "download_and_prepare", full)
+        plan_source(source, opening)
+    assert len(plan_source(source, opening)) == 2
+
+
+def prepared_by_the_library(file: Path) -> Any:
+    """Stands in for a builder of the hub, whose files are ready."""
+    table = SimpleNamespace(cache_files=[{"filename": str(file)}])
+    return SimpleNamespace(
+        name="json",
+        hash="0",
+        config=SimpleNamespace(data_files=None, name="default"),
+        builder_configs={},
+        DEFAULT_CONFIG_NAME=None,
+        info=SimpleNamespace(splits={"train": None}, features=None),
+        download_and_prepare=lambda: None,
+        as_dataset=lambda **_: table,
+    )
 
 
 def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder.path / "data").mkdir()
     (folder.path / "data" / "a.png").write_bytes(folder.png)
-    assert folder.read("data", 1)[0].data == folder.png
+    source = DatasetSource(dataset=str(folder.path / "data"))
+    reader = plan_source(source, folder.opening(Blobs(str(folder.path / "blobs"))))
+    assert [row.data for row in reader.read(0, 1)] == [folder.png]
     read = Path.read_bytes
 
     def fail(number: int) -> None:
@@ -211,9 +233,12 @@ def test_a_disk_that_fails_blames_no_row(folder: Folder, monkeypatch: pytest.Mon
     for number in (errno.EIO, errno.ESTALE, errno.EMFILE):
         fail(number)
         with pytest.raises(SourceUnavailable):
-            folder.read("data", 1)
+            list(reader.read(0, 1))
     fail(errno.EACCES)  # of the one file
-    assert folder.read("data", 1)[0].data == b""
+    [row] = reader.read(0, 1)
+    assert row.data == b""
+    assert row.fault is not None
+    assert "Permission denied" in row.fault.reason
 
 
 def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folder) -> None:
@@ -227,35 +252,53 @@ def test_a_column_that_is_not_there_is_answered_with_some_that_are(folder: Folde
 def test_a_source_has_another_version_when_its_rows_may_be_others(folder: Folder) -> None:
     (folder.path / "data").mkdir()
     versions = []
-    for name in ("b.png", None, "a.png"):
+    for name in ("b.parquet", None, "a.parquet"):
         if name:
-            (folder.path / "data" / name).write_bytes(folder.png)
-        os.utime(folder.path / "data" / "b.png", (len(versions), 0))  # as in another host's copy
+            pq.write_table(pa.table({"image": [folder.png]}), folder.path / "data" / name)
+        file = folder.path / "data" / "b.parquet"
+        os.utime(file, (len(versions), 0))  # as in another host's copy
         source = DatasetSource(dataset=str(folder.path / "data"))
         blobs = Blobs(str(folder.path / "blobs"))
-        opened = open_source(source, folder.opening(blobs))
+        opened = plan_source(source, folder.opening(blobs))
         versions.append(opened.version)
     first, touched, more = versions
     assert first == touched != more
 
 
-def test_a_source_that_is_prepared_holds_up_no_other() -> None:
+def test_a_source_that_is_prepared_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, waiting = threading.Event(), threading.Event()
 
-    def opener(source: Any) -> Any:
+    def opener(source: Any, _: Opening) -> Any:
         if source.dataset == "a/giant":
             waiting.set()
             assert prepared.wait(20)
-        return source.dataset
+        return SimpleNamespace(version="1", dataset=source.dataset)
 
-    cache = SourceCache(opener)
-    giant = threading.Thread(target=cache.get, args=[DatasetSource(dataset="a/giant")])
+    monkeypatch.setattr(registry, "plan_source", opener)
+    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
+    giant = threading.Thread(target=cache.plan, args=["giant", DatasetSource(dataset="a/giant")])
     giant.start()
     assert waiting.wait(20)
-    assert cache.get(DatasetSource(dataset="a/small")) == "a/small"
+    small: Any = cache.plan("small", DatasetSource(dataset="a/small"))
+    assert small.dataset == "a/small"
     prepared.set()
     giant.join()
-    assert cache.get(DatasetSource(dataset="a/giant")) == "a/giant"
+    assert cache.get("small", DatasetSource(dataset="a/small"), "1") is small
+
+
+def test_what_is_open_but_not_what_the_job_counted_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that planned the job once has its old list of files."""
+    monkeypatch.setattr(registry, "plan_source", lambda *_: SimpleNamespace(version="old"))
+    monkeypatch.setattr(registry, "open_source", lambda *_: SimpleNamespace(version="new"))
+    cache = SourceCache(Opening(*[None] * 2))  # type: ignore[arg-type]
+    source = DatasetSource(dataset="a/b")
+    planned = cache.plan("job", source)
+
+    assert cache.get("job", source, "old") is planned
+    assert cache.get("job", source, "new").version == "new"
+    assert cache.get("another", source, "new") is not cache.get("job", source, "new")
 
 
 def test_numbers_beyond_the_store_stay_exact_as_text() -> None:
@@ -280,7 +323,7 @@ def test_bars_of_progress_keep_the_lock_that_threads_would_delete_for_each_other
 
 
 _LOCKS = """
-import pipeline.sources.dataset_reader
+import pipeline.sources.hub
 from datasets.utils import tqdm as theirs
 from tqdm.auto import tqdm
 from tqdm.contrib.concurrent import ensure_lock

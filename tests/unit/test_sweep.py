@@ -1,19 +1,23 @@
 """What is left lying by a process that was killed goes, and nothing that somebody may need."""
 
+import io
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from api.routes import images
+from api.routes import uploads
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable
+from pipeline.base.settings import Settings
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import tombstone_key
-from pipeline.messages import UploadedFile, UploadManifest
+from pipeline.messages import IngestOptions, UploadedFile, UploadManifest
+from tests.trees import picture
 from workers.background import Reconciler
 
 OLD = ("parts/half", "requests/lost/request.json", "requests/lost/image-0", "uploads/torn/0")
@@ -86,10 +90,11 @@ def test_an_upload_that_finds_no_room_is_not_left_by_half(
         write(self, name, data)
 
     monkeypatch.setattr(Blobs, "write", full)
-    files: Any = [MagicMock(**{"file.read.return_value": b"a picture"})] * 2
+    collection.services.settings = Settings(keep_names=True)
+    files: Any = [SimpleNamespace(filename=name, file=io.BytesIO(picture())) for name in "ab"]
 
     with pytest.raises(BlobsUnavailable):
-        images.upload(files, collection, MagicMock(), MagicMock())
+        uploads.upload(collection, IngestOptions(), MagicMock(), MagicMock(), files)
 
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     collection.start_job.assert_not_called()

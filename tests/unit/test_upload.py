@@ -1,15 +1,27 @@
 """Local files through the api: what is found, how it is cut, and what cannot be sent."""
 
+import email.message
 import json
-import re
+from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from cli import follow, main, upload
-from cli.failure import CommandError
-from cli.metadata import read_metadata
-from cli.upload import LocalImage, chunks, local_images
+from cli.upload import LocalFile, Selection, chunks
+from pipeline.sources.folder.survey import Entry
+from tests.trees import picture
+
+
+@dataclass
+class Sent:
+    """One request, as the api receives it."""
+
+    files: list[bytes]
+    form_names: list[str]
+    metadata: list[dict]
+    account: dict
+    upload: str
 
 
 class UploadApi:
@@ -17,7 +29,7 @@ class UploadApi:
 
     def __init__(self, limit=1_000_000) -> None:
         self.limit = limit
-        self.requests: list[tuple[list[bytes], list[dict]]] = []
+        self.requests: list[Sent] = []
         self.rejects: dict[str, list[dict]] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -27,13 +39,32 @@ class UploadApi:
             return httpx.Response(200, json={"rejections": found, "cursor": None})
         if len(body) > self.limit:
             return httpx.Response(413, json={"title": "Too large", "detail": "above the limit"})
-        files = re.findall(rb'filename="([^"]*)"\r\n.*?\r\n\r\n(.*?)\r\n--', body, re.S)
-        metadata = re.search(rb'name="metadata"\r\n\r\n(.*?)\r\n--', body, re.S)
-        self.requests.append(([data for _, data in files], json.loads(metadata[1])))
-        self.names = [name for name, _ in files]
+        self.requests.append(_sent(request.headers["Content-Type"], body, request.url))
         job_id = f"j{len(self.requests)}"
         rejected = len(self.rejects.get(job_id, []))
-        return httpx.Response(202, json=_job(job_id, len(files), rejected))
+        total = len(self.requests[-1].files) + len(self.requests[-1].account["rejected"])
+        return httpx.Response(202, json=_job(job_id, total, rejected))
+
+
+def _sent(media_type: str, body: bytes, url: httpx.URL) -> Sent:
+    message = email.message_from_bytes(f"Content-Type: {media_type}\n\n".encode() + body)
+    parts = [
+        (part.get_param("name", header="content-disposition"), part) for part in message.walk()
+    ]
+    files = [part for name, part in parts if name == "files"]
+    text = {name: part.get_payload(decode=True) for name, part in parts if name}
+    return Sent(
+        [part.get_payload(decode=True) for part in files],
+        [part.get_filename() for part in files],
+        json.loads(text["metadata"]),
+        json.loads(text["account"]),
+        url.params["upload"],
+    )
+
+
+def made() -> bytes:
+    """A picture like no other."""
+    return picture("PNG")
 
 
 def _job(job_id, total, rejected):
@@ -42,6 +73,7 @@ def _job(job_id, total, rejected):
         "state": "completed_with_rejections" if rejected else "succeeded",
         "total": total,
         "embedded": total - rejected,
+        "updated": 0,
         "unchanged": 0,
         "rejected": rejected,
     }
@@ -56,9 +88,10 @@ def api(monkeypatch) -> UploadApi:
 
 
 def test_a_folder_goes_up_with_what_its_table_says(api, capsys, tmp_path):
-    (tmp_path / "b.jpg").write_bytes(b"second")
+    first, second = made(), made()
+    (tmp_path / "b.jpg").write_bytes(first)
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.PNG").write_bytes(b"third")
+    (tmp_path / "sub" / "a.PNG").write_bytes(second)
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "metadata.csv").write_text(
         "file_name,age,dx\nb.jpg,45.0,melanoma\nsub/a.PNG,,nevus\n"
@@ -66,58 +99,78 @@ def test_a_folder_goes_up_with_what_its_table_says(api, capsys, tmp_path):
 
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 0
 
-    ((files, metadata),) = api.requests
-    assert files == [b"second", b"third"]
-    assert metadata == [{"age": 45.0, "dx": "melanoma"}, {"dx": "nevus"}]
-    assert api.names == [b"0.jpg", b"1.png"]
-    assert "2 = 2 embedded + 0 unchanged + 0 rejected" in capsys.readouterr().out
+    [sent] = api.requests
+    assert sent.files == [first, second]
+    assert sent.metadata == [{"age": 45.0, "dx": "melanoma"}, {"dx": "nevus"}]
+    assert sent.account == {
+        "names": ["b.jpg", "sub/a.PNG"],
+        "rejected": [],
+        "skipped": [
+            {"name": "metadata.csv", "kind": "metadata"},
+            {"name": "notes.txt", "kind": "text"},
+        ],
+    }
+    assert sent.form_names == ["0", "1"]
+    assert "2 = 2 embedded + 0 updated + 0 unchanged + 0 rejected" in capsys.readouterr().out
 
 
 def test_rejections_come_back_under_the_files_names(api, capsys, tmp_path):
     for name in ("a.jpg", "b.jpg"):
-        (tmp_path / name).write_bytes(b"x")
-    api.rejects["j1"] = [{"image_id": "c0ffee", "row": 1, "reason": "not an image"}]
+        (tmp_path / name).write_bytes(made())
+    api.rejects["j1"] = [{"image_id": "c0ffee", "row": 1, "reason": "damaged", "name": "b.jpg"}]
 
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 3
 
     out = capsys.readouterr().out
-    assert "2 = 1 embedded + 0 unchanged + 1 rejected" in out
-    assert f"{tmp_path}/b.jpg: not an image" in out
+    assert "2 = 1 embedded + 0 updated + 0 unchanged + 1 rejected" in out
+    assert "row 1, b.jpg: damaged" in out
+
+
+def test_strictly_a_rejection_is_a_failure(api, capsys, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(made())
+    api.rejects["j1"] = [{"image_id": "c0ffee", "row": 0, "reason": "damaged", "name": "a.jpg"}]
+
+    assert main.run(["ingest", "--upload", "--strict", str(tmp_path)]) == 1
+
+    assert "1 rejected, which --strict does not allow" in capsys.readouterr().err
 
 
 def test_a_request_that_is_too_large_is_halved_and_a_file_that_is_too_large_rejected(
     api, capsys, tmp_path
 ):
-    api.limit = 2_000
-    for number in range(4):
-        (tmp_path / f"{number}.jpg").write_bytes(bytes([65 + number]) * 600)
-    (tmp_path / "huge.jpg").write_bytes(b"h" * 5_000)
+    api.limit = 3_000
+    pictures = [made() for _ in range(4)]
+    for number, data in enumerate(pictures):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    (tmp_path / "huge.jpg").write_bytes(made() + b"h" * 5_000)
 
-    assert main.run(["ingest", "--upload", str(tmp_path), "--json"]) == 3
+    assert main.run(["ingest", "--upload", str(tmp_path), "--json"]) == 0
 
     document = json.loads(capsys.readouterr().out)
     assert document["total"] == 5
-    assert (document["embedded"], document["rejected"]) == (4, 1)
     assert len(document["jobs"]) == len(api.requests) > 1
-    sent = [file for files, _ in api.requests for file in files]
-    assert sorted(sent) == [bytes([65 + number]) * 600 for number in range(4)]
+    assert sorted(f for sent in api.requests for f in sent.files) == sorted(pictures)
+    [refused] = [r for sent in api.requests for r in sent.account["rejected"]]
+    assert refused["name"] == "huge.jpg"
+    assert "too large for the server" in refused["reason"]
+    assert len({sent.upload for sent in api.requests}) == 1
 
 
-def test_a_file_that_a_table_names_but_is_not_there_is_rejected(api, capsys, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"x")
+def test_what_is_not_sent_is_told(api, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(made())
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.jpg"}\n{"file_name": "a.jpg"}\n')
 
-    assert main.run(["ingest", "--upload", str(tmp_path)]) == 3
+    assert main.run(["ingest", "--upload", str(tmp_path)]) == 0
 
-    out = capsys.readouterr().out
-    assert "2 = 1 embedded + 0 unchanged + 1 rejected" in out
-    assert "gone.jpg: cannot be read: No such file or directory" in out
+    [sent] = api.requests
+    reason = "metadata.jsonl, line 1, names this file, and it is not there"
+    assert sent.account["rejected"] == [{"name": "gone.jpg", "reason": reason}]
 
 
 def test_an_upload_that_breaks_half_way_says_how_far_it_came(api, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(upload, "CHUNK_FILES", 1)
     for name in ("a.jpg", "b.jpg"):
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(made())
     whole = api.__call__
 
     def breaks(request):
@@ -130,58 +183,52 @@ def test_an_upload_that_breaks_half_way_says_how_far_it_came(api, capsys, tmp_pa
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 1
 
     err = capsys.readouterr().err
-    assert "broke: cut; 1 of 2 files were sent" in err
+    assert "broke: cut; 1 files were sent" in err
     assert err.count("\n") == 1
 
 
-def test_chunks_respect_bytes_and_numbers(tmp_path, monkeypatch):
+def test_chunks_respect_bytes_and_numbers(monkeypatch):
     monkeypatch.setattr(upload, "CHUNK_BYTES", 100)
     monkeypatch.setattr(upload, "CHUNK_FILES", 3)
-    images = []
-    for number, size in enumerate([60, 40, 1, 500, 1, 1, 1, 1]):
-        path = tmp_path / f"{number}.jpg"
-        path.write_bytes(b"x" * size)
-        images.append(LocalImage(path))
+    sizes = enumerate([60, 40, 1, 500, 1, 1, 1, 1])
+    found = [LocalFile(Entry(str(n), size=size), lambda: b"") for n, size in sizes]
 
-    cut = [[image.path.stem for image in chunk] for chunk in chunks(images)]
+    cut = [[file.entry.name for file in chunk.files] for chunk in chunks(found)]
 
     assert cut == [["0", "1"], ["2"], ["3"], ["4", "5", "6"], ["7"]]
 
 
-def test_the_limit_is_of_files_and_an_empty_folder_is_refused(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CommandError, match="no images in"):
-        local_images([str(tmp_path / "empty")])
+def test_chunks_respect_the_room_for_metadata(monkeypatch):
+    monkeypatch.setattr(upload, "CHUNK_TEXT", 100)
+    found = [LocalFile(Entry(str(n), metadata={"t": "x" * 60}), lambda: b"") for n in range(3)]
+
+    assert [len(chunk) for chunk in chunks(found)] == [1, 1, 1]
+
+
+def test_the_limit_is_of_rows(tmp_path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [i.path.name for i in local_images([str(tmp_path)], 2)] == ["a.jpg", "b.jpg"]
-
-
-def test_a_column_of_numbers_is_read_as_numbers_and_ids_are_left_alone(tmp_path):
-    (tmp_path / "metadata.csv").write_text(
-        "\ufefffile_name,age,count,code,mixed\na.jpg,57.5,3,007,1\nb.jpg,NA,-2,010,x\n", "utf-8"
-    )
-    assert read_metadata(tmp_path) == {
-        tmp_path / "a.jpg": {"age": 57.5, "count": 3, "code": "007", "mixed": "1"},
-        tmp_path / "b.jpg": {"count": -2, "code": "010", "mixed": "x"},
-    }
-
-
-def test_missing_values_of_json_lines_are_absent(tmp_path):
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "age": NaN, "sex": null}\n')
-    assert read_metadata(tmp_path) == {tmp_path / "a.jpg": {}}
+        (tmp_path / name).write_bytes(made())
+    found = Selection([str(tmp_path)], limit=2).found()
+    assert [file.entry.name for file in found if isinstance(file, LocalFile)] == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("contents", "message"),
     [
-        ("metadata.csv", "name,age\na.jpg,3\n", "a row without `file_name`"),
-        ("metadata.csv", "file_name,age\na.jpg,3,4\n", "more cells than there are columns"),
-        ("metadata.jsonl", "{\n", "cannot be read"),
-        ("metadata.jsonl", "[1]\n", "line 1 is no JSON object"),
+        ({}, "is empty"),
+        ({"a.txt": "text"}, "has no pictures. Its files were skipped: 1 text"),
+        ({"metadata.csv": "name,age\na.jpg,3\n"}, "no column names the files"),
+        ({"metadata.jsonl": "{\n"}, "line 1, column 2, is no JSON"),
+        ({"metadata.jsonl": "[1]\n"}, "line 1 is no JSON object"),
     ],
 )
-def test_a_table_that_makes_no_sense_stops_before_anything_is_sent(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(CommandError, match=re.escape(message)):
-        local_images([str(tmp_path)])
+def test_what_makes_no_sense_stops_before_anything_is_sent(
+    api, capsys, tmp_path, contents, message
+):
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+
+    assert main.run(["ingest", "--upload", str(tmp_path)]) == 1
+
+    assert message in capsys.readouterr().err
+    assert not api.requests

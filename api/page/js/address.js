@@ -17,7 +17,7 @@
  * @property {Object<string, Choice>} choices by field
  * @property {Object<string, Range>} ranges by field
  * @property {string|null} group the field whose images count as one
- * @property {string|null} apart the field whose value results must not share with the query image
+ * @property {boolean} same whether the searched image and its lesion are results too
  * @property {boolean} near
  * @property {string[]} like
  * @property {string[]} unlike
@@ -36,7 +36,7 @@ export const emptyState = () => ({
   choices: {},
   ranges: {},
   group: null,
-  apart: null,
+  same: false,
   near: false,
   like: [],
   unlike: [],
@@ -67,7 +67,7 @@ export function parse(search) {
     state.ranges[field] = { least: toBound(least), most: toBound(most) };
   }
   state.group = given.get("group");
-  state.apart = given.get("apart");
+  state.same = given.has("same");
   state.near = given.has("near");
   state.like = given.getAll("like");
   state.unlike = given.getAll("unlike");
@@ -102,7 +102,7 @@ export function format(state) {
       out.append("range", `${field}:${least ?? ""}..${most ?? ""}`);
   }
   set("group", state.group);
-  set("apart", state.apart);
+  if (state.same) out.set("same", "yes");
   if (state.near) out.set("near", "yes");
   for (const id of state.like) out.append("like", id);
   for (const id of state.unlike) out.append("unlike", id);

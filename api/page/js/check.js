@@ -1,6 +1,6 @@
 // Finds what makes a search impossible, before sending it. Each fault has a sentence and a place.
 
-import { fieldLabel, fieldNoun } from "./words.js";
+import { fieldLabel } from "./words.js";
 
 export const MOST_RESULTS = 40;
 
@@ -45,11 +45,6 @@ export function faultsOf(state, collection) {
     state.like.some((id) => state.unlike.includes(id)),
     "message",
     "One image is marked both “more like this” and “unlike this”. Remove one of the marks.",
-  );
-  fault(
-    state.apart && start?.kind !== "stored" && !state.like.length,
-    "options",
-    `To leave out a ${fieldNoun(state.apart ?? "")}, start from a stored image.`,
   );
   return [...found, ...filterFaults(state)];
 }

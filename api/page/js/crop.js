@@ -53,7 +53,11 @@ export function installCrop(frame, tools, { crop: given, onCrop }) {
   );
   const toggle = h(
     "button",
-    { "aria-pressed": "false", onclick: () => activate(!active) },
+    {
+      "aria-pressed": "false",
+      title: "Compare this part of the image only",
+      onclick: () => activate(!active),
+    },
     "Mark a part",
   );
   const whole = h("button", { onclick: () => change(null, 0) }, "Whole image");

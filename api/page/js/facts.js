@@ -3,18 +3,43 @@
 import { h } from "./dom.js";
 import { fieldLabel, valueLabel } from "./words.js";
 
-const FIRST = ["dx", "age", "sex", "localization", "lesion_id"];
+const FIRST = ["Diagnosis", "Confirmed by", "Age", "Sex", "Site", "Lesion"];
 
 /** @param {object} payload @returns {string} such as "45 years, female, back" */
-export function brief({ age, sex, localization }) {
-  const years = age === undefined || age === null ? "age not recorded" : `${age} years`;
-  return [years, sex && valueLabel(sex), localization && valueLabel(localization)]
-    .filter(Boolean)
-    .join(", ");
+export function brief(payload) {
+  const age = fact(payload, "Age");
+  const years = age === null ? "age not recorded" : /^[0-9.]+$/.test(age) ? `${age} years` : age;
+  const [sex, site] = ["Sex", "Site"].map((label) => {
+    const said = fact(payload, label);
+    return said === "unknown" ? `${label.toLowerCase()} unknown` : said;
+  });
+  return [years, sex, site].filter(Boolean).join(", ");
 }
 
 /** @param {object} payload @returns {string|null} */
-export const diagnosis = (payload) => (payload.dx === undefined ? null : valueLabel(payload.dx));
+export const diagnosis = (payload) => fact(payload, "Diagnosis");
+
+/** @param {object} payload @returns {string|null} such as "confirmed by histopathology" */
+export function confirmation(payload) {
+  const how = fact(payload, "Confirmed by");
+  return how && `confirmed by ${how}`;
+}
+
+/** What is recorded under a label, whatever the field's name; null if nothing is. */
+function fact(payload, label) {
+  const found = fields(payload).find(
+    ([name, value]) => fieldLabel(name) === label && !["", null].includes(value),
+  );
+  return found ? valueLabel(found[1], found[0]) : null;
+}
+
+/** All fields; those of nested objects have names with dots, as in filters. */
+function fields(payload, prefix = "") {
+  return Object.entries(payload).flatMap(([name, value]) => {
+    const isNested = value !== null && typeof value === "object" && !Array.isArray(value);
+    return isNested ? fields(value, `${prefix}${name}.`) : [[prefix + name, value]];
+  });
+}
 
 /**
  * @param {object} payload
@@ -22,13 +47,13 @@ export const diagnosis = (payload) => (payload.dx === undefined ? null : valueLa
  * @returns {HTMLElement}
  */
 export function factList(payload, before = []) {
-  const rest = Object.keys(payload).filter(
-    (name) => !FIRST.includes(name) && !["image_id", "source"].includes(name),
-  );
-  const names = [...FIRST.filter((name) => name in payload), ...rest];
+  const { image_id: _, source, ...rest } = payload;
+  const place = ([name]) => [...FIRST, fieldLabel(name)].indexOf(fieldLabel(name));
+  const shown = fields(rest).sort((a, b) => place(a) - place(b));
   const lines = [
     ...before,
-    ...names.map((name) => [fieldLabel(name), textOf(name, payload[name])]),
+    ...shown.map(([name, value]) => [fieldLabel(name), textOf(name, value)]),
+    ...(source?.name ? [["File", String(source.name)]] : []),
   ];
   return h(
     "dl",
@@ -38,7 +63,7 @@ export function factList(payload, before = []) {
 }
 
 /** Shows an id unchanged: somebody may search for it. */
-const textOf = (name, value) => (name.endsWith("_id") && value ? String(value) : valueLabel(value));
+const textOf = (name, value) => (name.endsWith("_id") && value ? String(value) : valueLabel(value, name));
 
 /**
  * The preview of a stored image. Its size reserves the space before it loads.

@@ -111,7 +111,7 @@ function drawField(field, values, choice, counts, set, again) {
 }
 
 function drawValue(field, value, count, choice, set) {
-  const label = valueLabel(value);
+  const label = valueLabel(value, field);
   const button = (kind, word) => {
     const on = choice[kind].includes(value);
     return h(

@@ -1,4 +1,4 @@
-// Shows one job live: its totals as they change, the possible actions, and the rejected images.
+// Shows one job live: its totals as they change, and the possible actions.
 
 import {
   actionsOf,
@@ -12,11 +12,9 @@ import {
   trouble,
 } from "./job-words.js";
 import { announce, byId, fill, h } from "./dom.js";
+import { FileLists } from "./job-files.js";
 import { Problem, callJson, pause, post } from "./server.js";
-import { fileName } from "./upload.js";
-import { rejection } from "./words.js";
-
-const ROWS = 25;
+import { explain, sentence } from "./words.js";
 
 /** In milliseconds, until the next request to a server that did not answer. */
 const RETRY_DELAY = 2000;
@@ -32,8 +30,9 @@ export function followJob(id, signal, onEnd) {
   const container = byId("job");
   container.hidden = id === null;
   if (id === null) return;
-  const parts = { head: h("div"), rejections: h("div") };
-  fill(container, parts.head, parts.rejections);
+  const parts = { head: h("div"), files: h("div") };
+  fill(container, parts.head, parts.files);
+  const files = new FileLists(parts.files, signal);
   let job = null;
   let events = null;
 
@@ -42,7 +41,7 @@ export function followJob(id, signal, onEnd) {
     job = next;
     drawHead(parts.head, job, act);
     if (before && before.state !== job.state) announce(`${jobName(job)}: ${stateWord(job)}`);
-    if (job.rejected !== (before?.rejected ?? 0)) drawRejections(parts.rejections, job);
+    files.draw(job);
     if (isFinal(job)) {
       events?.close();
       if (before && !isFinal(before)) onEnd();
@@ -66,8 +65,8 @@ export function followJob(id, signal, onEnd) {
       showError(
         parts.head,
         error.status === 409
-          ? "This is no longer possible: the job has moved on."
-          : "This did not work. Try it again in a moment.",
+          ? `This is no longer possible: the job has moved on. ${sentence(error)}`
+          : `This did not work. ${sentence(error)} Try it again in a moment.`,
       );
       if (error.status === 409) load();
     }
@@ -81,11 +80,7 @@ export function followJob(id, signal, onEnd) {
     } catch (error) {
       if (!(error instanceof Problem)) return;
       if (error.passing) return pause(RETRY_DELAY, signal).then(load, () => {});
-      fill(
-        parts.head,
-        h("h2", { id: "job-title" }, "No such job"),
-        h("p", {}, "The server has no job with this address. It may have been removed."),
-      );
+      fill(parts.head, ...why(error));
     }
   };
 
@@ -93,6 +88,14 @@ export function followJob(id, signal, onEnd) {
   fill(parts.head, h("h2", { id: "job-title" }, "Job"), h("p", { class: "quiet" }, "Loading…"));
   load();
 }
+
+const why = (problem) =>
+  problem.status === 404
+    ? [
+        h("h2", { id: "job-title" }, "No such job"),
+        h("p", {}, "The server has no job with this address. It may have been removed."),
+      ]
+    : [h("h2", { id: "job-title" }, "Job"), h("p", { class: "fault" }, explain(problem).text)];
 
 function drawHead(container, job, act) {
   const total = job.total === 0 ? 1 : job.total;
@@ -128,68 +131,13 @@ function drawHead(container, job, act) {
       h("span", { class: "quiet", id: "job-pace" }, pace(job)),
     ),
     h("p", { class: "quiet", id: "job-totals" }, totals(job)),
+    job.dry_run && h("p", { class: "quiet" }, "A trial run: it counts and checks, and stores nothing."),
     wrong && h("p", { class: "fault" }, wrong),
-    h("div", { class: "buttons" }, actionsOf(job).map(button)),
+    h("div", { class: "buttons", "data-needs": "ingest" }, actionsOf(job).map(button)),
   );
 }
 
 function showError(container, text) {
   container.querySelector(".said")?.remove();
   container.append(h("p", { class: "fault said", role: "alert" }, text));
-}
-
-/** Reloads the first rows, and loads more when a button is pressed. */
-async function drawRejections(container, job) {
-  if (!job.rejected) return fill(container);
-  const rows = h("tbody");
-  const more = h("button", { dataset: { key: "more" } }, "More rejected images");
-  const table = h(
-    "table",
-    {},
-    h("caption", {}, "Rejected images"),
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        ["Row", "Image", "Why"].map((word) => h("th", { scope: "col" }, word)),
-      ),
-    ),
-    rows,
-  );
-  const next = async (cursor) => {
-    more.hidden = true;
-    const page = await callJson(
-      `/v1/jobs/${encodeURIComponent(job.id)}/rejections?limit=${ROWS}&cursor=${cursor}`,
-    );
-    rows.append(
-      ...page.rejections.map(({ row, image_id: imageId, reason }) =>
-        h(
-          "tr",
-          {},
-          h("td", {}, String(row + 1)),
-          h("td", { class: "image-id" }, fileName(job.id, row) ?? shortId(imageId)),
-          h("td", {}, rejection(reason)),
-        ),
-      ),
-    );
-    more.hidden = page.cursor === null;
-    more.onclick = () => next(page.cursor).catch(ignoreProblem);
-  };
-  try {
-    await next(0);
-    fill(container, table, more);
-  } catch (error) {
-    ignoreProblem(error);
-  }
-  return undefined;
-}
-
-/** Shortens an id that is the hash of an image's bytes; other ids stay whole. */
-const shortId = (id) => (/^[0-9a-f]{64}$/.test(id) ? `${id.slice(0, 12)}…` : id);
-
-/** The totals say how many images were rejected; their list comes with the next update. */
-function ignoreProblem(error) {
-  if (!(error instanceof Problem)) throw error;
 }

@@ -1,6 +1,6 @@
 // Puts a job's totals into words, and lists the possible actions.
 
-import { counted, duration } from "./words.js";
+import { counted, duration, valueLabel } from "./words.js";
 
 const STATES = {
   planning: "Counting images",
@@ -16,13 +16,16 @@ const ACTIONS = {
   planning: ["pause", "cancel"],
   running: ["pause", "cancel"],
   paused: ["resume", "cancel"],
-  succeeded: ["retry"],
+  succeeded: [], // the api refuses it: nothing is left to do
   completed_with_rejections: ["retry"],
   failed: ["retry"],
   cancelled: ["retry"],
 };
 
-/** @typedef {object} Job as the api sends it */
+/**
+ * @typedef {object} Job as the api sends it; `updated`, `skipped` (by kind) and `dry_run` are missing
+ *   if the api is older
+ */
 
 /** @param {Job} job @returns {string} */
 export const stateWord = (job) => STATES[job.state] ?? job.state;
@@ -40,6 +43,10 @@ const isDeletion = (job) => job.operation === "delete";
 /** @param {Job} job @returns {string} */
 export const jobName = (job) => {
   if (isDeletion(job)) return "Deletion";
+  return job.dry_run ? `${sourceName(job)}, trial run` : sourceName(job);
+};
+
+const sourceName = (job) => {
   if (!job.dataset) return job.source === "upload" ? "Uploaded images" : `Images of a ${job.source}`;
   // The last part of its path distinguishes a folder from others.
   const name = job.dataset.startsWith("/")
@@ -67,21 +74,47 @@ export function pace(job) {
   return [speed, left && `about ${left} left`].filter(Boolean).join(", ");
 }
 
-/** @param {Job} job @returns {string} */
-export const totals = (job) =>
-  isDeletion(job)
-    ? `${done(job).toLocaleString("en")} deleted`
-    : `${job.embedded.toLocaleString("en")} added, ${job.unchanged.toLocaleString("en")} already stored, ${job.rejected.toLocaleString("en")} rejected`;
+/** @param {Job} job @returns {string} such as "2 added, 1 already stored, 0 rejected" */
+export function totals(job) {
+  if (isDeletion(job)) return `${number(done(job))} deleted`;
+  const added = job.dry_run ? "would be added" : "added";
+  return [
+    `${number(job.embedded)} ${added}`,
+    job.updated > 0 && `${number(job.updated)} with new metadata`,
+    `${number(job.unchanged)} already stored`,
+    `${number(job.rejected)} rejected`,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
 
-/** @param {Job} job @returns {string|null} why the job waits or has failed */
+/** How many files were skipped, by kind. @param {Job} job @returns {[string, number][]} */
+export const skipped = (job) => Object.entries(job.skipped ?? {}).filter(([, count]) => count > 0);
+
+/** @param {Job} job @returns {string|null} such as "3 files skipped: 2 hidden, 1 table" */
+export function skippedLine(job) {
+  const kinds = skipped(job);
+  if (!kinds.length) return null;
+  const all = kinds.reduce((sum, [, count]) => sum + count, 0);
+  const listed = kinds.map(([kind, count]) => `${number(count)} ${valueLabel(kind)}`);
+  return `${counted(all, "file")} skipped: ${listed.join(", ")}`;
+}
+
+/** The number that the list and the job itself show. @param {Job} job @returns {string} */
+export const progress = (job) =>
+  job.rejected > 0 ? `${amount(job)}, ${number(job.rejected)} rejected` : amount(job);
+
+/** Why the job waits or has failed, in the api's own words. @param {Job} job @returns {string|null} */
 export function trouble(job) {
+  const said = job.error?.detail ?? "";
   if (job.error && isDeletion(job))
-    return "Nothing more was deleted. Ask for the deletion again; if it fails once more, tell your administrator.";
-  if (job.error?.status === 422)
-    return "The data set could not be read. Check its name, its split and, for a folder, that the server can see it.";
+    return `Nothing more was deleted. ${said} Ask for the deletion again; if it fails once more, tell your administrator.`;
+  if (job.error?.status === 422) return `The data set could not be read. ${said}`;
   if (job.error)
-    return "The job could not go on. Run it again; if it fails once more, tell your administrator.";
+    return `The job could not go on. ${said} Run it again; if it fails once more, tell your administrator.`;
   if (job.notice && !isFinal(job))
-    return "The job waits for a part of Kindred that is not available. It continues by itself.";
+    return `The job waits for a part of Kindred that is not available, and continues by itself. ${job.notice}`;
   return null;
 }
+
+const number = (count) => count.toLocaleString("en");

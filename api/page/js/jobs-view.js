@@ -2,11 +2,12 @@
 
 import { announce, byId, fill, h, showFault } from "./dom.js";
 import { Problem, callJson, pause, post } from "./server.js";
-import { amount, done, isFinal, jobName, stateWord } from "./job-words.js";
+import { done, isFinal, jobName, progress, stateWord } from "./job-words.js";
 import { onChosen } from "./picture.js";
 import { upload } from "./upload.js";
 import { followJob } from "./job-detail.js";
-import { counted, explain } from "./words.js";
+import { mayIngest } from "./sign-in.js";
+import { NOT_ALLOWED, counted, explain, sentence } from "./words.js";
 
 /** In milliseconds, between two requests for the list. */
 const POLL_INTERVAL = 2000;
@@ -77,7 +78,7 @@ function drawList(jobs, chosen) {
           },
           h("strong", {}, jobName(job)),
           h("span", { class: `state ${job.state}` }, stateWord(job)),
-          h("span", { class: "quiet" }, amount(job)),
+          h("span", { class: "quiet" }, progress(job)),
           h(
             "time",
             { class: "quiet", datetime: job.created_at },
@@ -123,8 +124,8 @@ async function startDataset() {
 function startFault(problem) {
   if (problem.status === 403) return explain(problem).text;
   if (problem.type.endsWith(":source-not-allowed"))
-    return "The setting KINDRED_SOURCES of this server does not allow this data set. Ask your administrator.";
-  return "This data set cannot be added. Check its name, its split and the number of rows.";
+    return `The setting KINDRED_SOURCES of this server does not allow this data set. ${sentence(problem)} Ask your administrator.`;
+  return `This data set cannot be added. ${sentence(problem)}`;
 }
 
 function datasetFault(dataset, limit) {
@@ -140,6 +141,7 @@ function datasetFault(dataset, limit) {
 
 /** @param {File[]} files */
 export async function uploadFiles(files) {
+  if (!mayIngest()) return showJobsMessage(NOT_ALLOWED);
   const container = byId("upload-progress");
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
   const text = h("p", { class: "quiet" }, `Sending ${counted(files.length, "file")}…`);
@@ -149,16 +151,11 @@ export async function uploadFiles(files) {
     bar.value = fraction;
     text.textContent = `Sending ${counted(files.length, "file")}: ${Math.round(fraction * 100)} %`;
   };
-  let last = null;
-  const onJob = (job) => {
-    last = job;
-  };
+  const jobs = [];
+  const onJob = (job) => jobs.push(job);
   try {
     const refused = await upload(files, { onProgress, onJob });
-    fill(
-      container,
-      refused.length ? tooLarge(refused) : h("p", {}, `Sent ${counted(files.length, "file")}.`),
-    );
+    fill(container, h("p", {}, sentLine(files, refused, jobs)), refused.length > 0 && tooLarge(refused));
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     fill(
@@ -168,12 +165,21 @@ export async function uploadFiles(files) {
         { class: "fault" },
         error.status === 403
           ? explain(error).text
-          : "Not all files could be sent. Send them again: Kindred recognises stored images.",
+          : `Not all files could be sent. ${sentence(error)} Send them again: Kindred recognises stored images.`,
       ),
     );
     if (error.passing) onUnavailable(error);
   }
-  if (last) open(last);
+  if (jobs.length) open(jobs.at(-1));
+  return undefined;
+}
+
+/** Says how many files have reached the server: those alone are counted in its jobs. */
+function sentLine(files, refused, jobs) {
+  const sent = files.length - refused.length;
+  const part = refused.length ? `${sent.toLocaleString("en")} of ` : "";
+  const parts = jobs.length > 1 ? `, in ${jobs.length} jobs` : "";
+  return `Sent ${part}${counted(files.length, "file")}${parts}.`;
 }
 
 const tooLarge = (files) =>

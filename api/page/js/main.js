@@ -6,6 +6,7 @@ import { forgetCollection, installSearchView, isIncomplete, showSearch } from ".
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
+import { installHelp } from "./help.js";
 import { keep, kept, onChosen, onFiles } from "./picture.js";
 import { onBusy, whenReady } from "./server.js";
 import { counted } from "./words.js";
@@ -63,7 +64,7 @@ function toFound() {
 }
 
 /** A new query image keeps the settings, but nothing that belonged to the previous image. */
-const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], apart: null });
+const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], same: false });
 
 // --- when the server is unavailable --------------------------------------------------------------
 
@@ -118,6 +119,7 @@ function submit(id, field, toStart) {
 }
 
 installSignIn();
+installHelp();
 onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });

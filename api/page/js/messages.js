@@ -3,7 +3,8 @@
 import { byId, fill, h } from "./dom.js";
 import { DEFAULT_LIMIT, emptyState } from "./address.js";
 import { activeFilters } from "./filters.js";
-import { fieldNoun } from "./words.js";
+import { leavesOutSame } from "./search.js";
+import { lesionNoun } from "./options.js";
 
 /** Shows a message in place of images. @param {HTMLElement|null} content null: no message */
 export function say(content) {
@@ -34,8 +35,8 @@ export function emptyMessage(state, known, go) {
   const buttons = [];
   if (activeFilters(state)) buttons.push(button("Clear the filters", { choices: {}, ranges: {} }));
   if (state.threshold !== null) buttons.push(button("Any similarity", { threshold: null }));
-  if (state.apart)
-    buttons.push(button(`Include this ${fieldNoun(state.apart)} again`, { apart: null }));
+  if (leavesOutSame(state))
+    buttons.push(button(`Show the same ${lesionNoun(known)}`, { same: true }));
   if (state.near) {
     return block(
       "No near-duplicates found",
@@ -58,12 +59,13 @@ function nothingStored() {
     h("p", {}, "Kindred compares an image with stored images, and so far there are none."),
     h(
       "p",
-      {},
+      { "data-needs": "ingest" },
       "Upload images or name a data set under ",
       h("a", { href: "/?view=jobs", "data-inside": true }, "Jobs"),
       ", or on the server: ",
       h("code", {}, "kindred ingest FOLDER"),
     ),
+    h("p", { "data-lacks": "ingest" }, "Ask your administrator to add some."),
   );
 }
 
@@ -79,7 +81,7 @@ export function faultMessage(faults, go) {
     threshold: ["Any similarity", { threshold: null }],
     crop: ["Search the whole image", { crop: null }],
     filters: ["Clear the filters", { choices: {}, ranges: {} }],
-    options: ["Clear these options", { group: null, apart: null, near: false }],
+    options: ["Clear these options", { group: null, near: false }],
     id: ["Choose a stored image", { ...usual }],
     picture: ["Choose another image", { start: null, crop: null }],
     message: ["Start again", { ...usual }],

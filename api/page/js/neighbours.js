@@ -11,7 +11,7 @@ import { counted, fieldNoun, valueLabel } from "./words.js";
 export function tally(hits, field = "dx") {
   const counts = new Map();
   for (const { payload } of hits) {
-    const name = valueLabel(payload[field]);
+    const name = valueLabel(payload[field], field);
     counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));

@@ -2,10 +2,8 @@
 
 import { DEFAULT_LIMIT } from "./address.js";
 import { byId, onNumber, putNumber } from "./dom.js";
-import { isCombined } from "./search.js";
+import { isCombined, leavesOutSame } from "./search.js";
 import { fieldNoun } from "./words.js";
-
-const USUAL_FIELD = "lesion_id";
 
 /**
  * @param {(change: object) => void} go
@@ -17,13 +15,13 @@ export function installOptions(go) {
   const tick = (id, change) =>
     byId(id).addEventListener("change", ({ target }) => go(change(target.checked)));
   tick("group", (on) => ({ group: on ? byId("group").dataset.field : null }));
-  tick("apart", (on) => ({ apart: on ? byId("apart").dataset.field : null }));
+  tick("same", (same) => ({ same }));
   tick("near", (near) => ({ near, ...(near && { group: null }) }));
 }
 
 /**
  * @param {import("./address.js").State} state
- * @param {{group_fields: string[]}|null} known
+ * @param {{group_fields: string[], lesion_field: string|null}|null} known
  */
 export function showOptions(state, known) {
   putNumber(byId("limit"), state.limit);
@@ -35,9 +33,9 @@ export function showOptions(state, known) {
     field,
     `Count images of one ${fieldNoun(state.group ?? field ?? "")} as one`,
   );
-  tickOf("apart", state.apart, field, `Leave out this ${fieldNoun(state.apart ?? field ?? "")}`);
-  const hasStored = state.start?.kind === "stored" || state.like.length > 0;
-  byId("apart-row").hidden ||= !(hasStored || state.apart);
+  byId("same").checked = state.same;
+  byId("same-label").textContent = `Show the same ${lesionNoun(known)}`;
+  byId("same-row").hidden = !(leavesOutSame(state) || state.same);
   byId("near").checked = state.near;
   const onePicture = state.start?.kind === "stored" || state.start?.kind === "picture";
   byId("near-row").hidden = !(state.near || (onePicture && !isCombined(state)));
@@ -52,7 +50,8 @@ function tickOf(id, chosen, usual, label) {
   byId(`${id}-row`).hidden = !(chosen ?? usual);
 }
 
-function groupField(known) {
-  const fields = known?.group_fields ?? [];
-  return fields.includes(USUAL_FIELD) ? USUAL_FIELD : (fields[0] ?? null);
-}
+const groupField = (known) => known?.lesion_field ?? known?.group_fields[0] ?? null;
+
+/** What the images of one lesion share. @param {{lesion_field: string|null}|null} known */
+export const lesionNoun = (known) =>
+  known?.lesion_field === null ? "image" : fieldNoun(known?.lesion_field ?? "lesion_id");

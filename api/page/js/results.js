@@ -1,9 +1,9 @@
 // Shows images in a grid: results with their similarity, or stored images.
 
 import { h } from "./dom.js";
-import { brief, diagnosis, previewOf } from "./facts.js";
+import { brief, confirmation, diagnosis, previewOf } from "./facts.js";
 import { GROUP_SIZE } from "./search.js";
-import { counted, fieldNoun, similarity } from "./words.js";
+import { SIMILARITY, counted, fieldNoun, similarity } from "./words.js";
 
 /** The number of images that most screens show at once, and that load first. */
 const EAGER = 8;
@@ -74,12 +74,18 @@ function facts(image) {
     "div",
     { class: "card-facts" },
     h("p", { class: "card-first" }, diagnosis(payload) ?? image.image_id),
-    score === undefined ? null : h("p", { class: "score" }, `Similarity ${similarity(score)}`),
+    confirmation(payload) && h("p", { class: "quiet" }, confirmation(payload)),
+    score === undefined ? null : h("p", { class: "score", title: SIMILARITY }, `Similarity ${similarity(score)}`),
     h("p", { class: "quiet" }, brief(payload)),
     image.hash_distance >= 0 &&
       h("p", { class: "quiet" }, `${image.hash_distance} of 256 bits differ`),
   );
 }
+
+const TIPS = {
+  like: "Search with this image too, when you have marked all you want",
+  unlike: "Search away from this image, when you have marked all you want",
+};
 
 /** Two switches; pressing one releases the other. */
 export function markButtons(id, marks) {
@@ -90,6 +96,7 @@ export function markButtons(id, marks) {
         class: `mark ${kind}`,
         "aria-pressed": String(marks.of(id) === kind),
         "aria-label": `${word} ${id}`,
+        title: TIPS[kind],
         onclick: () => marks.toggle(id, kind),
         dataset: { mark: kind, id },
       },

@@ -2,6 +2,7 @@
 
 import { Marks, drawMarks } from "./marks.js";
 import { Problem, call, callJson, pause } from "./server.js";
+import { drawAbout } from "./about.js";
 import { announce, byId } from "./dom.js";
 import { counted, explain, fieldNoun } from "./words.js";
 import { drawFaults, drawPanel } from "./panel.js";
@@ -10,7 +11,8 @@ import { drawResults, refreshMarks } from "./results.js";
 import { emptyMessage, faultMessage, missingMessage, say, waitingMessage } from "./messages.js";
 import { faultsOf } from "./check.js";
 import { fetchCounts, fetchFacets } from "./filters.js";
-import { filterOf, isSearch, queryOf, search } from "./search.js";
+import { filterOf, isSearch, leavesOutSame, queryOf, search } from "./search.js";
+import { lesionNoun } from "./options.js";
 import { openCompare } from "./compare.js";
 import { searchedPicture } from "./query-panel.js";
 import { showStored } from "./stored.js";
@@ -19,7 +21,7 @@ import { showStored } from "./stored.js";
 const PATIENCE = 2500;
 
 /** What the panel shows. `known` describes the whole collection, and is null until it is loaded. */
-const shown = { state: null, picture: null, known: null, counts: null, faults: [] };
+const shown = { state: null, picture: null, known: null, counts: null, faults: [], found: 0 };
 
 /** Whether something is missing: it is still loading, or a service was unavailable. */
 let incomplete = false;
@@ -58,7 +60,7 @@ export async function showSearch(state, picture) {
   running = new AbortController();
   const { signal } = running;
   incomplete = true;
-  Object.assign(shown, { state, picture, counts: null, faults: faultsOf(state, shown.known) });
+  Object.assign(shown, { state, picture, counts: null, faults: faultsOf(state, shown.known), found: 0 });
   marks.clear();
   drawPanel(shown, go);
   checkWorkers(signal);
@@ -68,6 +70,8 @@ export async function showSearch(state, picture) {
     incomplete = false;
     const isSilent = byId("message").hidden && byId("grid").childElementCount === 0;
     if (isSilent) say(emptyMessage(state, shown.known, go));
+    if (shown.found) byId("found-note").textContent = noteOf(shown);
+    byId("untrained").hidden = !(shown.known.untrained && isSearch(state));
     drawPanel(shown, go);
     if (!isPossible) return;
     shown.counts = (await fetchCounts(state, signal)).counts;
@@ -81,6 +85,7 @@ async function loadCollection() {
   const [collection, facets] = await Promise.all([callJson("/v1/collection"), fetchFacets()]);
   shown.known = { ...collection, ...facets };
   byId("held-count").textContent = `${counted(facets.count, "image")} stored`;
+  drawAbout(collection);
 }
 
 /** @returns {Promise<boolean>} whether the search was possible. Throws Problem. */
@@ -113,16 +118,25 @@ async function runSearch(query, signal) {
   const hits = await search(query, file, { signal, onWaiting: () => sayWaiting(signal) });
   signal.throwIfAborted();
   const group = state.near ? null : state.group;
-  const note = `${counted(hits.length, group ? fieldNoun(group) : "image")}, the most similar first`;
+  shown.found = hits.length;
+  const note = noteOf(shown);
   say(null);
   byId("found-title").textContent = state.near ? "Near-duplicates" : "Similar images";
-  byId("found-note").textContent = hits.length ? note : "";
+  byId("found-note").textContent = note;
   announce(hits.length ? note : "No images found");
   const all = hits.flatMap((hit) => [hit, ...(hit.others ?? [])]);
   const onOpen = (hit) =>
     openCompare(all, hit, searchedPicture(state, picture), { marks, onSearch: searchFrom });
   drawResults(byId("grid"), hits, { group, onOpen, marks });
   drawNeighbours(byId("neighbours"), hits, group);
+}
+
+/** Such as "12 images, the most similar first, without this lesion"; empty if none is found. */
+function noteOf({ state, known, found }) {
+  if (!found) return "";
+  const noun = state.group && !state.near ? fieldNoun(state.group) : "image";
+  const without = leavesOutSame(state) ? `, without this ${lesionNoun(known)}` : "";
+  return `${counted(found, noun)}, the most similar first${without}`;
 }
 
 function browse(cursor, signal) {
@@ -136,7 +150,7 @@ function browse(cursor, signal) {
 // --- from the results to the next search ---------------------------------------------------------
 
 function searchFrom(id) {
-  go({ start: { kind: "stored", id }, crop: null, like: [], unlike: [] });
+  go({ start: { kind: "stored", id }, crop: null, like: [], unlike: [], same: false });
   toPictures();
 }
 

@@ -43,11 +43,24 @@ export const isSearch = ({ start, like, unlike }) => Boolean(start || like.lengt
 export const isCombined = ({ like, unlike }) => like.length + unlike.length > 0;
 
 /**
+ * Whether the searched image and its lesion are no results. Words have neither, and what is nearly
+ * the same image is most often of the same lesion.
+ * @param {import("./address.js").State} state
+ */
+export const leavesOutSame = (state) => hasImage(state) && !state.same && !isNear(state);
+
+/** Whether the search starts from images. @param {import("./address.js").State} state */
+export const hasImage = ({ start, like }) =>
+  like.length > 0 || (Boolean(start) && start.kind !== "text");
+
+const isNear = (state) => state.near && !isCombined(state);
+
+/**
  * @param {import("./address.js").State} state a state without faults
  * @returns {object} the body of POST /v1/searches, without an own image, which travels beside it
  */
 export function queryOf(state) {
-  const { start, like, unlike, crop, group, apart, near, threshold } = state;
+  const { start, like, unlike, crop, group, near, threshold } = state;
   const combined = isCombined(state);
   const query = { limit: state.limit };
   const positive = start?.kind === "stored" && combined ? [start.id, ...like] : like;
@@ -59,7 +72,7 @@ export function queryOf(state) {
   const filter = filterOf(state);
   if (filter) query.filter = filter;
   if (threshold !== null) query.score_threshold = threshold;
-  if (apart) query.not_same = apart;
+  if (leavesOutSame(state)) query.exclude_same_lesion = true;
   if (near && !combined) {
     query.max_hash_distance = NEAR_BITS;
     query.score_threshold ??= NEAR_SIMILARITY;

@@ -14,6 +14,9 @@ const REFUSALS = {
 
 let known = false;
 
+/** Whether the user's key allows uploads and jobs. */
+export const mayIngest = () => ["ingest", "admin"].includes(document.body.dataset.role);
+
 /** Shows who is signed in, and hides what their key does not allow. */
 export async function showSession() {
   if (known) return;
@@ -22,7 +25,7 @@ export async function showSession() {
     known = true;
     byId("session").hidden = !keys;
     byId("who").textContent = name;
-    byId("jobs-link").hidden = role === "search";
+    document.body.dataset.role = role; // style.css hides what this role may not do
   } catch (error) {
     if (!(error instanceof Problem)) throw error; // the page's other calls report what is wrong
   }

@@ -1,27 +1,68 @@
 // Names things, and says what went wrong, in a doctor's words.
 
+// The names of HAM10000, of the ISIC archive and of DICOM for one idea have one label.
 const FIELDS = {
   dx: "Diagnosis",
+  diagnosis: "Diagnosis",
   dx_type: "Confirmed by",
+  diagnosis_confirm_type: "Confirmed by",
   sex: "Sex",
+  PatientSex: "Sex",
   localization: "Site",
+  anatom_site_general: "Site",
+  BodyPartExamined: "Site",
   age: "Age",
+  age_approx: "Age",
+  PatientAge: "Age",
   lesion_id: "Lesion",
+  patient_id: "Patient",
+  PatientID: "Patient",
   image_id: "Image",
 };
 
-/** @param {string} name @returns {string} */
-export const fieldLabel = (name) => FIELDS[name] ?? capital(name.replaceAll("_", " "));
+// What data sets abbreviate.
+const CONFIRMED = {
+  histo: "histopathology",
+  follow_up: "follow-up",
+  consensus: "expert consensus",
+  confocal: "confocal microscopy",
+};
+const VALUES = {
+  dx_type: CONFIRMED,
+  diagnosis_confirm_type: CONFIRMED,
+  dx: {
+    akiec: "actinic keratoses",
+    bcc: "basal cell carcinoma",
+    bkl: "benign keratosis-like lesions",
+    df: "dermatofibroma",
+    mel: "melanoma",
+    melanocytic_Nevi: "melanocytic nevi",
+    nv: "melanocytic nevi",
+    vasc: "vascular lesions",
+  },
+};
+
+/** The label of a field; of a nested one, such as clinical.sex, that of its last part. */
+export function fieldLabel(name) {
+  const last = name.split(".").at(-1);
+  return own(FIELDS, last) ?? capital(name.replaceAll("_", " ").replaceAll(".", ": "));
+}
 
 /** The noun of a field, such as "lesion". @param {string} name @returns {string} */
 export const fieldNoun = (name) => fieldLabel(name).toLowerCase().replace(/ id$/, "");
 
-/** @param {unknown} value @returns {string} */
-export function valueLabel(value) {
+/** @param {unknown} value @param {string} [field] that it is of @returns {string} */
+export function valueLabel(value, field = "") {
   if (value === null || value === undefined || value === "") return "not recorded";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  return String(value).replaceAll("_", " ");
+  if (Array.isArray(value)) return value.map((one) => valueLabel(one, field)).join(", ");
+  const known = own(VALUES, field.split(".").at(-1)) ?? {};
+  return own(known, value) ?? String(value).replaceAll("_", " ");
 }
+
+/** What similarity is, in short. */
+export const SIMILARITY =
+  "How alike the encoder finds the two images: 1 is the same image. No probability, and no diagnosis";
 
 /** @param {number} score cosine, -1 to 1 @returns {string} */
 export const similarity = (score) => score.toFixed(3);
@@ -42,36 +83,48 @@ export function duration(seconds) {
  * @typedef {{place: string, text: string}} Fault `place` is an input of the page, or "message"
  */
 
-// Why a file is rejected. The api's sentences are constant; these say the same to a doctor.
+const EMPTY = /^(there is no file, or it|the file) is empty/;
+const OTHER = /^(.+), not a picture/;
+
+// Why a file is rejected. Some of the api's sentences, said to a doctor; any other stays as it is.
 const REJECTED = [
-  [/DICOM/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
-  [/HEIC/, "HEIC images cannot be read. Export the image as JPEG, PNG or TIFF."],
-  [/PDF/, "A PDF is not an image. Export the image as JPEG, PNG or TIFF."],
-  [/empty/, "This file is empty."],
-  [/pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
-  [/truncated|damaged/, "This image is damaged or incomplete. Try to export it again."],
-  [/not a picture/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
-  [/memory/, "This image is too large to open. Save a smaller copy."],
+  [/^a DICOM file/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
+  [/^a HEIC picture/, "HEIC images cannot be read here. Export the image as JPEG, PNG or TIFF."],
+  [EMPTY, "This file is empty."],
+  [/^more pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
+  [/^the image is truncated/, "This image is damaged or incomplete. Try to export it again."],
+  [/^not a picture/, "Kindred cannot read this file as an image. Send JPEG, PNG, TIFF or WebP."],
+  [/^the image takes more memory/, "This image is too large to open. Save a smaller copy."],
 ];
 
 /**
  * Says why a row or an image was rejected.
  * @param {string} reason the api's sentence
+ * @param {string} [source] the kind of source: a row of a data set may have no file at all
  * @returns {string}
  */
-export const rejection = (reason) =>
-  REJECTED.find(([known]) => known.test(reason))?.[1] ?? capital(reason);
+export function rejection(reason, source = "upload") {
+  if (source !== "upload" && reason.startsWith("there is no file")) return capital(reason);
+  const other = OTHER.exec(reason)?.[1];
+  if (other)
+    return `Kindred cannot read this file as an image. It is ${other}. Send JPEG, PNG, TIFF or WebP.`;
+  return REJECTED.find(([known]) => known.test(reason))?.[1] ?? capital(reason);
+}
+
+export const NOT_ALLOWED =
+  "Your key does not allow this. Ask your administrator for one that does.";
+
+/** The api's own sentence, with a full stop. @param {import("./server.js").Problem} problem */
+export function sentence({ detail }) {
+  const text = capital((detail ?? "").trim());
+  return !text || /[.!?…]$/.test(text) ? text : `${text}.`;
+}
 
 const PLACES = [
   [/^crop/, "crop", "The marked part reaches outside the image. Mark it again."],
   [/^limit/, "limit", "Choose between 1 and 40 results."],
   [/^score_threshold/, "threshold", "Similarity lies between −1 and 1."],
   [/^text/, "message", "This server compares images only; it cannot search by words."],
-  [
-    /^not_same/,
-    "options",
-    "To leave out a lesion, start from a stored image whose lesion is recorded.",
-  ],
   [
     /^max_hash_distance/,
     "options",
@@ -96,15 +149,15 @@ export function explain(problem, query = {}) {
   if (problem.status === 401)
     return message("Please sign in first. Load this page again to do so.");
   if (problem.status === 403)
-    return message("Your key does not allow this. Ask your administrator for one that does.");
+    return message(`${NOT_ALLOWED} ${sentence(problem)}`.trim());
   if (problem.status === 413)
     return picture("This image is too large for this server. Save a smaller copy.");
   if (problem.status === 404) return notFound(query);
   if (problem.status === 503)
-    return message("Kindred is not ready to search. This page continues by itself.");
+    return message(`Kindred is not ready to search. ${sentence(problem)} This page continues by itself.`);
   if (problem.status === 422 || problem.status === 400) return invalid(problem, query);
   return message(
-    "Something went wrong inside Kindred. Try again; if it happens again, tell your administrator.",
+    `Something went wrong inside Kindred. ${sentence(problem)} Try again; if it happens again, tell your administrator.`,
   );
 }
 
@@ -112,7 +165,7 @@ function invalid(problem, query) {
   // The api names the path of the fault; a search that failed later puts it before its detail.
   const named = problem.errors?.[0]?.path ?? /^([\w.]+): /.exec(problem.detail)?.[1] ?? "";
   const path = named.replace(/^query\./, "");
-  const said = problem.errors?.[0]?.message ?? problem.detail;
+  const said = problem.errors?.[0]?.message ?? problem.detail.replace(/^[\w.]+: /, "");
   if (/^image(\.|$)/.test(path)) return picture(rejection(said));
   const known = PLACES.find(([pattern]) => pattern.test(path));
   if (known) return { place: known[1], text: known[2] };
@@ -124,8 +177,8 @@ function invalid(problem, query) {
       text: "The results cannot be grouped this way: the images have no such field.",
     };
   }
-  if (REJECTED.some(([pattern]) => pattern.test(said))) return picture(rejection(said));
-  return message("This search is not possible. Change or clear its settings.");
+  if ([[OTHER], ...REJECTED].some(([pattern]) => pattern.test(said))) return picture(rejection(said));
+  return message(`This search is not possible. ${sentence(problem)} Change or clear its settings.`);
 }
 
 function filterWords(field, said) {
@@ -158,4 +211,6 @@ function notFound(query) {
 
 const message = (text) => ({ place: "message", text });
 const picture = (text) => ({ place: "picture", text });
+/** What an object itself has under a name, and not what all objects have, as "constructor". */
+const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

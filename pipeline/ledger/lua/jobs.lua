@@ -80,14 +80,6 @@ function commands.create_job(job, operation, queue, request)
   begin_job(job)
 end
 
--- Whether any job of the queue has not reached its end.
-function commands.any_open_job(queue)
-  for _, job in ipairs(call('SMEMBERS', ns .. ':jobs:open')) do
-    if queue_of(job) == queue then return 1 end
-  end
-  return 0
-end
-
 -- A worker has put away what the job needed; unless the job has begun anew meanwhile.
 function commands.tidied(job)
   if FINAL_STATES[get(job_key(job), 'state')] then call('SREM', ns .. ':jobs:ended', job) end

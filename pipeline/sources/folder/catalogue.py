@@ -19,6 +19,7 @@ from pipeline.sources.folder.survey import Found
 from pipeline.sources.folder.tree import Place, Skipped
 
 PAGE = 500  # rows, or names
+_INDEXED = ("version", "rows", "skipped", "tabular")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,27 @@ class CatalogueRow:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`version` changes with each plan. `skipped` has the number of skipped files by kind."""
+    """`version` changes with each plan. `skipped` has the number of skipped files by kind.
+
+    The rows of a `tabular` data set are its own: only what was skipped beside it is written here.
+    """
 
     blobs: Blobs
     job: str
     version: str
     rows: int
     skipped: dict[str, int]
+    tabular: bool = False
 
     @classmethod
     def write(
-        cls, blobs: Blobs, job: str, found: Iterable[Found], limit: int | None
+        cls,
+        blobs: Blobs,
+        job: str,
+        found: Iterable[Found],
+        limit: int | None = None,
+        *,
+        tabular: bool = False,
     ) -> "Catalogue":
         """Replaces what an earlier plan of the job wrote. `limit`: only the first rows."""
         blobs.delete(job_folder(job))
@@ -59,17 +70,19 @@ class Catalogue:
                     break
         rows.flush()
         names.flush()
-        index = {"version": uuid4().hex[:16], "rows": rows.count, "skipped": dict(skipped)}
+        written = cls(blobs, job, uuid4().hex[:16], rows.count, dict(skipped), tabular)
+        index = {name: getattr(written, name) for name in _INDEXED}
         blobs.write(_index(job), json.dumps(index).encode())
-        return cls(blobs, job, **index)  # type: ignore[arg-type]
+        return written
 
     @classmethod
     def read(cls, blobs: Blobs, job: str) -> "Catalogue | None":
         """None if the job has none."""
         try:
-            return cls(blobs, job, **json.loads(blobs.read(_index(job))))
+            index = json.loads(blobs.read(_index(job)))
         except FileNotFoundError:
             return None
+        return cls(blobs, job, **{name: index[name] for name in _INDEXED})
 
     def page(self, number: int) -> list[CatalogueRow]:
         """Rows from `number * PAGE` on. Raises FileNotFoundError once the job has ended."""

@@ -73,7 +73,10 @@ def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
 def directory(wanted: Pictures) -> Directory:
     """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
     try:
+        wanted.root.stat()
         return LocalTree(wanted.root, wanted.allowed).directory()
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no {wanted.root} where the workers look.") from error
     except OSError as error:
         refuse_disk(error)
         raise SourceError(f"{wanted.root} cannot be read: {error.strerror}.") from error

@@ -16,6 +16,7 @@ from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
 from pipeline.messages import Payload
 from pipeline.sources.folder.archives import directory_of, open_archive, packed_kind
 from pipeline.sources.folder.cells import BadText
+from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import matches
 from pipeline.sources.folder.sidecars import METADATA, Sidecars, may_be_sidecar
@@ -46,6 +47,7 @@ class Rules:
 
     `label_from_folder`: a picture's folder is its `label`, unless something else says one.
     `id_fields`: the metadata that has an image's id, the first that is there.
+    `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
     """
 
@@ -53,6 +55,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
     label_from_folder: bool = False
     id_fields: tuple[str, ...] = ID_COLUMNS
+    split: str | None = None
     explicit: bool = False
 
     def naming_each(self, *, explicit: bool) -> "Rules":
@@ -86,7 +89,8 @@ Found = Entry | Skipped
 
 def survey(directory: Directory, rules: Rules) -> Iterator[Found]:
     """Raises SourceError for a table that cannot be read, and SourceUnavailable for the disk."""
-    return _Survey(rules).below(directory, ())
+    found = _Survey(rules).below(directory, ())
+    return found if rules.split is None else _of_split(found, rules.split)
 
 
 @dataclass(frozen=True)
@@ -199,18 +203,18 @@ class _Survey:
             yield packed
             return
         if self.in_archive:
-            yield Entry(file.name, fault=NESTED)
+            yield _rejected(file, NESTED)
             return
         try:
             archive = open_archive(file.open())
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-            yield Entry(file.name, fault=reason_of(error))
+            yield _rejected(file, reason_of(error))
             return
         try:
             if any(member.name == _OFFICE for member in archive.members):
                 yield self._other(file, name, KINDS["office"])
             elif archive.fault is not None:
-                yield Entry(file.name, fault=archive.fault)
+                yield _rejected(file, archive.fault)
             else:
                 yield Skipped(file.name, "archive")
                 root = directory_of(archive, file, directory.key)
@@ -227,28 +231,48 @@ class _Survey:
             with file.open() as opened:
                 within = packed_kind(opened)
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-            return Entry(file.name, fault=reason_of(error))
+            return _rejected(file, reason_of(error))
         if within is None or within.fate is Fate.TAKEN:
-            return Entry(file.name, fault=PACKED)
+            return _rejected(file, PACKED)
         if within.name == "tar":
             return None
-        if within.fate is Fate.REJECTED and within.name != "empty":
-            return Entry(file.name, fault=within.reason)
+        if within.fate is Fate.REJECTED and within.name not in ("empty", "zeros"):
+            return _rejected(file, within.reason)
         return self._other(file, name, kind)
 
     def _other(self, file: File, name: str, kind: Kind) -> Found:
         """A file that is no picture: rejected if it was meant to be one."""
         fault = self._fault(name, kind)
         counted = "packed" if kind.name == "archive" else kind.name
-        return Entry(file.name, fault=fault) if fault else Skipped(file.name, counted)
+        return _rejected(file, fault) if fault else Skipped(file.name, counted)
 
     def _label(self, directory: Directory) -> Payload:
         folder = PurePosixPath(directory.name).name
         return {"label": folder} if self.rules.label_from_folder and folder else {}
 
 
+def _of_split(all_found: Iterator[Found], wanted: str) -> Iterator[Found]:
+    """Only one split. What lies in the others is skipped."""
+    split = SPLITS.get(wanted.casefold())
+    for found in all_found:
+        own = split_of(found.name)
+        if isinstance(found, Skipped) or own == split:
+            yield found
+        elif (own is None and found.fault is None) or split is None:
+            raise SourceError(
+                f"There is no split {wanted[:100]}: all pictures must lie in folders train, "
+                "validation and test. Leave out --split to read all of them."
+            )
+        else:
+            yield found if own is None else Skipped(found.name, "other split")
+
+
 def _found(other: Skipped | Fault) -> Found:
     return Entry(other.name, fault=other.reason) if isinstance(other, Fault) else other
+
+
+def _rejected(file: File, reason: str) -> Entry:
+    return Entry(file.name, file.place, fault=reason, size=file.size, open=file.open)
 
 
 def _kind(file: File) -> Kind | Fault:

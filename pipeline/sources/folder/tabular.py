@@ -4,39 +4,51 @@ from collections.abc import Iterator
 
 from pipeline.images.kinds import HEAD, Fate, kind_of
 from pipeline.sources.folder.damage import DAMAGED
+from pipeline.sources.folder.sidecars import METADATA
 from pipeline.sources.folder.tables import is_table
-from pipeline.sources.folder.tree import Directory, File
+from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
 
 _TABULAR = frozenset({"parquet", "arrow", "table"})
+_MISSING = frozenset({"lfs pointer", "empty", "zeros"})
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
 
 
-def tabular_files(directory: Directory) -> list[File]:
-    """The files of a data set, in the order of their names; empty if this is a folder of pictures.
+def beside_tables(directory: Directory) -> list[Skipped] | None:
+    """The files beside those of a data set; None if this is a folder of pictures.
 
     A picture, or an archive, makes it one, and the walk ends there.
     """
-    found: list[File] = []
+    tables, others = 0, list[Skipped]()
     for file in _files(directory):
+        if isinstance(file, Skipped):
+            others.append(file)
+            continue
         try:
             with file.open() as opened:
                 kind = kind_of(opened.read(HEAD))
         except (*DAMAGED, OSError):
             if file.name.endswith((".parquet", ".arrow")):  # so that its reader names it
-                found.append(file)
+                tables += 1
+            continue
+        if kind.name in _MISSING and file.name.endswith((".parquet", ".arrow")):
+            tables += 1  # as above
             continue
         if kind.fate is not Fate.SKIPPED or kind.name in _ARCHIVES:
-            return []
+            return None
         if kind.name in _TABULAR:
-            found.append(file)
-    return found
+            tables += 1
+        else:
+            others.append(Skipped(file.name, kind.name))
+    return others if tables else None
 
 
-def _files(directory: Directory) -> Iterator[File]:
+def _files(directory: Directory) -> Iterator[File | Skipped]:
+    yield from (other for other in directory.others if isinstance(other, Skipped))
     for name, make in directory.files.items():
-        if not is_table(name):
-            file = make()
-            if isinstance(file, File):
-                yield file
+        file = make()
+        if is_table(name):
+            yield Skipped(directory.path(name), METADATA)
+        elif not isinstance(file, Fault):
+            yield file
     for folder in directory.folders.values():
         yield from _files(folder())

@@ -1,0 +1,23 @@
+"""Lists as a table in a file, for the program in which people sort and filter them."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cli.failure import CommandError
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """How many rows. UTF-8 with a mark, by which Excel knows it. Raises CommandError."""
+    count = 0
+    try:
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            table = csv.DictWriter(file, columns, extrasaction="ignore")
+            table.writeheader()
+            for row in rows:
+                table.writerow(row)
+                count += 1
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    return count

@@ -1,0 +1,1 @@
+"""Local data sets of Parquet and Arrow files, read in place."""
