@@ -280,7 +280,7 @@ TREES: dict[str, Tree] = {
     "folders in other letters": Tree(
         tree({**pictures("Scans/a.jpg", "A/b.jpg", "a/c.jpg"), "metadata.csv": _LETTERS}),
         {"a.jpg": {"dx": "nv"}, "b.jpg": {}, "c.jpg": {"dx": "mel"}},
-        {"a/b.jpg": "there is no such picture"},
+        {"a/b.jpg": "it is not there"},
         {"metadata": 1},
     ),
     "names that look the same": Tree(

@@ -3,7 +3,6 @@
 import stat
 import threading
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.images.decoding import Unusable
 from pipeline.sources.folder.archives import TOO_LARGE, Archive, open_archive
@@ -59,17 +58,12 @@ def _member(archive: Archive, number: int, name: str) -> bytes | Unusable:
     if archive.members[number].name != name:
         return GONE
     with archive.open(number) as member:
-        return _limited(member)
+        data = member.read(MAX_FILE + 1)  # what a header says of a size can be a lie
+    return data if len(data) <= MAX_FILE else Unusable(TOO_LARGE)
 
 
 def _bytes(path: Path) -> bytes | Unusable:
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         return GONE  # what was a file can be a pipe by now, whose reading might never end
-    with path.open("rb") as file:
-        return _limited(file)
-
-
-def _limited(file: BinaryIO) -> bytes | Unusable:
-    """What was said of a file's size can be a lie, or old, so what is read has a limit as well."""
-    data = file.read(MAX_FILE + 1)
-    return data if len(data) <= MAX_FILE else Unusable(TOO_LARGE)
+    return Unusable(TOO_LARGE) if status.st_size > MAX_FILE else path.read_bytes()

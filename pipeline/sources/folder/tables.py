@@ -47,7 +47,7 @@ _NAMES = frozenset(f"metadata.{suffix}" for suffix in _SUFFIXES)
 MAX_TABLE = 500_000_000  # bytes
 csv.field_size_limit(10_000_000)  # characters; a report can stand in one cell
 
-NO_FILE = "{table}, line {line}, names this file, and there is no such picture"
+NO_FILE = "{table}, line {line}, names this file, and it is not there"
 AGAIN = "{table}, line {line}, names this file again, with other values"
 NO_NAME = "{table}, line {line}, names no file"
 
@@ -219,7 +219,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Payload]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip("\r\n"))  # so that a fault has its column
         except ValueError as error:
             where = getattr(error, "colno", 1)
             raise BadText(f"line {number:,}, column {where:,}, is no JSON") from None
