@@ -1,11 +1,10 @@
 """Turns the files of an upload into blobs and their manifest, by the rules of a folder."""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from pipeline.base.blobs import Blobs, manifest_of
@@ -13,10 +12,18 @@ from pipeline.base.errors import InvalidQuery, SourceError
 from pipeline.base.identity import sha256
 from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
 from pipeline.sources.folder.damage import reason_of
-from pipeline.sources.folder.names import is_hidden, is_system, slashed
+from pipeline.sources.folder.names import distinct, is_hidden, is_system
 from pipeline.sources.folder.survey import Entry, Rules, survey
-from pipeline.sources.folder.tree import Directory, File, Skipped
-from pipeline.sources.metadata import merged
+from pipeline.sources.folder.tree import (
+    DEEP,
+    MAX_DEPTH,
+    Directory,
+    Fault,
+    File,
+    Listed,
+    Skipped,
+)
+from pipeline.sources.metadata import clean, merged
 
 # How many times its own size an archive may become. Pictures are packed already.
 EXPANSION = 20
@@ -26,13 +33,15 @@ EXPANSION = 20
 class Received:
     """`files` are names, which can be paths, and contents; `metadata` says something of each.
 
-    `rejected` and `skipped` are files that the caller found and did not send.
+    `rejected` and `skipped` are files that the caller found and did not send. `chosen`: it has
+    looked at what it sends, so also a file with a hidden one's name is meant.
     """
 
     files: Sequence[tuple[str, BinaryIO]]
     metadata: Sequence[dict[str, Any]]
     rejected: tuple[UploadedFile, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
+    chosen: bool = False
 
 
 def store_upload(
@@ -47,7 +56,7 @@ def store_upload(
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
     try:
-        for found in survey(_tree(received.files), Rules(explicit=True)):
+        for found in survey(_tree(received), Rules(explicit=True)):
             if isinstance(found, Skipped):
                 skipped.append(SkippedFile(name=found.name, kind=found.kind))
                 continue
@@ -58,11 +67,12 @@ def store_upload(
                     "the files themselves, in several requests.",
                     ("files",),
                 )
-            place = int(found.place[0]) if found.place else len(received.files)
+            number = int(found.place[0]) if found.place else len(received.files)
             file = _stored(blobs, f"{folder}/{len(files)}", found, received)
-            files.append((place, file))
+            files.append((number, file))
     except SourceError as error:
         raise InvalidQuery(str(error), ("files",)) from error
+    # In the order in which they came: of two pictures with one id, the first has it.
     rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
         files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
@@ -79,7 +89,7 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         number = int(entry.place[0])
         said = merged(said, received.metadata[number])
         name = name if received.files[number][0] else ""
-    file = UploadedFile(name=name or None, metadata=said, fault=entry.fault)
+    file = UploadedFile(name=name or None, metadata=clean(said), fault=entry.fault)
     if entry.open is None:
         return file
     try:
@@ -101,22 +111,21 @@ def _nameless(manifest: UploadManifest) -> UploadManifest:
     )
 
 
-def _tree(files: Sequence[tuple[str, BinaryIO]]) -> Directory:
+def _tree(received: Received) -> Directory:
     """The files as a tree: their names, whatever browsers and programs send, can be paths."""
-    root = Directory("", "")
-    folders = {"": root}
-    for number, (given, content) in enumerate(files):
-        parts = [part for part in slashed(given).split("/") if part not in ("", ".", "..")]
-        name = "/".join(parts) or f"file-{number + 1}"
-        if (kind := _aside(parts)) is not None:
-            root.others.append(Skipped(name, kind))
-            continue
-        folder = _folder(folders, str(PurePosixPath(name).parent) if "/" in name else "")
-        own = PurePosixPath(name).name
-        if own in folder.files:  # two files of one name, from two folders perhaps
-            own = f"{own} ({number + 1})"
-        folder.files[own] = partial(_file, name, number, content)
-    return root
+    root = _Folder(Directory("", ""))
+    for number, (given, content) in enumerate(received.files):
+        parts = [part for part in given.split("/") if part not in ("", ".", "..")]
+        parts = parts or [f"file-{number + 1}"]
+        name = "/".join(parts)
+        aside = None if received.chosen else _aside(parts)
+        if len(parts) > MAX_DEPTH:
+            root.directory.others.append(Fault(name, DEEP))
+        elif aside is not None:
+            root.directory.others.append(Skipped(name, aside))
+        else:
+            root.at(parts[:-1]).add(parts[-1], partial(_file, name, number, content))
+    return root.directory
 
 
 def _aside(parts: Sequence[str]) -> str | None:
@@ -126,12 +135,31 @@ def _aside(parts: Sequence[str]) -> str | None:
     return "hidden" if len(parts) > 1 and any(map(is_hidden, parts)) else None
 
 
-def _folder(folders: dict[str, Directory], name: str) -> Directory:
-    if name not in folders:
-        above = _folder(folders, name.rpartition("/")[0])
-        folders[name] = Directory(name, name)
-        above.folders.append(partial(folders.__getitem__, name))
-    return folders[name]
+@dataclass
+class _Folder:
+    directory: Directory
+    files: dict[str, Callable[[], Listed]] = field(default_factory=dict)
+    below: "dict[str, _Folder]" = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directory.files = self.files
+
+    def at(self, parts: Sequence[str]) -> "_Folder":
+        folder = self
+        for own in parts:
+            folder = folder._child(own)
+        return folder
+
+    def add(self, own: str, make: Callable[[], Listed]) -> None:
+        # Two files can have one name: they come from two folders, or are one under two image ids.
+        self.files[distinct(own, self.files)] = make
+
+    def _child(self, own: str) -> "_Folder":
+        if own not in self.below:
+            name = self.directory.path(own)
+            made = self.below[own] = _Folder(Directory(name, name))
+            self.directory.folders[own] = lambda: made.directory
+        return self.below[own]
 
 
 def _file(name: str, number: int, content: BinaryIO) -> File:

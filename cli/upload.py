@@ -16,15 +16,17 @@ from cli.documents import Document, Job
 from cli.failure import CommandError, TooLarge
 from cli.follow import Show, Step
 from pipeline.base.errors import SourceError, SourceUnavailable
+from pipeline.base.identity import sha256
 from pipeline.images.decoding import EMPTY, Unusable
-from pipeline.sources.base import Row
+from pipeline.messages import Payload
+from pipeline.sources.base import Row, own_id
 from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
 from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
 from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.folder.tree import Skipped
-from pipeline.sources.metadata import described_by, found_at
+from pipeline.sources.metadata import clean, described_by, found_at
 
 # By default the server accepts 32 MB a request, and its form parser 1,000 files and 1 MB a field.
 # Where it accepts less, we halve the refused request.
@@ -37,10 +39,27 @@ _ANYWHERE = (Path("/"),)
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A row of the upload. `read` gives its bytes, or says why there are none."""
+    """A row of the upload. `read` gives its bytes, or says why there are none.
+
+    `image_id` is what its metadata call it. `id_from_bytes`: without one, it is called by the hash
+    of its bytes, also if its metadata have what the api takes for an id.
+    """
 
     entry: Entry
     read: Callable[[], bytes | Unusable]
+    image_id: str | None = None
+    id_from_bytes: bool = False
+
+    def refused(self, reason: str) -> Document:
+        """What the api is told of a file that is not sent."""
+        known = {} if self.image_id is None else {"image_id": self.image_id}
+        return {"name": self.entry.name, "reason": reason, **known}
+
+    def described(self, data: bytes) -> Payload:
+        """Its metadata, for the api."""
+        said = self.entry.metadata
+        unnamed = self.id_from_bytes and self.image_id is None
+        return described_by(said, sha256(data)) if unnamed else said
 
     @property
     def text(self) -> int:
@@ -132,15 +151,19 @@ class Selection:
             said = described_by(row.metadata, row.image_id) if row.image_id else row.metadata
             fault = row.fault.reason if row.fault else None
             entry = Entry(row.name or "", (), said, fault, len(row.data))
-            yield LocalFile(entry, partial(_data_of, row))
+            yield LocalFile(entry, partial(_data_of, row), row.image_id)
 
     def _file(self, entry: Entry, places: Places) -> LocalFile:
-        said = entry.metadata
-        if self.id_field and (image_id := found_at(said, self.id_field)) is not None:
-            said = described_by(said, str(image_id))
+        said = clean(entry.metadata)
+        image_id, bad = own_id(found_at(said, name) for name in self.rules.id_fields)
+        if self.id_field and image_id is not None:
+            said = described_by(said, image_id)
+        fault = entry.fault or (bad.reason if bad else None)
         return LocalFile(
-            Entry(entry.name, entry.place, said, entry.fault, entry.size),
-            lambda: Unusable(entry.fault) if entry.fault else places.read(entry.place),
+            Entry(entry.name, entry.place, said, fault, entry.size),
+            lambda: places.read(entry.place),
+            image_id,
+            id_from_bytes=self.id_field is not None,
         )
 
 
@@ -158,7 +181,7 @@ def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
         if isinstance(each, Skipped):
             chunk.skipped.append({"name": each.name, "kind": each.kind})
         elif each.entry.fault is not None:
-            chunk.rejected.append({"name": each.entry.name, "reason": each.entry.fault})
+            chunk.rejected.append(each.refused(each.entry.fault))
         else:
             chunk.files.append(each)
     if chunk.files or chunk.rejected or chunk.skipped:
@@ -199,11 +222,11 @@ class Upload:
         for file in chunk.files:
             data = file.read()
             if isinstance(data, Unusable):
-                rejected.append({"name": file.entry.name, "reason": data.reason})
+                rejected.append(file.refused(data.reason))
             else:
                 # In the form it has a neutral name, since not every name fits into a header.
                 parts.append(("files", (str(len(parts)), data, "application/octet-stream")))
-                metadata.append(file.entry.metadata)
+                metadata.append(file.described(data))
                 names.append(file.entry.name)
         account = {"names": names, "rejected": rejected, "skipped": chunk.skipped}
         try:
@@ -217,7 +240,7 @@ class Upload:
     def _send_less(self, chunk: Chunk, error: TooLarge) -> None:
         if len(chunk.files) <= 1:
             reason = f"too large for the server: {error}"
-            chunk.rejected += [{"name": f.entry.name, "reason": reason} for f in chunk.files]
+            chunk.rejected += [file.refused(reason) for file in chunk.files]
             self._send(Chunk([], chunk.rejected, chunk.skipped))
             return
         half = len(chunk.files) // 2

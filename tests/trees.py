@@ -1,5 +1,6 @@
 """Folders as people have them, made on the spot: what a case looks like, and what is right."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -82,11 +83,28 @@ def _tar(contents: dict[str, bytes | None], mode: str = "w") -> bytes:
     return out.getvalue()
 
 
+def _zip_of_windows() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        table = b"file_name,dx\na.jpg,nv\n"
+        for name, data in {"in\\a.jpg": picture(), "in\\metadata.csv": table}.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system = 0
+            archive.writestr(info, data)
+    return out.getvalue()
+
+
 def _linked(root: Path) -> None:
     tree(pictures("a.jpg", "sub/b.jpg"))(root)
     (root / "again").symlink_to(root / "sub")
     (root / "nothing.jpg").symlink_to(root / "gone.jpg")
     (root / "c.jpg").symlink_to(root / "a.jpg")
+
+
+def _look_the_same(root: Path) -> None:
+    """Composed and decomposed, and as Windows wrote it: on the disk, these are three files."""
+    for name in ("M\u00fcller.jpg", "Mu\u0308ller.jpg", "M\udcfcller.jpg"):
+        Path(f"{root}/{name}").write_bytes(picture())
 
 
 def _latin1(root: Path) -> None:
@@ -111,11 +129,17 @@ _TYPES = (
 )
 _IDS = "file_name,image_id\na.jpg,one\nb.jpg,two\nc.jpg,one\n"
 _SEVERAL = "file_name,image_id,dx\na.jpg,first,nv\na.jpg,second,mel\n"
+_LETTERS = "file_name,dx\nscans\\A.JPG,nv\na/c.jpg,mel\na/b.jpg,bcc\n"
+_ODD_IDS = '{"file_name": "a.jpg", "image_id": [1]}\n{"file_name": "b.jpg", "dx": "nv"}\n'
+_HALF = '{"dx": "nv\\ud800", "deep": {"n": NaN, "site": "arm"}}'
+_GAPS = "file_name,case,image_id\na.jpg,1.50,7\nb.jpg,,8\n"
 _CONFIGS = (
     "---\nconfigs:\n- config_name: clinical\n  data_dir: clinical\n"
     "- config_name: close\n  data_dir: close\n---\n"
 )
 _AGAIN = "file_name,dx\na.jpg,nv\na.jpg,mel\na.jpg,nv\n"
+
+_BESIDE: dict[str, bytes | str | None] = {"b.jpg": None, "b.json": '{"image_id": "packed"}'}
 
 TREES: dict[str, Tree] = {
     "words of splits": Tree(
@@ -252,6 +276,92 @@ TREES: dict[str, Tree] = {
         tree({**pictures("a.jpg"), "metadata.csv": _SEVERAL}),
         {"first": {"dx": "nv"}, "second": {"dx": "mel"}},
         skipped={"metadata": 1},
+    ),
+    "folders in other letters": Tree(
+        tree({**pictures("Scans/a.jpg", "A/b.jpg", "a/c.jpg"), "metadata.csv": _LETTERS}),
+        {"a.jpg": {"dx": "nv"}, "b.jpg": {}, "c.jpg": {"dx": "mel"}},
+        {"a/b.jpg": "it is not there"},
+        {"metadata": 1},
+    ),
+    "names that look the same": Tree(
+        _look_the_same, {"Müller.jpg": {}, "Müller (2).jpg": {}, "Müller (3).jpg": {}}
+    ),
+    "blanks and backslashes in names": Tree(
+        tree(
+            {**pictures(" a.jpg", "b .jpg", "c\\d.jpg"), "metadata.csv": "file_name,n\n a.jpg,1\n"}
+        ),
+        {" a.jpg": {"n": 1}, "b .jpg": {}, "c\\d.jpg": {}},
+        skipped={"metadata": 1},
+    ),
+    "a name without a suffix, and the same with one": Tree(
+        tree({**pictures("a", "a.jpg", "b.jpg"), "metadata.csv": "file_name,n\na,1\nb,2\n"}),
+        {"a": {"n": 1}, "a.jpg": {}, "b.jpg": {"n": 2}},
+        skipped={"metadata": 1},
+    ),
+    "pictures that are called like tables and sidecars": Tree(
+        tree(pictures("a.jpg", "a.json", "metadata.csv")),
+        {"a.jpg": {}, "a.json": {}, "metadata.csv": {}},
+    ),
+    "sidecars in two letters": Tree(
+        tree({**pictures("a.jpg", "A.jpg"), "a.json": '{"n": 1}', "A.json": '{"n": 2}'}),
+        {"a.jpg": {"n": 1}, "A.jpg": {"n": 2}},
+        skipped={"metadata": 2},
+    ),
+    "a sidecar with half a character and no number": Tree(
+        tree({**pictures("a.jpg"), "a.json": _HALF}),
+        {"a.jpg": {"dx": "nv?", "deep": {"site": "arm"}}},
+        skipped={"metadata": 1},
+    ),
+    "sidecars of the pictures that are wanted": Tree(
+        tree({**pictures("a.jpg", "b.png"), "a.json": '{"n": 1}', "b.json": '{"n": 2}'}),
+        {"a.jpg": {"n": 1}},
+        skipped={"metadata": 1, "excluded": 2},
+        options=("--include", "*.jpg"),
+    ),
+    "a broken table that is not wanted": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": 'file_name,dx\na.jpg,"nv\n'}),
+        {"a.jpg": {}},
+        skipped={"excluded": 1},
+        options=("--exclude", "metadata.*"),
+    ),
+    "a table that was never fetched": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": _LFS}), fails="Git LFS pointer"
+    ),
+    "an id column with gaps and decimals": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": _GAPS}),
+        {"1.50": {"case": "1.50", "image_id_": "7"}, "b.jpg": {"image_id_": "8"}},
+        skipped={"metadata": 1},
+        options=("--id-column", "case"),
+    ),
+    "rows whose ids are no text": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.jsonl": _ODD_IDS}),
+        {"a.jpg": {"image_id_": ["1"]}, "b.jpg": {"dx": "nv"}},
+        skipped={"metadata": 1},
+    ),
+    "packed files": Tree(
+        tree(
+            {
+                "a.jpg": None,
+                "b.jpg.gz": gzip.compress(picture()),
+                "log.gz": gzip.compress(b"a log"),
+                "cut.tgz": _tar({"x.jpg": None, "y.jpg": None}, "w:gz")[:-100],
+                "new.tar.zst": b"\x28\xb5\x2f\xfd" + bytes(40),
+            }
+        ),
+        {"a.jpg": {}},
+        {"b.jpg.gz": "unpack it", "cut.tgz": "damaged", "new.tar.zst": "unpack it"},
+        {"gzip": 1},
+    ),
+    "a zip of an old program for Windows": Tree(
+        tree({"a.zip": _zip_of_windows()}),
+        {"a.jpg": {"dx": "nv"}},
+        skipped={"archive": 1, "metadata": 1},
+    ),
+    "one id, in an archive and beside it": Tree(
+        tree({"a.zip": _zip({"x.jpg": None, "x.json": b'{"image_id": "packed"}'}), **_BESIDE}),
+        {"packed": {}},
+        {"b.jpg": "has the same id and another picture"},
+        {"archive": 1, "metadata": 2},
     ),
     "one picture twice, and once with another diagnosis": Tree(
         _twice,

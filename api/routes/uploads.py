@@ -1,12 +1,12 @@
 """Uploads: files become a job, by the same rules as a folder."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request, Response
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
 
 from api.access import require
 from api.audit import EntryDep
@@ -19,6 +19,7 @@ from pipeline.base.blobs import upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery
 from pipeline.messages import Message, SkippedFile, UploadedFile
 from pipeline.operations.job import JobView
+from pipeline.sources.folder.names import slashed
 from pipeline.sources.upload import UploadSource
 
 router = APIRouter(tags=["images"], dependencies=[require("ingest")])
@@ -31,10 +32,14 @@ _metadata: TypeAdapter[list[Metadata]] = TypeAdapter(list[Metadata])
 
 
 class RefusedFile(Message):
-    """A file that a caller did not send, and why: the upload's totals count it as rejected."""
+    """A file that a caller did not send, and why: the upload's totals count it as rejected.
+
+    `image_id` is what its image would be called, if something says that.
+    """
 
     name: str
     reason: str
+    image_id: str | None = None
 
 
 class Account(Message):
@@ -87,26 +92,11 @@ async def upload(
     A file's name can be a path. An image's id is the `image_id` of its metadata, else its SHA-256.
     """
     async with read_form(request, files=MAX_FILES, fields=len(_TEXT)) as form:
-        received = _received(form)
+        parts = [(file.filename or "", file.file) for file in files_of(form, "files")]
+        received = received_of(parts, text_of(form, "metadata"), text_of(form, "account"))
         job = new_id()
         source = await run_in_threadpool(_store, collection, job, received)
     return await run_in_threadpool(start_ingest, collection, source, options, job, response, entry)
-
-
-def _received(form: FormData) -> Received:
-    files = files_of(form, "files")
-    told = _account(text_of(form, "account"))
-    if not files and not told.rejected:
-        raise InvalidQuery("Send at least one file.", ("files",))
-    names = [file.filename or "" for file in files] if told.names is None else told.names
-    if len(names) != len(files):
-        raise InvalidQuery("There must be one name for each file.", ("account", "names"))
-    return Received(
-        [(name, file.file) for name, file in zip(names, files, strict=True)],
-        _described(text_of(form, "metadata"), len(files)),
-        tuple(UploadedFile(name=each.name, fault=each.reason) for each in told.rejected),
-        told.skipped,
-    )
 
 
 def _store(collection: Collection, job: str, received: Received) -> UploadSource:
@@ -121,6 +111,30 @@ def _store(collection: Collection, job: str, received: Received) -> UploadSource
             collection.blobs.delete(folder)
         raise error
     return UploadSource(manifest=manifest)
+
+
+def received_of(
+    parts: Sequence[tuple[str, BinaryIO]], metadata: str | None, account: str | None
+) -> Received:
+    """The form's files with what its other fields say of them. Raises InvalidQuery."""
+    told = _account(account)
+    if not parts and not told.rejected:
+        raise InvalidQuery("Send at least one file.", ("files",))
+    names = [slashed(name) for name, _ in parts] if told.names is None else told.names
+    if len(names) != len(parts):
+        raise InvalidQuery("There must be one name for each file.", ("account", "names"))
+    return Received(
+        [(name, file) for name, (_, file) in zip(names, parts, strict=True)],
+        _described(metadata, len(parts)),
+        tuple(map(_refused, told.rejected)),
+        told.skipped,
+        chosen=told.names is not None,
+    )
+
+
+def _refused(file: RefusedFile) -> UploadedFile:
+    metadata: Metadata = {} if file.image_id is None else {"image_id": file.image_id}
+    return UploadedFile(name=file.name, fault=file.reason, metadata=metadata)
 
 
 def _account(text: str | None) -> Account:

@@ -42,6 +42,7 @@ class UploadReader:
         name = PurePosixPath(file.name).name if file.name else None
         if file.fault is not None:
             fault = Unusable(file.fault)
+        if fault is not None:
             image_id = image_id or file.sha256 or f"#{number}"
         data = self._data(file.blob) if file.blob else b""
         return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)

@@ -1,30 +1,57 @@
 """Reads zip and tar archives in place, as folders: nothing is unpacked to a disk.
 
-A member is read whole, into memory, and never more of it than a file may have. Names that climb out
-of the archive, encrypted members and archives in archives are rejected by name; links are skipped.
+Names that climb out of the archive, encrypted members and archives in archives are rejected by
+name; links are skipped. Reading has limits, whatever a header says of a size.
 """
 
-import io
+import bz2
+import gzip
+import lzma
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self, cast
 
-from pipeline.sources.folder.names import climbs, is_hidden, is_system, shown
-from pipeline.sources.folder.tree import Directory, Fault, File, Place, Skipped, joined
+from pipeline.images.kinds import HEAD, Kind, kind_of
+from pipeline.sources.folder.central import directory_bytes
+from pipeline.sources.folder.names import climbs, is_hidden, is_system, shown_path
+from pipeline.sources.folder.tree import (
+    DEEP,
+    MAX_DEPTH,
+    Directory,
+    Fault,
+    File,
+    Listed,
+    Place,
+    Skipped,
+    joined,
+)
 from pipeline.sources.local import MAX_FILE
 
 MAX_MEMBERS = 1_000_000
+_MAX_LIST = 150 * MAX_MEMBERS  # bytes of a zip's list of its members: 46 and a name each
 
 CLIMBS = "its name leads out of the archive"
 ENCRYPTED = "it is encrypted: make an archive without a password"
+NAMELESS = "it has no name"
+OVERLAPS = "its files overlap, as in an archive that is made to fill a disk"
+SECOND = "a second file of this name in the archive"
 TOO_LARGE = f"it is larger than {MAX_FILE // 1_000_000:,} MB"
 TOO_MANY = f"an archive of more than {MAX_MEMBERS:,} files: make several of it"
 
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """`fault` says why it must be rejected; `kind` why it is skipped."""
 
@@ -35,27 +62,37 @@ class Member:
 
 
 class Archive(Protocol):
-    members: list[Member]
+    """`members` are its files, in its own order. `fault` says why none of them must be read."""
 
-    def read(self, number: int) -> bytes:
-        """A member's bytes. Raises one of `damage.DAMAGED`, or OSError."""
+    members: list[Member]
+    fault: str | None
+
+    def open(self, number: int) -> BinaryIO:
+        """A member, to be read once. Raises one of `damage.DAMAGED`, or OSError."""
         ...
 
     def close(self) -> None: ...
 
 
 class ZipArchive:
-    def __init__(self, file: BinaryIO, opened: zipfile.ZipFile) -> None:
-        self._file, self._zip = file, opened
-        self._found = [info for info in self._zip.infolist() if not info.is_dir()]
+    def __init__(self, file: BinaryIO) -> None:
+        """Takes the file over; raises one of `damage.DAMAGED`, or OSError."""
+        self.members: list[Member] = []
+        self.fault: str | None = None
+        self._file = file
+        if directory_bytes(file) > _MAX_LIST:
+            self.fault = TOO_MANY
+            return
+        self._zip = zipfile.ZipFile(file)
+        self._found = [info for info in self._zip.infolist() if not _is_folder(info)]
         self.members = [_zip_member(info) for info in self._found]
+        if sum(info.compress_size for info in self._found) > file.seek(0, 2):
+            self.fault = OVERLAPS
 
-    def read(self, number: int) -> bytes:
-        with self._zip.open(self._found[number]) as member:
-            return _limited(member)
+    def open(self, number: int) -> BinaryIO:
+        return cast(BinaryIO, self._zip.open(self._found[number]))
 
     def close(self) -> None:
-        self._zip.close()
         self._file.close()
 
     __del__ = close  # a thread that reads rows keeps its latest archive open
@@ -64,117 +101,187 @@ class ZipArchive:
 class TarArchive:
     """Also compressed: then reading members in order costs one pass, and going back another."""
 
-    def __init__(self, file: BinaryIO, opened: tarfile.TarFile) -> None:
-        self._file, self._tar = file, opened
-        self._found = [info for info in self._tar if not info.isdir()]
-        self.members = [_tar_member(info) for info in self._found]
+    def __init__(self, file: BinaryIO) -> None:
+        """Takes the file over; raises one of `damage.DAMAGED`, or OSError."""
+        self.members: list[Member] = []
+        self.fault: str | None = None
+        self._file = file
+        self._found: list[tarfile.TarInfo] = []
+        self._tar = tarfile.open(fileobj=file, mode="r:*", tarinfo=_Header)  # noqa: SIM115
+        for info in self._tar:
+            if not info.isdir():
+                self._found.append(info)
+                self.members.append(_tar_member(info))
+            if len(self.members) > MAX_MEMBERS:
+                self.fault = TOO_MANY
+                return
 
-    def read(self, number: int) -> bytes:
+    def open(self, number: int) -> BinaryIO:
         member = self._tar.extractfile(self._found[number])
-        return b"" if member is None else _limited(member)
+        assert member is not None  # noqa: S101 - it is a regular file
+        return cast(BinaryIO, member)
 
     def close(self) -> None:
-        self._tar.close()
         self._file.close()
 
     __del__ = close
 
 
+class _Header(tarfile.TarInfo):
+    """For the library, a broken header ends an archive, and what follows is lost without a word."""
+
+    __slots__ = ()
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0"):  # the archive's own end
+                raise
+            raise tarfile.ReadError(str(error)) from None
+
+
 def open_archive(file: BinaryIO) -> Archive:
-    """Raises one of `damage.DAMAGED`, or OSError, also for what is no archive."""
+    """Takes the file over. Raises one of `damage.DAMAGED`, or OSError, also for what is none."""
     try:
-        is_zip = zipfile.is_zipfile(file)
+        is_zip = file.read(4) in _ZIP
         file.seek(0)
-        if is_zip:
-            return ZipArchive(file, zipfile.ZipFile(file))
-        return TarArchive(file, tarfile.open(fileobj=file, mode="r:*"))
+        return ZipArchive(file) if is_zip else TarArchive(file)
     except BaseException:
         file.close()
         raise
 
 
+def packed_kind(file: BinaryIO) -> Kind | None:
+    """What a file holds that is packed by gzip, bzip2 or xz; None for other ways of packing.
+
+    Raises one of `damage.DAMAGED`, or OSError.
+    """
+    begin = file.read(6)
+    file.seek(0)
+    unpacker = next((make for magic, make in _UNPACKERS.items() if begin.startswith(magic)), None)
+    if unpacker is None:
+        return None
+    with unpacker(file) as unpacked:
+        return kind_of(unpacked.read(HEAD))
+
+
+# --- as a tree -----------------------------------------------------------------------------------
+
+
 def directory_of(archive: Archive, file: File, key: str) -> Directory:
     """The archive's members as a tree. `key` is that of the folder in which its file lies."""
-    name, place = file.name, file.place
-    if len(archive.members) > MAX_MEMBERS:
-        return Directory(name, key, others=[Fault(name, TOO_MANY)])
-    root = _Node(Directory(name, key), {})
+    root = _Node(Directory(file.name, key, {}))
     for number, member in sorted(enumerate(archive.members), key=lambda pair: pair[1].name):
-        root.add(PurePosixPath(member.name).parts, f"{name}/{member.name}", member,
-                 _opener(archive, number), (*place, str(number)))  # fmt: skip
+        root.add(member, number, _Source(archive, file))
     return root.directory
+
+
+@dataclass(frozen=True)
+class _Source:
+    archive: Archive
+    file: File
+
+    def path(self, name: str) -> str:
+        return f"{self.file.name}/{name}"
+
+    def made(self, number: int, own: str) -> File:
+        """`own` is the member's path in the archive, as it is shown."""
+        member = self.archive.members[number]
+        place: Place = (*self.file.place, str(number), member.name)
+        return File(self.path(own), place, member.size, partial(self.archive.open, number))
 
 
 @dataclass
 class _Node:
     directory: Directory
-    below: "dict[str, _Node]"
+    files: dict[str, Callable[[], Listed]] = field(init=False)
+    below: "dict[str, _Node]" = field(default_factory=dict)
 
-    def add(
-        self,
-        parts: tuple[str, ...],
-        name: str,
-        member: Member,
-        open_: Callable[[], BinaryIO],
-        place: Place,
-    ) -> None:
-        others = self.directory.others
-        own = parts[-1] if parts else ""
-        if member.fault is not None:
-            others.append(Fault(name, member.fault))
-        elif member.kind is not None:
-            others.append(Skipped(name, member.kind))
-        elif any(map(is_system, parts)):
-            others.append(Skipped(name, "system"))
-        elif any(map(is_hidden, parts)):
-            others.append(Skipped(name, "hidden"))
-        elif own in self._at(parts[:-1]).directory.files:
-            others.append(Fault(name, "a second file of this name in the archive"))
-        else:
-            file = File(name, place, member.size, open_)
-            self._at(parts[:-1]).directory.files[own] = lambda: file
+    def __post_init__(self) -> None:
+        self.directory.files = self.files = {}
+
+    def add(self, member: Member, number: int, source: _Source) -> None:
+        """Puts a member into its folder of the tree, of which this is the root."""
+        parts = PurePosixPath(member.name).parts
+        listed = _unread(member, parts, source.path(member.name))
+        if listed is None:
+            node = self._at(parts[:-1])
+            if parts[-1] not in node.files:
+                node.files[parts[-1]] = partial(source.made, number, "/".join(parts))
+                return
+            listed = Fault(source.path(member.name), SECOND)
+        self.directory.others.append(listed)
 
     def _at(self, parts: tuple[str, ...]) -> "_Node":
-        if not parts:
-            return self
-        if parts[0] not in self.below:
+        node = self
+        for part in parts:
+            node = node._child(part)
+        return node
+
+    def _child(self, own: str) -> "_Node":
+        if own not in self.below:
             above = self.directory
-            node = _Node(Directory(above.path(parts[0]), joined(above.key, parts[0])), {})
-            self.below[parts[0]] = node
-            self.directory.folders.append(lambda: node.directory)
-        return self.below[parts[0]]._at(parts[1:])
+            made = _Node(Directory(above.path(own), joined(above.key, own)))
+            self.below[own] = made
+            above.folders[own] = lambda: made.directory
+        return self.below[own]
 
 
-def _opener(archive: Archive, number: int) -> Callable[[], BinaryIO]:
-    return lambda: io.BytesIO(archive.read(number))
+def _unread(member: Member, parts: tuple[str, ...], path: str) -> Skipped | Fault | None:
+    """Why a member is not looked at; None if it is."""
+    if member.kind is not None:
+        return Skipped(path, member.kind)
+    fault = member.fault
+    if fault != CLIMBS and any(map(is_system, parts)):
+        return Skipped(path, "system")
+    if fault != CLIMBS and any(map(is_hidden, parts)):
+        return Skipped(path, "hidden")
+    if not parts:
+        fault = NAMELESS
+    elif len(parts) > MAX_DEPTH:
+        fault = DEEP
+    return Fault(path, fault) if fault else None
 
 
-def _limited(member: IO[bytes]) -> bytes:
-    """What a header says of a member's size can be a lie, so what is read has a limit as well."""
-    data = member.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise ValueError(TOO_LARGE)
-    return data
+# --- members -------------------------------------------------------------------------------------
 
 
 def _zip_member(info: zipfile.ZipInfo) -> Member:
     name = _zip_name(info)
+    if info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
+        return Member(name, 0, kind="link")
     fault = _fault(name, info.file_size)
-    return Member(name, info.file_size, ENCRYPTED if info.flag_bits & 1 else fault)
+    return Member(name, info.file_size, fault or (ENCRYPTED if info.flag_bits & 1 else None))
+
+
+_UNIX = 3  # APPNOTE 4.4.2: what made an archive; 0 is MS-DOS
+_DOS = 0
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Many programs write UTF-8 and do not say so; the library then reads it as DOS wrote it."""
+    """Many programs write UTF-8 and do not say so; the library then reads it as DOS wrote it.
+
+    Some programs for Windows write backslashes, which the format does not allow.
+    """
+    name = info.filename.replace("\\", "/") if info.create_system == _DOS else info.filename
     if info.flag_bits & 0x800:
-        return shown(info.filename)
+        return shown_path(name)
     try:
-        return shown(info.filename.encode("cp437").decode())
+        return shown_path(name.encode("cp437").decode())
     except (UnicodeEncodeError, UnicodeDecodeError):
-        return shown(info.filename)
+        return shown_path(name)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Without a name, the library's own `is_dir` fails."""
+    ends = ("/", "\\") if info.create_system == _DOS else "/"
+    return info.filename.endswith(ends)
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:
-    name = shown(info.name).removeprefix("./")
+    name = shown_path(info.name).removeprefix("./")
     if info.issym() or info.islnk():
         return Member(name, 0, kind="link")
     if not info.isreg():

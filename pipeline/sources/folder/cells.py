@@ -6,7 +6,7 @@ could be a code as well. What identifies something (`pipeline.base.identity`) al
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.base.identity import is_identifier
 
@@ -59,18 +59,31 @@ def is_missing(cell: str) -> bool:
     return cell in _MISSING
 
 
-def reader_of(column: str, cells: Iterable[str], delimiter: str) -> Reader:
-    """How to read the cells of a column: as text, or as numbers if each of them is one."""
-    if is_identifier(column):
-        return str
-    present = [cell for cell in cells if cell not in _MISSING]
-    if all(map(_INTEGER.fullmatch, present)):
-        return int
-    if all(map(_NUMBER.fullmatch, present)):
-        return float
-    if delimiter != "," and all(map(_DECIMAL_COMMA.fullmatch, present)):
-        return lambda cell: float(cell.replace(",", "."))
-    return str
+class Column:
+    """How to read a column's cells: as text, or as numbers if each cell that it saw is one.
+
+    `text`: as text in any case, as what identifies something always is.
+    """
+
+    def __init__(self, name: str, delimiter: str, *, text: bool = False) -> None:
+        patterns: dict[re.Pattern[str], Reader] = {_INTEGER: int, _NUMBER: float}
+        if delimiter != ",":
+            patterns[_DECIMAL_COMMA] = _with_comma
+        self._fitting: dict[re.Pattern[str], Reader] = {}
+        if not text and not is_identifier(name):
+            self._fitting |= patterns
+
+    def see(self, cell: str) -> None:
+        if self._fitting and cell not in _MISSING:
+            for pattern in [each for each in self._fitting if not each.fullmatch(cell)]:
+                del self._fitting[pattern]
+
+    def reader(self) -> Reader:
+        return next(iter(self._fitting.values()), str)
+
+
+def _with_comma(cell: str) -> float:
+    return float(cell.replace(",", "."))
 
 
 def headers(cells: Sequence[str]) -> list[str]:

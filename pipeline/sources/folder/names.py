@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections.abc import Container
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -14,12 +15,28 @@ _SYSTEM_FOLDERS = frozenset(
 
 def shown(name: str) -> str:
     """A file's name as text. A name that is no UTF-8 is read as Windows wrote it (cp1252)."""
+    if name.isascii():
+        return name
     raw = os.fsencode(name)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode("cp1252", "replace")
     return unicodedata.normalize("NFC", text)
+
+
+def shown_path(path: str) -> str:
+    """Part by part: a folder's name can be in one encoding, and a file's in another."""
+    return "/".join(map(shown, path.split("/")))
+
+
+def distinct(name: str, taken: Container[str]) -> str:
+    """The name, or `a (2).jpg` and so on: two names on a disk can look the same in one folder."""
+    own, number = name, 2
+    while own in taken:
+        path = PurePosixPath(name)
+        own, number = f"{path.stem} ({number}){path.suffix}", number + 1
+    return own
 
 
 def slashed(name: str) -> str:

@@ -1,5 +1,6 @@
-"""Reads a file of a tree by its place: a path, and the number of a member if that is an archive."""
+"""Reads a file of a tree by its place: a path and, in an archive, a member's number and name."""
 
+import stat
 import threading
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Places:
             return OUTSIDE  # what was a file can be a link by now
         try:
             if len(place) > 1:
-                return self._archive(path).read(int(place[1]))
+                return _member(self._archive(path), int(place[1]), place[2])
             return _bytes(path)
         except (FileNotFoundError, IndexError):
             return GONE
@@ -52,7 +53,17 @@ class Places:
             self._opened.archive.close()
 
 
+def _member(archive: Archive, number: int, name: str) -> bytes | Unusable:
+    """Also of an archive that was replaced meanwhile: then another picture has the number."""
+    if archive.members[number].name != name:
+        return GONE
+    with archive.open(number) as member:
+        data = member.read(MAX_FILE + 1)  # what a header says of a size can be a lie
+    return data if len(data) <= MAX_FILE else Unusable(TOO_LARGE)
+
+
 def _bytes(path: Path) -> bytes | Unusable:
-    if path.is_file() and path.stat().st_size > MAX_FILE:
-        return Unusable(TOO_LARGE)
-    return path.read_bytes() if path.is_file() else b""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return GONE  # what was a file can be a pipe by now, whose reading might never end
+    return Unusable(TOO_LARGE) if status.st_size > MAX_FILE else path.read_bytes()

@@ -3,13 +3,16 @@ services write them. What one says is metadata of its picture, nested as it is.
 """
 
 import json
+from functools import cached_property
 from typing import BinaryIO
 
+from pipeline.images.kinds import HEAD, Fate, kind_of
 from pipeline.messages import Payload
 from pipeline.sources.folder.cells import BadText, decoded
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import folded, stem
 from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
+from pipeline.sources.metadata import merged
 
 MAX_SIDECAR = 16_000_000  # bytes
 METADATA = "metadata"  # the kind under which a file that was read for what it says is counted
@@ -21,20 +24,34 @@ class Sidecars:
     def __init__(self, directory: Directory, names: list[str]) -> None:
         self.names = names
         self._directory = directory
-        self._by_key = {folded(stem(name)): name for name in names}
+        self._by_key: dict[str, list[str]] = {}
+        for name in names:
+            self._by_key.setdefault(folded(stem(name)), []).append(name)
         self._outcomes: dict[str, Skipped | Fault] = {}
 
     def metadata(self, picture: str) -> Payload:
         """What the sidecars of a picture say of it."""
         said: Payload = {}
-        for key in (folded(stem(picture)), folded(picture)):
-            if key in self._by_key:
-                said |= self._read(self._by_key[key])
+        for described in dict.fromkeys((stem(picture), picture)):
+            for name in self._of(described):
+                said = merged(said, self._read(name))
         return said
 
     def outcome(self, name: str) -> Skipped | Fault | None:
         """What became of one, after all pictures; None if it describes none of them."""
         return self._outcomes.get(name)
+
+    def _of(self, described: str) -> list[str]:
+        """The sidecars of what is so called: exactly, or in other letters, if it is no other's."""
+        named = self._by_key.get(folded(described), [])
+        exact = [name for name in named if stem(name) == described]
+        return exact or [name for name in named if stem(name) not in self._pictures]
+
+    @cached_property
+    def _pictures(self) -> set[str]:
+        """The names of the other files, with and without their suffixes."""
+        others = self._directory.files.keys() - set(self.names)
+        return {spelled for name in others for spelled in (name, stem(name))}
 
     def _read(self, name: str) -> Payload:
         found = self._directory.files[name]()
@@ -68,6 +85,8 @@ def parse_sidecar(file: BinaryIO) -> Payload | None:
     data = file.read(MAX_SIDECAR + 1)
     if len(data) > MAX_SIDECAR:
         raise BadText(f"it is larger than {MAX_SIDECAR // 1_000_000} MB")
+    if kind_of(data[:HEAD]).fate is Fate.TAKEN:  # a picture that is called so
+        return None
     try:
         found = json.loads(decoded(data))
     except (ValueError, RecursionError):

@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
-from pipeline.images.kinds import HEAD, Fate, Kind, kind_of
+from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
 from pipeline.messages import Payload
-from pipeline.sources.folder.archives import directory_of, open_archive
+from pipeline.sources.folder.archives import directory_of, open_archive, packed_kind
 from pipeline.sources.folder.cells import BadText
 from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
@@ -27,6 +27,7 @@ from pipeline.sources.metadata import merged
 # Archives that are read in place, and those that must be unpacked first.
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
 _PACKED = frozenset({"7z", "rar"})
+_OFFICE = "[Content_Types].xml"  # a member of every document of Word, Excel and PowerPoint
 
 _TABLE = "a metadata table cannot be read"
 
@@ -102,16 +103,23 @@ class _Survey:
     def below(self, directory: Directory, tables: tuple[Table, ...]) -> Iterator[Found]:
         """All of a folder and what is below it. `tables` are those of the folders above."""
         yield from map(_found, directory.others)
-        own = [self._table(directory, name) for name in directory.files if is_table(name)]
+        named = [name for name in directory.files if self._is_table(directory, name)]
+        own = [table for name in named if (table := self._table(directory, name))]
         known = (*tables, *own)
-        yield from self._files(directory, known)
-        for folder in directory.folders:
-            yield from self.below(folder(), known)
+        yield from self._files(directory, {table.name for table in own}, known)
+        for folder in directory.folders.values():
+            below = folder()
+            below.parent = directory
+            yield from self.below(below, known)
         for table in own:
             yield from map(_found, table.faults)
             yield from map(_found, table.unused())
 
-    def _table(self, directory: Directory, name: str) -> Table:
+    def _is_table(self, directory: Directory, name: str) -> bool:
+        return is_table(name) and not matches(directory.path(name), self.rules.exclude)
+
+    def _table(self, directory: Directory, name: str) -> Table | None:
+        """None for a picture that is called like a table."""
         found = directory.files[name]()
         path = directory.path(name)
         if not isinstance(found, File):
@@ -119,17 +127,27 @@ class _Survey:
             raise SourceError(f"The table {path}: {why}.", why=_TABLE)
         try:
             with found.open() as file:
+                kind = kind_of(file.read(HEAD))
+            if kind.fate is Fate.TAKEN:
+                return None
+            if kind.fate is Fate.REJECTED:  # a pointer, or nothing at all
+                raise BadText(kind.reason)
+            with found.open() as file:
                 return read_table(name, directory, file, self.rules.id_fields)
         except BadText as error:
             raise SourceError(f"The table {path} cannot be read: {error}.", why=_TABLE) from None
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
             raise SourceError(f"The table {path}: {reason_of(error)}.", why=_TABLE) from None
 
-    def _files(self, directory: Directory, tables: Sequence[Table]) -> Iterator[Found]:
-        beside = Sidecars(directory, [n for n in directory.files if self._may_be_sidecar(n)])
+    def _files(
+        self, directory: Directory, own: set[str], tables: Sequence[Table]
+    ) -> Iterator[Found]:
+        """The files of one folder; `own` are those that were read as tables."""
+        named = [name for name in directory.files if self._may_be_sidecar(directory, name)]
+        beside = Sidecars(directory, named)
         candidates = set(beside.names)
         for name in directory.files:
-            if is_table(name):
+            if name in own:
                 yield Skipped(directory.path(name), METADATA)
             elif name not in candidates:
                 yield from self._file(directory, name, tables, beside)
@@ -140,8 +158,9 @@ class _Survey:
             else:
                 yield _found(outcome)
 
-    def _may_be_sidecar(self, name: str) -> bool:
-        return may_be_sidecar(name) and self.rules.want(name)
+    def _may_be_sidecar(self, directory: Directory, name: str) -> bool:
+        """`include` names pictures, so it keeps no picture from what is said of it."""
+        return may_be_sidecar(name) and not matches(directory.path(name), self.rules.exclude)
 
     def _file(
         self, directory: Directory, name: str, tables: Sequence[Table], beside: Sidecars
@@ -161,7 +180,7 @@ class _Survey:
         if isinstance(kind, Fault):
             yield _found(kind)
         elif kind.name in _ARCHIVES:
-            yield from self._archive(file, directory, tables, kind)
+            yield from self._archive(file, name, directory, tables, kind)
         elif (fault := self._fault(name, kind)) is None:
             yield Skipped(file.name, kind.name)
         else:
@@ -180,26 +199,54 @@ class _Survey:
         return kind.reason if meant or kind.fate is Fate.REJECTED else None
 
     def _archive(
-        self, file: File, directory: Directory, tables: Sequence[Table], kind: Kind
+        self, file: File, name: str, directory: Directory, tables: Sequence[Table], kind: Kind
     ) -> Iterator[Found]:
+        if (packed := self._packed(file, name, kind)) is not None:
+            yield packed
+            return
         if self.in_archive:
-            yield Entry(file.name, fault=NESTED)
+            yield _rejected(file, NESTED)
             return
         try:
             archive = open_archive(file.open())
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-            yield _not_an_archive(file, kind, reason_of(error), explicit=self.rules.explicit)
+            yield _rejected(file, reason_of(error))
             return
-        if not archive.members and kind.name not in ("zip", "tar"):  # zeros look like a tar's end
-            archive.close()
-            yield _not_an_archive(file, kind, kind.reason, explicit=self.rules.explicit)
-            return
-        yield Skipped(file.name, "archive")
         try:
-            within = _Survey(self.rules, in_archive=True)
-            yield from within.below(directory_of(archive, file, directory.key), tuple(tables))
+            if any(member.name == _OFFICE for member in archive.members):
+                yield self._other(file, name, KINDS["office"])
+            elif archive.fault is not None:
+                yield _rejected(file, archive.fault)
+            else:
+                yield Skipped(file.name, "archive")
+                root = directory_of(archive, file, directory.key)
+                root.parent = directory.parent
+                yield from _Survey(self.rules, in_archive=True).below(root, tuple(tables))
         finally:
             archive.close()
+
+    def _packed(self, file: File, name: str, kind: Kind) -> Found | None:
+        """What becomes of a file that is packed alone, such as a log; None for an archive."""
+        if kind.name in ("zip", "tar"):
+            return None
+        try:
+            with file.open() as opened:
+                within = packed_kind(opened)
+        except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
+            return _rejected(file, reason_of(error))
+        if within is None or within.fate is Fate.TAKEN:
+            return _rejected(file, PACKED)
+        if within.name == "tar":
+            return None
+        if within.fate is Fate.REJECTED and within.name not in ("empty", "zeros"):
+            return _rejected(file, within.reason)
+        return self._other(file, name, kind)
+
+    def _other(self, file: File, name: str, kind: Kind) -> Found:
+        """A file that is no picture: rejected if it was meant to be one."""
+        fault = self._fault(name, kind)
+        counted = "packed" if kind.name == "archive" else kind.name
+        return _rejected(file, fault) if fault else Skipped(file.name, counted)
 
     def _label(self, directory: Directory) -> Payload:
         folder = PurePosixPath(directory.name).name
@@ -226,18 +273,13 @@ def _found(other: Skipped | Fault) -> Found:
     return Entry(other.name, fault=other.reason) if isinstance(other, Fault) else other
 
 
+def _rejected(file: File, reason: str) -> Entry:
+    return Entry(file.name, file.place, fault=reason, size=file.size, open=file.open)
+
+
 def _kind(file: File) -> Kind | Fault:
     try:
         with file.open() as opened:
             return kind_of(opened.read(HEAD))
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
         return Fault(file.name, reason_of(error))
-
-
-def _not_an_archive(file: File, kind: Kind, reason: str, *, explicit: bool) -> Found:
-    """A packed single file, such as a log, is no archive; a damaged zip or tar is one."""
-    if kind.name in ("zip", "tar"):
-        return Entry(file.name, file.place, fault=reason, open=file.open)
-    if explicit:
-        return Entry(file.name, file.place, fault=kind.reason, open=file.open)
-    return Skipped(file.name, kind.name)

@@ -11,22 +11,28 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.messages import Payload
+from pipeline.sources.base import own_id
 from pipeline.sources.folder.cells import (
     BadText,
+    Column,
+    Reader,
     decoded,
     delimiter_of,
     headers,
     is_missing,
-    reader_of,
 )
 from pipeline.sources.folder.names import folded, slashed, stem
 from pipeline.sources.folder.tree import Directory, Fault, joined
+from pipeline.sources.metadata import found_at
 
 # In the order in which they are looked for, whatever their case.
 FILE_COLUMNS = (
@@ -50,7 +56,7 @@ def is_table(name: str) -> bool:
     return name.lower() in _NAMES
 
 
-@dataclass
+@dataclass(slots=True)
 class TableRow:
     """`file` is the name as the table gives it, with slashes. `values` are JSON, to save memory.
 
@@ -60,8 +66,12 @@ class TableRow:
     file: str
     line: int
     values: str
-    id: object
+    id: str | None
     used: bool = False
+
+
+# The rows of one folded name. Nearly always it is one, and a table can have millions of them.
+_Rows = TableRow | dict[tuple[str, str | None], TableRow]
 
 
 @dataclass
@@ -72,17 +82,24 @@ class Table:
     folder: Directory
     id_fields: tuple[str, ...] = ID_COLUMNS
     faults: list[Fault] = field(default_factory=list)
-    # By folded name, then by the name itself, then by image id.
-    _rows: dict[str, dict[str, dict[object, TableRow]]] = field(default_factory=dict)
+    _rows: dict[str, _Rows] = field(default_factory=dict)  # by folded names
 
     def add(self, file: str, line: int, values: Payload) -> None:
-        image_id = next((values[name] for name in self.id_fields if name in values), None)
-        row = TableRow(slashed(file), line, json.dumps(values), image_id)
-        same = self._rows.setdefault(folded(file), {}).setdefault(row.file, {})
-        twin = next(iter(same.values()), None) if image_id is None else same.get(image_id)
-        if twin is None:
-            same[image_id] = row
-        elif twin.values != row.values:
+        image_id, _ = own_id(found_at(values, name) for name in self.id_fields)
+        row = TableRow(slashed(file), line, json.dumps(values, default=_plain), image_id)
+        key = folded(file)
+        key = row.file if key == row.file else key  # one text in memory, not two
+        same = self._rows.get(key)
+        if same is None:
+            self._rows[key] = row
+            return
+        if isinstance(same, TableRow):
+            same = self._rows[key] = {(same.file, same.id): same}
+        twin = None
+        if row.id is None:  # a row without an image id is about the picture that others name
+            twin = next((each for each in same.values() if each.file == row.file), None)
+        twin = twin or same.setdefault((row.file, row.id), row)
+        if twin.values != row.values:
             self.faults.append(Fault(self._shown(row), AGAIN.format(table=self.name, line=line)))
 
     def metadata(self, directory: Directory, name: str) -> list[Payload]:
@@ -96,22 +113,48 @@ class Table:
 
     def unused(self) -> Iterator[Fault]:
         """The rows whose file is not there."""
-        for by_name in self._rows.values():
-            for row in (row for rows in by_name.values() for row in rows.values() if not row.used):
-                yield Fault(self._shown(row), NO_FILE.format(table=self.name, line=row.line))
+        for key in self._rows:
+            for row in self._called(key):
+                if not row.used:
+                    reason = NO_FILE.format(table=self.name, line=row.line)
+                    yield Fault(self._shown(row), reason)
 
     def _of_file(self, own: str, directory: Directory) -> list[TableRow]:
-        by_name = self._rows.get(folded(own)) or self._rows.get(folded(stem(own))) or {}
-        exact = by_name.get(own) or by_name.get(stem(own))
-        if exact is not None:
-            return [*exact.values()]
-        # A row that has another file of exactly its name, beside this one, is that file's.
-        others = directory.files
-        names = [name for name in by_name if name.rpartition("/")[2] not in others]
-        return [*by_name[names[0]].values()] if names else []
+        """The rows that name a file exactly, else in another spelling, else without its suffix."""
+        for spelled in dict.fromkeys((own, stem(own))):
+            rows = self._called(folded(spelled))
+            if rows and (exact := [row for row in rows if row.file == own]):
+                return exact
+            free = [row for row in rows if not _is_anothers(row.file, own, directory)]
+            if free:
+                named = spelled if any(row.file == spelled for row in free) else free[0].file
+                return [row for row in free if row.file == named]
+        return []
+
+    def _called(self, key: str) -> list[TableRow]:
+        rows = self._rows.get(key)
+        return [rows] if isinstance(rows, TableRow) else [*(rows or {}).values()]
 
     def _shown(self, row: TableRow) -> str:
         return self.folder.path(row.file)
+
+
+def _is_anothers(named: str, own: str, directory: Directory) -> bool:
+    """Whether a row, which names a file in other letters than its own, names another one exactly.
+
+    `own` lies in `directory`; both are relative to the table's folder. Of folders, it is enough
+    that there is one of the name.
+    """
+    theirs, ours = named.split("/"), own.split("/")
+    if len(theirs) != len(ours):
+        return False
+    place = next(at for at, part in enumerate(theirs) if part != ours[at])
+    level: Directory | None = directory
+    for _ in ours[place + 1 :]:
+        level = level.parent if level else None
+    if level is None:
+        return False
+    return theirs[place] in (level.files if place == len(ours) - 1 else level.folders)
 
 
 def read_table(
@@ -120,16 +163,20 @@ def read_table(
     """Reads a whole table. `name` is its own file name. Raises BadText and OSError."""
     table = Table(name, folder, id_fields)
     suffix = name.rpartition(".")[2].lower()
+    if suffix == "parquet":
+        _add_rows(table, _parquet(_limited(file)))
+    elif suffix == "jsonl":
+        _add_rows(table, _jsonl(decoded(_limited(file))))
+    else:
+        _add_csv(table, decoded(_limited(file)), "\t" if suffix == "tsv" else None)
+    return table
+
+
+def _limited(file: BinaryIO) -> bytes:
     data = file.read(MAX_TABLE + 1)
     if len(data) > MAX_TABLE:
         raise BadText(f"it is larger than {MAX_TABLE // 1_000_000} MB")
-    if suffix == "parquet":
-        _add_rows(table, _parquet(data))
-    elif suffix == "jsonl":
-        _add_rows(table, _jsonl(decoded(data)))
-    else:
-        _add_csv(table, decoded(data), "\t" if suffix == "tsv" else None)
-    return table
+    return data
 
 
 def _add_rows(table: Table, rows: Iterator[tuple[int, Payload]]) -> None:
@@ -168,17 +215,24 @@ def _folded_column(column: str) -> str:
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Payload]]:
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip("\r\n"))  # so that a fault has its column
         except ValueError as error:
             where = getattr(error, "colno", 1)
             raise BadText(f"line {number:,}, column {where:,}, is no JSON") from None
+        except RecursionError:
+            raise BadText(f"line {number:,} is nested too deep") from None
         if not isinstance(row, dict):
             raise BadText(f"line {number:,} is no JSON object")
         yield number, row
+
+
+def _lines(text: str) -> Iterator[str]:
+    """With their ends; one by one, because a table can be large."""
+    return (line[0] for line in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text))
 
 
 def _parquet(data: bytes) -> Iterator[tuple[int, Payload]]:
@@ -193,7 +247,20 @@ def _parquet(data: bytes) -> Iterator[tuple[int, Payload]]:
     yield from enumerate(table.to_pylist(), 1)
 
 
+def _plain(value: object) -> object:
+    """JSON for what a parquet file has beside it: dates, decimals, bytes."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return None if isinstance(value, bytes) else str(value)
+
+
+# --- CSV -----------------------------------------------------------------------------------------
+
+
 def _add_csv(table: Table, text: str, delimiter: str | None) -> None:
+    """Reads the text twice, so that its cells are never all in memory."""
     lines = text.removeprefix("\ufeff")
     first, _, rest = lines.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == len("sep=") + 1:
@@ -208,26 +275,51 @@ def _add_csv(table: Table, text: str, delimiter: str | None) -> None:
     if column is None:
         listed = ", ".join(columns[:20])
         raise BadText(f"no column names the files: call it file_name; its columns are {listed}")
-    cells = _cells(table, rows, columns)
-    readers = [
-        reader_of(name, (row[place] for _, row in cells), delimiter)
-        for place, name in enumerate(columns)
-    ]
+    readers = _readers(rows, columns, delimiter, table.id_fields)
     named = columns.index(column)
-    for line, row in cells:
-        if not row[named]:
-            reason = NO_NAME.format(table=table.name, line=line)
-            table.faults.append(Fault(table.folder.path(f"{table.name}:{line}"), reason))
+    rows = _csv_rows(lines, delimiter)
+    next(rows)
+    for line, row in rows:
+        fault = _row_fault(table, line, row, columns, named)
+        if fault is not None:
+            table.faults.append(Fault(table.folder.path(f"{table.name}:{line}"), fault))
             continue
-        values = zip(columns, readers, row, strict=True)
+        values = zip(columns, readers, row, strict=False)  # a row can be shorter
         read = {name: reader(cell) for name, reader, cell in values if not is_missing(cell)}
         table.add(row[named], line, _without(read, column))
 
 
+def _readers(
+    rows: Iterator[tuple[int, list[str]]],
+    columns: Sequence[str],
+    delimiter: str,
+    id_fields: tuple[str, ...],
+) -> list[Reader]:
+    """How to read each column's cells, by all of them."""
+    found = [Column(name, delimiter, text=name in id_fields) for name in columns]
+    for _, row in rows:
+        if len(row) <= len(columns) or not any(row[len(columns) :]):
+            for each, cell in zip(found, row, strict=False):
+                each.see(cell)
+    return [each.reader() for each in found]
+
+
+def _row_fault(
+    table: Table, line: int, row: Sequence[str], columns: Sequence[str], named: int
+) -> str | None:
+    """Why a row is rejected: with more cells than the header has, some are misplaced."""
+    if any(row[len(columns) :]):
+        return (
+            f"{table.name}, line {line}, has {len(row)} cells, and its header {len(columns)}: "
+            "put quotes around a cell that holds the delimiter"
+        )
+    present = len(row) > named and row[named]
+    return None if present else NO_NAME.format(table=table.name, line=line)
+
+
 def _csv_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each row that is not empty. Raises BadText."""
-    lines = io.StringIO(text, newline="")
-    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows = csv.reader(_lines(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         begun = rows.line_num + 1
         try:
@@ -238,21 +330,3 @@ def _csv_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             return
         if any(cell.strip() for cell in row):
             yield rows.line_num, [cell.strip() for cell in row]
-
-
-def _cells(
-    table: Table, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]
-) -> list[tuple[int, list[str]]]:
-    """The rows, each as long as the header. One with more cells is rejected: some are misplaced."""
-    kept = []
-    for line, row in rows:
-        more = [cell for cell in row[len(columns) :] if cell]
-        if more:
-            reason = (
-                f"{table.name}, line {line}, has {len(row)} cells, and its header {len(columns)}: "
-                "put quotes around a cell that holds the delimiter"
-            )
-            table.faults.append(Fault(table.folder.path(f"{table.name}:{line}"), reason))
-        else:
-            kept.append((line, (row + [""] * len(columns))[: len(columns)]))
-    return kept

@@ -50,5 +50,5 @@ def _files(directory: Directory) -> Iterator[File | Skipped]:
             yield Skipped(directory.path(name), METADATA)
         elif not isinstance(file, Fault):
             yield file
-    for folder in directory.folders:
+    for folder in directory.folders.values():
         yield from _files(folder())

@@ -7,18 +7,21 @@ folder is walked in its own place.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.sources.folder.damage import reason_of, refuse_disk
-from pipeline.sources.folder.names import is_hidden, is_system, shown
+from pipeline.sources.folder.names import distinct, is_hidden, is_system, shown
 
 Place = tuple[str, ...]
 
 OUTSIDE = "a link to a place that KINDRED_SOURCES does not allow"
 BROKEN_LINK = "a link to nothing"
+MAX_DEPTH = 200  # folders in folders
+DEEP = f"it lies in more than {MAX_DEPTH} folders"
 
 
 @dataclass(frozen=True)
@@ -50,19 +53,24 @@ class Fault:
     reason: str
 
 
+Listed = File | Skipped | Fault
+
+
 @dataclass
 class Directory:
     """What lies directly in one folder, in the order of names.
 
     `name` is its path in the tree; `key` is the same without the names of archives, which is what
-    tables write. `files` are functions, so that a folder of a million files costs their names only.
+    tables write. Files and folders, by their own names, are made when their turn comes, so that a
+    folder of a million files costs their names only. `parent` is known while the tree is walked.
     """
 
     name: str
     key: str
-    files: dict[str, Callable[[], File | Skipped | Fault]] = field(default_factory=dict)
-    folders: list[Callable[[], "Directory"]] = field(default_factory=list)
+    files: Mapping[str, Callable[[], Listed]] = field(default_factory=dict)
+    folders: dict[str, Callable[[], "Directory"]] = field(default_factory=dict)
     others: list[Skipped | Fault] = field(default_factory=list)
+    parent: "Directory | None" = None
 
     def path(self, own: str) -> str:
         """The path in the tree of what lies in this folder."""
@@ -73,6 +81,26 @@ def joined(folder: str, own: str) -> str:
     return f"{folder}/{own}" if folder else own
 
 
+class _Files(Mapping[str, Callable[[], Listed]]):
+    """Files by the names under which they are shown; `make` takes the name and the raw one."""
+
+    def __init__(self, make: Callable[[str, str], Listed]) -> None:
+        self.raw: dict[str, str] = {}
+        self._make = make
+
+    def __getitem__(self, own: str) -> Callable[[], Listed]:
+        return partial(self._make, own, self.raw[own])
+
+    def __contains__(self, own: object) -> bool:
+        return own in self.raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
 @dataclass
 class LocalTree:
     """`allowed` are the real folders in which links may end. `root` is a folder, or one file."""
@@ -81,78 +109,114 @@ class LocalTree:
     allowed: tuple[Path, ...]
 
     def __post_init__(self) -> None:
-        self._real = Path(os.path.realpath(self.root))
-        self._linked: set[Path] = set()
+        self._real = os.path.realpath(self.root)
+        self._linked: list[Path] = []
 
     def directory(self) -> Directory:
         """Raises OSError if the folder itself cannot be read."""
-        if self._real.is_dir():
-            return self._list(str(self._real), "")
-        name = shown(self._real.name)
-        return Directory("", "", {name: lambda: self._file(str(self._real), name, (".",))})
+        if Path(self._real).is_dir():
+            return self._list("", "")
+        name = shown(Path(self._real).name)
+        return Directory("", "", {name: lambda: _file(self._real, name, (".",))})
 
-    def _list(self, path: str, name: str) -> Directory:
-        found = Directory(name, name)
-        with os.scandir(path) as entries:
-            listed = sorted(entries, key=lambda entry: shown(entry.name))
-        for entry in listed:
-            self._add(found, entry)
+    def _list(self, raw: str, name: str) -> Directory:
+        """A folder by its path below the root, as the disk has it, and as it is shown."""
+        files = _Files(partial(self._make, raw, name))
+        found = Directory(name, name, files)
+        with os.scandir(self._path(raw)) as entries:
+            listed = sorted((shown(entry.name), entry.name, entry) for entry in entries)
+        for own, _, entry in listed:
+            self._add(found, files, own, entry, joined(raw, entry.name))
         return found
 
-    def _add(self, found: Directory, entry: os.DirEntry[str]) -> None:
-        own = shown(entry.name)
-        name = found.path(own)
+    def _add(
+        self, found: Directory, files: _Files, own: str, entry: os.DirEntry[str], raw: str
+    ) -> None:
         if is_system(own) or is_hidden(own):
             kind = "system" if is_system(own) else "hidden"
-            found.others += [Skipped(each, kind) for each in _all_below(entry, name)]
+            found.others += [Skipped(each, kind) for each in _all_below(entry, found.path(own))]
         elif entry.is_symlink():
-            self._add_link(found, entry, name)
+            self._add_link(found, files, own, entry.name, raw)
         elif entry.is_dir(follow_symlinks=False):
-            found.folders.append(lambda: self._walk(entry.path, name))
+            self._add_folder(found, own, raw)
         else:
-            place = (os.path.relpath(entry.path, self._real),)
-            found.files[own] = lambda: self._file(entry.path, name, place)
+            files.raw[distinct(own, files)] = entry.name
 
-    def _add_link(self, found: Directory, entry: os.DirEntry[str], name: str) -> None:
-        target = Path(os.path.realpath(entry.path))
-        within = target.is_relative_to(self._real)
+    def _add_folder(self, found: Directory, own: str, raw: str) -> None:
+        own = distinct(own, found.folders)
+        name = found.path(own)
+        if name.count("/") < MAX_DEPTH:
+            found.folders[own] = partial(self._walk, raw, name)
+        else:
+            found.others.append(Fault(f"{name}/", DEEP))
+
+    def _add_link(self, found: Directory, files: _Files, own: str, entry: str, raw: str) -> None:
+        target, root = Path(os.path.realpath(self._path(raw))), Path(self._real)
+        within = target.is_relative_to(root)
+        name = found.path(own)
         if not target.exists():
             found.others.append(Fault(name, BROKEN_LINK))
         elif not within and not any(target.is_relative_to(each) for each in self.allowed):
             found.others.append(Fault(name, OUTSIDE))
         elif not target.is_dir():
-            place = (os.path.relpath(entry.path, self._real),)
-            found.files[shown(entry.name)] = lambda: self._file(str(target), name, place)
-        elif within or self._real.is_relative_to(target) or target in self._linked:
+            files.raw[distinct(own, files)] = entry
+        elif within or root.is_relative_to(target) or self._is_walked(target):
             found.others.append(Skipped(name, "link"))
         else:
-            self._linked.add(target)
-            found.folders.append(lambda: self._walk(entry.path, name))
+            self._linked.append(target)
+            self._add_folder(found, own, raw)
 
-    def _walk(self, path: str, name: str) -> Directory:
+    def _is_walked(self, target: Path) -> bool:
+        return any(target.is_relative_to(each) for each in self._linked)
+
+    def _walk(self, raw: str, name: str) -> Directory:
         try:
-            return self._list(path, name)
+            return self._list(raw, name)
         except OSError as error:
             refuse_disk(error)
             reason = f"this folder cannot be read: {error.strerror}"
             return Directory(name, name, others=[Fault(f"{name}/", reason)])
 
-    def _file(self, path: str, name: str, place: Place) -> File | Skipped | Fault:
-        try:
-            status = Path(path).stat()
-        except OSError as error:
-            return Fault(name, reason_of(error))
-        if not stat.S_ISREG(status.st_mode):
-            return Skipped(name, "special")  # reading a device or a pipe might never end
-        return File(name, place, status.st_size, lambda: Path(path).open("rb"))
+    def _make(self, folder: str, name: str, own: str, raw: str) -> Listed:
+        place = joined(folder, raw)
+        return _file(self._path(place), joined(name, own), (place,))
+
+    def _path(self, raw: str) -> str:
+        return f"{self._real}/{raw}"
+
+
+def _file(path: str, name: str, place: Place) -> Listed:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call
+    except OSError as error:
+        return Fault(name, reason_of(error))
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(name, "special")  # reading a device or a pipe might never end
+    return File(name, place, status.st_size, lambda: Path(path).open("rb"))
 
 
 def _all_below(entry: os.DirEntry[str], name: str) -> Iterator[str]:
-    """The names of all files below a folder that is skipped; of a file, its own."""
+    """The names of all files below a folder that is skipped; of a file, its own.
+
+    It leaves out what it cannot list.
+    """
     if entry.is_symlink() or not entry.is_dir(follow_symlinks=False):
         yield name
         return
-    for folder, _, files in os.walk(entry.path):  # it leaves out what it cannot list
-        below = shown(os.path.relpath(folder, entry.path))
-        for file in sorted(files):
-            yield f"{name}/{shown(file)}" if below == "." else f"{name}/{below}/{shown(file)}"
+    pending = [(entry.path, name)]
+    while pending:
+        path, shown_as = pending.pop()
+        for each in _listed(path):
+            below = joined(shown_as, shown(each.name))
+            if each.is_dir(follow_symlinks=False):
+                pending.append((each.path, below))
+            else:
+                yield below
+
+
+def _listed(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
