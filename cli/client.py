@@ -95,8 +95,10 @@ class Client:
         form = [*parts, *texts]
         return cast(Job, self._document("POST", path, files=form, params=options))
 
-    def jobs(self) -> list[Job]:
-        return cast(list[Job], self._document("GET", self._path("jobs"))["jobs"])
+    def jobs(self, states: Sequence[str] = ()) -> list[Job]:
+        """The newest, in these states or in any."""
+        given = {"state": list(states)} if states else {}
+        return cast(list[Job], self._document("GET", self._path("jobs"), params=given)["jobs"])
 
     def job(self, job_id: str) -> Job:
         return cast(Job, self._document("GET", self._path("jobs", job_id)))

@@ -20,6 +20,7 @@ from pipeline.base.identity import sha256
 from pipeline.images.decoding import EMPTY, Unusable
 from pipeline.messages import Payload
 from pipeline.sources.base import Row, own_id
+from pipeline.sources.dataset import OF_PICTURES
 from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
@@ -138,6 +139,8 @@ class Selection:
         from pipeline.sources.selection import Selection as Rows
         from pipeline.sources.tabular.opening import open_tabular
 
+        if self.rules.include or self.rules.exclude or self.rules.label_from_folder:
+            raise CommandError(OF_PICTURES)
         wanted = Rows(
             dataset=str(root.absolute()),
             split=self.rules.split,

@@ -38,11 +38,18 @@ Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the list t
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As `kindred jobs list` shows it.")]
 
 
-@app.command("list", epilog=examples("kindred jobs list"))
-def list_(collection: Collection = None, url: Url = LOCAL_URL, as_json: Json = False) -> None:
+@app.command("list", epilog=examples("kindred jobs list", "kindred jobs list --state failed"))
+def list_(
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state, as running; repeat it.")
+    ] = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
     """List the newest jobs."""
     with connect(url, collection) as client:
-        jobs = client.jobs()
+        jobs = client.jobs(state or ())
     if as_json:
         print_json({"jobs": jobs})
     else:

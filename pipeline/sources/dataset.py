@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.messages import Payload
 from pipeline.sources.allowed import AllowedSources, is_folder
@@ -16,6 +17,11 @@ from pipeline.sources.folder.reader import FolderReader, Pictures, directory, pl
 from pipeline.sources.folder.survey import Rules
 from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.selection import Selection
+
+OF_PICTURES = (
+    "--include, --exclude and --label-from-folder are about the files of a folder of pictures, and "
+    "this is a data set: its rows are chosen by --split, --config and --limit."
+)
 
 
 class DatasetSource(Source):
@@ -105,6 +111,8 @@ def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
 def _tabular(source: DatasetSource, opening: Opening) -> Reader:
     """Imports what it needs when the first data set is opened: the `datasets` library takes a
     second, and a worker can search without it."""
+    if source.include or source.exclude or source.label_from_folder:
+        raise SourceError(OF_PICTURES, why="it is no folder of pictures")
     selection = Selection.of(source)
     if is_folder(source.dataset):
         from pipeline.sources.tabular.opening import open_tabular

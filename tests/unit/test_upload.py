@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cli import follow, main, upload
@@ -231,4 +233,13 @@ def test_what_makes_no_sense_stops_before_anything_is_sent(
     assert main.run(["ingest", "--upload", str(tmp_path)]) == 1
 
     assert message in capsys.readouterr().err
+    assert not api.requests
+
+
+def test_patterns_of_files_choose_no_rows_of_a_data_set(api, capsys, tmp_path):
+    pq.write_table(pa.table({"image": [made()]}), tmp_path / "t.parquet")
+
+    assert main.run(["ingest", "--upload", str(tmp_path), "--include", "*.jpg"]) == 1
+
+    assert "about the files of a folder of pictures" in capsys.readouterr().err
     assert not api.requests
