@@ -20,6 +20,7 @@ from benchmarks import (
     compute,
     duplicates,
     fidelity,
+    folders,
     kindred,
     machine,
     searches,
@@ -50,14 +51,17 @@ class Effort:
     images: int  # images in the table of stages
     hashed: int  # images among which copies are looked for
     copied: int  # images that are copied, in each way
+    folders: tuple[int, ...]  # pictures in the folders that are planned
     rounds: int  # rounds of a computation
     batches: tuple[int, ...]  # batch sizes of the plain model
 
 
 FULL = Effort(rows=1280, slices=4, searches=30, stored=10_015, ids=100, beside=160, images=128,
-              hashed=10_015, copied=1000, rounds=5, batches=(1, 4, 8, 16, 32))  # fmt: skip
+              hashed=10_015, copied=1000, folders=(2000, 20_000), rounds=5,
+              batches=(1, 4, 8, 16, 32))  # fmt: skip
 QUICK = Effort(rows=256, slices=2, searches=10, stored=1000, ids=30, beside=64, images=32,
-               hashed=2000, copied=200, rounds=2, batches=(8, 16))  # fmt: skip
+               hashed=2000, copied=200, folders=(1000, 5000), rounds=2,
+               batches=(8, 16))  # fmt: skip
 
 
 def main() -> int:
@@ -142,6 +146,8 @@ def _measure(
     table = stages.measure(encoder, own, sample.slices[0], effort.images)
     _say("looking for copies")
     near = duplicates.measure(effort.hashed, effort.copied)
+    _say("planning folders")
+    planned = folders.Folders.measure(effort.folders)
     _say("measuring what the machine computes")
     shape = compute.Shape.read(sample.model)
     dtypes = list(dict.fromkeys([torch.float32, encoder.dtype]))
@@ -158,7 +164,7 @@ def _measure(
     }
     return Results(
         arguments.quick, described, setup, others, worker, ingests, by_image, busy, many,
-        table, near, shape, limits, plain, compared,
+        table, near, planned, shape, limits, plain, compared,
     )  # fmt: skip
 
 

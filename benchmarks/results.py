@@ -11,6 +11,7 @@ from benchmarks.by_id import BATCH, ById
 from benchmarks.compute import Limit, Plain, Shape
 from benchmarks.duplicates import Duplicates
 from benchmarks.fidelity import Fidelity
+from benchmarks.folders import Folders
 from benchmarks.kindred import KindredRun
 from benchmarks.notebook import NotebookRun
 from benchmarks.report import Goal, Spread, number, ratios, table
@@ -95,6 +96,7 @@ class Results:
     by_id: ById
     stages: Stages
     near: Duplicates | None  # none without the real images
+    folders: Folders
     shape: Shape
     limits: list[Limit]
     plain: list[Plain]
@@ -128,6 +130,7 @@ class Results:
                  FILTERED_BY_ID_MS, False),
             Goal(f"{BATCH} in a batch, over one", by_id.batch_over_one, BATCH_OVER_ONE, False),
             *_first_picture(by_id),
+            *self.folders.goals(),
         ]  # fmt: skip
 
     @property
@@ -154,6 +157,7 @@ class Results:
             _by_id(self.by_id),
             _stages(self),
             *([str(self.near)] if self.near else []),
+            str(self.folders),
             _limits(self),
             f"Vectors against the notebook's: lowest cosine {self.fidelity.lowest_cosine:.6f}, "
             f"{self.fidelity.overlap:.1%} of each image's {self.fidelity.neighbours} nearest are "

@@ -51,8 +51,13 @@ def folded(name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """A name without its last suffix: `a/b.1.jpg` is `a/b.1`."""
-    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+    """A name without its last suffix: `a/b.1.jpg` is `a/b.1`.
+
+    It is what pathlib says, without the cost of a path for each of a million files.
+    """
+    own = name.rpartition("/")[2]
+    at = own.rfind(".")
+    return name[: at - len(own)] if 0 < at < len(own) - 1 else name
 
 
 def is_system(name: str) -> bool:

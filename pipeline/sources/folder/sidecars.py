@@ -83,12 +83,19 @@ def _object(file: File) -> Payload | None:
 def parse_sidecar(file: BinaryIO) -> Payload | None:
     """Raises BadText and OSError."""
     data = file.read(MAX_SIDECAR + 1)
+    try:
+        found = _parsed(data)
+    except BadText:
+        if kind_of(data[:HEAD]).fate is Fate.TAKEN:  # a picture that is called so
+            return None
+        raise
+    return found if isinstance(found, dict) else None
+
+
+def _parsed(data: bytes) -> object:
     if len(data) > MAX_SIDECAR:
         raise BadText(f"it is larger than {MAX_SIDECAR // 1_000_000} MB")
-    if kind_of(data[:HEAD]).fate is Fate.TAKEN:  # a picture that is called so
-        return None
     try:
-        found = json.loads(decoded(data))
+        return json.loads(decoded(data))
     except (ValueError, RecursionError):
         raise BadText("it is not JSON") from None
-    return found if isinstance(found, dict) else None
