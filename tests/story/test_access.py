@@ -118,7 +118,7 @@ def test_the_page_signs_in_with_a_cookie_that_scripts_cannot_read(department: De
     assert "secure" not in cookie  # this was plain HTTP, over which such a cookie is not sent
     assert page.get("/v1/session").json()["name"] == "ward 4"
     query = {"image_id": "DRAWN_000001"}
-    assert page.post("/v1/searches", json=query).status_code == 202
+    assert page.post("/v1/searches", json=query).status_code in (200, 202)  # done, or accepted
     assert page.post("/v1/jobs", json={"dataset": "mnist"}).status_code == 403
 
     # What Redis holds is of no use to who reads it.
@@ -233,7 +233,7 @@ def test_when_too_many_searches_wait_the_next_is_refused_at_once(department: Dep
     for answer in waiting:
         found = client.get(answer.headers["Location"], headers=WAIT).json()
         assert found["state"] == "succeeded"
-    assert client.post("/v1/searches", json=query).status_code == 202
+    assert client.post("/v1/searches", json=query).status_code in (200, 202)
 
 
 def test_the_audit_log_says_who_saw_what(department: Department, drawn: Path) -> None:

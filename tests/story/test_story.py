@@ -123,8 +123,10 @@ def test_a_batch_keeps_its_searches_apart(system: System, rows: list[dict[str, A
 def test_a_search_can_be_polled(system: System, rows: list[dict[str, Any]]) -> None:
     accepted = system.http.post("/v1/searches", json={"image_id": rows[0]["image_id"], "limit": 1})
 
-    assert accepted.status_code == 202
-    assert accepted.headers["Retry-After"]
+    # A worker can be quicker than the api's look at it.
+    finished_already = accepted.json()["state"] == "succeeded"
+    assert accepted.status_code == (200 if finished_already else 202)
+    assert ("Retry-After" in accepted.headers) != finished_already
     where = accepted.headers["Location"]
     finished = until(
         lambda: (s := system.http.get(where).json())["state"] == "succeeded" and s, "the result"
