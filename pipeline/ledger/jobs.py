@@ -72,7 +72,7 @@ class JobLedger:
         """For each image id (its point's, in hex), which row has it: the first that claimed it.
 
         `scope` is a job, or an upload that became several. A row's text is its own, at most 100
-        characters. About 120 bytes of Redis for each image, until the job ends or for a week.
+        characters. About 140 bytes of Redis for each image, until the job ends or for a week.
         """
         pairs = [part for pair in claims.items() for part in pair]
         return [str(row) for row in self._script("claim_ids", scope, _CLAIMS_SECONDS, *pairs)]

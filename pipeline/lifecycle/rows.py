@@ -124,7 +124,8 @@ def claim(
 
     A row that is rejected for its own sake claims nothing.
     """
-    own = [_claim_of(item, each) for each in rows]
+    job = item.lease.job if upload else "-"  # a job's own claims need not name it, row by row
+    own = [_claim_of(job, each) for each in rows]
     claims = {
         each.id.hex: text
         for each, text in reversed([*zip(rows, own, strict=True)])
@@ -132,22 +133,25 @@ def claim(
     }
     holders = dict(zip(claims, jobs.claim_ids(upload or item.lease.job, claims), strict=True))
     found = zip(rows, own, strict=True)
-    return [_judged(item, text, holders.get(each.id.hex, text)) for each, text in found]
+    return [
+        "" if each.row.fault is not None else _judged(text, holders[each.id.hex])
+        for each, text in found
+    ]
 
 
-def _claim_of(item: WorkItem, each: Identified) -> str:
+def _claim_of(job: str, each: Identified) -> str:
     said = hashlib.sha256(json.dumps(each.row.metadata, sort_keys=True).encode()).hexdigest()
-    return f"{item.lease.job} {each.row.number} {each.digest[:16]} {said[:8]}"
+    return f"{job} {each.row.number} {each.digest[:16]} {said[:8]}"
 
 
-def _judged(item: WorkItem, own: str, holder: str) -> str | None:
+def _judged(own: str, holder: str) -> str | None:
     if own == holder:
         return ""
     job, row, digest, said = holder.split(" ")
-    _, number, our_digest, our_said = own.split(" ")
-    if (job, row) == (item.lease.job, number):
+    our_job, our_row, our_digest, our_said = own.split(" ")
+    if (job, row) == (our_job, our_row):
         return ""  # the row itself, read again: its file has changed meanwhile
-    elsewhere = job != item.lease.job
+    elsewhere = job != our_job
     if digest != our_digest:
         return (SAME_ID_ELSEWHERE if elsewhere else SAME_ID).format(row=row, job=job)
     if said != our_said:

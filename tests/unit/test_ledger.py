@@ -367,3 +367,41 @@ def test_redis_away_is_said_in_our_words() -> None:
     with pytest.raises(LedgerUnavailable):
         nowhere.jobs.get("job")
     ledgers.close()
+
+
+def test_of_two_rows_with_one_image_the_first_keeps_it_until_the_job_ends(ledger: Ledger) -> None:
+    ledger.jobs.create("job", "ingest", "ingest", "{}")
+    assert ledger.jobs.claim_ids("job", {"a": "row 1", "b": "row 2"}) == ["row 1", "row 2"]
+
+    assert ledger.jobs.claim_ids("job", {"b": "row 9", "c": "row 3"}) == ["row 2", "row 3"]
+    assert ledger.jobs.claim_ids("another", {"b": "row 9"}) == ["row 9"]
+    assert ledger.jobs.claim_ids("job", {}) == []
+
+    ledger.jobs.transition("job", "cancel")
+    assert ledger.jobs.claim_ids("job", {"b": "row 9"}) == ["row 9"]
+
+
+def test_a_job_that_has_ended_is_to_be_put_away_unless_it_begins_anew(ledger: Ledger) -> None:
+    ledger.jobs.create("job", "ingest", "ingest", "{}")
+    assert ledger.jobs.ended() == []
+
+    ledger.jobs.transition("job", "cancel")
+    assert ledger.jobs.ended() == ["job"]
+    ledger.jobs.transition("job", "retry")
+    assert ledger.jobs.ended() == []
+
+    ledger.jobs.transition("job", "cancel")
+    ledger.jobs.tidied("job")
+    assert ledger.jobs.ended() == []
+
+
+def test_what_a_source_skips_is_a_part_of_its_job_until_it_is_planned_anew(ledger: Ledger) -> None:
+    ledger.jobs.create("job", "ingest", "ingest", "{}")
+    [lease] = ledger.jobs.dispatch()
+    ledger.jobs.begin(lease, "worker")
+    ledger.jobs.planned(lease, 3, 10, "v1", {"pdf": 2, "hidden": 1})
+    assert ledger.jobs.get("job").skipped == {"pdf": 2, "hidden": 1}
+
+    ledger.jobs.transition("job", "cancel")
+    ledger.jobs.transition("job", "retry")
+    assert ledger.jobs.get("job").skipped == {}
