@@ -1,4 +1,4 @@
-"""What becomes of rows before they are decoded: which is the first of its image, and what is kept."""
+"""What becomes of rows before they are decoded: which is its image's first, and what is kept."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -88,7 +88,7 @@ KNOWN = {"image_id": "X", "dx": "nv", "meta": {"a": 1, "b": 2}, RESERVED: {"job"
     ],
 )
 def test_what_a_row_does_not_mention_stays(said: Any, known: Any, kept: Any) -> None:
-    assert described(row(0, **said), "X", known) == {**kept, "image_id": "X"}
+    assert described(Row(0, "X", b"a", said), "X", known) == {**kept, "image_id": "X"}
 
 
 def recognised(number: int, metadata: dict[str, Any], source: dict[str, Any]) -> Batch:
