@@ -100,37 +100,36 @@ class Selection:
     @property
     def without_rows(self) -> bool:
         """Whether there is nothing to send because data sets have no rows, which is no fault."""
-        roots = [Path(source).expanduser() for source in self.sources]
-        return all(beside_tables(directory(Pictures(r, _ANYWHERE))) is not None for r in roots)
+        grouped = _grouped([Path(source).expanduser() for source in self.sources])
+        wanted = (Pictures(root, _ANYWHERE, only=only) for root, only in grouped)
+        return all(beside_tables(directory(each)) is not None for each in wanted)
 
     def found(self) -> Iterator[LocalFile | Skipped]:
         """Raises CommandError for what is not there, or a table that cannot be read."""
         rows = 0
-        for source in self.sources:
-            root = Path(source).expanduser()
-            if not root.exists():
-                raise CommandError(f"no such file or folder: {source}")
-            for each in self._below(root):
+        for root, only in _grouped([Path(source).expanduser() for source in self.sources]):
+            for each in self._below(root, only):
                 if rows == self.limit:
                     return
                 rows += isinstance(each, LocalFile)
                 yield each
 
-    def _below(self, root: Path) -> Iterator[LocalFile | Skipped]:
+    def _below(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
         try:
-            beside = beside_tables(directory(Pictures(root, _ANYWHERE)))
+            beside = beside_tables(directory(Pictures(root, _ANYWHERE, only=only)))
             if beside is not None:
                 yield from beside
-                yield from self._rows(root)
+                for file in [root] if only is None else [root / name for name in sorted(only)]:
+                    yield from self._rows(file)
             else:
-                yield from self._pictures(folder_of_pictures(root, self.config))
+                yield from self._pictures(folder_of_pictures(root, self.config), only)
         except (SourceError, SourceUnavailable) as error:
             raise CommandError(str(error)) from error
 
-    def _pictures(self, root: Path) -> Iterator[LocalFile | Skipped]:
-        rules = self.rules.naming_each(explicit=root.is_file())
+    def _pictures(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
+        rules = self.rules.naming_each(explicit=only is not None)
         places = Places(root, _ANYWHERE)
-        for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
+        for found in survey(directory(Pictures(root, _ANYWHERE, only=only)), rules):
             yield found if isinstance(found, Skipped) else self._file(found, places)
 
     def _rows(self, root: Path) -> Iterator[LocalFile]:
@@ -168,6 +167,24 @@ class Selection:
             image_id,
             id_from_bytes=self.id_field is not None,
         )
+
+
+def _grouped(sources: Sequence[Path]) -> Iterator[tuple[Path, frozenset[str] | None]]:
+    """Folders, and files that were named one by one: those of one folder belong together, since a
+    table or a sidecar can be among them.
+
+    Raises CommandError for what is not there.
+    """
+    files: dict[Path, set[str]] = {}
+    for source in sources:
+        if source.is_dir():
+            yield source, None
+        elif source.exists():
+            files.setdefault(source.absolute().parent, set()).add(source.name)
+        else:
+            raise CommandError(f"no such file or folder: {source}")
+    for folder, names in files.items():
+        yield folder, frozenset(names)
 
 
 def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:

@@ -64,7 +64,7 @@ def pictures(*names: str) -> dict[str, bytes | str | None]:
     return dict.fromkeys(names)
 
 
-def _zip(contents: dict[str, bytes | None]) -> bytes:
+def zipped(contents: dict[str, bytes | None]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in contents.items():
@@ -72,7 +72,7 @@ def _zip(contents: dict[str, bytes | None]) -> bytes:
     return out.getvalue()
 
 
-def _tar(contents: dict[str, bytes | None], mode: str = "w") -> bytes:
+def tarred(contents: dict[str, bytes | None], mode: str = "w") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
         for name, content in contents.items():
@@ -223,14 +223,14 @@ TREES: dict[str, Tree] = {
     "a zip": Tree(
         tree(
             {
-                "export.zip": _zip(
+                "export.zip": zipped(
                     {
                         "export/a.jpg": None,
                         "export/b.JPG": None,
                         "export/metadata.csv": b"file_name,dx\na.jpg,nv\n",
                         "__MACOSX/export/._a.jpg": b"x",
                         "../../climbs.jpg": None,
-                        "inner.zip": _zip({"x.jpg": None}),
+                        "inner.zip": zipped({"x.jpg": None}),
                     }
                 ),
                 "c.jpg": None,
@@ -244,15 +244,15 @@ TREES: dict[str, Tree] = {
         {"archive": 1, "metadata": 1, "system": 1},
     ),
     "a damaged zip": Tree(
-        tree({"a.jpg": None, "b.zip": _zip({"x.jpg": None})[:-30]}),
+        tree({"a.jpg": None, "b.zip": zipped({"x.jpg": None})[:-30]}),
         {"a.jpg": {}},
         {"b.zip": "damaged"},
     ),
     "a webdataset": Tree(
         tree(
             {
-                "0.tar": _tar({"1.2.840.0.jpg": None, "1.2.840.1.jpg": None}),
-                "1.tar.gz": _tar({"0.png": None, "0.json": b'{"dx": "nv"}'}, "w:gz"),
+                "0.tar": tarred({"1.2.840.0.jpg": None, "1.2.840.1.jpg": None}),
+                "1.tar.gz": tarred({"0.png": None, "0.json": b'{"dx": "nv"}'}, "w:gz"),
             }
         ),
         {"1.2.840.0.jpg": {}, "1.2.840.1.jpg": {}, "0.png": {"dx": "nv"}},
@@ -344,7 +344,7 @@ TREES: dict[str, Tree] = {
                 "a.jpg": None,
                 "b.jpg.gz": gzip.compress(picture()),
                 "log.gz": gzip.compress(b"a log"),
-                "cut.tgz": _tar({"x.jpg": None, "y.jpg": None}, "w:gz")[:-100],
+                "cut.tgz": tarred({"x.jpg": None, "y.jpg": None}, "w:gz")[:-100],
                 "new.tar.zst": b"\x28\xb5\x2f\xfd" + bytes(40),
             }
         ),
@@ -358,7 +358,7 @@ TREES: dict[str, Tree] = {
         skipped={"archive": 1, "metadata": 1},
     ),
     "one id, in an archive and beside it": Tree(
-        tree({"a.zip": _zip({"x.jpg": None, "x.json": b'{"image_id": "packed"}'}), **_BESIDE}),
+        tree({"a.zip": zipped({"x.jpg": None, "x.json": b'{"image_id": "packed"}'}), **_BESIDE}),
         {"packed": {}},
         {"b.jpg": "has the same id and another picture"},
         {"archive": 1, "metadata": 2},

@@ -104,8 +104,9 @@ def _open(source: DatasetSource, opening: Opening) -> Reader:
 def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
     ids = (source.id_column,) if source.id_column else ID_COLUMNS
     rules = Rules(source.include, source.exclude, source.label_from_folder, ids, source.split)
-    root = folder_of_pictures(allowed.real(source.dataset), source.config)
-    return Pictures(allowed.real(root), allowed.folders, rules, source.limit)
+    root = allowed.real(folder_of_pictures(allowed.real(source.dataset), source.config))
+    named = rules.naming_each(explicit=root.is_file())
+    return Pictures(root, allowed.folders, named, source.limit)
 
 
 def _tabular(source: DatasetSource, opening: Opening) -> Reader:

@@ -15,7 +15,7 @@ import pytest
 from cli import main
 from tests.conftest import SHARED
 from tests.system import System
-from tests.trees import TREES, Tree
+from tests.trees import TREES, Tree, tarred, tree
 
 ENDS = {0, 1, 3}
 
@@ -122,6 +122,23 @@ def test_a_folder_has_one_result_both_ways(
     assert_right(one, case)
     assert_all_accounted(one, root / case.part)
     assert by_folder.code == by_upload.code == (3 if case.rejected else 0)
+
+
+def test_a_file_that_is_named_has_one_result_both_ways(
+    ways: Ways, kindred: Kindred, tmp_path: Path
+) -> None:
+    """A picture is taken, an archive read, and anything else rejected: somebody meant it."""
+    contents = {"a.jpg": None, "b.txt": "text", "c.tar": tarred({"x/d.jpg": None})}
+    tree(contents)(tmp_path)
+    for name, code in (("a.jpg", 0), ("b.txt", 3), ("c.tar", 0)):
+        before = ids(ways.folder)
+        by_folder = kindred(ways.folder, "ingest", str(tmp_path / name))
+        by_upload = kindred(ways.upload, "ingest", "--upload", str(tmp_path / name))
+
+        assert (by_folder.code, by_upload.code) == (code, code), (name, by_folder, by_upload)
+        one = account_of(ways.folder, by_folder, before)
+        assert one.total == 1
+        assert one == account_of(ways.upload, by_upload, before)
 
 
 CASES = SHARED.parent / "cases"

@@ -243,3 +243,19 @@ def test_patterns_of_files_choose_no_rows_of_a_data_set(api, capsys, tmp_path):
 
     assert "about the files of a folder of pictures" in capsys.readouterr().err
     assert not api.requests
+
+
+def test_a_table_and_a_sidecar_among_files_named_one_by_one_describe_them(api, tmp_path):
+    for name in ("a.jpg", "b.jpg", "not named.jpg"):
+        (tmp_path / name).write_bytes(made())
+    (tmp_path / "metadata.csv").write_text("file_name,dx\na.jpg,nv\n")
+    (tmp_path / "b.json").write_text('{"dx": "mel"}')
+    (tmp_path / "notes.txt").write_text("text")
+    named = ("b.jpg", "metadata.csv", "a.jpg", "b.json", "notes.txt")
+
+    assert main.run(["ingest", "--upload", *(str(tmp_path / name) for name in named)]) == 0
+
+    [sent] = api.requests
+    assert sent.account["names"] == ["a.jpg", "b.jpg"]
+    assert sent.metadata == [{"dx": "nv"}, {"dx": "mel"}]
+    assert [one["name"] for one in sent.account["rejected"]] == ["notes.txt"]

@@ -18,12 +18,16 @@ from pipeline.sources.metadata import clean, found_at
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a job wants of a folder. Links in it may end in the folders `allowed`."""
+    """What a job wants of a folder. Links in it may end in the folders `allowed`.
+
+    `only` are names of files in it, if not all of it is wanted.
+    """
 
     root: Path
     allowed: tuple[Path, ...]
     rules: Rules = PLAIN
     limit: int | None = None
+    only: frozenset[str] | None = None
 
 
 class FolderReader:
@@ -75,7 +79,7 @@ def directory(wanted: Pictures) -> Directory:
     """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
     try:
         wanted.root.stat()
-        return LocalTree(wanted.root, wanted.allowed).directory()
+        return LocalTree(wanted.root, wanted.allowed, wanted.only).directory()
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no {wanted.root} where the workers look.", why="there is no such folder"

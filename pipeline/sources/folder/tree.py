@@ -103,10 +103,14 @@ class _Files(Mapping[str, Callable[[], Listed]]):
 
 @dataclass
 class LocalTree:
-    """`allowed` are the real folders in which links may end. `root` is a folder, or one file."""
+    """`allowed` are the real folders in which links may end. `root` is a folder, or one file.
+
+    `only` are names of files that lie directly in the folder: nothing else in it is looked at.
+    """
 
     root: Path
     allowed: tuple[Path, ...]
+    only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self._real = os.path.realpath(self.root)
@@ -124,7 +128,8 @@ class LocalTree:
         files = _Files(partial(self._make, raw, name))
         found = Directory(name, name, files)
         with os.scandir(self._path(raw)) as entries:
-            listed = sorted((shown(entry.name), entry.name, entry) for entry in entries)
+            wanted = (e for e in entries if self.only is None or e.name in self.only)
+            listed = sorted((shown(entry.name), entry.name, entry) for entry in wanted)
         for own, _, entry in listed:
             self._add(found, files, own, entry, joined(raw, entry.name))
         return found
