@@ -65,7 +65,10 @@ def uploaded_image_id(file: UploadedFile) -> str | None:
 
 def forget_files(blobs: Blobs, source: UploadSource) -> None:
     """Deletes the files, and keeps of them their names and faults. Safe to repeat."""
-    manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+    try:
+        manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+    except FileNotFoundError:  # as on a machine that was restored without it
+        return
     for file in manifest.files:
         if file.blob is not None:
             blobs.delete(file.blob)
