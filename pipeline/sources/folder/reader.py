@@ -50,9 +50,18 @@ class FolderReader:
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
         for number in range(start // PAGE, -(-stop // PAGE)):
-            for place, row in enumerate(self._catalogue.page(number), number * PAGE):
+            for place, row in enumerate(self._page(number), number * PAGE):
                 if start <= place < stop:
                     yield self._row(place, row)
+
+    def _page(self, number: int) -> list[CatalogueRow]:
+        try:
+            return self._catalogue.page(number)
+        except FileNotFoundError:  # as where blobs were restored in part
+            raise SourceError(
+                "The list of its files is gone. Retry the job, which lists them anew.",
+                why="the list of its files is gone",
+            ) from None
 
     def _row(self, number: int, row: CatalogueRow) -> Row:
         metadata = clean(row.metadata)
