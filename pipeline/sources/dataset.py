@@ -105,6 +105,7 @@ def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
     ids = (source.id_column,) if source.id_column else ID_COLUMNS
     rules = Rules(source.include, source.exclude, source.label_from_folder, ids, source.split)
     root = folder_of_pictures(allowed.real(source.dataset), source.config)
+    rules = rules.naming_each(explicit=root.is_file())
     return Pictures(allowed.real(root), allowed.folders, rules, source.limit)
 
 
