@@ -19,7 +19,7 @@ from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.base.identity import sha256
 from pipeline.images.decoding import EMPTY, Unusable
 from pipeline.messages import Payload
-from pipeline.sources.base import Row, own_id
+from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.dataset import OF_PICTURES
 from pipeline.sources.folder.configs import folder_of_pictures
 from pipeline.sources.folder.places import Places
@@ -27,7 +27,7 @@ from pipeline.sources.folder.reader import Pictures, directory, nothing_in
 from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
 from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.folder.tree import Skipped
-from pipeline.sources.metadata import clean, described_by, found_at
+from pipeline.sources.metadata import clean, described_by, found_at, is_too_large
 
 # By default the server accepts 32 MB a request, and its form parser 1,000 files and 1 MB a field.
 # Where it accepts less, we halve the refused request.
@@ -161,6 +161,8 @@ class Selection:
         if self.id_field and image_id is not None:
             said = described_by(said, image_id)
         fault = entry.fault or (bad.reason if bad else None)
+        if fault is None and is_too_large(said):
+            fault, said = BAD_METADATA.reason, {}
         return LocalFile(
             Entry(entry.name, entry.place, said, fault, entry.size),
             lambda: places.read(entry.place),

@@ -7,9 +7,12 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from tests.made_bytes import encoded
@@ -21,8 +24,8 @@ Expected = dict[str, dict[str, Any]]  # a file's own name, or an image id → it
 class Tree:
     """`images` are those that are taken; `rejected` maps paths to a part of the reason.
 
-    `part` is the folder that is read, if
-    that is not all. `fails` is a part of the sentence with which the job, or the upload, fails as a
+    `part` is the folder that is read, if that is not all; `named` is what is ingested in place of
+    the tree. `fails` is a part of the sentence with which the job, or the upload, fails as a
     whole.
     """
 
@@ -33,6 +36,7 @@ class Tree:
     unchanged: int = 0
     options: tuple[str, ...] = ()
     part: str = ""
+    named: str = ""
     fails: str | None = None
 
 
@@ -80,6 +84,12 @@ def tarred(contents: dict[str, bytes | None], mode: str = "w") -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _parquet(**columns: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
     return out.getvalue()
 
 
@@ -435,6 +445,203 @@ TREES: dict[str, Tree] = {
     ),
 }
 
+# As people export them.
+_HAM = "lesion_id,image_id,dx,age\nHAM_1,ISIC_1,bkl,80.0\nHAM_2,ISIC_2,nv,\nHAM_3,ISIC_3,nv,5.5\n"
+_EXCEL = (
+    "Name;file_name;Größe (mm);Alter;Fall-Nr\r\nx;a.jpg;1,5;45;0012\r\ny;ö.jpg;12;;0013\r\n"
+    ";;;;\r\n;;;;\r\n"
+)
+_DIGITS = (
+    'file_name,size,code,far,e\na.jpg,1e-5,1E5,12345678901234567,+5\nb.jpg,0.5,3,1.5,"1,234"\n'
+)
+_FLOATS = (
+    '\ufeff{"image_id": 123.0, "patient_id": 7.0, "n": 1.0}\r\n\r\n'
+    '{"file_name": "b.jpg", "patient_id": 12345678901234567}\r\n'
+)
+_PATHS = "file_name,n\ns/./a.jpg,1\ns//b.jpg,2\n././s/c.jpg,3\n../a.jpg,4\nC:\\x\\a.jpg,5\n"
+_ISIC_ZIP: dict[str, bytes | None] = {
+    "ISIC_1.JPG": None, "ISIC_2.JPG": None, "metadata.csv": _ISIC.encode(),
+    "attribution.txt": b"someone", "licenses/CC-0.txt": b"free",
+}  # fmt: skip
+_TYPED = _parquet(
+    image_id=[123.0, 124.0],
+    file_name=pa.array(["123.jpg", "b.jpg"]).dictionary_encode(),
+    lesion_id=pa.array([Decimal("12.50"), Decimal(3)], pa.decimal128(10, 2)),
+    age=pa.array([Decimal(40), Decimal(41)], pa.decimal128(38, 0)),
+    dose=pa.array([0.5, float("nan")]),
+    map=pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())),
+    dx=pa.array(["nv", "mel"], pa.large_string()),
+    at=pa.array([1_700_000_000, None], pa.timestamp("s", tz="Europe/Berlin")),
+    nowhere=pa.array([1, None], pa.timestamp("s", tz="Mars/Phobos")),
+    long=pa.array([2**64 - 1, 3], pa.uint64()),
+    x=pa.array([True, None]),
+    thumbnail=[b"\xff", b"x"],
+)
+_PHOTOS = {
+    "A.jpg.supplemental-metadata.json": "1",
+    "A.jpg(1).json": "2",
+    "B.jpg.supplemental-metadata(1).json": "3",
+    "C_with_a_long_name.jpg.supp.json": "4",
+}
+
+TREES |= {
+    "the ISIC archive's zip, named itself": Tree(
+        tree({"ISIC-images.zip": _zip(_ISIC_ZIP)}),
+        TREES["the ISIC archive's table"].images,
+        skipped={"archive": 1, "metadata": 1, "text": 2},
+        named="ISIC-images.zip",
+    ),
+    "the pictures of an archive that are wanted": Tree(
+        tree(
+            {
+                "x.zip": _zip({"a.jpg": None, "b.png": None}),
+                "scan.gz": gzip.compress(picture()),
+                "in.zip": _zip({"[Content_Types].xml": b"<x/>"}),
+            }
+        ),
+        {"a.jpg": {}},
+        skipped={"archive": 1, "excluded": 3},
+        options=("--include", "*.jpg"),
+    ),
+    "splits in an archive": Tree(
+        tree({"x.zip": _zip({"train/a.jpg": None, "test/b.jpg": None})}),
+        {"a.jpg": {}},
+        skipped={"archive": 1, "other split": 1},
+        named="x.zip",
+        options=("--split", "train"),
+    ),
+    "HAM10000, its pictures in two parts": Tree(
+        tree(
+            {**pictures("part_1/ISIC_1.jpg", "part_2/ISIC_2.jpg", "ISIC_3.jpg", "t/ISIC_3.jpg")}
+            | {"metadata.csv": _HAM}
+        ),
+        {
+            "ISIC_1": {"lesion_id": "HAM_1", "dx": "bkl", "age": 80.0},
+            "ISIC_2": {"lesion_id": "HAM_2", "dx": "nv"},
+            "ISIC_3": {"lesion_id": "HAM_3", "dx": "nv", "age": 5.5},
+            "ISIC_3.jpg": {},
+        },
+        skipped={"metadata": 1},
+    ),
+    "photos of Google": Tree(
+        tree(
+            pictures("A.jpg", "A(1).jpg", "B(1).jpg", "C_with_a_long_name.jpg")
+            | {name: f'{{"title": "{n}"}}' for name, n in _PHOTOS.items()}
+            | {"metadata.json": '{"title": "album"}'}
+        ),
+        {
+            "A.jpg": {"title": "1"},
+            "A(1).jpg": {"title": "2"},
+            "B(1).jpg": {"title": "3"},
+            "C_with_a_long_name.jpg": {"title": "4"},
+        },
+        skipped={"metadata": 4, "json": 1},
+    ),
+    "a share of Windows and a NAS": Tree(
+        tree(
+            pictures("a.jpg", "#snapshot/a.jpg", "@eaDir/a.jpg/THUMB.jpg", "$RECYCLE.BIN/b.jpg")
+            | {"~$list.xlsx": b"\x06someone" + bytes(20), "Thumbs.db:encryptable": b""}
+        ),
+        {"a.jpg": {}},
+        skipped={"system": 5},
+    ),
+    "a table of a German Excel": Tree(
+        tree({**pictures("a.jpg", "ö.jpg"), "metadata.csv": _EXCEL.encode("cp1252")}),
+        {
+            "a.jpg": {"Name": "x", "Größe (mm)": 1.5, "Alter": 45, "Fall-Nr": "0012"},
+            "ö.jpg": {"Name": "y", "Größe (mm)": 12.0, "Fall-Nr": "0013"},
+        },
+        skipped={"metadata": 1},
+    ),
+    "more digits than a float has": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": _DIGITS}),
+        {
+            "a.jpg": {"size": 1e-5, "code": "1E5", "far": "12345678901234567", "e": "+5"},
+            "b.jpg": {"size": 0.5, "code": "3", "far": "1.5", "e": "1,234"},
+        },
+        skipped={"metadata": 1},
+    ),
+    "files that are named by numbers": Tree(
+        tree({**pictures("123.jpg", "b.jpg"), "metadata.jsonl": _FLOATS}),
+        {"123": {"patient_id": "7", "n": 1.0}, "b.jpg": {"patient_id": "12345678901234567"}},
+        skipped={"metadata": 1},
+    ),
+    "two tables with ids": Tree(
+        tree(
+            {
+                "a.jpg": None,
+                "metadata.csv": "file_name,image_id,x\na.jpg,left,1\na.jpg,right,2\n",
+                "metadata.tsv": "file_name\timage_id\ty\na.jpg\tleft\t3\na.jpg\tright\t4\n",
+            }
+        ),
+        {"left": {"x": 1, "y": 3}, "right": {"x": 2, "y": 4}},
+        skipped={"metadata": 2},
+    ),
+    "paths as programs write them": Tree(
+        tree({**pictures("s/a.jpg", "s/b.jpg", "s/c.jpg"), "metadata.csv": _PATHS}),
+        {"a.jpg": {"n": 1}, "b.jpg": {"n": 2}, "c.jpg": {"n": 3}},
+        {"../a.jpg": "line 5, names this file", "C:/x/a.jpg": "line 6, names this file"},
+        {"metadata": 1},
+    ),
+    "ids that are the files' names": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": "image,MEL\na,1.0\nb,0.0\n"}),
+        {"a": {"image": "a", "MEL": 1.0}, "b": {"image": "b", "MEL": 0.0}},
+        skipped={"metadata": 1},
+        options=("--id-column", "image"),
+    ),
+    "a table named itself": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "file_name,dx\na.jpg,nv\n"}),
+        rejected={"metadata.csv": "text, not a picture"},
+        named="metadata.csv",
+    ),
+    "a table of Parquet, of all types": Tree(
+        tree({**pictures("123.jpg", "b.jpg"), "metadata.parquet": _TYPED}),
+        {
+            "123": {
+                "lesion_id": "12.50",
+                "age": 40,
+                "dose": 0.5,
+                "map": {"k": 1},
+                "dx": "nv",
+                "at": "2023-11-14T23:13:20+01:00",
+                "long": "18446744073709551615",
+                "x": True,
+            },
+            "124": {"lesion_id": "3", "age": 41, "map": {}, "dx": "mel", "long": 3},
+        },
+        skipped={"metadata": 1},
+    ),
+    "what Spark writes": Tree(
+        tree(
+            {
+                "part-0.parquet": _parquet(image=[picture()], image_id=["spark 0"], n=[1]),
+                "_SUCCESS": b"",
+                ".part-0.parquet.crc": b"crc",
+                "LICENSE": "free",
+            }
+        ),
+        {"spark 0": {"n": 1}},
+        skipped={"empty": 1, "hidden": 1, "text": 1},
+    ),
+    "a data set in a zip": Tree(
+        tree({"x.zip": _zip({"a.parquet": _parquet(image=[picture()])})}),
+        fails="Unpack the archive",
+    ),
+    "patterns of folders": Tree(
+        tree(pictures("a.jpg", "b/c.jpg", "b/masks/d.jpg", "masks/e.jpg", "f.png")),
+        {"a.jpg": {}, "c.jpg": {}},
+        skipped={"excluded": 3},
+        options=("--include", "**/*.jpg", "--exclude", "masks/"),
+    ),
+    "a table without names of columns": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "a.jpg,Jane Doe\n"}),
+        fails="call it file_name, in the table's first line",
+    ),
+    "a table of blank lines": Tree(
+        tree({**pictures("a.jpg"), "metadata.csv": "\n  \n"}), fails="it is empty"
+    ),
+}
+
 _ROWS = {"a.jpg": {"dx": "nv"}, "b.jpg": {"dx": "mel"}}
 _WRITTEN: dict[str, bytes] = {
     "metadata.csv": b"file_name,dx\r\na.jpg,nv\r\nb.jpg,mel\r\n",
@@ -443,7 +650,13 @@ _WRITTEN: dict[str, bytes] = {
     "metadata.jsonl": b'{"file_name": "a.jpg", "dx": "nv"}\n{"file_name": "b.jpg", "dx": "mel"}\n',
 }
 _ENCODED = {
+    "lines of an old Mac": b"file_name;dx;note\ra.jpg;nv;\rb.jpg;mel;\r",
+    "semicolons, of an old Mac": b"sep=;\rfile_name;dx\ra.jpg;nv\rb.jpg;mel\r",
+    "blank lines before": b"\n  \nfile_name;dx\na.jpg;nv\nb.jpg;mel\n",
+    "blanks behind quotes": b'"file_name" , "dx" \n"a.jpg" , "nv" \n"b.jpg" , "mel"\n',
+    "a line's end in its header": b'"file_name";"dx";"size\n(mm)"\na.jpg;nv;\nb.jpg;mel;\n',
     "a BOM": b"\xef\xbb\xbffile_name,dx\na.jpg,nv\nb.jpg,mel\n",
+    "UTF-32": "file_name,dx\na.jpg,nv\nb.jpg,mel\n".encode("utf-32"),
     "UTF-16": "file_name,dx\na.jpg,nv\nb.jpg,mel\n".encode("utf-16"),
     "semicolons": b"file_name;dx\na.jpg;nv\nb.jpg;mel\n",
     "semicolons, as Excel says": b"sep=;\nfile_name;dx\na.jpg;nv\nb.jpg;mel\n",
@@ -461,6 +674,11 @@ for _name, _data in _ENCODED.items():
     TREES[f"a table with {_name}"] = Tree(
         tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": _data}), _ROWS, skipped={"metadata": 1}
     )
+TREES["a table metadata.tsv with commas"] = Tree(
+    tree({**pictures("a.jpg", "b.jpg"), "metadata.tsv": "file_name,dx\na.jpg,nv\nb.jpg,mel\n"}),
+    _ROWS,
+    skipped={"metadata": 1},
+)
 TREES["a table in cp1252"] = Tree(
     tree({**pictures("ä.jpg"), "metadata.csv": "file_name;Größe\nä.jpg;1,5\n".encode("cp1252")}),
     {"ä.jpg": {"Größe": 1.5}},

@@ -14,6 +14,7 @@ from pipeline.images.decoding import Unusable
 from pipeline.messages import MAX_ID, Message, Payload
 from pipeline.sources.allowed import AllowedSources
 
+BAD_METADATA = Unusable("its metadata are larger than 1 MB: leave out what is not needed")
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
 
 

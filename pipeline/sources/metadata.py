@@ -1,5 +1,6 @@
 """Cleans metadata for storage: JSON that Qdrant accepts, under the source's own names."""
 
+import json
 import math
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -7,6 +8,8 @@ from typing import Any
 
 from pipeline.base.identity import as_identifier, is_identifier
 from pipeline.messages import RESERVED, Payload
+
+MAX_METADATA = 1_000_000  # characters of JSON for one image
 
 
 @dataclass
@@ -64,6 +67,11 @@ def clean(values: Payload) -> Payload:
             other += "_"
         cleaned[other] = cleaned.pop(RESERVED)
     return cleaned
+
+
+def is_too_large(cleaned: Payload) -> bool:
+    """Whether an upload could not carry the metadata of this one image."""
+    return bool(cleaned) and len(json.dumps(cleaned)) > MAX_METADATA
 
 
 def merged(*said: Payload) -> Payload:

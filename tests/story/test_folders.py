@@ -109,8 +109,9 @@ def test_a_folder_has_one_result_both_ways(
     case.write(root)
     before = ids(ways.folder)
 
-    by_folder = kindred(ways.folder, "ingest", str(root), *case.options)
-    by_upload = kindred(ways.upload, "ingest", "--upload", str(root), *case.options)
+    named = str(root / case.named)
+    by_folder = kindred(ways.folder, "ingest", named, *case.options)
+    by_upload = kindred(ways.upload, "ingest", "--upload", named, *case.options)
 
     if case.fails is not None:
         assert (by_folder.code, by_upload.code) == (1, 1)
@@ -120,7 +121,7 @@ def test_a_folder_has_one_result_both_ways(
     one = account_of(ways.folder, by_folder, before)
     assert one == account_of(ways.upload, by_upload, before)
     assert_right(one, case)
-    assert_all_accounted(one, root / case.part)
+    assert_all_accounted(one, root / (case.named or case.part))
     assert by_folder.code == by_upload.code == (3 if case.rejected else 0)
 
 

@@ -12,8 +12,9 @@ from pipeline.base.identity import is_identifier
 
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]+([eE][+-]?[0-9]{1,3})?|[eE]-[0-9]{1,3})?")
-_DECIMAL_COMMA = re.compile(r"-?(0|[1-9][0-9]{0,17})(,[0-9]+)?")
+# Of 16 digits and more before the point, a float would lose some.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+([eE][+-]?[0-9]{1,3})?|[eE]-[0-9]{1,3})?")
+_DECIMAL_COMMA = re.compile(r"-?(0|[1-9][0-9]{0,14})(,[0-9]+)?")
 _DELIMITERS = ",;\t|"
 
 Reader = Callable[[str], object]
@@ -24,9 +25,11 @@ class BadText(Exception):
 
 
 def decoded(data: bytes) -> str:
-    """UTF-8 with or without a mark, UTF-16, else cp1252. Raises BadText."""
+    """UTF-8 with or without a mark, UTF-16 and UTF-32, else cp1252. Raises BadText."""
     if data.startswith(codecs.BOM_UTF8):
         return _strictly(data, "utf-8-sig")
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return _strictly(data, "utf-32")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _strictly(data, "utf-16")
     if b"\0" in data[:4096]:

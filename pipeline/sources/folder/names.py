@@ -1,16 +1,33 @@
 """Names of files: how they are shown, and when a table means one."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Container
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 # What operating systems and their programs leave beside the files of people.
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_SYSTEM = frozenset({"thumbs.db", "thumbs.db:encryptable", "desktop.ini", "ehthumbs.db", "icon\r"})
 _SYSTEM_FOLDERS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-)
+    {
+        "__macosx", "@eadir", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",
+        "system volume information", "lost+found",
+    }
+)  # fmt: skip
+# What Finder keeps of a file, and what Office does while a document is open.
+_SYSTEM_BEGINNINGS = ("._", "~$")
+
+# A file of such a name that is none was meant to be a picture: a download that failed, say.
+_PICTURES = frozenset(
+    {
+        ".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
+        ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
+
+_SLASHES = re.compile("//+")
+_THIS_FOLDER = re.compile(r"(?:(?<=/)|^)(?:\./)+")
 
 
 def shown(name: str) -> str:
@@ -42,7 +59,9 @@ def distinct(name: str, taken: Container[str]) -> str:
 def slashed(name: str) -> str:
     """A name as a table gives it: with slashes, in one Unicode form, without `./` and blanks."""
     text = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
-    return text.removeprefix("./")
+    if "//" in text or "./" in text:
+        text = _THIS_FOLDER.sub("", _SLASHES.sub("/", text))
+    return text
 
 
 def folded(name: str) -> str:
@@ -63,7 +82,11 @@ def stem(name: str) -> str:
 def is_system(name: str) -> bool:
     """Whether a program of the operating system made this file or folder, for itself."""
     lowered = name.lower()
-    return lowered in _SYSTEM or lowered in _SYSTEM_FOLDERS or name.startswith("._")
+    return lowered in _SYSTEM or lowered in _SYSTEM_FOLDERS or name.startswith(_SYSTEM_BEGINNINGS)
+
+
+def is_called_a_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _PICTURES
 
 
 def is_hidden(name: str) -> bool:
@@ -71,9 +94,19 @@ def is_hidden(name: str) -> bool:
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a pattern fits the file's name or, if it has a slash, its path. `*` is any text."""
-    own = PurePosixPath(name).name
-    return any(fnmatchcase(name if "/" in pattern else own, pattern) for pattern in patterns)
+    """Whether a pattern fits the file's name or, if it has a slash, its path. `*` is any text.
+
+    As elsewhere, `masks/` is all in folders of that name, and `**/` may also stand for no folder.
+    """
+    return any(_fits(name, pattern.removeprefix("./")) for pattern in patterns)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    if pattern.endswith("/"):
+        return fnmatchcase(name, f"{pattern}*") or fnmatchcase(name, f"*/{pattern}*")
+    if "/" not in pattern:
+        return fnmatchcase(PurePosixPath(name).name, pattern)
+    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern.removeprefix("**/"))
 
 
 def climbs(name: str) -> bool:

@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
 from pipeline.images.decoding import Unusable
-from pipeline.sources.base import Row, own_id
+from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.damage import refuse_disk
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.survey import PLAIN, Rules, survey
 from pipeline.sources.folder.tree import Directory, LocalTree
-from pipeline.sources.metadata import clean, found_at
+from pipeline.sources.metadata import clean, found_at, is_too_large
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class FolderReader:
         own = PurePosixPath(row.name).name
         if row.fault is not None:
             fault = Unusable(row.fault)
+        elif is_too_large(metadata):
+            fault, metadata = BAD_METADATA, {}
         read = fault or self._places.read(row.place)
         if isinstance(read, Unusable):  # nothing was read, so there is no hash
             return Row(number, image_id or f"#{number}", b"", metadata, fault=read, name=own)
@@ -105,4 +107,6 @@ def nothing_in(root: str, skipped: Mapping[str, int]) -> str:
     if not skipped:
         return f"{root} is empty: there is no file in it."
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped.items()))
-    return f"{root} has no pictures. Its files were skipped: {kinds}."
+    said = f"{root} has no pictures. Its files were skipped: {kinds}."
+    packed = "archive" in skipped and not skipped.keys().isdisjoint(("parquet", "arrow"))
+    return f"{said} Unpack the archive: data sets are not read in archives." if packed else said

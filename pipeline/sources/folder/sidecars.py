@@ -3,6 +3,7 @@ services write them. What one says is metadata of its picture, nested as it is.
 """
 
 import json
+import re
 from functools import cached_property
 from typing import BinaryIO
 
@@ -26,7 +27,8 @@ class Sidecars:
         self._directory = directory
         self._by_key: dict[str, list[str]] = {}
         for name in names:
-            self._by_key.setdefault(folded(stem(name)), []).append(name)
+            for described in {stem(name), _described(stem(name))}:
+                self._by_key.setdefault(folded(described), []).append(name)
         self._outcomes: dict[str, Skipped | Fault] = {}
 
     def metadata(self, picture: str) -> Payload:
@@ -44,7 +46,7 @@ class Sidecars:
     def _of(self, described: str) -> list[str]:
         """The sidecars of what is so called: exactly, or in other letters, if it is no other's."""
         named = self._by_key.get(folded(described), [])
-        exact = [name for name in named if stem(name) == described]
+        exact = [name for name in named if described in (stem(name), _described(stem(name)))]
         return exact or [name for name in named if stem(name) not in self._pictures]
 
     @cached_property
@@ -68,6 +70,20 @@ class Sidecars:
             return {}
         self._outcomes[name] = Skipped(path, METADATA)
         return said
+
+
+# Google Photos: `a.jpg.supplemental-metadata.json`, cut where the name would be too long; for
+# `a(1).jpg`, it is `a.jpg(1).json` or `a.jpg.supplemental-metadata(1).json`.
+_SUPPLEMENT = "supplemental-metadata"
+_OF_PHOTOS = re.compile(r"(.+?)(\.[A-Za-z0-9]{3,4})(?:\.([a-z-]+))?(\(\d+\))?")
+
+
+def _described(own: str) -> str:
+    """The picture that a sidecar without its `.json` describes, if a photo service named it."""
+    found = _OF_PHOTOS.fullmatch(own)
+    if found is None or not _SUPPLEMENT.startswith(found[3] or ""):
+        return own
+    return f"{found[1]}{found[4] or ''}{found[2]}"
 
 
 def may_be_sidecar(name: str) -> bool:
@@ -97,5 +113,7 @@ def _parsed(data: bytes) -> object:
         raise BadText(f"it is larger than {MAX_SIDECAR // 1_000_000} MB")
     try:
         return json.loads(decoded(data))
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise BadText("it is nested too deep") from None
+    except ValueError:
         raise BadText("it is not JSON") from None

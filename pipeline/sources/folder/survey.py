@@ -4,7 +4,7 @@ Every regular file comes out once: as an `Entry`, which is a row of the job, or 
 has a `fault` if it must be rejected. What a file is, its content decides (`pipeline.images.kinds`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import PurePosixPath
@@ -14,15 +14,16 @@ from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
 from pipeline.messages import Payload
+from pipeline.sources.base import own_id
 from pipeline.sources.folder.archives import directory_of, open_archive, packed_kind
 from pipeline.sources.folder.cells import BadText
 from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
-from pipeline.sources.folder.names import matches
+from pipeline.sources.folder.names import is_called_a_picture, matches
 from pipeline.sources.folder.sidecars import METADATA, Sidecars, may_be_sidecar
 from pipeline.sources.folder.tables import Table, is_table, read_table
-from pipeline.sources.folder.tree import Directory, Fault, File, Place, Skipped
-from pipeline.sources.metadata import merged
+from pipeline.sources.folder.tree import Directory, Fault, File, Listed, Place, Skipped
+from pipeline.sources.metadata import found_at, merged
 
 # Archives that are read in place, and those that must be unpacked first.
 _ARCHIVES = frozenset({"zip", "tar", "gzip", "archive"})
@@ -33,14 +34,6 @@ _TABLE = "a metadata table cannot be read"
 
 NESTED = "an archive in an archive is not read: unpack it"
 PACKED = "an archive of this kind is not read: unpack it"
-
-# A file of such a name that is none was meant to be a picture: a download that failed, say.
-_PICTURES = frozenset(
-    {
-        ".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
-        ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,11 @@ class _Survey:
             yield from map(_found, table.unused())
 
     def _is_table(self, directory: Directory, name: str) -> bool:
-        return is_table(name) and not matches(directory.path(name), self.rules.exclude)
+        return (
+            is_table(name)
+            and not directory.alone
+            and not matches(directory.path(name), self.rules.exclude)
+        )
 
     def _table(self, directory: Directory, name: str) -> Table | None:
         """None for a picture that is called like a table."""
@@ -169,10 +166,13 @@ class _Survey:
             table.metadata(directory, name) for table in tables
         ]  # its rows are used in any case
         path = directory.path(name)
-        if not self.rules.want(path):
+        if matches(path, self.rules.exclude):
             yield Skipped(path, "excluded")
             return
         file = directory.files[name]()
+        if not self.rules.want(path):
+            yield from self._not_included(file, name, directory, tables)
+            return
         if not isinstance(file, File):
             yield _found(file)
             return
@@ -185,9 +185,35 @@ class _Survey:
             yield Skipped(file.name, kind.name)
         else:
             first = (self._label(directory), beside.metadata(name))
-            for rows in product(*(each for each in said if each)):
+            for rows in self._of_one_id(product(*(each for each in said if each))):
                 metadata = merged(*first, *rows)
                 yield Entry(file.name, file.place, metadata, fault or None, file.size, file.open)
+
+    def _of_one_id(self, rows: Iterable[tuple[Payload, ...]]) -> list[tuple[Payload, ...]]:
+        """Of what several tables say, what is about one image: with the same id, or none."""
+        combined = list(rows)
+        one = [each for each in combined if len(set(self._ids(each))) <= 1]
+        return one or combined
+
+    def _ids(self, rows: tuple[Payload, ...]) -> Iterator[str]:
+        for said in rows:
+            image_id, _ = own_id(found_at(said, name) for name in self.rules.id_fields)
+            if image_id is not None:
+                yield image_id
+
+    def _not_included(
+        self, file: Listed, name: str, directory: Directory, tables: Sequence[Table]
+    ) -> Iterator[Found]:
+        """`include` names pictures, so it keeps no archive from being looked into."""
+        kind = _kind(file) if isinstance(file, File) else None
+        if isinstance(file, File) and isinstance(kind, Kind) and kind.name in _ARCHIVES:
+            members = self._archive(file, name, directory, tables, kind)
+            first = next(members, None)
+            if isinstance(first, Skipped) and first.kind == "archive":
+                yield first
+                yield from members
+                return
+        yield Skipped(file.name, "excluded")
 
     def _fault(self, name: str, kind: Kind) -> str | None:
         """Why a file is rejected; "" if it is taken, None if it is skipped."""
@@ -195,7 +221,7 @@ class _Survey:
             return ""
         if kind.name in _PACKED:
             return PACKED
-        meant = PurePosixPath(name).suffix.lower() in _PICTURES or self.rules.explicit
+        meant = is_called_a_picture(name) or self.rules.explicit
         return kind.reason if meant or kind.fate is Fate.REJECTED else None
 
     def _archive(
@@ -221,7 +247,8 @@ class _Survey:
                 yield Skipped(file.name, "archive")
                 root = directory_of(archive, file, directory.key)
                 root.parent = directory.parent
-                yield from _Survey(self.rules, in_archive=True).below(root, tuple(tables))
+                rules = self.rules.naming_each(explicit=False)  # a person named the archive only
+                yield from _Survey(rules, in_archive=True).below(root, tuple(tables))
         finally:
             archive.close()
 
@@ -257,7 +284,7 @@ def _of_split(all_found: Iterator[Found], wanted: str) -> Iterator[Found]:
     """Only one split. What lies in the others is skipped."""
     split = SPLITS.get(wanted.casefold())
     for found in all_found:
-        own = split_of(found.name)
+        own = split_of(found.name) or _split_within(found)
         if isinstance(found, Skipped) or own == split:
             yield found
         elif (own is None and found.fault is None) or split is None:
@@ -267,6 +294,12 @@ def _of_split(all_found: Iterator[Found], wanted: str) -> Iterator[Found]:
             )
         else:
             yield found if own is None else Skipped(found.name, "other split")
+
+
+def _split_within(found: Found) -> str | None:
+    """The split of a member of an archive, by its own path."""
+    place = found.place if isinstance(found, Entry) else ()
+    return split_of(place[2]) if len(place) > 2 else None
 
 
 def _found(other: Skipped | Fault) -> Found:

@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
-from decimal import Decimal
+from itertools import islice
 from typing import Any, BinaryIO
 
-from pipeline.base.identity import ID_COLUMNS
+from pipeline.base.identity import ID_COLUMNS, as_identifier
 from pipeline.messages import Payload
 from pipeline.sources.base import own_id
 from pipeline.sources.folder.cells import (
@@ -33,6 +33,7 @@ from pipeline.sources.folder.cells import (
 from pipeline.sources.folder.names import folded, slashed, stem
 from pipeline.sources.folder.tree import Directory, Fault, joined
 from pipeline.sources.metadata import found_at
+from pipeline.sources.tabular.cells import values, without_decimals
 
 # In the order in which they are looked for, whatever their case.
 FILE_COLUMNS = (
@@ -68,6 +69,7 @@ class TableRow:
     values: str
     id: str | None
     used: bool = False
+    by_path: bool = False  # there is a file at the path that it gives
 
 
 # The rows of one folded name. Nearly always it is one, and a table can have millions of them.
@@ -76,11 +78,15 @@ _Rows = TableRow | dict[tuple[str, str | None], TableRow]
 
 @dataclass
 class Table:
-    """`name` is its own file name, `folder` the one that it lies in."""
+    """`name` is its own file name, `folder` the one that it lies in.
+
+    `by_id`: the rows give ids of images, which are no paths, so a file may lie further below.
+    """
 
     name: str
     folder: Directory
     id_fields: tuple[str, ...] = ID_COLUMNS
+    by_id: bool = False
     faults: list[Fault] = field(default_factory=list)
     _rows: dict[str, _Rows] = field(default_factory=dict)  # by folded names
 
@@ -108,7 +114,9 @@ class Table:
         own = key.removeprefix(f"{self.folder.key}/") if self.folder.key else key
         rows = self._of_file(own, directory)
         for row in rows:
-            row.used = True
+            row.used = row.by_path = True
+        if not rows and self.by_id and "/" in own:
+            rows = self._of_id(name)
         return [json.loads(row.values) for row in rows]
 
     def unused(self) -> Iterator[Fault]:
@@ -129,6 +137,16 @@ class Table:
             if free:
                 named = spelled if any(row.file == spelled for row in free) else free[0].file
                 return [row for row in free if row.file == named]
+        return []
+
+    def _of_id(self, name: str) -> list[TableRow]:
+        """The rows that give a file's own name as an id, if no file lies where they say."""
+        for spelled in dict.fromkeys((name, stem(name))):
+            rows = [row for row in self._called(folded(spelled)) if not row.by_path]
+            if rows:
+                for row in rows:
+                    row.used = True
+                return rows
         return []
 
     def _called(self, key: str) -> list[TableRow]:
@@ -168,7 +186,7 @@ def read_table(
     elif suffix == "jsonl":
         _add_rows(table, _jsonl(decoded(_limited(file))))
     else:
-        _add_csv(table, decoded(_limited(file)), "\t" if suffix == "tsv" else None)
+        _add_csv(table, decoded(_limited(file)), prefers_tabs=suffix == "tsv")
     return table
 
 
@@ -183,22 +201,27 @@ def _add_rows(table: Table, rows: Iterator[tuple[int, Payload]]) -> None:
     column: str | None = None
     for line, row in rows:
         column = column if column in row else _file_column(list(row))
-        name = row.get(column) if column else None
-        if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+        table.by_id = table.by_id or _is_id(column)
+        name = as_identifier(row.get(column)) if column else None
+        if not isinstance(name, str) or name == "":
             reason = NO_NAME.format(table=table.name, line=line)
             table.faults.append(Fault(table.folder.path(f"{table.name}:{line}"), reason))
             continue
-        table.add(str(name), line, _without(row, column))
+        table.add(name, line, _without(row, column, table.id_fields))
 
 
-def _without(row: Payload, column: str | None) -> Payload:
-    """Without the file's name, which is no metadata, and without what is missing."""
-    kept = column is not None and _folded_column(column) in _ALSO_METADATA
+def _without(row: Payload, column: str | None, id_fields: tuple[str, ...]) -> Payload:
+    """Without the file's name, unless it is an id as well, and without what is missing."""
+    kept = column in id_fields or _is_id(column)
     return {
         name: value
         for name, value in row.items()
         if (kept or name != column) and value is not None and not _is_nan(value)
     }
+
+
+def _is_id(column: str | None) -> bool:
+    return column is not None and _folded_column(column) in _ALSO_METADATA
 
 
 def _is_nan(value: Any) -> bool:
@@ -241,16 +264,20 @@ def _parquet(data: bytes) -> Iterator[tuple[int, Payload]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.ParquetFile(io.BytesIO(data)).read()
     except (pa.ArrowException, OSError, ValueError):
         raise BadText("it is no parquet file, or it is damaged") from None
-    yield from enumerate(table.to_pylist(), 1)
+    names = headers(table.column_names)
+    columns = [
+        [without_decimals(cell, name) for cell in values(column)]
+        for name, column in zip(names, table.columns, strict=True)
+    ]
+    for number, cells in enumerate(zip(*columns, strict=True), 1):
+        yield number, dict(zip(names, cells, strict=True))
 
 
 def _plain(value: object) -> object:
-    """JSON for what a parquet file has beside it: dates, decimals, bytes."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+    """JSON for what a parquet file has beside it: dates, times, bytes."""
     if isinstance(value, date | time):
         return value.isoformat()
     return None if isinstance(value, bytes) else str(value)
@@ -259,22 +286,29 @@ def _plain(value: object) -> object:
 # --- CSV -----------------------------------------------------------------------------------------
 
 
-def _add_csv(table: Table, text: str, delimiter: str | None) -> None:
+def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
     """Reads the text twice, so that its cells are never all in memory."""
     lines = text.removeprefix("\ufeff")
-    first, _, rest = lines.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == len("sep=") + 1:
-        delimiter, lines = first.strip()[-1], rest  # as Excel writes it
-    delimiter = delimiter or delimiter_of(lines.partition("\n")[0])
+    first = next((line for line in _lines(lines) if line.strip()), "")
+    said = re.fullmatch(r"\s*sep=(.)\s*", first, re.IGNORECASE)  # as Excel writes it
+    if said:
+        delimiter, lines = said[1], lines.replace(said[0].strip(), "", 1)
+    elif prefers_tabs and "\t" in first:
+        delimiter = "\t"
+    else:
+        delimiter = delimiter_of(_header(lines))
+    lines = _without_blanks(lines, delimiter)
     rows = _csv_rows(lines, delimiter)
     _, head = next(rows, (0, []))
     while head and not head[-1].strip():  # a comma at the end of each line
         head.pop()
     columns = headers(head)
+    if not columns:
+        raise BadText("it is empty")
     column = _file_column(columns)
-    if column is None:
-        listed = ", ".join(columns[:20])
-        raise BadText(f"no column names the files: call it file_name; its columns are {listed}")
+    if column is None:  # its first line can be a patient's, so it is not quoted
+        raise BadText("no column names the files: call it file_name, in the table's first line")
+    table.by_id = _is_id(column)
     readers = _readers(rows, columns, delimiter, table.id_fields)
     named = columns.index(column)
     rows = _csv_rows(lines, delimiter)
@@ -286,7 +320,26 @@ def _add_csv(table: Table, text: str, delimiter: str | None) -> None:
             continue
         values = zip(columns, readers, row, strict=False)  # a row can be shorter
         read = {name: reader(cell) for name, reader, cell in values if not is_missing(cell)}
-        table.add(row[named], line, _without(read, column))
+        table.add(row[named], line, _without(read, column, table.id_fields))
+
+
+def _header(text: str) -> str:
+    """The first line that is not blank; a line may end within quotes."""
+    header = ""
+    for line in islice(filter(str.strip, _lines(text)), 20):
+        header += line
+        if header.count('"') % 2 == 0:
+            break
+    return header
+
+
+def _without_blanks(text: str, delimiter: str) -> str:
+    """Without the blanks behind quoted cells, as people align them: `"a.jpg" , "nv"`."""
+    end = rf"(?=[{re.escape(delimiter)}\r\n]|\Z)"
+    if not re.search(rf'"[ ]+{end}', text):
+        return text
+    quoted = rf'((?:^|[{re.escape(delimiter)}\r\n])[ ]*"(?:[^"]|"")*")[ ]*{end}'
+    return re.sub(quoted, r"\1", text)
 
 
 def _readers(

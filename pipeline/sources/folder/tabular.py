@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.images.kinds import HEAD, Fate, kind_of
 from pipeline.sources.folder.damage import DAMAGED
+from pipeline.sources.folder.names import is_called_a_picture
 from pipeline.sources.folder.sidecars import METADATA
 from pipeline.sources.folder.tables import is_table
 from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
@@ -33,9 +34,11 @@ def beside_tables(directory: Directory) -> list[Skipped] | None:
         if kind.name in _MISSING and file.name.endswith((".parquet", ".arrow")):
             tables += 1  # as above
             continue
-        if kind.fate is not Fate.SKIPPED or kind.name in _ARCHIVES:
+        if kind.name in _MISSING and not is_called_a_picture(file.name):
+            others.append(Skipped(file.name, kind.name))  # `_SUCCESS`, as Spark leaves it
+        elif kind.fate is not Fate.SKIPPED or kind.name in _ARCHIVES:
             return None
-        if kind.name in _TABULAR:
+        elif kind.name in _TABULAR:
             tables += 1
         else:
             others.append(Skipped(file.name, kind.name))
@@ -46,7 +49,7 @@ def _files(directory: Directory) -> Iterator[File | Skipped]:
     yield from (other for other in directory.others if isinstance(other, Skipped))
     for name, make in directory.files.items():
         file = make()
-        if is_table(name):
+        if is_table(name) and not directory.alone:
             yield Skipped(directory.path(name), METADATA)
         elif not isinstance(file, Fault):
             yield file

@@ -63,6 +63,7 @@ class Directory:
     `name` is its path in the tree; `key` is the same without the names of archives, which is what
     tables write. Files and folders, by their own names, are made when their turn comes, so that a
     folder of a million files costs their names only. `parent` is known while the tree is walked.
+    `alone`: a person named the one file that is in it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Directory:
     folders: dict[str, Callable[[], "Directory"]] = field(default_factory=dict)
     others: list[Skipped | Fault] = field(default_factory=list)
     parent: "Directory | None" = None
+    alone: bool = False
 
     def path(self, own: str) -> str:
         """The path in the tree of what lies in this folder."""
@@ -121,7 +123,7 @@ class LocalTree:
         if Path(self._real).is_dir():
             return self._list("", "")
         name = shown(Path(self._real).name)
-        return Directory("", "", {name: lambda: _file(self._real, name, (".",))})
+        return Directory("", "", {name: lambda: _file(self._real, name, (".",))}, alone=True)
 
     def _list(self, raw: str, name: str) -> Directory:
         """A folder by its path below the root, as the disk has it, and as it is shown."""
@@ -129,8 +131,8 @@ class LocalTree:
         found = Directory(name, name, files)
         with os.scandir(self._path(raw)) as entries:
             wanted = (e for e in entries if self.only is None or e.name in self.only)
-            listed = sorted((shown(entry.name), entry.name, entry) for entry in wanted)
-        for own, _, entry in listed:
+            listed = sorted((*_order(entry.name), entry) for entry in wanted)
+        for own, _, _, entry in listed:
             self._add(found, files, own, entry, joined(raw, entry.name))
         return found
 
@@ -188,6 +190,12 @@ class LocalTree:
 
     def _path(self, raw: str) -> str:
         return f"{self._real}/{raw}"
+
+
+def _order(raw: str) -> tuple[str, bool, str]:
+    """Of names that are shown alike, the one that is so on the disk comes first."""
+    own = shown(raw)
+    return own, own != raw, raw
 
 
 def _file(path: str, name: str, place: Place) -> Listed:
