@@ -486,7 +486,7 @@ _PHOTOS = {
 
 TREES |= {
     "the ISIC archive's zip, named itself": Tree(
-        tree({"ISIC-images.zip": _zip(_ISIC_ZIP)}),
+        tree({"ISIC-images.zip": zipped(_ISIC_ZIP)}),
         TREES["the ISIC archive's table"].images,
         skipped={"archive": 1, "metadata": 1, "text": 2},
         named="ISIC-images.zip",
@@ -494,9 +494,9 @@ TREES |= {
     "the pictures of an archive that are wanted": Tree(
         tree(
             {
-                "x.zip": _zip({"a.jpg": None, "b.png": None}),
+                "x.zip": zipped({"a.jpg": None, "b.png": None}),
                 "scan.gz": gzip.compress(picture()),
-                "in.zip": _zip({"[Content_Types].xml": b"<x/>"}),
+                "in.zip": zipped({"[Content_Types].xml": b"<x/>"}),
             }
         ),
         {"a.jpg": {}},
@@ -504,7 +504,7 @@ TREES |= {
         options=("--include", "*.jpg"),
     ),
     "splits in an archive": Tree(
-        tree({"x.zip": _zip({"train/a.jpg": None, "test/b.jpg": None})}),
+        tree({"x.zip": zipped({"train/a.jpg": None, "test/b.jpg": None})}),
         {"a.jpg": {}},
         skipped={"archive": 1, "other split": 1},
         named="x.zip",
@@ -624,7 +624,7 @@ TREES |= {
         skipped={"empty": 1, "hidden": 1, "text": 1},
     ),
     "a data set in a zip": Tree(
-        tree({"x.zip": _zip({"a.parquet": _parquet(image=[picture()])})}),
+        tree({"x.zip": zipped({"a.parquet": _parquet(image=[picture()])})}),
         fails="Unpack the archive",
     ),
     "patterns of folders": Tree(
