@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -221,6 +221,14 @@ class System:
 
     def _child(self, name: str, command: list[str]) -> Child:
         return Child(Program(name, command, self.environment, self.folder / f"{name}.log"))
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """All files of a folder, but for those that its system deletes meanwhile."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                yield path, path.read_bytes()
 
 
 def kill(child: Child | ForkedWorker) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cli.processes import module_command
 from pipeline.base.keys import KeyFile
-from tests.system import PATIENCE, WAIT, System, end
+from tests.system import PATIENCE, WAIT, System, contents, end
 
 LIMIT = 600  # calls a minute of a key
 BACKLOG = 3
@@ -284,9 +284,8 @@ def test_no_key_is_in_redis_in_the_logs_or_in_the_data_folder(department: Depart
     secret = system.http.headers["Authorization"].rpartition("_")[2]
     redis = system.client()
     assert not [name for name in redis.scan_iter() if secret in name]
-    for file in system.folder.rglob("*"):
-        if file.is_file():
-            assert secret.encode() not in file.read_bytes(), file
+    for file, content in contents(system.folder):
+        assert secret.encode() not in content, file
 
 
 def test_without_keys_it_listens_on_no_other_address(

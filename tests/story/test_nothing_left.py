@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.story.test_parity import run
-from tests.system import System, until
+from tests.system import System, contents, until
 
 # In the pixels' metadata, in the values, and in a field that is deleted by.
 EXIF, NAME, NUMBER = "PLANTED-EXIF-Meier", "PLANTED-NAME-Meier", "PLANTED-NUMBER-4711"
@@ -59,8 +59,7 @@ def dataset(folder: Path) -> Path:
 def found_in(folder: Path) -> dict[str, list[str]]:
     """Mark → files that hold it, as it is or as JSON and UTF-16 write it."""
     found: dict[str, list[str]] = {}
-    for file in (path for path in folder.rglob("*") if path.is_file()):
-        data = file.read_bytes()
+    for file, data in contents(folder):
         for mark in MARKS:
             if mark.encode() in data or mark.encode("utf-16-le") in data:
                 found.setdefault(mark, []).append(str(file.relative_to(folder)))
