@@ -15,6 +15,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 # What takes longest, and so begins first: a minute of work that begins when all else is done keeps
 # everybody waiting. What is not named here follows in the order of its names.
 LONGEST = (
+    "test_folders",
     "test_parity",
     "test_up",
     "test_backup",
