@@ -43,18 +43,20 @@ class LocalFile:
     """A row of the upload. `read` gives its bytes, or says why there are none.
 
     `image_id` is what its metadata call it. `id_from_bytes`: without one, it is called by the hash
-    of its bytes, also if its metadata have what the api takes for an id.
+    of its bytes, also if its metadata have what the api takes for an id. `place`: where a row of a
+    data set stands.
     """
 
     entry: Entry
     read: Callable[[], bytes | Unusable]
     image_id: str | None = None
     id_from_bytes: bool = False
+    place: str = ""
 
     def refused(self, reason: str) -> Document:
         """What the api is told of a file that is not sent."""
         known = {} if self.image_id is None else {"image_id": self.image_id}
-        return {"name": self.entry.name, "reason": reason, **known}
+        return {"name": self.place or self.entry.name, "reason": reason, **known}
 
     def described(self, data: bytes) -> Payload:
         """Its metadata, for the api."""
@@ -64,7 +66,7 @@ class LocalFile:
 
     @property
     def text(self) -> int:
-        return len(self.entry.name) + len(json.dumps(self.entry.metadata))
+        return len(self.place) + len(self.entry.name) + len(json.dumps(self.entry.metadata))
 
 
 def _data_of(row: Row) -> bytes | Unusable:
@@ -154,7 +156,8 @@ class Selection:
             said = described_by(row.metadata, row.image_id) if row.image_id else row.metadata
             fault = row.fault.reason if row.fault else None
             entry = Entry(row.name or "", (), said, fault, len(row.data))
-            yield LocalFile(entry, partial(_data_of, row), row.image_id)
+            place = f"{wanted.dataset}, row {row.number}"
+            yield LocalFile(entry, partial(_data_of, row), row.image_id, place=place)
 
     def _file(self, entry: Entry, places: Places) -> LocalFile:
         said = clean(entry.metadata)
@@ -223,6 +226,7 @@ class Upload:
         parts: list[Part] = []
         metadata: list[Document] = []
         names: list[str] = []
+        places: list[str] = []
         rejected = list(chunk.rejected)
         for file in chunk.files:
             data = file.read()
@@ -233,7 +237,9 @@ class Upload:
                 parts.append(("files", (str(len(parts)), data, "application/octet-stream")))
                 metadata.append(file.described(data))
                 names.append(file.entry.name)
+                places.append(file.place)
         account = {"names": names, "rejected": rejected, "skipped": chunk.skipped}
+        account |= {"places": places} if any(places) else {}
         try:
             job = self.client.upload(parts, metadata, account, {**self.options, "upload": self._id})
         except TooLarge as error:

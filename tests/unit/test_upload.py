@@ -1,6 +1,7 @@
 """Local files through the api: what is found, how it is cut, and what cannot be sent."""
 
 import email.message
+import io
 import json
 from dataclasses import dataclass
 
@@ -9,9 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.received import store_upload
+from api.routes.uploads import received_of
 from cli import follow, main, upload
 from cli.upload import LocalFile, Selection, chunks
+from pipeline.base.blobs import Blobs
+from pipeline.sources.account import names_of_rows
 from pipeline.sources.folder.survey import Entry
+from pipeline.sources.upload import UploadSource
 from tests.trees import picture
 
 
@@ -243,3 +249,24 @@ def test_patterns_of_files_choose_no_rows_of_a_data_set(api, capsys, tmp_path):
 
     assert "about the files of a folder of pictures" in capsys.readouterr().err
     assert not api.requests
+
+
+def test_a_row_of_a_data_set_is_called_by_its_place_both_ways(api, tmp_path):
+    """As its rejections are where the workers read the data set."""
+    rows = pa.table({"image": [made(), None, b"no picture"]})
+    pq.write_table(rows, tmp_path / "t.parquet")
+
+    assert main.run(["ingest", "--upload", str(tmp_path / "t.parquet")]) == 0
+
+    [sent] = api.requests
+    assert sent.account["places"] == [f"{tmp_path}/t.parquet, row {row}" for row in (0, 2)]
+    assert [each["name"] for each in sent.account["rejected"]] == [f"{tmp_path}/t.parquet, row 1"]
+    blobs = Blobs(str(tmp_path / "blobs"))
+    received = received_of(
+        [("", io.BytesIO(data)) for data in sent.files],
+        json.dumps(sent.metadata),
+        json.dumps(sent.account),
+    )
+    manifest = store_upload(blobs, "uploads/1", received, keep_names=True, most=1_000_000)
+    named = names_of_rows(blobs, "1", UploadSource(manifest=manifest), [0, 1, 2])
+    assert named == {n: f"{tmp_path}/t.parquet, row {row}" for n, row in enumerate((0, 2, 1))}
