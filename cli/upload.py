@@ -113,10 +113,10 @@ class Selection:
             if not root.exists():
                 raise CommandError(f"no such file or folder: {source}")
             for each in self._below(root):
-                if rows == self.limit:
-                    return
                 rows += isinstance(each, LocalFile)
                 yield each
+                if rows == self.limit:
+                    return
 
     def _below(self, root: Path) -> Iterator[LocalFile | Skipped]:
         try:
@@ -132,8 +132,18 @@ class Selection:
     def _pictures(self, root: Path) -> Iterator[LocalFile | Skipped]:
         rules = self.rules.naming_each(explicit=root.is_file())
         places = Places(root, _ANYWHERE)
+        if self.id_field is not None:
+            self._look_for_ids(root, rules)
         for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
             yield found if isinstance(found, Skipped) else self._file(found, places)
+
+    def _look_for_ids(self, root: Path, rules: Rules) -> None:
+        """Before anything is sent: raises SourceError if no picture has one."""
+        rows = 0
+        for found in survey(directory(Pictures(root, _ANYWHERE)), rules):
+            rows += isinstance(found, Entry)
+            if rows == self.limit or (isinstance(found, Entry) and rules.has_id(found.metadata)):
+                return
 
     def _rows(self, root: Path) -> Iterator[LocalFile]:
         """Imports the library here: most uploads need it not, and it takes a while to load."""

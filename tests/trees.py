@@ -605,6 +605,11 @@ TREES |= {
         skipped={"metadata": 1},
         options=("--id-column", "image"),
     ),
+    "an id column that is nowhere": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": "file_name,case\na.jpg,1\n"}),
+        fails="No picture has cases in its metadata",
+        options=("--id-column", "cases"),
+    ),
     "a table named itself": Tree(
         tree({**pictures("a.jpg"), "metadata.csv": "file_name,dx\na.jpg,nv\n"}),
         rejected={"metadata.csv": "text, not a picture"},
