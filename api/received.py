@@ -34,7 +34,8 @@ class Received:
     """`files` are names, which can be paths, and contents; `metadata` says something of each.
 
     `rejected` and `skipped` are files that the caller found and did not send. `chosen`: it has
-    looked at what it sends, so also a file with a hidden one's name is meant.
+    looked at what it sends, so also a file with a hidden one's name is meant. `places`: of rows of
+    a data set, where each stands.
     """
 
     files: Sequence[tuple[str, BinaryIO]]
@@ -42,6 +43,7 @@ class Received:
     rejected: tuple[UploadedFile, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
     chosen: bool = False
+    places: Sequence[str] = ()
 
 
 def store_upload(
@@ -84,12 +86,13 @@ def store_upload(
 
 
 def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> UploadedFile:
-    said, name = entry.metadata, entry.name
+    said, name, place = entry.metadata, entry.name, None
     if entry.place:
         number = int(entry.place[0])
+        place = received.places[number] if received.places else None
         said = merged(said, received.metadata[number])
         name = name if received.files[number][0] else ""
-    file = UploadedFile(name=name or None, metadata=clean(said), fault=entry.fault)
+    file = UploadedFile(name=name or None, place=place, metadata=clean(said), fault=entry.fault)
     if entry.open is None:
         return file
     try:
@@ -106,7 +109,9 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
 def _nameless(manifest: UploadManifest) -> UploadManifest:
     """How many files were skipped, and of which kinds, is still known."""
     return UploadManifest(
-        files=tuple(file.model_copy(update={"name": None}) for file in manifest.files),
+        files=tuple(
+            file.model_copy(update={"name": None, "place": None}) for file in manifest.files
+        ),
         skipped=tuple(SkippedFile(name="", kind=each.kind) for each in manifest.skipped),
     )
 

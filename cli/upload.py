@@ -43,18 +43,20 @@ class LocalFile:
     """A row of the upload. `read` gives its bytes, or says why there are none.
 
     `image_id` is what its metadata call it. `id_from_bytes`: without one, it is called by the hash
-    of its bytes, also if its metadata have what the api takes for an id.
+    of its bytes, also if its metadata have what the api takes for an id. `place`: where a row of a
+    data set stands.
     """
 
     entry: Entry
     read: Callable[[], bytes | Unusable]
     image_id: str | None = None
     id_from_bytes: bool = False
+    place: str = ""
 
     def refused(self, reason: str) -> Document:
         """What the api is told of a file that is not sent."""
         known = {} if self.image_id is None else {"image_id": self.image_id}
-        return {"name": self.entry.name, "reason": reason, **known}
+        return {"name": self.place or self.entry.name, "reason": reason, **known}
 
     def described(self, data: bytes) -> Payload:
         """Its metadata, for the api."""
@@ -64,7 +66,7 @@ class LocalFile:
 
     @property
     def text(self) -> int:
-        return len(self.entry.name) + len(json.dumps(self.entry.metadata))
+        return len(self.place) + len(self.entry.name) + len(json.dumps(self.entry.metadata))
 
 
 def _data_of(row: Row) -> bytes | Unusable:
@@ -109,10 +111,10 @@ class Selection:
         rows = 0
         for root, only in _grouped([Path(source).expanduser() for source in self.sources]):
             for each in self._below(root, only):
-                if rows == self.limit:
-                    return
                 rows += isinstance(each, LocalFile)
                 yield each
+                if rows == self.limit:
+                    return
 
     def _below(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
         try:
@@ -127,10 +129,21 @@ class Selection:
             raise CommandError(str(error)) from error
 
     def _pictures(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
-        rules = self.rules.naming_each(explicit=only is not None)
+        rules = self.rules.naming_each(explicit=only is not None or root.is_file())
         places = Places(root, _ANYWHERE)
-        for found in survey(directory(Pictures(root, _ANYWHERE, only=only)), rules):
+        wanted = Pictures(root, _ANYWHERE, only=only)
+        if self.id_field is not None:
+            self._look_for_ids(wanted, rules)
+        for found in survey(directory(wanted), rules):
             yield found if isinstance(found, Skipped) else self._file(found, places)
+
+    def _look_for_ids(self, wanted: Pictures, rules: Rules) -> None:
+        """Before anything is sent: raises SourceError if no picture has one."""
+        rows = 0
+        for found in survey(directory(wanted), rules):
+            rows += isinstance(found, Entry)
+            if rows == self.limit or (isinstance(found, Entry) and rules.has_id(found.metadata)):
+                return
 
     def _rows(self, root: Path) -> Iterator[LocalFile]:
         """Imports the library here: most uploads need it not, and it takes a while to load."""
@@ -153,7 +166,8 @@ class Selection:
             said = described_by(row.metadata, row.image_id) if row.image_id else row.metadata
             fault = row.fault.reason if row.fault else None
             entry = Entry(row.name or "", (), said, fault, len(row.data))
-            yield LocalFile(entry, partial(_data_of, row), row.image_id)
+            place = f"{wanted.dataset}, row {row.number}"
+            yield LocalFile(entry, partial(_data_of, row), row.image_id, place=place)
 
     def _file(self, entry: Entry, places: Places) -> LocalFile:
         said = clean(entry.metadata)
@@ -186,7 +200,7 @@ def _grouped(sources: Sequence[Path]) -> Iterator[tuple[Path, frozenset[str] | N
         else:
             raise CommandError(f"no such file or folder: {source}")
     for folder, names in files.items():
-        yield folder, frozenset(names)
+        yield (folder, frozenset(names)) if len(names) > 1 else (folder / names.pop(), None)
 
 
 def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
@@ -240,6 +254,7 @@ class Upload:
         parts: list[Part] = []
         metadata: list[Document] = []
         names: list[str] = []
+        places: list[str] = []
         rejected = list(chunk.rejected)
         for file in chunk.files:
             data = file.read()
@@ -250,7 +265,9 @@ class Upload:
                 parts.append(("files", (str(len(parts)), data, "application/octet-stream")))
                 metadata.append(file.described(data))
                 names.append(file.entry.name)
+                places.append(file.place)
         account = {"names": names, "rejected": rejected, "skipped": chunk.skipped}
+        account |= {"places": places} if any(places) else {}
         try:
             job = self.client.upload(parts, metadata, account, {**self.options, "upload": self._id})
         except TooLarge as error:

@@ -477,6 +477,11 @@ _TYPED = _parquet(
     x=pa.array([True, None]),
     thumbnail=[b"\xff", b"x"],
 )
+_SPELLED = (
+    '{"Image_File_Name": "a.jpg", "Patient ID": 7, "study id": 8, "patientid": 10, "n": '
+    + "9" * 5000
+    + "}"
+)
 _PHOTOS = {
     "A.jpg.supplemental-metadata.json": "1",
     "A.jpg(1).json": "2",
@@ -566,6 +571,17 @@ TREES |= {
         {"123": {"patient_id": "7", "n": 1.0}, "b.jpg": {"patient_id": "12345678901234567"}},
         skipped={"metadata": 1},
     ),
+    "identifiers that look like suffixes": Tree(
+        tree({**pictures("1.2.840.0", "b.jpg"), "metadata.csv": "file_name,n\n1.2.840,1\nb,2\n"}),
+        {"1.2.840.0": {}, "b.jpg": {"n": 2}},
+        {"1.2.840": "line 2, names this file"},
+        {"metadata": 1},
+    ),
+    "identifiers by other names, and very long ones": Tree(
+        tree({**pictures("a.jpg"), "metadata.jsonl": _SPELLED}),
+        {"a.jpg": {"Patient ID": "7", "study id": "8", "patientid": "10", "n": "9" * 5000}},
+        skipped={"metadata": 1},
+    ),
     "two tables with ids": Tree(
         tree(
             {
@@ -588,6 +604,11 @@ TREES |= {
         {"a": {"image": "a", "MEL": 1.0}, "b": {"image": "b", "MEL": 0.0}},
         skipped={"metadata": 1},
         options=("--id-column", "image"),
+    ),
+    "an id column that is nowhere": Tree(
+        tree({**pictures("a.jpg", "b.jpg"), "metadata.csv": "file_name,case\na.jpg,1\n"}),
+        fails="No picture has cases in its metadata",
+        options=("--id-column", "cases"),
     ),
     "a table named itself": Tree(
         tree({**pictures("a.jpg"), "metadata.csv": "file_name,dx\na.jpg,nv\n"}),

@@ -46,9 +46,11 @@ class Account(Message):
     """What a caller found beside the files that it sends.
 
     `names` are those of the files, instead of the form's: not every name fits into a header.
+    `places`: of rows of a data set, where each stands.
     """
 
     names: tuple[str, ...] | None = None
+    places: tuple[str, ...] = ()
     rejected: tuple[RefusedFile, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
 
@@ -123,12 +125,15 @@ def received_of(
     names = [slashed(name) for name, _ in parts] if told.names is None else told.names
     if len(names) != len(parts):
         raise InvalidQuery("There must be one name for each file.", ("account", "names"))
+    if told.places and len(told.places) != len(parts):
+        raise InvalidQuery("There must be one place for each file.", ("account", "places"))
     return Received(
         [(name, file) for name, (_, file) in zip(names, parts, strict=True)],
         _described(metadata, len(parts)),
         tuple(map(_refused, told.rejected)),
         told.skipped,
         chosen=told.names is not None,
+        places=told.places,
     )
 
 

@@ -11,10 +11,14 @@ NAMESPACE = UUID("7d0f6f6e-4a8e-5c51-9f4b-0d6a6b1f9a55")
 # Columns that contain an image's own id, in order of preference.
 ID_COLUMNS = ("image_id", "SOPInstanceUID", "sop_instance_uid")
 
-_IDENTIFIER_ENDINGS = ("_id", "ID", "Id", "_uid", "UID", "Uid")
+_IDENTIFIER_ENDINGS = ("_id", " id", "-id", "ID", "Id", "_uid", " uid", "-uid", "UID", "Uid")
 _IDENTIFIERS = frozenset(
-    {"id", "uid", "mrn", "pid", "accession", "accession_number", "accessionnumber", "barcode"}
-)
+    {
+        "id", "uid", "mrn", "pid", "accession", "accession_number", "accession number",
+        "accessionnumber", "barcode", "caseid", "imageid", "lesionid", "patientid", "sampleid",
+        "studyid", "subjectid",
+    }
+)  # fmt: skip
 
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 

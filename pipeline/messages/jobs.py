@@ -15,13 +15,15 @@ class SkippedFile(Message):
 class UploadedFile(Message):
     """One file of an upload. `name` is its path there; it is not stored if KINDRED_KEEP_NAMES is 0.
 
-    A file with a `fault` was not sent, or is not worth storing: it has no `blob`.
+    A file with a `fault` was not sent, or is not worth storing: it has no `blob`. A row of a data
+    set has a `place` there, and a name only if its picture was a file's.
     """
 
     blob: str | None = None
     sha256: str | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     name: str | None = None
+    place: str | None = None
     fault: str | None = None
 
 

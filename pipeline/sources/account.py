@@ -18,7 +18,7 @@ def names_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -
     """Row → the path of its file, or its place in a data set; without rows whose name is gone."""
     if isinstance(source, UploadSource):
         files = dict(enumerate(_manifest(blobs, source).files))
-        named = {row: files[row].name for row in rows if row in files}
+        named = {row: files[row].place or files[row].name for row in rows if row in files}
         return {row: name for row, name in named.items() if name is not None}
     catalogue = Catalogue.read(blobs, job)
     if catalogue is not None and not catalogue.tabular:

@@ -72,7 +72,9 @@ def forget_files(blobs: Blobs, source: UploadSource) -> None:
     for file in manifest.files:
         if file.blob is not None:
             blobs.delete(file.blob)
-    names = tuple(UploadedFile(name=file.name, fault=file.fault) for file in manifest.files)
+    names = tuple(
+        UploadedFile(name=file.name, place=file.place, fault=file.fault) for file in manifest.files
+    )
     left = manifest.model_copy(update={"files": names})
     blobs.write(source.manifest, left.model_dump_json(exclude_none=True).encode())
 

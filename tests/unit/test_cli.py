@@ -14,6 +14,7 @@ import typer
 
 from cli import documents, follow, main
 from cli.client import connect
+from cli.csv_file import write_csv
 from cli.failure import CommandError
 from cli.options import LOCAL_URL
 from cli.render import duration, make_console, totals_line
@@ -812,3 +813,13 @@ def test_it_starts_without_the_heavy_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
     assert loaded.stdout.strip() == ""
+
+
+def test_a_table_for_excel_holds_no_formula(tmp_path):
+    rows = [{"row": -1, "name": "=1+1.jpg"}, {"row": 2, "name": "a=b.jpg"}]
+
+    assert write_csv(tmp_path / "t.csv", ("row", "name"), rows) == 2
+
+    assert (tmp_path / "t.csv").read_bytes() == (
+        b"\xef\xbb\xbfrow,name\r\n-1,'=1+1.jpg\r\n2,a=b.jpg\r\n"
+    )

@@ -1,6 +1,7 @@
 """Local files through the api: what is found, how it is cut, and what cannot be sent."""
 
 import email.message
+import io
 import json
 from dataclasses import dataclass
 
@@ -9,9 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.received import store_upload
+from api.routes.uploads import received_of
 from cli import follow, main, upload
 from cli.upload import LocalFile, Selection, chunks
+from pipeline.base.blobs import Blobs
+from pipeline.sources.account import names_of_rows
 from pipeline.sources.folder.survey import Entry
+from pipeline.sources.upload import UploadSource
 from tests.trees import picture
 
 
@@ -259,3 +265,24 @@ def test_a_table_and_a_sidecar_among_files_named_one_by_one_describe_them(api, t
     assert sent.account["names"] == ["a.jpg", "b.jpg"]
     assert sent.metadata == [{"dx": "nv"}, {"dx": "mel"}]
     assert [one["name"] for one in sent.account["rejected"]] == ["notes.txt"]
+
+
+def test_a_row_of_a_data_set_is_called_by_its_place_both_ways(api, tmp_path):
+    """As its rejections are where the workers read the data set."""
+    rows = pa.table({"image": [made(), None, b"no picture"]})
+    pq.write_table(rows, tmp_path / "t.parquet")
+
+    assert main.run(["ingest", "--upload", str(tmp_path / "t.parquet")]) == 0
+
+    [sent] = api.requests
+    assert sent.account["places"] == [f"{tmp_path}/t.parquet, row {row}" for row in (0, 2)]
+    assert [each["name"] for each in sent.account["rejected"]] == [f"{tmp_path}/t.parquet, row 1"]
+    blobs = Blobs(str(tmp_path / "blobs"))
+    received = received_of(
+        [("", io.BytesIO(data)) for data in sent.files],
+        json.dumps(sent.metadata),
+        json.dumps(sent.account),
+    )
+    manifest = store_upload(blobs, "uploads/1", received, keep_names=True, most=1_000_000)
+    named = names_of_rows(blobs, "1", UploadSource(manifest=manifest), [0, 1, 2])
+    assert named == {n: f"{tmp_path}/t.parquet, row {row}" for n, row in enumerate((0, 2, 1))}

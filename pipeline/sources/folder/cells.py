@@ -5,8 +5,10 @@ could be a code as well. What identifies something (`pipeline.base.identity`) al
 """
 
 import codecs
+import json
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pipeline.base.identity import is_identifier
 
@@ -15,6 +17,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 # Of 16 digits and more before the point, a float would lose some.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+([eE][+-]?[0-9]{1,3})?|[eE]-[0-9]{1,3})?")
 _DECIMAL_COMMA = re.compile(r"-?(0|[1-9][0-9]{0,14})(,[0-9]+)?")
+MAX_DIGITS = 4000  # beyond, Python refuses to convert them
 _DELIMITERS = ",;\t|"
 
 Reader = Callable[[str], object]
@@ -38,6 +41,15 @@ def decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return _strictly(data, "cp1252")
+
+
+def parsed(text: str) -> Any:
+    """JSON, also with a number of thousands of digits, which stays text."""
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 def _strictly(data: bytes, encoding: str) -> str:

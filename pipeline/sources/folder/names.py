@@ -72,11 +72,13 @@ def folded(name: str) -> str:
 def stem(name: str) -> str:
     """A name without its last suffix: `a/b.1.jpg` is `a/b.1`.
 
-    It is what pathlib says, without the cost of a path for each of a million files.
+    Digits are no suffix: `1.2.840.1` may be an identifier. Else it is what pathlib says, without
+    the cost of a path for each of a million files.
     """
     own = name.rpartition("/")[2]
     at = own.rfind(".")
-    return name[: at - len(own)] if 0 < at < len(own) - 1 else name
+    has_one = 0 < at < len(own) - 1 and not own[at + 1 :].isdigit()
+    return name[: at - len(own)] if has_one else name
 
 
 def is_system(name: str) -> bool:

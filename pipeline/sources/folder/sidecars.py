@@ -2,14 +2,13 @@
 services write them. What one says is metadata of its picture, nested as it is.
 """
 
-import json
 import re
 from functools import cached_property
 from typing import BinaryIO
 
 from pipeline.images.kinds import HEAD, Fate, kind_of
 from pipeline.messages import Payload
-from pipeline.sources.folder.cells import BadText, decoded
+from pipeline.sources.folder.cells import BadText, decoded, parsed
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import folded, stem
 from pipeline.sources.folder.tree import Directory, Fault, File, Skipped
@@ -112,7 +111,7 @@ def _parsed(data: bytes) -> object:
     if len(data) > MAX_SIDECAR:
         raise BadText(f"it is larger than {MAX_SIDECAR // 1_000_000} MB")
     try:
-        return json.loads(decoded(data))
+        return parsed(decoded(data))
     except RecursionError:
         raise BadText("it is nested too deep") from None
     except ValueError:

@@ -56,6 +56,9 @@ class Rules:
     def naming_each(self, *, explicit: bool) -> "Rules":
         return replace(self, explicit=explicit)
 
+    def has_id(self, metadata: Payload) -> bool:
+        return own_id(found_at(metadata, name) for name in self.id_fields) != (None, None)
+
     def want(self, name: str) -> bool:
         included = not self.include or matches(name, self.include)
         return included and not matches(name, self.exclude)
@@ -83,9 +86,13 @@ Found = Entry | Skipped
 
 
 def survey(directory: Directory, rules: Rules) -> Iterator[Found]:
-    """Raises SourceError for a table that cannot be read, and SourceUnavailable for the disk."""
+    """Raises SourceError for a table that cannot be read, and SourceUnavailable for the disk.
+
+    It also raises SourceError, at the end, if none of the pictures has the id that was asked for.
+    """
     found = _Survey(rules).below(directory, ())
-    return found if rules.split is None else _of_split(found, rules.split)
+    found = found if rules.split is None else _of_split(found, rules.split)
+    return found if rules.id_fields == ID_COLUMNS else _identified(found, rules)
 
 
 @dataclass(frozen=True)
@@ -294,6 +301,23 @@ def _of_split(all_found: Iterator[Found], wanted: str) -> Iterator[Found]:
             )
         else:
             yield found if own is None else Skipped(found.name, "other split")
+
+
+def _identified(all_found: Iterator[Found], rules: Rules) -> Iterator[Found]:
+    """A name that is misspelled would give every image another id, without a word."""
+    pictures = identified = 0
+    for found in all_found:
+        if isinstance(found, Entry) and found.fault is None:
+            pictures += 1
+            identified += rules.has_id(found.metadata)
+        yield found
+    if pictures and not identified:
+        named = ", ".join(rules.id_fields)[:100]
+        raise SourceError(
+            f"No picture has {named} in its metadata: name a column of the table, or a field of "
+            "the sidecars, with --id-column, or leave it out.",
+            why="no picture has the id that was asked for",
+        )
 
 
 def _split_within(found: Found) -> str | None:

@@ -29,6 +29,7 @@ from pipeline.sources.folder.cells import (
     delimiter_of,
     headers,
     is_missing,
+    parsed,
 )
 from pipeline.sources.folder.names import folded, slashed, stem
 from pipeline.sources.folder.tree import Directory, Fault, joined
@@ -38,7 +39,7 @@ from pipeline.sources.tabular.cells import values, without_decimals
 # In the order in which they are looked for, whatever their case.
 FILE_COLUMNS = (
     "file_name", "filename", "file", "file_path", "filepath", "path", "image_path", "image_name",
-    "image_file", "image", "isic_id", "image_id",
+    "image_file", "image_file_name", "image_filename", "dateiname", "image", "isic_id", "image_id",
 )  # fmt: skip
 # These identify a picture as well, so they stay metadata.
 _ALSO_METADATA = frozenset({"isic_id", "image_id"})
@@ -242,7 +243,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Payload]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.rstrip("\r\n"))  # so that a fault has its column
+            row = parsed(line.rstrip("\r\n"))  # so that a fault has its column
         except ValueError as error:
             where = getattr(error, "colno", 1)
             raise BadText(f"line {number:,}, column {where:,}, is no JSON") from None
