@@ -482,6 +482,7 @@ _SPELLED = (
     + "9" * 5000
     + "}"
 )
+_TRUTH = "image,NV\nISIC_8,1.0\nb.jpg,0.0\n?.jpg,0.0\n"
 _PHOTOS = {
     "A.jpg.supplemental-metadata.json": "1",
     "A.jpg(1).json": "2",
@@ -527,6 +528,25 @@ TREES |= {
             "ISIC_3.jpg": {},
         },
         skipped={"metadata": 1},
+    ),
+    "an ISIC challenge's truth": Tree(
+        tree({**pictures("in/ISIC_8.jpg", "in/b.jpg"), "metadata.csv": _TRUTH}),
+        {"ISIC_8.jpg": {"NV": 1.0}, "b.jpg": {}},
+        {"b.jpg": "line 3, names this file", "?.jpg": "line 4"},
+        {"metadata": 1},
+    ),
+    "commas in the names of columns": Tree(
+        tree(
+            {**pictures("a.jpg"), "metadata.csv": "file_name;size, mm;dose, mg, x\na.jpg;1,5;2\n"}
+        ),
+        {"a.jpg": {"size, mm": 1.5, "dose, mg, x": 2}},
+        skipped={"metadata": 1},
+    ),
+    "half a character in a name": Tree(
+        tree({**pictures("a.jpg"), "metadata.jsonl": '{"file_name": "\\ud800.jpg", "n": 1}\n'}),
+        {"a.jpg": {}},
+        {"?.jpg": "line 1, names this file"},
+        {"metadata": 1},
     ),
     "photos of Google": Tree(
         tree(

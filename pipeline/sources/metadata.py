@@ -21,7 +21,7 @@ class _Cleaner:
 
     def value(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
-            return _well_formed(value[: self.text])
+            return well_formed(value[: self.text])
         if value is None or isinstance(value, (bytes, bytearray)) or depth > self.depth:
             return None
         if isinstance(value, bool):
@@ -43,10 +43,10 @@ class _Cleaner:
 
     def mapping(self, values: dict[Any, Any], depth: int = 0) -> Payload:
         found = ((str(n), self.value(_identified(str(n), v), depth)) for n, v in values.items())
-        return {_well_formed(n): value for n, value in found if value is not None and value != ""}
+        return {well_formed(n): value for n, value in found if value is not None and value != ""}
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Text without the halves of characters that JSON can hold and UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

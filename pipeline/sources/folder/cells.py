@@ -64,10 +64,10 @@ def _strictly(data: bytes, encoding: str) -> str:
         ) from None
 
 
-def delimiter_of(header: str) -> str:
-    """The delimiter that cuts the header into most columns, outside of quotes; else a comma."""
+def delimiters_of(header: str) -> list[str]:
+    """The delimiters; the one that cuts the header into most columns, outside of quotes, first."""
     bare = re.sub(r'"[^"]*"', "", header)
-    return max(_DELIMITERS, key=lambda each: (bare.count(each), -_DELIMITERS.index(each)))
+    return sorted(_DELIMITERS, key=lambda each: -bare.count(each))
 
 
 def is_missing(cell: str) -> bool:

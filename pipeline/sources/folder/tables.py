@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, time
 from itertools import islice
@@ -26,14 +27,14 @@ from pipeline.sources.folder.cells import (
     Column,
     Reader,
     decoded,
-    delimiter_of,
+    delimiters_of,
     headers,
     is_missing,
     parsed,
 )
 from pipeline.sources.folder.names import folded, slashed, stem
 from pipeline.sources.folder.tree import Directory, Fault, joined
-from pipeline.sources.metadata import found_at
+from pipeline.sources.metadata import found_at, well_formed
 from pipeline.sources.tabular.cells import values, without_decimals
 
 # In the order in which they are looked for, whatever their case.
@@ -43,6 +44,8 @@ FILE_COLUMNS = (
 )  # fmt: skip
 # These identify a picture as well, so they stay metadata.
 _ALSO_METADATA = frozenset({"isic_id", "image_id"})
+# What these hold are ids of images, as in ISIC's challenges, unless there is a suffix.
+_IDS = _ALSO_METADATA | {"image", "image_name"}
 _SUFFIXES = ("csv", "tsv", "jsonl", "parquet")
 _NAMES = frozenset(f"metadata.{suffix}" for suffix in _SUFFIXES)
 
@@ -92,6 +95,7 @@ class Table:
     _rows: dict[str, _Rows] = field(default_factory=dict)  # by folded names
 
     def add(self, file: str, line: int, values: Payload) -> None:
+        file = well_formed(file)
         image_id, _ = own_id(found_at(values, name) for name in self.id_fields)
         row = TableRow(slashed(file), line, json.dumps(values, default=_plain), image_id)
         key = folded(file)
@@ -142,13 +146,10 @@ class Table:
 
     def _of_id(self, name: str) -> list[TableRow]:
         """The rows that give a file's own name as an id, if no file lies where they say."""
-        for spelled in dict.fromkeys((name, stem(name))):
-            rows = [row for row in self._called(folded(spelled)) if not row.by_path]
-            if rows:
-                for row in rows:
-                    row.used = True
-                return rows
-        return []
+        rows = [row for row in self._called(folded(stem(name))) if not row.by_path]
+        for row in rows:
+            row.used = True
+        return rows
 
     def _called(self, key: str) -> list[TableRow]:
         rows = self._rows.get(key)
@@ -202,7 +203,7 @@ def _add_rows(table: Table, rows: Iterator[tuple[int, Payload]]) -> None:
     column: str | None = None
     for line, row in rows:
         column = column if column in row else _file_column(list(row))
-        table.by_id = table.by_id or _is_id(column)
+        table.by_id = table.by_id or _is_one_of(column, _IDS)
         name = as_identifier(row.get(column)) if column else None
         if not isinstance(name, str) or name == "":
             reason = NO_NAME.format(table=table.name, line=line)
@@ -213,7 +214,7 @@ def _add_rows(table: Table, rows: Iterator[tuple[int, Payload]]) -> None:
 
 def _without(row: Payload, column: str | None, id_fields: tuple[str, ...]) -> Payload:
     """Without the file's name, unless it is an id as well, and without what is missing."""
-    kept = column in id_fields or _is_id(column)
+    kept = column in id_fields or _is_one_of(column, _ALSO_METADATA)
     return {
         name: value
         for name, value in row.items()
@@ -221,8 +222,8 @@ def _without(row: Payload, column: str | None, id_fields: tuple[str, ...]) -> Pa
     }
 
 
-def _is_id(column: str | None) -> bool:
-    return column is not None and _folded_column(column) in _ALSO_METADATA
+def _is_one_of(column: str | None, names: frozenset[str]) -> bool:
+    return column is not None and _folded_column(column) in names
 
 
 def _is_nan(value: Any) -> bool:
@@ -297,7 +298,7 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
     elif prefers_tabs and "\t" in first:
         delimiter = "\t"
     else:
-        delimiter = delimiter_of(_header(lines))
+        delimiter = _delimiter(_header(lines))
     lines = _without_blanks(lines, delimiter)
     rows = _csv_rows(lines, delimiter)
     _, head = next(rows, (0, []))
@@ -309,7 +310,7 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
     column = _file_column(columns)
     if column is None:  # its first line can be a patient's, so it is not quoted
         raise BadText("no column names the files: call it file_name, in the table's first line")
-    table.by_id = _is_id(column)
+    table.by_id = _is_one_of(column, _IDS)
     readers = _readers(rows, columns, delimiter, table.id_fields)
     named = columns.index(column)
     rows = _csv_rows(lines, delimiter)
@@ -322,6 +323,16 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
         values = zip(columns, readers, row, strict=False)  # a row can be shorter
         read = {name: reader(cell) for name, reader, cell in values if not is_missing(cell)}
         table.add(row[named], line, _without(read, column, table.id_fields))
+
+
+def _delimiter(header: str) -> str:
+    """The one that yields a column of files; commas in names of columns may be more."""
+    for delimiter in delimiters_of(header):
+        with suppress(csv.Error, StopIteration):
+            cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))
+            if _file_column(cells) is not None:
+                return delimiter
+    return delimiters_of(header)[0]
 
 
 def _header(text: str) -> str:
