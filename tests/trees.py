@@ -464,8 +464,8 @@ _ISIC_ZIP: dict[str, bytes | None] = {
     "attribution.txt": b"someone", "licenses/CC-0.txt": b"free",
 }  # fmt: skip
 _TYPED = _parquet(
-    image_id=[123.0, 124.0],
-    file_name=pa.array(["123.jpg", "b.jpg"]).dictionary_encode(),
+    image_id=[223.0, 224.0],
+    file_name=pa.array(["223.jpg", "b.jpg"]).dictionary_encode(),
     lesion_id=pa.array([Decimal("12.50"), Decimal(3)], pa.decimal128(10, 2)),
     age=pa.array([Decimal(40), Decimal(41)], pa.decimal128(38, 0)),
     dose=pa.array([0.5, float("nan")]),
@@ -636,9 +636,9 @@ TREES |= {
         named="metadata.csv",
     ),
     "a table of Parquet, of all types": Tree(
-        tree({**pictures("123.jpg", "b.jpg"), "metadata.parquet": _TYPED}),
+        tree({**pictures("223.jpg", "b.jpg"), "metadata.parquet": _TYPED}),
         {
-            "123": {
+            "223": {
                 "lesion_id": "12.50",
                 "age": 40,
                 "dose": 0.5,
@@ -648,7 +648,7 @@ TREES |= {
                 "long": "18446744073709551615",
                 "x": True,
             },
-            "124": {"lesion_id": "3", "age": 41, "map": {}, "dx": "mel", "long": 3},
+            "224": {"lesion_id": "3", "age": 41, "map": {}, "dx": "mel", "long": 3},
         },
         skipped={"metadata": 1},
     ),

@@ -117,7 +117,7 @@ def _assert_rows_are_used_or_rejected(folder: Folder, found: Sequence[Found]) ->
 
 
 def _loose(name: str) -> str:
-    return folded(name).replace(" ", "")
+    return "".join(folded(name).split())
 
 
 def _tables(folder: Folder) -> Iterator[tuple[str, str, list[tuple[str, int]]]]:
