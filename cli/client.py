@@ -108,22 +108,18 @@ class Client:
 
     def rejections(self, job_id: str) -> Iterator[Rejection]:
         """All of them, a page at a time."""
-        path = self._path("jobs", job_id, "rejections")
-        given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
-        while True:
-            page = self._document("GET", path, params=given)
-            yield from page["rejections"]
-            if page.get("cursor") is None:
-                return
-            given["cursor"] = page["cursor"]
+        return cast(Iterator[Rejection], self._listed(job_id, "rejections"))
 
     def skipped(self, job_id: str) -> Iterator[Document]:
         """All files that are no rows of a job, a page at a time."""
-        path = self._path("jobs", job_id, "skipped")
+        return self._listed(job_id, "skipped")
+
+    def _listed(self, job_id: str, what: str) -> Iterator[Document]:
+        path = self._path("jobs", job_id, what)
         given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
         while True:
             page = self._document("GET", path, params=given)
-            yield from page["skipped"]
+            yield from page[what]
             if page.get("cursor") is None:
                 return
             given["cursor"] = page["cursor"]

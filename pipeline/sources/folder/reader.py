@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from pipeline.base.blobs import Blobs
@@ -36,6 +37,8 @@ class FolderReader:
     def __init__(self, wanted: Pictures, catalogue: Catalogue) -> None:
         self._catalogue, self._id_fields = catalogue, wanted.rules.id_fields
         self._places = Places(wanted.root, wanted.allowed)
+        # A batch has a few rows, and several lanes read at once.
+        self._pages = lru_cache(maxsize=8)(catalogue.page)
 
     @property
     def version(self) -> str:
@@ -56,7 +59,7 @@ class FolderReader:
 
     def _page(self, number: int) -> list[CatalogueRow]:
         try:
-            return self._catalogue.page(number)
+            return self._pages(number)
         except FileNotFoundError:  # as where blobs were restored in part
             raise SourceError(
                 "The list of its files is gone. Retry the job, which lists them anew.",
