@@ -237,7 +237,6 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
     )  # fmt: skip
 
     def shard(lease: Lease) -> None:
-        ledger.workers.beat(info)
         item = ledger.jobs.begin(lease, "bench")
         assert item is not None
         if not work.run(item, SOURCE, rows):
@@ -251,6 +250,7 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
     with ThreadPoolExecutor(opened.plan.lanes) as lanes:
         running: set[Future[None]] = set()
         while True:
+            ledger.workers.beat(info)  # nothing is dispatched to a worker that may be dead
             running |= {lanes.submit(shard, lease) for lease in ledger.jobs.dispatch()}
             if not running:
                 return

@@ -11,7 +11,7 @@ from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
 from pipeline.operations.ingest import INGEST, put_away
 from pipeline.operations.registry import operation
-from workers.queue import publish_query
+from workers.queue import delete_queues, publish_query
 from workers.runtime import Runtime
 
 logger = logging.getLogger("kindred.background")
@@ -49,12 +49,13 @@ class Repeating:
 class Reconciler:
     """Sends work again that is unfinished and has no live lease. Several at once do no harm."""
 
-    def __init__(self, app: Celery, runtime: Runtime) -> None:
-        self._app, self._runtime = app, runtime
+    def __init__(self, app: Celery, runtime: Runtime, pause: float) -> None:
+        """`pause`: seconds within which it is enough that one of all workers reclaims leases."""
+        self._app, self._runtime, self._pause = app, runtime, pause
 
     def __call__(self) -> None:
         ledger, runtime = self._runtime.ledger, self._runtime
-        reclaimed = ledger.jobs.reclaim(runtime.alone)
+        reclaimed = ledger.jobs.reclaim(runtime.alone, self._pause)
         if reclaimed:
             logger.info("work items reclaimed", extra={"items": reclaimed})
         if not runtime.stopping.is_set():
@@ -69,12 +70,19 @@ class Reconciler:
 class Cleaner:
     """Deletes data of work that has ended, since it can contain patients' data."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._context = runtime.context
+    def __init__(self, app: Celery, runtime: Runtime) -> None:
+        self._app, self._context = app, runtime.context
 
     def __call__(self) -> None:
         self._requests_of_deletions()
         self._ended_ingests()
+        self._queues_of_departed_workers()
+
+    def _queues_of_departed_workers(self) -> None:
+        ledger = self._context.ledger
+        for worker in ledger.workers.departed():
+            delete_queues(self._app, ledger.collection, worker)
+            ledger.workers.forget(worker)
 
     def _ended_ingests(self) -> None:
         jobs = self._context.ledger.jobs

@@ -28,7 +28,6 @@ from pipeline.store import Store, open_store
 from pipeline.store.common import in_use
 from workers.health import Probe
 from workers.memory import keep_freed_memory
-from workers.renewal import Renewals
 from workers.runtime import Runtime
 
 
@@ -47,7 +46,7 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     blobs.probe()  # before the model, which takes a while
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
-    stopping, decode_watch, renewals = threading.Event(), DecodeWatch(), Renewals()
+    stopping, decode_watch = threading.Event(), DecodeWatch()
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
     ledger = ledgers.of(settings.collection)
     ledger.register()
@@ -58,13 +57,12 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
         raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, blobs, encoder, store, decode_watch, renewals, stopping),
+        context=_context(settings, ledger, blobs, encoder, store, decode_watch, stopping),
         decode_watch=decode_watch,
         probe=Probe(encoder),
         publish=publish,
         alone="" if settings.qdrant_url else name,
         stopping=stopping,
-        renewals=renewals,
     )
 
 
@@ -82,7 +80,6 @@ def _context(
     encoder: Encoder,
     store: Store,
     decode_watch: DecodeWatch,
-    renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
@@ -113,5 +110,4 @@ def _context(
         sweep=Sweep(blobs, deletions, settings.search_ttl + settings.result_ttl),
         keep_names=settings.keep_names,
         stopping=stopping.is_set,
-        renewing=lambda lease: renewals.during(lambda: ledger.jobs.renew(lease)),
     )

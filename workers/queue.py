@@ -3,9 +3,10 @@
 from typing import Any
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 
 from pipeline.ledger import Lease
-from pipeline.operations.base import Operation, queue_name
+from pipeline.operations.base import LEASED_QUEUES, Operation, queue_name, worker_queue
 
 
 def make_app(broker_url: str, *, current: bool = True) -> Celery:
@@ -22,8 +23,34 @@ def publish_query(app: Celery, collection: str, operation: Operation, request: s
 
 
 def publish_lease(app: Celery, collection: str, operation: Operation, lease: Lease) -> None:
-    queue = queue_name(collection, operation.queue)
+    """Publishes a work item to the one worker that it is leased to."""
+    name = worker_queue(collection, operation.queue, lease.worker)
+    # The worker declares its queues. Publishers would remember each of them for good.
+    queue = _queue(name, exchange="", no_declare=True, auto_delete=True)
     app.send_task(operation.task, args=[lease.job, lease.item, lease.token], queue=queue)
+
+
+def queues_of(collection: str, worker: str) -> list[str]:
+    """The queues that a worker consumes, in this order.
+
+    Its own come first: they never hold more than its lanes, and so leave threads for searches.
+    """
+    own = [worker_queue(collection, queue, worker) for queue in LEASED_QUEUES]
+    return [*own, queue_name(collection, "search")]
+
+
+def delete_queues(app: Celery, collection: str, worker: str) -> None:
+    """Deletes the queues of a worker that has gone: its name does not come back."""
+    with app.connection_for_write() as connection:
+        for queue in LEASED_QUEUES:
+            name = worker_queue(collection, queue, worker)
+            bound = _queue(name, exchange=name)(connection.default_channel)
+            bound.declare()  # what is to be unbound must be known to this process
+            bound.delete()
+
+
+def _queue(name: str, exchange: str, **options: bool) -> Any:
+    return Queue(name, Exchange(exchange), name, **options)  # type: ignore[no-untyped-call]
 
 
 def _configuration(broker_url: str) -> dict[str, Any]:
@@ -33,7 +60,7 @@ def _configuration(broker_url: str) -> dict[str, Any]:
         "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
-            "queue_order_strategy": "priority",  # serve queues in the given order: searches first
+            "queue_order_strategy": "priority",  # serve queues in the given order
             "socket_connect_timeout": 1,
             "socket_keepalive": True,
         },
@@ -46,6 +73,8 @@ def _configuration(broker_url: str) -> dict[str, Any]:
         "task_ignore_result": True,  # results are in the ledger and the blobs
         "worker_send_task_events": True,
         "task_send_sent_event": True,
+        # A worker takes a search only if it has a free thread for it (`workers/pool.py`).
+        "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "enable_utc": True,

@@ -23,7 +23,6 @@ from pipeline.messages import Problem, problem
 from pipeline.operations.context import Context
 from pipeline.operations.registry import operation
 from workers.health import Probe, end_process
-from workers.renewal import Renewals
 
 logger = logging.getLogger("kindred.worker")
 
@@ -41,6 +40,9 @@ _BROKEN = Problem(
 # reject a row: it is for deaths with no row in flight, such as when opening the source ends a
 # process.
 DEATHS = 20
+# So many leases in a row that a worker does not begin, each within ten seconds, end it: its
+# connection to the broker has died in silence.
+MISSED = 6
 _UNREADABLE = Problem(
     type="source-error",
     title="The source cannot be read",
@@ -83,7 +85,7 @@ class Runtime:
     publish: Callable[[Lease], None]
     alone: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
-    renewals: Renewals = field(default_factory=Renewals)
+    _held: dict[str, Lease] = field(default_factory=dict)  # by token
 
     @property
     def ledger(self) -> Ledger:
@@ -107,25 +109,43 @@ class Runtime:
         item = jobs.begin(lease, self.name)
         if item is None:
             return DONE
+        self._held[lease.token] = lease
         try:
-            result = self._work(item)
+            result = self._run(item)
+        finally:
+            del self._held[lease.token]
+        self.dispatch()
+        return result
+
+    def _run(self, item: WorkItem) -> Result:
+        jobs, lease = self.ledger.jobs, item.lease
+        try:
+            return self._work(item)
         except LedgerUnavailable as error:
             logger.warning("ledger unavailable, item left to its lease", extra={"job": lease.job})
             return given_back(error.title)
         except Unavailable as error:
             delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
             jobs.retry_later(lease, delay, _notice(error))
-            result = given_back(error.title)
+            return given_back(error.title)
         except KindredError as error:
-            result = self._fail(item, problem(error), error.logged)
+            return self._fail(item, problem(error), error.logged)
         except Exception as error:  # noqa: BLE001 - nothing that a row raises may end the lane
             named = {"job": lease.job, "item": lease.item, "error": where(error)}
             logger.error("work item failed", extra=named)
             jobs.release(lease, crashed=True)
             self._doubt_the_encoder()
-            result = given_back(_BROKEN.title)
-        self.dispatch()
-        return result
+            return given_back(_BROKEN.title)
+
+    def beat(self) -> None:
+        """Tells the ledger that this worker lives, and which work items it is at.
+
+        Its lanes do not: opening a source can take an hour, and slow blobs outlast a lease. Ends
+        the worker if no message reaches it any more.
+        """
+        held = list(self._held.values())
+        if self.ledger.workers.beat(self.info, metrics.text(), held) >= MISSED:
+            end_process("no message reaches it")
 
     def dispatch(self) -> None:
         """Publishes the work items that can run now."""

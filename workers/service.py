@@ -8,7 +8,6 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from pipeline import metrics
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
 from pipeline.base.schema import check_folder
@@ -20,13 +19,12 @@ from pipeline.base.settings import (
 )
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS
-from pipeline.operations.base import QUEUES, queue_name
 from pipeline.operations.registry import operation
 from workers.app import register_tasks
 from workers.background import Cleaner, Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
 from workers.opening import open_runtime
-from workers.queue import make_app, publish_lease
+from workers.queue import make_app, publish_lease, queues_of
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
@@ -74,9 +72,9 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
     app.Worker(
         hostname=f"kindred@{runtime.name}",
-        pool="threads",
+        pool="workers.pool:ThreadPool",
         concurrency=sum(runtime.info.lanes.values()) + settings.search_threads,
-        queues=[queue_name(settings.collection, queue) for queue in QUEUES],
+        queues=queues_of(settings.collection, runtime.name),
         without_gossip=True,
         without_mingle=True,
         loglevel=settings.log_level,
@@ -89,16 +87,14 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
     """In the order in which they start; they stop in reverse."""
     watchdog = Watchdog(runtime.decode_watch, runtime.probe, settings.decode_seconds)
-    workers = runtime.ledger.workers
     return (
+        Repeating("heartbeat", settings.heartbeat_seconds, runtime.beat),
         Repeating(
-            "heartbeat",
-            settings.heartbeat_seconds,
-            lambda: workers.beat(runtime.info, metrics.text()),
+            "reconciler",
+            settings.reconcile_seconds,
+            Reconciler(app, runtime, settings.reconcile_seconds / 2),
         ),
-        Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
-        Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
-        Repeating("cleaner", settings.reconcile_seconds, Cleaner(runtime)),
+        Repeating("cleaner", settings.reconcile_seconds, Cleaner(app, runtime)),
         Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, watchdog),

@@ -31,7 +31,8 @@ class JobLedger:
         self._script("create_job", job, operation, queue, request)
 
     def dispatch(self) -> list[Lease]:
-        """Leases items of every queue while workers have free lanes; the caller publishes each."""
+        """Leases items of every queue to workers with free lanes; the caller publishes each to its
+        worker."""
         leased = map(named, self._script("dispatch", self._lease, self._workers.alive_for))
         return [Lease(**{**fields, "item": int(fields["item"])}) for fields in leased]
 
@@ -81,10 +82,6 @@ class JobLedger:
         """The job begins anew because its source has changed. How often it has done so by now."""
         return int(self._script("replan", *_args(lease)))
 
-    def renew(self, lease: Lease) -> None:
-        """A heartbeat of work that does not checkpoint."""
-        self._script("renew", *_args(lease), self._lease)
-
     def release(self, lease: Lease, *, crashed: bool = False) -> None:
         """Gives an item back. `crashed`: as if the worker had died of the rows in flight."""
         self._script("release", *_args(lease), int(crashed))
@@ -96,9 +93,12 @@ class JobLedger:
     def fail(self, job: str, problem: Problem) -> None:
         self._script("fail_job", job, problem.model_dump_json())
 
-    def reclaim(self, alone: str = "") -> int:
-        """Takes back the leases of the dead. `alone` names a worker that must be the only one."""
-        return int(self._script("reclaim", self._workers.alive_for, alone))
+    def reclaim(self, alone: str = "", pause: float = 0) -> int:
+        """Takes back the leases of the dead, unless somebody has within the last `pause` seconds.
+
+        `alone` names a worker that must be the only one.
+        """
+        return int(self._script("reclaim", self._workers.alive_for, alone, pause))
 
     def transition(self, job: str, action: Action) -> JobRecord:
         """Raises NotFound for an unknown job and Conflict where its state does not allow that."""

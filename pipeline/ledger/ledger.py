@@ -31,7 +31,7 @@ class Ledger:
         self.namespace = namespace_of(collection)
         self._redis = redis
         script = Script(redis, self.namespace, patience)
-        self.workers = WorkerLedger(script, timing.heartbeat)
+        self.workers = WorkerLedger(script, timing.heartbeat, timing.lease)
         self.jobs = JobLedger(script, self.workers, timing.lease)
         self.tombstones = Tombstones(script)
         self.requests = RequestLedger(

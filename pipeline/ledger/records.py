@@ -22,7 +22,8 @@ STANDSTILL = 60  # seconds without a checkpoint after which a job has no speed
 class Lease:
     """What a message says: this item, under this token. A newer lease makes the token stale.
 
-    `operation` and `queue` say how to publish it; a worker that received it needs neither.
+    `operation`, `queue` and `worker` say how to publish it, and to whom; a worker that received it
+    needs none of them.
     """
 
     job: str
@@ -30,6 +31,7 @@ class Lease:
     token: str
     operation: str = ""
     queue: str = ""
+    worker: str = ""
 
 
 @dataclass(frozen=True)

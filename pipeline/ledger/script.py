@@ -13,6 +13,7 @@ from pipeline.ledger.records import PLAN
 # A file may use what the files before it define.
 _FILES = (
     "common",
+    "clock",
     "jobs",
     "items",
     "dispatch",

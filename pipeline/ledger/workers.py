@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.base.errors import LedgerUnavailable
+from pipeline.ledger.records import Lease
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
@@ -33,21 +35,29 @@ class WorkerInfo(BaseModel):
 
 
 class WorkerLedger:
-    """`heartbeat` is the interval of the beats in seconds.
+    """`heartbeat` is the interval of the beats, and `lease` what a lease lasts, in seconds.
 
     Every method but `leave` raises LedgerUnavailable when Redis is unavailable.
     """
 
-    def __init__(self, script: Script, heartbeat: float) -> None:
+    def __init__(self, script: Script, heartbeat: float, lease: float) -> None:
         self._script = script
+        self._lease = lease
         self.alive_for = heartbeat * BEATS
 
-    def beat(self, info: WorkerInfo, metrics: str = "") -> None:
-        """`metrics` is any text; an empty one leaves the one before."""
+    def beat(self, info: WorkerInfo, metrics: str = "", held: Iterable[Lease] = ()) -> int:
+        """Renews the leases that the worker has begun and still holds.
+
+        `metrics` is any text; an empty one leaves the one before. Returns how many leases in a row
+        were for this worker and were not begun.
+        """
         lanes = [part for pair in info.lanes.items() for part in pair]
-        self._script(
-            "heartbeat", info.name, self.alive_for, info.model_dump_json(), metrics, *lanes
-        )
+        leases = [part for lease in held for part in (lease.job, lease.item, lease.token)]
+        missed = self._script(
+            "heartbeat", info.name, self.alive_for, info.model_dump_json(), metrics, self._lease,
+            len(info.lanes), *lanes, *leases,
+        )  # fmt: skip
+        return int(missed)
 
     def claim_encoder(self, name: str, encoder: EncoderInfo) -> EncoderInfo | None:
         """Claims the collection for the encoder of this worker, which is about to open the store.
@@ -67,6 +77,15 @@ class WorkerLedger:
         """A courtesy: a worker that cannot say that it leaves is missed soon enough."""
         with contextlib.suppress(LedgerUnavailable):
             self._script.once("leave", name)
+
+    def departed(self) -> list[str]:
+        """Workers that have gone, and whose queues on the broker nobody has deleted yet."""
+        gone: list[str] = self._script("departed")
+        return gone
+
+    def forget(self, name: str) -> None:
+        """Its queues on the broker are deleted."""
+        self._script("forget_worker", name)
 
     def alive(self) -> list[WorkerInfo]:
         return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]

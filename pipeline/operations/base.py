@@ -24,7 +24,9 @@ Lifetime = Literal["query", "job"]
 # Queries have their own threads, so they never wait behind bulk work. Deletions have their own
 # thread, so they wait for neither.
 Queue = Literal["search", "ingest", "deletion"]
-QUEUES: tuple[Queue, ...] = ("search", "deletion", "ingest")  # in the order workers serve them
+QUEUES: tuple[Queue, ...] = ("search", "deletion", "ingest")
+# Their work items are leased, each to one worker: every worker has queues of its own for them.
+LEASED_QUEUES: tuple[Queue, ...] = ("deletion", "ingest")
 
 Body = TypeVar("Body", bound=Message)
 
@@ -121,3 +123,8 @@ def query(
 def queue_name(collection: str, queue: str) -> str:
     """The Celery queue of a collection. Only this collection's workers consume it."""
     return f"kindred.{collection}.{queue}"
+
+
+def worker_queue(collection: str, queue: str, worker: str) -> str:
+    """The Celery queue of the work items that are leased to one worker."""
+    return f"{queue_name(collection, queue)}.{worker}"

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
-    from pipeline.ledger import Lease, Ledger
+    from pipeline.ledger import Ledger
     from pipeline.lifecycle.deletion import Deletions
     from pipeline.lifecycle.ingest import Ingest
     from pipeline.lifecycle.sweep import Sweep
@@ -26,8 +25,7 @@ class Context:
     """Shared by all threads of a worker.
 
     `keep_names`: whether names of files stay when a job has ended.
-    `renewing(lease)` renews a lease for as long as its block runs, for work that does not
-    checkpoint in time. `stopping()` says whether the worker shuts down.
+    `stopping()` says whether the worker shuts down.
     """
 
     encoder: Encoder
@@ -42,4 +40,3 @@ class Context:
     sweep: Sweep
     keep_names: bool
     stopping: Callable[[], bool]
-    renewing: Callable[[Lease], AbstractContextManager[None]]

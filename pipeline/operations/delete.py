@@ -52,27 +52,25 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     """One shard, since one thread deletes the pages one after the other."""
     deletion = item.lease.job
     request = context.deletions.receipts.request(deletion)
-    with context.renewing(item.lease):
-        if request is not None:
-            total = context.deletions.plan(deletion, request)
-        else:  # it is forgotten, by a worker that died then, or before a retry: go by its pages
-            total = context.deletions.receipts.planned_total(deletion)
-        if not total:
-            _leave_nothing(context, deletion)
+    if request is not None:
+        total = context.deletions.plan(deletion, request)
+    else:  # it is forgotten, by a worker that died then, or before a retry: go by its pages
+        total = context.deletions.receipts.planned_total(deletion)
+    if not total:
+        _leave_nothing(context, deletion)
     return Plan(total, shard_size=max(1, total))
 
 
 def _work(context: Context, item: WorkItem) -> bool:
     deletion, jobs, row = item.lease.job, context.ledger.jobs, item.progress.cursor
-    with context.renewing(item.lease):
-        while row < item.stop:
-            page = context.deletions.receipts.planned_page(deletion, row)
-            context.deletions.delete(page)
-            row += len(page)
-            going = jobs.checkpoint(item.lease, Progress(row, row, {"deleted": row}))
-            if not going or context.stopping():
-                return False
-        _leave_nothing(context, deletion)
+    while row < item.stop:
+        page = context.deletions.receipts.planned_page(deletion, row)
+        context.deletions.delete(page)
+        row += len(page)
+        going = jobs.checkpoint(item.lease, Progress(row, row, {"deleted": row}))
+        if not going or context.stopping():
+            return False
+    _leave_nothing(context, deletion)
     jobs.finish(item.lease)
     return True
 

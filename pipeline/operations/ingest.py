@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.errors import SourceError
-from pipeline.ledger import Progress
 from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kindred.ingest")
 
-# How many workers may end while they open a source to count it.
-TRIES = 3
+# How many workers may end while they open a source to count it. That can take an hour, so some may
+# end for another reason; and for others such a plan is no suspect.
+TRIES = 5
 # How often a job is planned again because its source has changed. Workers that see different files
 # would plan it again for ever.
 REPLANS = 5
 
-POISON = "Three workers ended while they opened this source; it was given up."
+POISON = "Five workers ended while they opened this source; it was given up."
 CHANGING = "It changes, or not all workers see the same files. Retry when it no longer changes."
 
 
@@ -45,21 +45,17 @@ class IngestRequest(IngestOptions):
 
 
 def _plan(context: Context, item: WorkItem) -> Plan:
-    if item.crashes >= TRIES:
+    if item.deaths >= TRIES:
         raise SourceError(POISON, why=POISON)
-    # If this worker dies from here on, its death counts against the source.
-    context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
-    with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
-        request = _request(item)
-        reader = context.sources.plan(item.lease.job, request.source, request.granted)
+    request = _request(item)
+    reader = context.sources.plan(item.lease.job, request.source, request.granted)
     shard_size = context.encoder.sizing.shard_size_for(len(reader))
     return Plan(len(reader), shard_size, reader.version, reader.skipped)
 
 
 def _work(context: Context, item: WorkItem) -> bool:
     request = _request(item)
-    with context.renewing(item.lease):
-        reader = context.sources.get(item.lease.job, request.source, item.version, request.granted)
+    reader = context.sources.get(item.lease.job, request.source, item.version, request.granted)
     if reader.version != item.version:
         _replan(context, item)
         return True

@@ -14,6 +14,7 @@ import redis
 from cli.processes import Child, Program
 from cli.redis_server import RedisServer, find_redis_server
 from pipeline.ledger import Ledger, Ledgers, Timing
+from tests.ledger_steps import US, worker
 from tests.memory_ledger import memory_ledgers
 from tests.system import end, until
 
@@ -69,4 +70,7 @@ def backend(_backend: Backend) -> Iterator[Backend]:
 
 @pytest.fixture
 def ledger(backend: Backend) -> Ledger:
-    return backend.ledger()
+    """With a live worker of one lane, since nothing is dispatched without one."""
+    ledger = backend.ledger()
+    ledger.workers.beat(worker(US, lanes=1))
+    return ledger

@@ -1,7 +1,6 @@
 """A deletion that is killed in the middle, and goes on: nothing is left that nobody would find."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,7 @@ from pipeline.messages import Deletion
 from pipeline.messages.filters import Filter
 from pipeline.operations.context import Context
 from pipeline.operations.delete import DELETE
+from tests.ledger_steps import worker
 from tests.memory_ledger import memory_ledgers
 
 POINT, UPLOAD = point_id("A"), "uploads/J/0"
@@ -64,7 +64,9 @@ class Store:
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return memory_ledgers().of("kindred")
+    ledger = memory_ledgers().of("kindred")
+    ledger.workers.beat(worker("worker", lanes=1, queue=DELETE.queue))
+    return ledger
 
 
 @pytest.fixture
@@ -78,7 +80,6 @@ def context(tmp_path: Path, ledger: Ledger) -> Context:
         "blobs": blobs,
         "ledger": ledger,
         "deletions": Deletions(played, blobs, ledger.tombstones, fields),
-        "renewing": lambda lease: nullcontext(),
         "stopping": lambda: False,
     }
     for name in (preview_name(POINT), UPLOAD):
@@ -164,8 +165,9 @@ def test_answers_of_searches_go_with_the_images(context: Context, ledger: Ledger
 def test_the_number_in_clear_goes_unless_a_filter_must_be_heeded(
     context: Context, ledger: Ledger, tmp_path: Path
 ) -> None:
+    ledger.workers.beat(worker("other", lanes=1, queue="ingest"))
     ledger.jobs.create("ingest", "ingest", "ingest", "{}")
-    ledger.jobs.begin(ledger.jobs.dispatch()[0], "worker")
+    ledger.jobs.begin(ledger.jobs.dispatch()[0], "other")
     by_filter = Filter.model_validate({"must": [{"key": "name", "match": {"value": "MARK"}}]})
 
     start(context, image_ids=("A",))

@@ -7,6 +7,7 @@ import pytest
 from pipeline.base.errors import Conflict, LedgerUnavailable, NotFound
 from pipeline.ledger import PLAN, Lease, Ledger, Ledgers, Progress, Timing
 from pipeline.messages import Rejection
+from tests.fleet import CLOCK, set_clock
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, work, worker
 from tests.system import until
 from tests.unit.conftest import COLLECTION, Backend
@@ -93,13 +94,13 @@ def test_jobs_take_turns_and_searches_find_room(ledger: Ledger) -> None:
 
 def test_what_a_dead_worker_held_is_dispatched_again(backend: Backend, ledger: Ledger) -> None:
     hasty = backend.ledger(heartbeat=0.01)
-    hasty.workers.beat(worker(US, lanes=1))
-    planned(hasty, "job", total=4, shard_size=4)
-    begin_all(hasty, US)
+    planned(ledger, "job", total=4, shard_size=4)
+    begin_all(ledger, US)
 
     until(lambda: hasty.jobs.reclaim() == 1, "the end of the heartbeat")
 
-    assert [lease.item for lease in hasty.jobs.dispatch()] == [1]
+    ledger.workers.beat(worker(OTHER, lanes=1))
+    assert [(lease.item, lease.worker) for lease in hasty.jobs.dispatch()] == [(1, OTHER)]
 
 
 def test_a_message_that_was_lost_is_sent_again(backend: Backend, ledger: Ledger) -> None:
@@ -113,8 +114,8 @@ def test_a_message_that_was_lost_is_sent_again(backend: Backend, ledger: Ledger)
     assert len(hasty.jobs.dispatch()) == 1
 
 
-def test_what_is_renewed_stays_with_its_worker(backend: Backend, ledger: Ledger) -> None:
-    """As of a source that is opened for an hour."""
+def test_what_a_worker_says_it_is_at_stays_with_it(backend: Backend, ledger: Ledger) -> None:
+    """As a source that is opened for an hour, or a batch whose previews are written slowly."""
     hasty = backend.ledger(lease=0.05)
     ledger.workers.beat(worker(US, lanes=2))
     for job in ("quick", "slow"):
@@ -123,11 +124,94 @@ def test_what_is_renewed_stays_with_its_worker(backend: Backend, ledger: Ledger)
     for lease in leases:
         assert hasty.jobs.begin(lease, US)
 
-    ledger.jobs.renew(leases[1])  # for a minute
+    stale = Lease("quick", PLAN, "stale")
+    ledger.workers.beat(worker(US, lanes=2), held=[leases[1], stale])  # for a minute
 
     assert until(ledger.jobs.reclaim, "the end of a lease") == 1
     assert [lease.job for lease in ledger.jobs.dispatch()] == ["quick"]
-    ledger.jobs.renew(Lease("quick", PLAN, "stale"))
+
+
+def test_a_worker_that_no_message_reaches_learns_of_it(backend: Backend, ledger: Ledger) -> None:
+    """Its heartbeats go on while its connection to the broker is dead. Others get the work."""
+    hasty = backend.ledger(lease=0.01)
+    info = worker(US, lanes=2)
+    assert ledger.workers.beat(info) == 0
+    for job in ("one", "two"):
+        hasty.jobs.create(job, *INGEST)
+    assert len(hasty.jobs.dispatch()) == 2
+    until(hasty.jobs.reclaim, "the end of the leases")
+
+    assert ledger.workers.beat(info) == 2
+    assert [lease.worker for lease in hasty.jobs.dispatch()] == [US], "one, to see if it lives"
+    ledger.workers.beat(worker(OTHER, lanes=2))
+    [lease] = ledger.jobs.dispatch()
+    assert lease.worker == OTHER
+
+    until(hasty.jobs.reclaim, "the end of the lease")
+    assert ledger.workers.beat(info) == 3
+    again = [lease for lease in ledger.jobs.dispatch() if lease.worker == US]
+    assert all(ledger.jobs.begin(lease, US) for lease in again)
+    ledger.workers.leave(OTHER)
+    assert ledger.workers.beat(info) == (0 if again else 3)
+
+
+def test_leases_name_the_worker_with_the_most_free_lanes(ledger: Ledger) -> None:
+    ledger.workers.beat(worker(US, lanes=2))
+    ledger.workers.beat(worker(OTHER, lanes=4))
+    planned(ledger, "job", total=1000, shard_size=1)
+
+    first = ledger.jobs.dispatch()
+    assert sorted(lease.worker for lease in first) == [US] * 2 + [OTHER] * 4
+    assert ledger.jobs.dispatch() == []
+
+    for lease in first:
+        assert ledger.jobs.begin(lease, lease.worker)
+    for lease in (one for one in first if one.worker == US):
+        ledger.jobs.finish(lease)
+    assert [lease.worker for lease in ledger.jobs.dispatch()] == [US] * 2
+
+
+def test_nothing_goes_to_a_worker_that_has_left_or_whose_heartbeat_is_late(
+    backend: Backend, ledger: Ledger
+) -> None:
+    ledger.workers.beat(worker(OTHER, lanes=1))
+    ledger.workers.leave(US)
+    planned(ledger, "job", total=10, shard_size=1)
+    assert [lease.worker for lease in ledger.jobs.dispatch()] == [OTHER]
+
+    ledger.jobs.create("another", *INGEST)
+    ledger.workers.beat(worker(US, lanes=1))
+    late = backend.ledger(heartbeat=0.001)
+    until(lambda: not late.workers.alive(), "the end of all heartbeats")
+    assert late.jobs.dispatch() == []
+    assert ledger.workers.departed() == []
+    ledger.workers.leave(OTHER)
+    assert ledger.workers.departed() == [OTHER]
+    ledger.workers.forget(OTHER)
+    assert ledger.workers.departed() == []
+
+
+def test_leases_that_another_version_has_ended_are_no_longer_counted(
+    backend: Backend, ledger: Ledger
+) -> None:
+    planned(ledger, "job", total=2, shard_size=1)
+    [lease] = ledger.jobs.dispatch()
+    backend.redis.zrem(f"{ledger.namespace}:leases:{INGEST[1]}", f"job:{lease.item}")
+    assert ledger.jobs.dispatch() == []
+
+    ledger.jobs.reclaim()
+
+    assert len(ledger.jobs.dispatch()) == 1
+
+
+def test_one_reclaims_for_all(ledger: Ledger) -> None:
+    ledger.jobs.create("job", *INGEST)
+    [lease] = ledger.jobs.dispatch()
+    ledger.jobs.begin(lease, US)
+    assert ledger.jobs.reclaim() == 0
+
+    assert ledger.jobs.reclaim(alone=OTHER, pause=60) == 0
+    assert ledger.jobs.reclaim(alone=OTHER) == 1
 
 
 def test_a_job_whose_source_has_changed_begins_anew(ledger: Ledger) -> None:
@@ -174,30 +258,76 @@ def test_the_row_that_ends_its_workers_is_found(ledger: Ledger) -> None:
 
 
 def test_a_row_is_blamed_only_for_a_death_that_it_was_alone_in(ledger: Ledger) -> None:
-    """Two items are in flight when their worker dies; each is then tried without the other."""
+    """Two items are in flight when their worker dies. One worker takes each alone, and the others
+    go on with everything else."""
     ledger.workers.beat(worker(US, lanes=2))
-    planned(ledger, "bystander", total=64, shard_size=64)
+    planned(ledger, "bystander", total=1000, shard_size=1)
     ledger.jobs.transition("bystander", "pause")
     planned(ledger, "job", total=128, shard_size=64)
-    for item in begin_all(ledger, US):
+    dead = begin_all(ledger, US)
+    for item in dead:
         ledger.jobs.checkpoint(item.lease, Progress(item.start, item.start + 8))
-    ledger.jobs.reclaim(alone=OTHER)
+    ledger.workers.leave(US)
     ledger.jobs.transition("bystander", "resume")
+    ledger.workers.beat(worker("worker-c", lanes=2))
+    [busy, other] = ledger.jobs.dispatch()
+    assert ledger.jobs.reclaim() == 2
+    ledger.workers.beat(worker(OTHER, lanes=2))
 
-    [first] = ledger.jobs.dispatch()
-    assert ledger.jobs.dispatch() == [], "nothing else while a quarantined item is out"
-    item = ledger.jobs.begin(first, US)
+    alone = ledger.jobs.dispatch()
+    assert [(lease.job, lease.worker) for lease in alone] == [("job", OTHER)]
+    assert ledger.jobs.dispatch() == []
+    ledger.jobs.begin(busy, "worker-c")
+    ledger.jobs.finish(busy)
+    assert ledger.jobs.dispatch() == [], "it gets ready to take the second one alone"
+
+    item = ledger.jobs.begin(alone[0], OTHER)
     assert item is not None
     assert (item.crashes, item.quarantined) == (0, item.start + 8)
-
     ledger.jobs.checkpoint(item.lease, Progress(item.start + 8, item.start + 16, {"embedded": 8}))
-    [innocent] = ledger.jobs.dispatch()
-    assert innocent.job == "bystander", (
-        "the other quarantined item waits until all others have come in"
-    )
-    for lease in (first, innocent):
-        ledger.jobs.finish(lease)
-    assert [lease.job for lease in ledger.jobs.dispatch()] == ["job"]
+    [beside] = ledger.jobs.dispatch()
+    assert (beside.job, beside.worker) == ("bystander", OTHER), "it is no longer quarantined"
+
+    ledger.jobs.begin(other, "worker-c")
+    ledger.jobs.finish(other)
+    assert [(lease.job, lease.worker) for lease in ledger.jobs.dispatch()] == [("job", "worker-c")]
+
+
+def test_a_plan_is_no_suspect_for_others(ledger: Ledger) -> None:
+    ledger.workers.beat(worker(US, lanes=2))
+    ledger.jobs.create("hour", *INGEST)
+    [plan] = ledger.jobs.dispatch()
+    ledger.jobs.begin(plan, US)
+    ledger.jobs.checkpoint(plan, Progress(0, 1))  # as workers of an older version do
+    ledger.jobs.reclaim(alone=OTHER)
+
+    ledger.jobs.create("other", *INGEST)
+    leases = ledger.jobs.dispatch()
+
+    assert [lease.job for lease in leases] == ["hour", "other"]
+    item = ledger.jobs.begin(leases[0], US)
+    assert item is not None
+    assert item.deaths == 1
+
+
+@pytest.mark.parametrize("end", ["cancel", "pause"])
+def test_what_is_quarantined_stops_with_its_job(ledger: Ledger, end: str) -> None:
+    planned(ledger, "job", total=64, shard_size=64)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(8, 16, {"embedded": 8}))
+    ledger.jobs.reclaim(alone=OTHER)
+
+    ledger.jobs.transition("job", "cancel" if end == "cancel" else "pause")
+    assert ledger.jobs.dispatch() == []
+
+    ledger.jobs.transition("job", "retry" if end == "cancel" else "resume")
+    if end == "cancel":
+        [plan] = ledger.jobs.dispatch()
+        ledger.jobs.begin(plan, US)
+        ledger.jobs.planned(plan, 64, 64)
+    [again] = begin_all(ledger, US)
+    assert again.progress.cursor == (0 if end == "cancel" else 8)
+    assert again.quarantined == (0 if end == "cancel" else 16)
 
 
 def test_a_worker_that_dies_before_it_touches_a_row_blames_none(ledger: Ledger) -> None:
@@ -215,18 +345,52 @@ def test_a_worker_that_dies_before_it_touches_a_row_blames_none(ledger: Ledger) 
     assert item.deaths == 0, "it counts from the last row that was done"
 
 
-def test_a_silence_of_redis_is_no_death_of_its_workers(backend: Backend, ledger: Ledger) -> None:
-    hasty = backend.ledger(heartbeat=0.02)
-    hasty.workers.beat(worker(US, lanes=1))
-    planned(hasty, "job", total=64, shard_size=64)
-    begin_all(hasty, US)
-    until(lambda: not hasty.workers.alive(), "the end of the heartbeat")
+HOUR = 3600.0
 
-    minute_ago = time.time() - 60  # nobody could call since
-    backend.redis.set(f"{ledger.namespace}:reconciled", minute_ago)
 
-    assert hasty.jobs.reclaim() == 0
-    until(lambda: hasty.jobs.reclaim() == 1, "the end of the time that it was given")
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Set by hand, after a failover, or since nobody could call: Redis was away, or frozen."""
+    set_clock(monkeypatch)
+    ledger, clock = backend.ledger(heartbeat=3, lease=60), Clock(backend)
+    ledger.workers.beat(worker(US, lanes=1))
+    ledger.workers.beat(worker(OTHER, lanes=1))
+    planned(ledger, "job", total=2, shard_size=1)
+    for lease in ledger.jobs.dispatch():
+        assert ledger.jobs.begin(lease, lease.worker)
+    ledger.requests.create("search", "search")
+    ledger.requests.claim("search", OTHER)
+    ledger.requests.create("waits", "search")
+
+    clock.jump(jump)
+
+    assert ledger.jobs.reclaim() == 0
+    assert ledger.requests.reclaim() == []
+    assert len(ledger.workers.alive()) == 2
+
+    for _ in range(8):  # OTHER is dead
+        clock.pass_time(2)
+        ledger.workers.beat(worker(US, lanes=1))
+    assert ledger.jobs.reclaim() == 1
+    assert [info.name for info in ledger.workers.alive()] == [US]
+    assert set(ledger.requests.reclaim()) == {("search", "search"), ("waits", "search")}
+    assert ledger.requests.get("waits").state == "queued", "it has waited for seconds"
+
+
+class Clock:
+    """Redis' clock, for ledgers that are opened after `set_clock`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._redis, self._now = backend.redis, time.time()
+        self.jump(0)
+
+    def jump(self, seconds: float) -> None:
+        self._now += seconds
+        self._redis.set(CLOCK, self._now)
+
+    pass_time = jump
 
 
 @pytest.mark.story
@@ -397,8 +561,9 @@ def test_a_job_that_has_ended_is_to_be_put_away_unless_it_begins_anew(ledger: Le
 
 def test_what_a_source_skips_is_a_part_of_its_job_until_it_is_planned_anew(ledger: Ledger) -> None:
     ledger.jobs.create("job", "ingest", "ingest", "{}")
+    ledger.workers.beat(worker(US, lanes=1, queue="ingest"))
     [lease] = ledger.jobs.dispatch()
-    ledger.jobs.begin(lease, "worker")
+    ledger.jobs.begin(lease, US)
     ledger.jobs.planned(lease, 3, 10, "v1", {"pdf": 2, "hidden": 1})
     assert ledger.jobs.get("job").skipped == {"pdf": 2, "hidden": 1}
 

@@ -118,11 +118,11 @@ def test_a_queue_that_no_live_worker_serves_waits(ledger: Ledger) -> None:
     ledger.workers.beat(worker(US, lanes=2))
     assert ledger.jobs.dispatch() == []
 
-    ledger.workers.leave(US)
-    assert [lease.queue for lease in ledger.jobs.dispatch()] == [DELETE[1]]
+    ledger.workers.beat(worker(OTHER, lanes=1, queue=DELETE[1]))
+    assert [lease.worker for lease in ledger.jobs.dispatch()] == [OTHER]
 
 
-def test_everything_else_of_its_queue_waits_for_a_quarantined_item(ledger: Ledger) -> None:
+def test_a_quarantined_item_has_the_lanes_of_its_worker_to_itself(ledger: Ledger) -> None:
     planned(ledger, "job", total=64, shard_size=64)
     [item] = begin_all(ledger, US)
     ledger.jobs.checkpoint(item.lease, Progress(0, 8))
@@ -480,8 +480,9 @@ def test_a_killed_worker_loses_its_claim(backend: Backend) -> None:
 
 
 def test_a_worker_that_is_killed_before_its_first_heartbeat_loses_its_claim(
-    backend: Backend, ledger: Ledger
+    backend: Backend,
 ) -> None:
+    ledger = backend.ledger()
     ledger.claim_encoder(US, ENCODER)
     long_ago = time.time() - 61
     backend.redis.zadd(f"{ledger.namespace}:workers:opening", {US: long_ago})

@@ -16,20 +16,22 @@ from pipeline.operations.context import Context
 from pipeline.operations.ingest import POISON, REPLANS, TRIES, IngestRequest
 from pipeline.operations.search import SEARCH, SearchRequest
 from pipeline.sources.dataset import DatasetSource
+from tests.ledger_steps import worker
 from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
 from workers.app import register_tasks
 from workers.queue import make_app
-from workers.renewal import Renewals
-from workers.runtime import DEATHS, SERVICE_DELAY, Runtime
+from workers.runtime import DEATHS, MISSED, SERVICE_DELAY, Runtime
 
 REQUEST = IngestRequest(source=DatasetSource(dataset="any")).model_dump_json()
 VERSION = "of ten files"
+INFO = worker("worker", lanes=2, queue="ingest")
 
 
 @pytest.fixture
 def ledger() -> Ledger:
     ledger = memory_ledgers().of("kindred")
+    ledger.workers.beat(INFO)
     ledger.jobs.create("job", "ingest", "ingest", REQUEST)
     return ledger
 
@@ -37,15 +39,13 @@ def ledger() -> Ledger:
 @pytest.fixture
 def runtime(ledger: Ledger, tmp_path: Path) -> Runtime:
     """The ledger and the blobs are real; the model, the store and the source are played."""
-    renewals = Renewals()
     parts: dict[str, Any] = {name: MagicMock() for name in Context.__dataclass_fields__}
     parts |= {"ledger": ledger, "blobs": Blobs(str(tmp_path))}
-    parts["renewing"] = lambda lease: renewals.during(lambda: ledger.jobs.renew(lease))
     parts["encoder"].sizing.shard_size_for.return_value = 10
     parts["sources"].get.return_value = reader()
     parts["ingest"].run.side_effect = lambda item, *_: ledger.jobs.finish(item.lease) or True
     played: Any = MagicMock
-    return Runtime("worker", Context(**parts), played(), played(), played(), renewals=renewals)
+    return Runtime("worker", Context(**parts), played(), played(), played())
 
 
 @pytest.fixture
@@ -265,8 +265,7 @@ def test_an_item_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger:
 
 
 def test_a_plan_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: Ledger) -> None:
-    # The first death quarantines the plan, the others are attributed to it.
-    runtime.work(crash(ledger, leased(ledger), 1 + TRIES, in_flight=1))
+    runtime.work(crash(ledger, leased(ledger), TRIES))
 
     job = ledger.jobs.get("job")
     assert (job.state, job.error and job.error.detail) == ("failed", POISON)
@@ -276,23 +275,42 @@ def test_a_plan_that_no_worker_survives_fails_its_job(runtime: Runtime, ledger: 
 def test_a_source_that_is_long_in_opening_stays_ours(
     runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """It sends no heartbeat of its own, and once its job failed of that after four minutes."""
+    """It checkpoints nothing, and once its job failed of that after four minutes."""
     lease = leased(ledger) if number == PLAN else planned(ledger)
-    renewed: list[Lease] = []
-    monkeypatch.setattr(ledger.jobs, "renew", renewed.append)
+    renewed: list[list[Lease]] = []
+    monkeypatch.setattr(Runtime, "info", INFO)
+    monkeypatch.setattr(ledger.workers, "beat", lambda _, __, held: renewed.append(list(held)) or 0)
     played: Any = runtime
 
     def slow(*_: object, **__: object) -> Any:
-        runtime.renewals()
+        runtime.beat()
         return reader()
 
     played.context.sources.get.side_effect = slow
     played.context.sources.plan.side_effect = slow
 
     runtime.work(lease)
-    runtime.renewals()  # it is open now
+    runtime.beat()  # it is open now
 
-    assert [(r.item, r.token) for r in renewed] == [(lease.item, lease.token)]
+    assert [[each.token for each in held] for held in renewed] == [[lease.token], []]
+
+
+@pytest.mark.parametrize(("missed", "ends"), [(MISSED - 1, False), (MISSED, True)])
+def test_a_worker_that_no_message_reaches_ends(
+    runtime: Runtime,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: list[str],
+    missed: int,
+    ends: bool,
+) -> None:
+    """Its connection to the broker can die in silence (celery #10502)."""
+    monkeypatch.setattr(Runtime, "info", INFO)
+    monkeypatch.setattr(ledger.workers, "beat", lambda *_: missed)
+
+    runtime.beat()
+
+    assert bool(ended) is ends
 
 
 @pytest.mark.parametrize(("before", "fails"), [(0, False), (REPLANS - 1, False), (REPLANS, True)])

@@ -15,19 +15,25 @@
 -- job:ID:rejections       hash   row -> JSON
 -- job:ID:deletions        set    deletions that were requested while the job ran
 -- claims:SCOPE            hash   image (its point's id) -> the row that came first
--- item:ID:N               hash   token owner cursor in_flight quarantined crashes deaths
+-- item:ID:N               hash   token worker weight owner cursor in_flight quarantined crashes
+--                                deaths
 -- item:ID:N:counts        hash   outcome -> how many
 -- queues                  set    names of the queues that jobs have named
 -- active:QUEUE            list   jobs with items to dispatch, the next one first
+-- quarantine:QUEUE        list   ID:N of items that a worker is to try alone
+-- reserved:QUEUE          string the worker that gets nothing new until it can take one of those
 -- leases:QUEUE            zset   ID:N -> deadline
+-- load:QUEUE              hash   worker -> how many of its lanes have a lease
+-- lanes:QUEUE             hash   worker -> how many items it takes at once
 -- waiting                 zset   ID:N -> not before (released, because a service was unavailable)
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
--- workers:lanes:WORKER    hash   queue -> how many items the worker takes at once
+-- workers:missed          hash   worker -> how many leases in a row it has not begun
+-- workers:known           set    workers that may have queues of their own on the broker
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first
---                                time) created_at finished_at error
+--                                time) since created_at finished_at error
 -- requests                zset   open requests -> when to look at them again
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted
@@ -35,7 +41,8 @@
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease
--- reconciled, amnesty     number when `reclaim` was last called, and until when it judges nobody
+-- clock                   hash   at: when the last call came; most: the longest pause that counts
+-- reconciled              number when `reclaim` was last called
 --
 -- An item is a piece of work: item 0 of a job is its plan, item N is the shard of the rows
 -- [(N-1) * shard_size, N * shard_size).
@@ -54,6 +61,9 @@ local function claims_key(scope) return ns .. ':claims:' .. scope end
 local function item_key(job, item) return ns .. ':item:' .. job .. ':' .. item end
 local function leases_key(queue) return ns .. ':leases:' .. queue end
 local function active_key(queue) return ns .. ':active:' .. queue end
+local function load_key(queue) return ns .. ':load:' .. queue end
+local function lanes_key(queue) return ns .. ':lanes:' .. queue end
+local function quarantine_key(queue) return ns .. ':quarantine:' .. queue end
 
 local function get(key, field) return call('HGET', key, field) end
 local function number(key, field) return tonumber(get(key, field) or 0) end
@@ -63,6 +73,13 @@ local function queues() return call('SMEMBERS', ns .. ':queues') end
 -- Leases and waiting items are members of sorted sets.
 local function member_of(job, item) return job .. ':' .. item end
 local function split(member) return string.match(member, '^(.*):(%d+)$') end
+
+-- The fields of a hash, as a table.
+local function fields_of(key)
+  local found, reply = {}, call('HGETALL', key)
+  for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
+  return found
+end
 
 -- A reply is a list of names and values, as HGETALL gives it. Values that are false are left out.
 local function named(fields)

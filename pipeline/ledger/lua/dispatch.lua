@@ -1,8 +1,16 @@
--- Dispatch: which items go out now, queue by queue. -----------------------------------------------
+-- Dispatch: which items go out now, and to whom. --------------------------------------------------
+--
+-- Every lease is for one worker that has a free lane, the one with the most; so no worker holds
+-- more than its lanes, and each has a thread left for a search. An item in quarantine takes all
+-- lanes of its worker: if that dies, its row alone can be the cause. All others work on meanwhile.
 
--- Seconds until an item that nobody has begun is dispatched again. Lanes are free when it goes out,
--- so its message was lost, together with the worker or the Redis that had it.
+-- Seconds until an item that nobody has begun is dispatched again: its message was lost, together
+-- with the worker or the Redis that had it.
 local BEGUN_WITHIN = 10
+
+local function reserved_key(queue) return ns .. ':reserved:' .. queue end
+
+local function runs(job) return WORKING[get(job_key(job), 'state')] end
 
 local function next_item(job)
   local key = job_key(job)
@@ -14,60 +22,104 @@ local function next_item(job)
   return tostring(position)
 end
 
-local function lease_out(job, item, queue, seconds)
+-- The next item of the active jobs, in turn. One that is quarantined goes where those wait.
+local function next_of(queue)
+  local active = active_key(queue)
+  while true do
+    local job = call('LPOP', active)
+    if not job then return nil end
+    local item = runs(job) and next_item(job)
+    if item then
+      call('RPUSH', active, job)
+      if not is_quarantined(job, item) then return job, item end
+      call('RPUSH', quarantine_key(queue), member_of(job, item))
+    end
+  end
+end
+
+local function lease_out(job, item, queue, worker, weight, seconds)
   local token = tostring(call('INCR', ns .. ':tokens'))
-  call('HSET', item_key(job, item), 'token', token)
+  call('HSET', item_key(job, item), 'token', token, 'worker', worker, 'weight', weight)
   call('ZADD', leases_key(queue), now + math.min(seconds, BEGUN_WITHIN), member_of(job, item))
-  return named({ job = job, item = item, token = token, queue = queue,
+  call('HINCRBY', load_key(queue), worker, weight)
+  return named({ job = job, item = item, token = token, queue = queue, worker = worker,
     operation = get(job_key(job), 'operation') })
 end
 
-local function a_quarantined_item_is_out(queue)
-  for _, member in ipairs(call('ZRANGE', leases_key(queue), 0, -1)) do
-    if is_quarantined(split(member)) then return true end
-  end
-  return false
-end
-
--- Leases items in turn from all active jobs of a queue, while fewer are out than the workers have
--- lanes. A quarantined item waits until nothing else is out, and then everything else waits for it.
-local function dispatch_queue(queue, capacity, lease, leased)
-  if a_quarantined_item_is_out(queue) then return end
-  local leases, active = leases_key(queue), active_key(queue)
-  while call('ZCARD', leases) < capacity do
-    local job = call('LPOP', active)
-    if not job then return end
-    local item = WORKING[get(job_key(job), 'state')] and next_item(job)
-    local quarantined = item and is_quarantined(job, item)
-    if quarantined and call('ZCARD', leases) > 0 then
-      call('LPUSH', job_key(job) .. ':returned', item)
-      call('LPUSH', active, job)
-      return
-    end
-    if item then
-      call('RPUSH', active, job)
-      leased[#leased + 1] = lease_out(job, item, queue, lease)
-      if quarantined then return end
-    end
-  end
-end
-
--- The lanes that the live workers have for a queue. Where no worker lives, one item may go out: its
--- message waits for the first worker that comes.
-local function capacity_of(queue, workers)
-  if #workers == 0 then return 1 end
-  local lanes = 0
+-- One entry for each free lane, those of the least busy workers first. A worker that did not begin
+-- its last lease gets one at a time: no message may reach it.
+local function free_lanes(queue, workers)
+  local lanes, load = fields_of(lanes_key(queue)), fields_of(load_key(queue))
+  local missed, free = fields_of(ns .. ':workers:missed'), {}
   for _, worker in ipairs(workers) do
-    lanes = lanes + number(ns .. ':workers:lanes:' .. worker, queue)
+    local all = tonumber(lanes[worker] or 0)
+    local usable = missed[worker] and math.min(all, 1) or all
+    for taken = tonumber(load[worker] or 0), usable - 1 do
+      free[#free + 1] = { worker = worker, taken = taken, lanes = all }
+    end
   end
-  return lanes
+  table.sort(free, function(one, other)
+    local left, right = one.taken / one.lanes, other.taken / other.lanes
+    return left < right or (left == right and one.worker < other.worker)
+  end)
+  return free
 end
 
-function commands.dispatch(lease, alive)
-  local workers = call('ZRANGEBYSCORE', ns .. ':workers', now - alive, '+inf')
-  local leased = {}
-  for _, queue in ipairs(queues()) do
-    dispatch_queue(queue, capacity_of(queue, workers), lease, leased)
+local function without(free, worker)
+  local others = {}
+  for _, lane in ipairs(free) do
+    if lane.worker ~= worker then others[#others + 1] = lane end
   end
+  return others
+end
+
+-- One worker gets nothing new until it is idle, so that it can take what is in quarantine.
+local function reserve(queue, workers, free)
+  local reserved = call('GET', reserved_key(queue))
+  for _, worker in ipairs(workers) do
+    if worker == reserved then return without(free, worker) end
+  end
+  if #free == 0 then return free end
+  call('SET', reserved_key(queue), free[1].worker)
+  return without(free, free[1].worker)
+end
+
+-- Items in quarantine whose jobs run; those of a paused job stay where they are.
+local function quarantined_items(queue)
+  local items = {}
+  for _, member in ipairs(call('LRANGE', quarantine_key(queue), 0, -1)) do
+    if runs((split(member))) then items[#items + 1] = member end
+  end
+  return items
+end
+
+-- Replies the lanes that are still free.
+local function dispatch_quarantined(queue, workers, free, seconds, leased)
+  for _, member in ipairs(quarantined_items(queue)) do
+    local lane, job, item = free[1], split(member)
+    if not lane or lane.taken > 0 then return reserve(queue, workers, free) end
+    call('LREM', quarantine_key(queue), 1, member)
+    leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
+    free = without(free, lane.worker)
+  end
+  call('DEL', reserved_key(queue))
+  return free
+end
+
+local function dispatch_queue(queue, workers, seconds, leased)
+  if call('LLEN', active_key(queue)) + call('LLEN', quarantine_key(queue)) == 0 then return end
+  local free = free_lanes(queue, workers)
+  for _, lane in ipairs(dispatch_quarantined(queue, workers, free, seconds, leased)) do
+    local job, item = next_of(queue)
+    if not job then return end
+    leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds)
+  end
+end
+
+-- Work goes only to workers whose heartbeat is not late.
+function commands.dispatch(seconds, alive)
+  local workers = call('ZRANGEBYSCORE', ns .. ':workers', now - alive / 2, '+inf')
+  local leased = {}
+  for _, queue in ipairs(queues()) do dispatch_queue(queue, workers, seconds, leased) end
   return leased
 end

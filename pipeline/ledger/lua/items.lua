@@ -2,14 +2,15 @@
 --
 -- `cursor` is the next row. Rows [cursor, in_flight) are being worked on. Rows below `quarantined`
 -- are tried one by one, because a worker died while they were in flight. An item with such rows is
--- quarantined: it is dispatched only while nothing else of its queue is out, so that the next death
--- of its worker is caused by its row (`crashes`) and not by another lane. `deaths` counts all since
--- the cursor moved, also those that are attributed to no row.
+-- quarantined: one worker takes it, and nothing beside it, so that the next death of that worker is
+-- caused by its row (`crashes`) and not by another lane. `deaths` counts all since the cursor
+-- moved, also those that are attributed to no row. A plan has no rows, and is never quarantined.
 
 local function holds(job, item, token) return get(item_key(job, item), 'token') == token end
 
 -- Whether the next row is one of those that are tried alone.
 local function is_quarantined(job, item)
+  if item == PLAN then return false end
   local key = item_key(job, item)
   return number(key, 'quarantined') > number(key, 'cursor')
 end
@@ -19,8 +20,17 @@ local function extend(job, item, lease)
 end
 
 local function end_lease(job, item)
-  call('ZREM', leases_key(queue_of(job)), member_of(job, item))
-  call('HDEL', item_key(job, item), 'token', 'owner')
+  if call('ZREM', leases_key(queue_of(job)), member_of(job, item)) == 1 then unload(job, item) end
+  call('HDEL', item_key(job, item), 'token', 'owner', 'worker', 'weight')
+end
+
+-- An item that leaves quarantine no longer needs all lanes of its worker.
+local function leave_quarantine(job, item)
+  local key = item_key(job, item)
+  local weight = number(key, 'weight')
+  if weight <= 1 or is_quarantined(job, item) then return end
+  call('HINCRBY', load_key(queue_of(job)), get(key, 'worker'), 1 - weight)
+  call('HSET', key, 'weight', 1)
 end
 
 local function put_back(job, item)
@@ -28,6 +38,10 @@ local function put_back(job, item)
   local state = get(job_key(job), 'state')
   if not state or FINAL_STATES[state] then
     forget_item(job, item)
+    return
+  end
+  if WORKING[state] and is_quarantined(job, item) then
+    call('RPUSH', quarantine_key(queue_of(job)), member_of(job, item))
     return
   end
   call('RPUSH', job_key(job) .. ':returned', item)
@@ -80,17 +94,13 @@ function commands.begin(job, item, token, owner, lease)
     return nil
   end
   call('HSET', key, 'owner', owner)
+  call('HDEL', ns .. ':workers:missed', owner)
   extend(job, item, lease)
   return named({
     job = call('HGETALL', job_key(job)),
     item = call('HGETALL', key),
     counts = call('HGETALL', key .. ':counts'),
   })
-end
-
--- A heartbeat of work that does not checkpoint.
-function commands.renew(job, item, token, lease)
-  if holds(job, item, token) then extend(job, item, lease) end
 end
 
 -- Replaces the counts of an item, and adds the difference to those of its job. Returns how many
@@ -120,6 +130,7 @@ function commands.checkpoint(job, item, token, lease, cursor, in_flight, size, .
     call('HSET', key, 'crashes', 0, 'deaths', 0)
   end
   call('HSET', key, 'cursor', cursor, 'in_flight', in_flight)
+  leave_quarantine(job, item)
   local rest, counts = { ... }, {}
   local first = 2 * tonumber(size) + 1
   for i = 1, first - 1 do counts[i] = rest[i] end

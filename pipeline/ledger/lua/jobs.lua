@@ -21,6 +21,17 @@ local function forget_returned(job)
   call('DEL', list)
 end
 
+local function forget_quarantined(job)
+  local list = quarantine_key(queue_of(job))
+  for _, member in ipairs(call('LRANGE', list, 0, -1)) do
+    local owner, item = split(member)
+    if owner == job then
+      call('LREM', list, 0, member)
+      forget_item(job, item)
+    end
+  end
+end
+
 -- Every job ends here. Whoever waits for its end is told.
 local function end_job(job, state, error)
   local key = job_key(job)
@@ -29,6 +40,7 @@ local function end_job(job, state, error)
   if error then call('HSET', key, 'error', error) end
   deactivate(job)
   forget_returned(job)
+  forget_quarantined(job)
   call('DEL', claims_key(job))
   call('SREM', ns .. ':jobs:open', job)
   call('SADD', ns .. ':jobs:ended', job)
@@ -51,11 +63,19 @@ local function begin_job(job)
   activate(job)
 end
 
+-- The lanes that a leased item takes are free again.
+local function unload(job, item)
+  local worker = get(item_key(job, item), 'worker')
+  local weight = number(item_key(job, item), 'weight')
+  if worker then call('HINCRBY', load_key(queue_of(job)), worker, -weight) end
+end
+
 local function forget_items_in(set, job)
   for _, member in ipairs(call('ZRANGE', set, 0, -1)) do
     local owner, item = split(member)
     if owner == job then
       call('ZREM', set, member)
+      unload(job, item)
       forget_item(job, item)
     end
   end
@@ -66,6 +86,7 @@ local function start_over(job)
   forget_items_in(leases_key(queue_of(job)), job)
   forget_items_in(ns .. ':waiting', job)
   forget_returned(job)
+  forget_quarantined(job)
   call('DEL', key .. ':rejections', key .. ':counts', claims_key(job))
   call('HDEL', key, 'error', 'total', 'skipped', 'version', 'finished_at', 'rate', 'weight',
     'notice')

@@ -1,17 +1,5 @@
 -- Reclaim: takes back what nobody works on any more. ----------------------------------------------
 
--- If no reconciler has called for so many seconds, that is no worker's fault.
-local SILENCE = 10
-
--- If nobody has called for long, Redis was unavailable or frozen, and no worker could send a
--- heartbeat: all workers are given the time to do so before they are judged.
-local function during_amnesty(alive)
-  local last = tonumber(call('GET', ns .. ':reconciled') or now)
-  call('SET', ns .. ':reconciled', now)
-  if now - last > math.max(alive, SILENCE) then call('SET', ns .. ':amnesty', now + alive) end
-  return now < tonumber(call('GET', ns .. ':amnesty') or 0)
-end
-
 local function last_heartbeat(worker)
   return tonumber(call('ZSCORE', ns .. ':workers', worker) or 0)
 end
@@ -25,30 +13,46 @@ local function put_back_what_has_waited()
   return #due
 end
 
--- Takes back every lease of a queue whose time is up or whose worker is gone.
-local function reclaim_queue(queue, alive, alone, amnesty)
-  local reclaimed = 0
+-- Whether a lease is over: its time is up, or the worker that it is for has gone.
+local function is_over(deadline, owner, worker, alive, alone)
+  if owner and alone ~= '' and owner ~= alone then return true end
+  local holder = owner or worker
+  return deadline < now or (holder and last_heartbeat(holder) < now - alive)
+end
+
+-- Takes back the leases of a queue that are over, and counts anew how many each worker has, since a
+-- worker of another version can have ended some.
+local function reclaim_queue(queue, alive, alone)
+  local reclaimed, load = 0, {}
   local leases = call('ZRANGE', leases_key(queue), 0, -1, 'WITHSCORES')
   for i = 1, #leases, 2 do
     local job, item = split(leases[i])
-    local owner = get(item_key(job, item), 'owner')
-    local lost = owner and alone ~= '' and owner ~= alone
-    local late = tonumber(leases[i + 1]) < now or (owner and last_heartbeat(owner) < now - alive)
-    if lost or (late and not (owner and amnesty)) then
+    local found = call('HMGET', item_key(job, item), 'owner', 'worker', 'weight')
+    local owner, worker = found[1], found[2]
+    if is_over(tonumber(leases[i + 1]), owner, worker, alive, alone) then
+      if worker and not owner then call('HINCRBY', ns .. ':workers:missed', worker, 1) end
       give_back(job, item, owner)
       reclaimed = reclaimed + 1
+    elseif worker or owner then
+      local holder = worker or owner
+      load[holder] = (load[holder] or 0) + tonumber(found[3] or 1)
     end
   end
+  call('DEL', load_key(queue))
+  for worker, lanes in pairs(load) do call('HSET', load_key(queue), worker, lanes) end
   return reclaimed
 end
 
--- `alone`: the calling worker owns the store, so whatever another worker holds is lost. Replies how
--- many items were taken back.
-function commands.reclaim(alive, alone)
-  local amnesty = during_amnesty(alive)
+-- `alone`: the calling worker owns the store, so whatever another worker holds is lost. Every worker
+-- calls it; it does nothing if one has within the last `pause` seconds. Replies how many items were
+-- taken back.
+function commands.reclaim(alive, alone, pause)
+  local last = tonumber(call('GET', ns .. ':reconciled') or 0)
+  if now >= last and now - last < tonumber(pause) then return 0 end
+  call('SET', ns .. ':reconciled', now)
   local reclaimed = put_back_what_has_waited()
   for _, queue in ipairs(queues()) do
-    reclaimed = reclaimed + reclaim_queue(queue, alive, alone, amnesty)
+    reclaimed = reclaimed + reclaim_queue(queue, alive, alone)
   end
   return reclaimed
 end

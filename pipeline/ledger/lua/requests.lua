@@ -10,7 +10,8 @@ local function request_key(request) return ns .. ':request:' .. request end
 
 function commands.create_request(request, operation, keep, look_again)
   local key = request_key(request)
-  call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'attempts', 0)
+  call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'since', now,
+    'attempts', 0)
   call('EXPIRE', key, keep)
   call('ZADD', open_requests, now + look_again, request)
   call('ZADD', request_expiry, now + keep, request)
@@ -61,6 +62,11 @@ function commands.requeue_request(request, delay, tries, patience)
   return 1
 end
 
+-- Seconds for which it has been waiting. One of an older Kindred has only its date.
+local function waited(key)
+  return now - (tonumber(get(key, 'since') or get(key, 'created_at') or now))
+end
+
 -- Whether the worker that claimed it has ended, or its lease has.
 local function is_abandoned(key, alive, alone, due)
   if get(key, 'state') ~= 'running' then return false end
@@ -80,7 +86,7 @@ function commands.reclaim_requests(alive, alone, ttl, look_again, too_old, poiso
     local abandoned = is_abandoned(key, alive, alone, due)
     if not state then
       call('ZREM', open_requests, request)
-    elseif (state == 'queued' or abandoned) and number(key, 'created_at') + ttl < now then
+    elseif (state == 'queued' or abandoned) and waited(key) > tonumber(ttl) then
       commands.finish_request(request, 'failed', too_old)
     elseif abandoned and number(key, 'attempts') >= ATTEMPTS then
       commands.finish_request(request, 'failed', poison)

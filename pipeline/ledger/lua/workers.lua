@@ -9,23 +9,48 @@ local OPENING = 60
 local encoder = ns .. ':encoder'
 local opening = ns .. ':workers:opening'
 
-local function set_lanes(worker, ...)
-  local lanes = ns .. ':workers:lanes:' .. worker
-  call('DEL', lanes)
-  if select('#', ...) > 0 then call('HSET', lanes, ...) end
+local known = ns .. ':workers:known'
+
+local function set_lanes(worker, lanes)
+  for _, queue in ipairs(queues()) do call('HDEL', lanes_key(queue), worker) end
+  for queue, size in pairs(lanes) do
+    call('SADD', ns .. ':queues', queue)
+    call('HSET', lanes_key(queue), worker, size)
+  end
 end
 
--- The last arguments are queues and how many items of each the worker takes at once.
-function commands.heartbeat(worker, alive, info, metrics, ...)
+-- The worker has begun these items and is still at them: jobs, items and tokens.
+local function renew(leases, seconds)
+  for i = 1, #leases, 3 do
+    local job, item, token = leases[i], leases[i + 1], leases[i + 2]
+    if holds(job, item, token) then extend(job, item, seconds) end
+  end
+end
+
+local function forget_late_workers(alive)
+  local late = now - REMEMBERED * alive
+  for _, gone in ipairs(call('ZRANGEBYSCORE', ns .. ':workers', '-inf', late)) do
+    commands.leave(gone)
+  end
+end
+
+-- Then come `size` names and values: queues and how many items of each the worker takes at once;
+-- then the leases that it holds, for `seconds` more from now on. Replies how many leases in a row
+-- it has not begun.
+function commands.heartbeat(worker, alive, info, metrics, seconds, size, ...)
+  local rest, lanes, leases = { ... }, {}, {}
+  for i = 1, 2 * size, 2 do lanes[rest[i]] = rest[i + 1] end
+  for i = 2 * size + 1, #rest do leases[#leases + 1] = rest[i] end
+  call_at_least_every(alive)
   call('ZADD', ns .. ':workers', now, worker)
+  call('SADD', known, worker)
   call('ZREM', opening, worker)
   call('HSET', ns .. ':workers:info', worker, info)
   if metrics ~= '' then call('HSET', ns .. ':workers:metrics', worker, metrics) end
-  set_lanes(worker, ...)
-  local forgotten = now - REMEMBERED * alive
-  for _, gone in ipairs(call('ZRANGEBYSCORE', ns .. ':workers', '-inf', forgotten)) do
-    commands.leave(gone)
-  end
+  set_lanes(worker, lanes)
+  renew(leases, seconds)
+  forget_late_workers(alive)
+  return number(ns .. ':workers:missed', worker)
 end
 
 function commands.leave(worker)
@@ -33,7 +58,24 @@ function commands.leave(worker)
   call('ZREM', opening, worker)
   call('HDEL', ns .. ':workers:info', worker)
   call('HDEL', ns .. ':workers:metrics', worker)
-  call('DEL', ns .. ':workers:lanes:' .. worker)
+  call('HDEL', ns .. ':workers:missed', worker)
+  for _, queue in ipairs(queues()) do
+    call('HDEL', lanes_key(queue), worker)
+    call('HDEL', load_key(queue), worker)
+  end
+end
+
+-- Workers that have gone, whose queues on the broker are still there.
+function commands.departed()
+  local gone = {}
+  for _, worker in ipairs(call('SMEMBERS', known)) do
+    if not call('ZSCORE', ns .. ':workers', worker) then gone[#gone + 1] = worker end
+  end
+  return gone
+end
+
+function commands.forget_worker(worker)
+  if not call('ZSCORE', ns .. ':workers', worker) then call('SREM', known, worker) end
 end
 
 -- Whether a worker lives or is about to. All of them have the encoder that is recorded.
