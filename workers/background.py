@@ -9,6 +9,7 @@ from celery import Celery
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
+from pipeline.ledger import Ledger
 from pipeline.operations.ingest import INGEST, put_away
 from pipeline.operations.registry import operation
 from workers.queue import delete_queues, publish_query
@@ -70,19 +71,12 @@ class Reconciler:
 class Cleaner:
     """Deletes data of work that has ended, since it can contain patients' data."""
 
-    def __init__(self, app: Celery, runtime: Runtime) -> None:
-        self._app, self._context = app, runtime.context
+    def __init__(self, runtime: Runtime) -> None:
+        self._context = runtime.context
 
     def __call__(self) -> None:
         self._requests_of_deletions()
         self._ended_ingests()
-        self._queues_of_departed_workers()
-
-    def _queues_of_departed_workers(self) -> None:
-        ledger = self._context.ledger
-        for worker in ledger.workers.departed():
-            delete_queues(self._app, ledger.collection, worker)
-            ledger.workers.forget(worker)
 
     def _ended_ingests(self) -> None:
         jobs = self._context.ledger.jobs
@@ -98,3 +92,9 @@ class Cleaner:
         for deletion in ledger.tombstones.released_deletions():
             self._context.deletions.receipts.forget_request(deletion)
             ledger.tombstones.forget_deletion(deletion)
+
+
+def delete_queues_of_departed_workers(app: Celery, ledger: Ledger) -> None:
+    """Every worker has queues of its own, under a name that does not come back."""
+    for worker in ledger.workers.departed():
+        delete_queues(app, ledger.collection, worker)

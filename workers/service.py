@@ -21,7 +21,12 @@ from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS
 from pipeline.operations.registry import operation
 from workers.app import register_tasks
-from workers.background import Cleaner, Reconciler, Repeating
+from workers.background import (
+    Cleaner,
+    Reconciler,
+    Repeating,
+    delete_queues_of_departed_workers,
+)
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
 from workers.opening import open_runtime
 from workers.queue import make_app, publish_lease, queues_of
@@ -94,7 +99,12 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
             settings.reconcile_seconds,
             Reconciler(app, runtime, settings.reconcile_seconds / 2),
         ),
-        Repeating("cleaner", settings.reconcile_seconds, Cleaner(app, runtime)),
+        Repeating("cleaner", settings.reconcile_seconds, Cleaner(runtime)),
+        Repeating(
+            "queues",
+            SWEEP_SECONDS,
+            partial(delete_queues_of_departed_workers, app, runtime.ledger),
+        ),
         Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, watchdog),

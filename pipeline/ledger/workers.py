@@ -79,13 +79,9 @@ class WorkerLedger:
             self._script.once("leave", name)
 
     def departed(self) -> list[str]:
-        """Workers that have gone, and whose queues on the broker nobody has deleted yet."""
+        """Workers that have gone, for two hours: their queues on the broker can still be there."""
         gone: list[str] = self._script("departed")
         return gone
-
-    def forget(self, name: str) -> None:
-        """Its queues on the broker are deleted."""
-        self._script("forget_worker", name)
 
     def alive(self) -> list[WorkerInfo]:
         return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]

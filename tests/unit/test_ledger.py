@@ -187,8 +187,6 @@ def test_nothing_goes_to_a_worker_that_has_left_or_whose_heartbeat_is_late(
     assert ledger.workers.departed() == []
     ledger.workers.leave(OTHER)
     assert ledger.workers.departed() == [OTHER]
-    ledger.workers.forget(OTHER)
-    assert ledger.workers.departed() == []
 
 
 def test_leases_that_another_version_has_ended_are_no_longer_counted(

@@ -29,7 +29,7 @@
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
 -- workers:missed          hash   worker -> how many leases in a row it has not begun
--- workers:known           set    workers that may have queues of their own on the broker
+-- workers:known           zset   workers that may have queues on the broker -> last heartbeat
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first

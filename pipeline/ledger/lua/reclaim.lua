@@ -43,8 +43,8 @@ local function reclaim_queue(queue, alive, alone)
   return reclaimed
 end
 
--- `alone`: the calling worker owns the store, so whatever another worker holds is lost. Every worker
--- calls it; it does nothing if one has within the last `pause` seconds. Replies how many items were
+-- `alone`: the calling worker owns the store, so whatever another worker holds is lost. Workers all
+-- call it; it does nothing if one has within the last `pause` seconds. Replies how many items were
 -- taken back.
 function commands.reclaim(alive, alone, pause)
   local last = tonumber(call('GET', ns .. ':reconciled') or 0)

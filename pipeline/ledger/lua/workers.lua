@@ -6,6 +6,9 @@ local REMEMBERED = 20
 -- Seconds that a worker has from its claim to its first heartbeat: it opens the store meanwhile.
 local OPENING = 60
 
+-- Seconds for which a worker that has gone is replied as such.
+local REPLIED = 7200
+
 local encoder = ns .. ':encoder'
 local opening = ns .. ':workers:opening'
 
@@ -43,7 +46,7 @@ function commands.heartbeat(worker, alive, info, metrics, seconds, size, ...)
   for i = 2 * size + 1, #rest do leases[#leases + 1] = rest[i] end
   call_at_least_every(alive)
   call('ZADD', ns .. ':workers', now, worker)
-  call('SADD', known, worker)
+  call('ZADD', known, now, worker)
   call('ZREM', opening, worker)
   call('HSET', ns .. ':workers:info', worker, info)
   if metrics ~= '' then call('HSET', ns .. ':workers:metrics', worker, metrics) end
@@ -65,17 +68,15 @@ function commands.leave(worker)
   end
 end
 
--- Workers that have gone, whose queues on the broker are still there.
+-- Workers that have gone: their queues on the broker can still be there. The broker puts messages of
+-- a killed worker back for an hour, so they are replied for two.
 function commands.departed()
   local gone = {}
-  for _, worker in ipairs(call('SMEMBERS', known)) do
+  for _, worker in ipairs(call('ZRANGE', known, 0, -1)) do
     if not call('ZSCORE', ns .. ':workers', worker) then gone[#gone + 1] = worker end
   end
+  call('ZREMRANGEBYSCORE', known, '-inf', now - REPLIED)
   return gone
-end
-
-function commands.forget_worker(worker)
-  if not call('ZSCORE', ns .. ':workers', worker) then call('SREM', known, worker) end
 end
 
 -- Whether a worker lives or is about to. All of them have the encoder that is recorded.
