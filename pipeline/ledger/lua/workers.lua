@@ -68,8 +68,8 @@ function commands.leave(worker)
   end
 end
 
--- Workers that have gone: their queues on the broker can still be there. The broker puts messages of
--- a killed worker back for an hour, so they are replied for two.
+-- Workers that have gone: their queues on the broker can still be there. The broker puts messages
+-- of a killed worker back for an hour, so they are replied for two.
 function commands.departed()
   local gone = {}
   for _, worker in ipairs(call('ZRANGE', known, 0, -1)) do
