@@ -90,11 +90,11 @@ class System:
         )
         if checkout is not None:
             self.environment["PYTHONPATH"] = str(checkout)
-        self.redis_process = self._child("redis", self._redis.command)
-        self.worker: Child | ForkedWorker = self._child("worker", module_command("workers"))
+        self.redis_process = self.child("redis", self._redis.command)
+        self.worker: Child | ForkedWorker = self.child("worker", module_command("workers"))
         if forked and checkout is None and sys.platform == "linux":
             self.worker = ForkedWorker(self.worker.program)
-        self.api = self._child("api", module_command("api", "--port", str(self.port)))
+        self.api = self.child("api", module_command("api", "--port", str(self.port)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 
     def __enter__(self) -> Self:
@@ -219,7 +219,7 @@ class System:
         except httpx.TransportError:
             return False
 
-    def _child(self, name: str, command: list[str]) -> Child:
+    def child(self, name: str, command: list[str]) -> Child:
         return Child(Program(name, command, self.environment, self.folder / f"{name}.log"))
 
 

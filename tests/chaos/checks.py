@@ -1,7 +1,11 @@
 """What must hold when the dust has settled. Every check returns what is wrong, in sentences."""
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import qdrant_edge as edge
@@ -9,14 +13,14 @@ import qdrant_edge as edge
 from pipeline.base.blobs import preview_name
 from pipeline.base.identity import point_id
 from pipeline.base.states import FINAL_STATES
-from pipeline.ledger import namespace_of
-from pipeline.operations.base import QUEUES, queue_name
-from tests.chaos.rig import Rig
+from pipeline.operations.base import QUEUES
 
-NAMESPACE = namespace_of("kindred")
+if TYPE_CHECKING:
+    from tests.chaos.rig import Rig
+from workers.queue import queues_of
 
 
-def jobs_are_closed(rig: Rig, rejected: int = 0) -> list[str]:
+def jobs_are_closed(rig: Rig) -> list[str]:
     """All final, none failed, accounts closed, and nothing rejected but what had to be."""
     wrong = []
     views = {view["id"]: view for view in rig.views() or []}
@@ -27,11 +31,11 @@ def jobs_are_closed(rig: Rig, rejected: int = 0) -> list[str]:
             wrong.append(f"job {job} is not final: {view}")
         elif view["state"] in ("failed", "cancelled"):
             wrong.append(f"job {job} failed: {view['error']}")
-        elif not (done == view["total"] == len(rig.jobs.get(job, range(done)))):
+        elif done != view["total"] or done - view["rejected"] != len(rig.jobs.get(job, ())):
             wrong.append(f"the account of job {job} is open: {view}")
     total = sum(view["rejected"] for view in views.values())
-    if total != rejected:
-        wrong.append(f"{total} rows rejected, {rejected} expected: {rejections(rig)[:5]}")
+    if total != rig.poison:
+        wrong.append(f"{total} rows rejected, {rig.poison} expected: {rejections(rig)[:5]}")
     return wrong
 
 
@@ -58,15 +62,21 @@ def searches_are_settled(rig: Rig) -> tuple[Counter[str], list[str]]:
 
 def nothing_is_owed(rig: Rig) -> list[str]:
     """No lease, nothing that waits, no open request, no message on a queue."""
-    redis = rig.system.client()
+    redis, ours = rig.system.client(), rig.namespace
+    living = redis.zrangebyscore(f"{ours}:workers", redis.time()[0] - 10, "+inf")
+    messages = {name: redis.llen(name) for w in living for name in queues_of(rig.collection, w)}
     sizes = {
-        **{f"leases of {q}": redis.zcard(f"{NAMESPACE}:leases:{q}") for q in QUEUES},
-        **{f"active jobs of {q}": redis.llen(f"{NAMESPACE}:active:{q}") for q in QUEUES},
-        **{f"messages of {q}": redis.llen(queue_name("kindred", q)) for q in QUEUES},
-        "waiting items": redis.zcard(f"{NAMESPACE}:waiting"),
-        "open requests": redis.zcard(f"{NAMESPACE}:requests"),
-        "items": sum(1 for _ in redis.scan_iter(f"{NAMESPACE}:item:*")),
+        **{f"leases of {q}": redis.zcard(f"{ours}:leases:{q}") for q in QUEUES},
+        **{f"active jobs of {q}": redis.llen(f"{ours}:active:{q}") for q in QUEUES},
+        **{f"quarantined of {q}": redis.llen(f"{ours}:quarantine:{q}") for q in QUEUES},
+        **{f"messages of {name}": size for name, size in messages.items()},
+        "waiting items": redis.zcard(f"{ours}:waiting"),
+        "open requests": redis.zcard(f"{ours}:requests"),
+        "items": sum(1 for _ in redis.scan_iter(f"{ours}:item:*")),
     }
+    for queue in QUEUES:
+        held = redis.hvals(f"{ours}:load:{queue}")
+        sizes[f"lanes of {queue} that count as busy"] = sum(map(int, held))
     redis.close()
     return [f"{size} {name} are left" for name, size in sizes.items() if size]
 
@@ -83,8 +93,12 @@ def store_is_right(rig: Rig, expected: set[str]) -> list[str]:
         if cursor is None:
             break
     shard.close()
+    return points_are_right(rig, found, {point_id(image_id) for image_id in expected})
+
+
+def points_are_right(rig: Rig, found: Sequence[tuple[UUID, str]], wanted: set[UUID]) -> list[str]:
+    """`found`: each point with its image's id."""
     points = Counter(point for point, _ in found)
-    wanted = {point_id(image_id) for image_id in expected}
     return [
         *_count("points are missing", wanted - points.keys()),
         *_count("points were not expected", points.keys() - wanted),
@@ -97,7 +111,7 @@ def store_is_right(rig: Rig, expected: set[str]) -> list[str]:
 
 
 def _preview(rig: Rig, point: UUID) -> Path:
-    return rig.data / "blobs" / "kindred" / preview_name(point)
+    return rig.data / "blobs" / rig.collection / preview_name(point)
 
 
 def _count(what: str, points: set[UUID]) -> list[str]:

@@ -14,12 +14,19 @@ Colour = tuple[int, int, int]
 
 SIZE = (48, 36)
 
+POISON: Colour = (255, 0, 0)  # RED of `tests.chaos.worker`
 
-def write(folder: Path, name: str, rows: int, seed: int) -> list[str]:
-    """A data set of smooth noise of 48x36 pixels; returns its images' ids."""
+
+def write(folder: Path, name: str, rows: int, seed: int, poison: int = 0) -> list[str]:
+    """A data set of smooth noise of 48x36 pixels; returns its images' ids.
+
+    The first `poison` pictures end whoever decodes them, see `tests.chaos.worker`.
+    """
     draw = np.random.default_rng(seed)
     coarse = draw.integers(0, 256, (rows, 3, 4, 3), dtype=np.uint8)
-    return write_pictures(folder, name, [_jpeg(pixels) for pixels in coarse])
+    pictures = [_jpeg(pixels) for pixels in coarse]
+    pictures[:poison] = [plain(POISON)] * poison
+    return write_pictures(folder, name, pictures)
 
 
 def write_pictures(folder: Path, name: str, pictures: Sequence[bytes]) -> list[str]:

@@ -11,15 +11,13 @@ from typing import Any
 from celery import Celery
 
 from pipeline.base.settings import Settings
-from pipeline.ledger import Lease, namespace_of
+from pipeline.ledger import Lease
 from pipeline.operations.base import QUEUES
 from pipeline.operations.registry import operation
 from tests.chaos.rig import Rig
 from tests.chaos.worker import ENCODER_BROKEN, STORE_AWAY
 from tests.system import kill, until
 from workers.queue import make_app, publish_lease, publish_query
-
-NAMESPACE = namespace_of("kindred")
 
 STOP_SECONDS = 90.0  # a worker that is asked to stop ends its batch first
 
@@ -49,15 +47,16 @@ class KillWorker(Fault):
     """worker: SIGKILL"""
 
     def begin(self, rig: Rig, random: Random) -> None:
-        kill(rig.worker)
+        kill(random.choice(rig.workers))
 
 
 class StopWorker(Fault):
     """worker: SIGTERM"""
 
     def begin(self, rig: Rig, random: Random) -> None:
-        rig.worker.send(signal.SIGTERM)
-        until(lambda: not rig.worker.running, "the end of a worker that was asked", STOP_SECONDS)
+        worker = random.choice(rig.workers)
+        worker.send(signal.SIGTERM)
+        until(lambda: not worker.running, "the end of a worker that was asked", STOP_SECONDS)
 
 
 class KillApi(Fault):
@@ -139,29 +138,29 @@ class DeliverTwice(Fault):
     def begin(self, rig: Rig, random: Random) -> None:
         """Whatever is out at this moment, again."""
         redis = rig.system.client()
-        settings = Settings(redis_url=rig.system.environment["KINDRED_REDIS_URL"])
-        app = make_app(settings.broker_url, current=False)
+        url = rig.system.environment["KINDRED_REDIS_URL"]
+        app = make_app(Settings(redis_url=url).broker_url, current=False)
         sent, end = 0, time.monotonic() + 5
         while not sent and time.monotonic() < end:
             for queue in QUEUES:
-                for member in redis.zrange(f"{NAMESPACE}:leases:{queue}", 0, -1):
-                    sent += self._lease_again(app, redis, member)
-            for request in redis.zrange(f"{NAMESPACE}:requests", 0, -1):
-                name = redis.hget(f"{NAMESPACE}:request:{request}", "operation")
+                for member in redis.zrange(f"{rig.namespace}:leases:{queue}", 0, -1):
+                    sent += self._lease_again(app, rig, redis, member)
+            for request in redis.zrange(f"{rig.namespace}:requests", 0, -1):
+                name = redis.hget(f"{rig.namespace}:request:{request}", "operation")
                 if name:
-                    publish_query(app, settings.collection, operation(name), request)
+                    publish_query(app, rig.collection, operation(name), request)
                     sent += 1
         app.close()
         redis.close()
 
-    def _lease_again(self, app: Celery, redis: Any, member: str) -> bool:
+    def _lease_again(self, app: Celery, rig: Rig, redis: Any, member: str) -> bool:
         job, _, item = member.rpartition(":")
-        token = redis.hget(f"{NAMESPACE}:item:{member}", "token")
-        name = redis.hget(f"{NAMESPACE}:job:{job}", "operation")
+        token, worker = redis.hmget(f"{rig.namespace}:item:{member}", "token", "worker")
+        name = redis.hget(f"{rig.namespace}:job:{job}", "operation")
         if not token or not name:
             return False
-        lease = Lease(job, int(item), token)
-        publish_lease(app, Settings().collection, operation(name), lease)
+        lease = Lease(job, int(item), token, worker=worker)
+        publish_lease(app, rig.collection, operation(name), lease)
         return True
 
 

@@ -7,21 +7,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any, Self
 
 import httpx
 
+from cli.processes import Program
 from pipeline.base.states import FINAL_STATES
 from pipeline.ledger import namespace_of
-from pipeline.operations.base import QUEUES, queue_name
-from tests.chaos import data
+from pipeline.operations.base import QUEUES
+from tests.chaos import checks, data
 from tests.chaos.worker import break_inside
-from tests.forked import ForkedWorker
-from tests.system import PATIENCE, JobView, System, until
-
-NAMESPACE = namespace_of("kindred")
+from tests.forked import ForkedWorker, Prepare
+from tests.system import PATIENCE, JobView, System, end, until
 
 SEARCHERS = 3
 CANNOT_RUN = 78
@@ -38,9 +38,21 @@ SETTINGS = {
 
 
 class Rig:
-    """Real processes on one folder. `jobs` and `searches` are what they have accepted."""
+    """Real processes on one folder. `jobs` and `searches` are what they have accepted.
 
-    def __init__(self, folder: Path, encoder: Path, **settings: str) -> None:
+    `size` workers, each `prepare`d before it runs; `worker` is the first of them.
+    """
+
+    collection = "kindred"
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Path,
+        size: int = 1,
+        prepare: Prepare = break_inside,
+        **settings: str,
+    ) -> None:
         self.folder = folder
         self.switches = folder / "switches"
         self.switches.mkdir(parents=True)
@@ -50,42 +62,66 @@ class Rig:
         self.system.environment.update(
             CHAOS_SWITCHES=str(self.switches), CHAOS_VISIBILITY_SECONDS="1"
         )
-        self.worker = ForkedWorker(self.system.worker.program, break_inside)
-        self.system.worker = self.worker
+        self.workers = [ForkedWorker(self._program(number), prepare) for number in range(size)]
+        self.system.worker = self.worker = self.workers[0]
         self.http = self.system.http
         self.jobs: dict[str, list[str]] = {}  # job -> the ids of its images
+        self.poison = 0  # rows that must be rejected
         self.searches: list[str] = []
         self.exits: list[int] = []  # of workers that ended by themselves
         self.down: set[str] = set()  # what is meant to be down
 
     def __enter__(self) -> Self:
         self.system.__enter__()
+        for worker in self.workers[1:]:
+            worker.start()
         return self
 
     def __exit__(self, *arguments: object) -> None:
+        self.stop()
         self.system.__exit__(*arguments)
+
+    def stop(self) -> None:
+        """The workers together, then the rest."""
+        for worker in self.workers:
+            worker.send(signal.SIGTERM)
+        for worker in self.workers:
+            end(worker)
+        self.system.stop()
+
+    def _program(self, number: int) -> Program:
+        program = self.system.worker.program
+        log = program.log if not number else program.log.with_stem(f"{program.log.stem}-{number}")
+        return replace(program, log=log)
+
+    @property
+    def namespace(self) -> str:
+        return namespace_of(self.collection)
 
     def describe(self) -> str:
         """All that Redis holds of jobs, and the end of every log: for a promise that was broken."""
-        self.worker.send(signal.SIGUSR1)
+        for worker in self.workers:
+            worker.send(signal.SIGUSR1)
         time.sleep(0.5)
         redis = self.system.client()
         lines = [
-            f"{name}: {redis.zrange(f'{NAMESPACE}:{name}', 0, -1, withscores=True)}"
+            f"{name}: {redis.zrange(f'{self.namespace}:{name}', 0, -1, withscores=True)}"
             for name in (*(f"leases:{q}" for q in QUEUES), "waiting", "requests", "workers")
         ]
         for queue in QUEUES:
-            active = redis.lrange(f"{NAMESPACE}:active:{queue}", 0, -1)
-            waiting = redis.llen(queue_name("kindred", queue))
-            lines.append(f"queue {queue}: {waiting} messages, active jobs {active}")
+            active = redis.lrange(f"{self.namespace}:active:{queue}", 0, -1)
+            waiting = redis.lrange(f"{self.namespace}:quarantine:{queue}", 0, -1)
+            load = redis.hgetall(f"{self.namespace}:load:{queue}")
+            lines.append(f"queue {queue}: {load}, quarantined {waiting}, active jobs {active}")
         lines.append(f"time: {redis.time()}")
-        keys = [key for kind in ("item", "job") for key in redis.scan_iter(f"{NAMESPACE}:{kind}:*")]
+        patterns = [f"{self.namespace}:{kind}:*" for kind in ("item", "job")]
+        keys = [key for pattern in patterns for key in redis.scan_iter(pattern)]
         lines += [
             f"{key}: {redis.hgetall(key)}"
             for key in keys
             if redis.type(key) == "hash" and not key.endswith("rejections")
         ]
-        lines += [f"{n}: {redis.get(f'{NAMESPACE}:{n}')}" for n in ("reconciled", "amnesty")]
+        lines.append(f"clock: {redis.hgetall(f'{self.namespace}:clock')}")
         for log in sorted(self.data.glob("*.log")):
             lines += [f"--- {log.name}", log.read_text("utf-8", "replace")]
         return "\n".join(lines)
@@ -94,14 +130,18 @@ class Rig:
 
     def keep_up(self) -> None:
         """Starts again what has ended, once; call it often."""
-        if not self.worker.running and "worker" not in self.down:
-            code = self.worker.exit_code
-            assert code != CANNOT_RUN, f"the worker gave up: {self.worker.last_words(5)}"
-            if code not in (None, 0, -9):
-                self.exits.append(code or 0)
-            self.worker.start()
+        for worker in self.workers:
+            if not worker.running:
+                self._start_again(worker)
         if not self.system.api.running and "api" not in self.down:
             self.system.api.start()
+
+    def _start_again(self, worker: ForkedWorker) -> None:
+        code = worker.exit_code
+        assert code != CANNOT_RUN, f"the worker gave up: {worker.last_words(5)}"
+        if code not in (None, 0, -9):
+            self.exits.append(code or 0)
+        worker.start()
 
     def pass_time(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -119,12 +159,17 @@ class Rig:
 
     # --- used ---------------------------------------------------------------------------------
 
-    def submit(self, rows: int, seed: int) -> None:
-        """A job of new images. Safe to repeat when an answer was lost: the api is asked first."""
+    def submit(self, rows: int, seed: int, poison: int = 0) -> None:
+        """A job of new images, the first `poison` of which end their decoders.
+
+        Safe to repeat when an answer was lost: the api is asked first.
+        """
         name = f"c{seed}"
         folder = self.folder / "sources" / name
-        ids = data.write(folder, name, rows, seed) if not folder.exists() else None
-        ids = ids or [f"{name}-{number:05d}" for number in range(rows)]
+        if not folder.exists():
+            data.write(folder, name, rows, seed, poison)
+            self.poison += poison
+        ids = [f"{name}-{number:05d}" for number in range(poison, rows)]
 
         def accepted() -> JobView | None:
             known = self.http.get("/v1/jobs").raise_for_status().json()["jobs"]
@@ -151,6 +196,9 @@ class Rig:
         if views is None:
             return None
         return sum(view["embedded"] + view["unchanged"] + view["rejected"] for view in views)
+
+    def store_is_right(self, expected: set[str]) -> list[str]:
+        return checks.store_is_right(self, expected)
 
     def unfinished(self) -> int | None:
         views = self.views()

@@ -42,11 +42,11 @@ class Outcome:
 
 
 class Run:
-    """`rows`: images of each job."""
+    """`rows`: images of each job, `poison` of which end their decoders."""
 
-    def __init__(self, rig: Rig, seed: int, rows: int, say: Say) -> None:
+    def __init__(self, rig: Rig, seed: int, rows: int, say: Say, poison: int = 0) -> None:
         self.outcome = Outcome(seed)
-        self._rig, self._rows, self._say = rig, rows, say
+        self._rig, self._rows, self._say, self._poison = rig, rows, say, poison
         self._random = Random(seed)
         self._start = time.monotonic()
         self._jobs = 0
@@ -112,7 +112,8 @@ class Run:
         unfinished = self._rig.unfinished()
         while unfinished is not None and unfinished < JOBS_AT_ONCE:
             self._jobs += 1
-            self._rig.submit(self._rows, 100_000 * self.outcome.seed + self._jobs)
+            seed = 100_000 * self.outcome.seed + self._jobs
+            self._rig.submit(self._rows, seed, self._poison)
             unfinished += 1
 
     def _check(self) -> None:
@@ -122,12 +123,12 @@ class Run:
         self._settle()
         states, wrong = checks.searches_are_settled(rig)
         outcome.wrong += wrong + checks.nothing_is_owed(rig)
-        rig.system.stop()
-        outcome.wrong += checks.store_is_right(rig, expected)
+        rig.stop()
+        outcome.wrong += rig.store_is_right(expected)
         outcome.seconds = time.monotonic() - self._start
         outcome.jobs, outcome.images = len(rig.jobs), len(expected)
         outcome.searches, outcome.exits = dict(states), rig.exits
-        outcome.worker_starts = rig.worker.starts
+        outcome.worker_starts = sum(worker.starts for worker in rig.workers)
 
     def _settle(self) -> None:
         """Searches that nobody waited for may still be on their way."""

@@ -14,7 +14,7 @@ LONGEST = 3.0  # seconds that one fault lasts
 def test_nothing_is_lost_whatever_falls(encoder: Path) -> None:
     print(f"seed {SEED}")
     with small_disk() as disk, Rig(disk, encoder) as rig:
-        possible = [_short(fault) for fault in faults.ALL if fault.possible(rig)]
+        possible = [shortened(fault) for fault in faults.ALL if fault.possible(rig)]
 
         outcome = Run(rig, SEED, rows=500, say=print).faults(possible)
 
@@ -23,6 +23,6 @@ def test_nothing_is_lost_whatever_falls(encoder: Path) -> None:
     assert outcome.searches.get("succeeded")
 
 
-def _short(fault: faults.Fault) -> faults.Fault:
+def shortened(fault: faults.Fault) -> faults.Fault:
     low, high = (min(seconds, LONGEST) for seconds in fault.seconds)
     return replace(fault, seconds=(low, high))

@@ -1,0 +1,65 @@
+"""Qdrant for several workers where there is no server: its client's own engine, in one process.
+
+    python -m tests.chaos.qdrant SOCKET
+
+Workers call it as they call a client. It answers one call at a time, and keeps nothing on disk.
+"""
+
+import sys
+import threading
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException
+
+KEY = b"of tests"
+
+
+class _Engine:
+    """Its engine is not safe to be shared by threads."""
+
+    def __init__(self) -> None:
+        self._client = QdrantClient(":memory:")
+        self._lock = threading.Lock()
+
+    def call(self, name: str, arguments: Any, named: Any) -> Any:
+        with self._lock:
+            return getattr(self._client, name)(*arguments, **named)
+
+
+_engine = _Engine()
+
+
+class Manager(BaseManager):
+    pass
+
+
+Manager.register("engine", callable=lambda: _engine, exposed=["call"])
+
+
+class SharedClient:
+    """As `QdrantClient`. While `away` exists, calls fail as those to a server that is down."""
+
+    def __init__(self, socket: Path, away: Path) -> None:
+        self._manager = Manager(address=str(socket), authkey=KEY)
+        self._manager.connect()
+        self._engine: Any = self._manager.engine()  # type: ignore[attr-defined]
+        self._away = away
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self._away.exists():
+                raise ResponseHandlingException(httpx.ConnectError("simulated"))
+            return self._engine.call(name, arguments, named)
+
+        return call
+
+    def close(self) -> None:
+        """Others use the engine."""
+
+
+if __name__ == "__main__":
+    Manager(address=sys.argv[1], authkey=KEY).get_server().serve_forever()
