@@ -41,24 +41,30 @@ Manager.register("engine", callable=lambda: _engine, exposed=["call"])
 
 
 class SharedClient:
-    """As `QdrantClient`. While `away` exists, calls fail as those to a server that is down."""
+    """As `QdrantClient`."""
 
-    def __init__(self, socket: Path, away: Path) -> None:
-        self._manager = Manager(address=str(socket), authkey=KEY)
-        self._manager.connect()
-        self._engine: Any = self._manager.engine()  # type: ignore[attr-defined]
-        self._away = away
+    def __init__(self, socket: Path) -> None:
+        manager: Any = Manager(address=str(socket), authkey=KEY)
+        manager.connect()
+        self._manager, self._engine = manager, manager.engine()
 
     def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any, **named: Any) -> Any:
-            if self._away.exists():
-                raise ResponseHandlingException(httpx.ConnectError("simulated"))
-            return self._engine.call(name, arguments, named)
-
-        return call
+        return lambda *arguments, **named: self._engine.call(name, arguments, named)
 
     def close(self) -> None:
         """Others use the engine."""
+
+
+class Unreliable:
+    """A client whose calls fail while the file `away` exists, as those to a server that is down."""
+
+    def __init__(self, client: Any, away: Path) -> None:
+        self._client, self._away = client, away
+
+    def __getattr__(self, name: str) -> Any:
+        if self._away.exists():
+            raise ResponseHandlingException(httpx.ConnectError("simulated"))
+        return getattr(self._client, name)
 
 
 if __name__ == "__main__":
