@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cli.processes import Child, Program
-from tests.system import _free_port, end, until
+from tests.system import end, free_port, until
 
 # As docs/deploy.md has it: the path is passed on as it came, or the proxy removes it. Debian builds
 # nginx with folders that only root may write, so each has one here.
@@ -53,7 +53,7 @@ def nginx(folder: Path, api: int, path: str) -> Iterator[dict[str, str]]:
         missing = "no nginx on this machine: Debian's package is nginx-light"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     folder.mkdir(parents=True, exist_ok=True)
-    ports = {"passing": _free_port(), "removing": _free_port()}
+    ports = {"passing": free_port(), "removing": free_port()}
     user = "" if os.geteuid() else "user root;"
     settings = _CONFIGURATION.format(user=user, folder=folder, api=api, path=path, **ports)
     (folder / "nginx.conf").write_text(settings)

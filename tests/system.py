@@ -69,7 +69,7 @@ class System:
         self._redis = RedisServer(
             find_redis_server(), folder / "redis", self._sockets / "redis.sock"
         )
-        self.port = _free_port()
+        self.port = free_port()
         quick = {
             "DATA": str(folder),
             "MODEL": str(encoder),
@@ -247,7 +247,7 @@ def end(child: Child | ForkedWorker) -> None:
         raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """None of those that Linux gives to connections: one could take it while the api is down."""
     while True:
         with socket.socket() as probe, suppress(OSError):

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from cli.processes import Child, Program, module_command
 from tests.forked import ForkedWorker
-from tests.system import System, _free_port, kill, until
+from tests.system import System, free_port, kill, until
 
 SLOW = {"BATCH_SIZE": "2", "SHARD_SIZE": "16"}  # many checkpoints, so that a kill falls among them
 # In seconds from the kill. So each search meets it four times or more; but one that was given back
@@ -29,7 +29,7 @@ class ObjectStore:
     def __init__(self, folder: Path, executable: str) -> None:
         self.bucket = folder / "served" / "bucket"
         self.bucket.mkdir(parents=True)
-        port = _free_port()
+        port = free_port()
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_DEFAULT_REGION": "us-east-1",

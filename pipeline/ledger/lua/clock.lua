@@ -6,6 +6,7 @@
 -- calls cannot have passed, or has passed without anybody, is added to all of them.
 
 local clock = ns .. ':clock'
+local reconciled = ns .. ':reconciled'
 
 -- Seconds between two calls that count at most, until a worker has said how often it calls.
 local MOST = 2
@@ -31,12 +32,19 @@ local function move_all(seconds)
     move_field(ns .. ':request:' .. request, 'since', seconds)
     move_field(ns .. ':request:' .. request, 'requeued_at', seconds)
   end
+  if call('EXISTS', reconciled) == 1 then call('INCRBYFLOAT', reconciled, seconds) end
+end
+
+-- Workers of an older version leave a trace of their calls as well: that of `reclaim`.
+local function last_call(at)
+  local last = tonumber(call('GET', reconciled) or at or now)
+  return math.max(last, tonumber(at or last))
 end
 
 -- Every call begins with this.
 local function keep_time()
   local known = call('HMGET', clock, 'at', 'most')
-  local step = now - (tonumber(known[1] or now) or now)
+  local step = now - last_call(known[1])
   local passed = math.max(0, math.min(step, tonumber(known[2] or MOST) or MOST))
   if step < -SLACK or step > passed then move_all(step - passed) end
   if not known[1] or math.abs(step) > SLACK then call('HSET', clock, 'at', now) end

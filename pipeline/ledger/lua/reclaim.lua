@@ -47,9 +47,9 @@ end
 -- call it; it does nothing if one has within the last `pause` seconds. Replies how many items were
 -- taken back.
 function commands.reclaim(alive, alone, pause)
-  local last = tonumber(call('GET', ns .. ':reconciled') or 0)
+  local last = tonumber(call('GET', reconciled) or 0)
   if now >= last and now - last < tonumber(pause) then return 0 end
-  call('SET', ns .. ':reconciled', now)
+  call('SET', reconciled, now)
   local reclaimed = put_back_what_has_waited()
   for _, queue in ipairs(queues()) do
     reclaimed = reclaimed + reclaim_queue(queue, alive, alone)
