@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
@@ -28,11 +29,14 @@ class BodyRefused(HTTPException):
 class Body:
     """A call's `receive`. Raises BodyRefused, once an answer has begun says `http.disconnect`."""
 
-    def __init__(self, receive: Receive, declared: str | None, most: int) -> None:
-        """`declared` is the header Content-Length, `most` is in bytes."""
+    def __init__(self, receive: Receive, headers: Headers, most: int) -> None:
+        """`most` is in bytes."""
         self._receive, self._most = receive, most
-        self._declared = int(declared) if declared and declared.isdecimal() else 0
-        self._whole = self.answered = False
+        length = headers.get("Content-Length", "")
+        self._declared = int(length) if length.isdecimal() else 0
+        # Whether it has come, as there may be none.
+        self._whole = not self._declared and "Transfer-Encoding" not in headers
+        self.answered = False
         self._size = self._came = 0
         self._waited = 0.0
 

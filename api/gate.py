@@ -6,12 +6,13 @@ a route whose author forgot about access still needs a key.
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.access import AccessControl
 from api.audit import AuditLog, Entry
-from api.body import Body
+from api.body import Body, BodyRefused
 from api.origin import refuse_other_sites
 from pipeline import metrics
 from pipeline.base.errors import AuditUnavailable, BadRequest, KindredError, UnsupportedMedia
@@ -52,7 +53,7 @@ class Gate:
             return
         request = Request(scope)
         entry = request.state.entry = Entry()
-        body = Body(receive, request.headers.get("Content-Length"), self._most_of(request))
+        body = Body(receive, request.headers, self._most_of(request))
         logged = self._logging(scope, body, entry, send)
         try:
             if self._guards(scope):
@@ -63,9 +64,10 @@ class Gate:
         except KindredError as error:
             await problems.of(error)(scope, receive, logged)
         except Exception as error:
-            if body.answered:
+            if body.answered and not isinstance(error.__cause__, BodyRefused):
                 raise
-            await problems.unexpected(error)(scope, receive, logged)
+            if not body.answered:
+                await _last_resort(error)(scope, receive, logged)
 
     def _admit(self, request: Request, entry: Entry) -> None:
         if self._signs_in(request):
@@ -141,6 +143,13 @@ class Gate:
     def _path(self, scope: Scope) -> str:
         path: str = scope["path"]
         return path.removeprefix(self._root)
+
+
+def _last_resort(error: Exception) -> Response:
+    """Starlette hides a refusal behind another error if the answer was just about to begin."""
+    if isinstance(error.__cause__, BodyRefused):
+        return problems.response(error.__cause__.problem)
+    return problems.unexpected(error)
 
 
 def _beginning(path: str) -> str:
