@@ -8,6 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.app import create_app
+from api.door import BACKLOG, PATIENCE, Door, open_more_files
 from pipeline.base import logs
 from pipeline.base.addresses import is_loopback
 from pipeline.base.blobs import Blobs
@@ -41,10 +42,15 @@ def main() -> int:
     except KindredError as error:
         print(f"kindred api: {error.title}: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    door = Door.for_files(open_more_files(), settings.connections, settings.trusted_proxies)
     uvicorn.run(
         app,
         host=options.host,
         port=options.port,
+        http=door.protocol(),
+        ws="none",
+        backlog=BACKLOG,
+        timeout_keep_alive=PATIENCE,
         log_config=None,
         access_log=False,  # query strings can contain filters, and filters patients' data
         server_header=False,

@@ -52,6 +52,7 @@ class AccessControl:
         key = self._key_of(request)
         if key is None:
             raise Unauthorized("Send a valid key as 'Authorization: Bearer KEY', or sign in.")
+        request.state.caller = Caller.of(key)
         if self.rate_limit and not _is_preview(request):
             self._count(key.id, self.rate_limit)
         return Caller.of(key)
@@ -69,9 +70,13 @@ class AccessControl:
             raise Unauthorized("This key is not valid.")
         return Caller.of(key), self.sessions.open(key.id)
 
-    def sign_out(self, request: Request) -> None:
-        if token := request.cookies.get(COOKIE):
+    def sign_out(self, request: Request) -> Caller | None:
+        """Whose session ended; None without one."""
+        token = request.cookies.get(COOKIE)
+        key = self._of_session(token) if token else None
+        if token:
             self.sessions.close(token)
+        return Caller.of(key) if key else None
 
     def _key_of(self, request: Request) -> Key | None:
         return self._by_header(request) or self._by_cookie(request)
@@ -85,12 +90,15 @@ class AccessControl:
         token = request.cookies.get(COOKIE)
         if not token or "Authorization" in request.headers:
             return None
-        identifier = self.sessions.key_of(token)
-        key = identifier and self.keys.by_id(identifier)
-        if not key:
-            return None
-        refuse_other_sites(request, proof=True)
+        key = self._of_session(token)
+        if key is not None:
+            request.state.caller = Caller.of(key)  # also of a call that is refused now
+            refuse_other_sites(request, proof=True)
         return key
+
+    def _of_session(self, token: str) -> Key | None:
+        identifier = self.sessions.key_of(token)
+        return self.keys.by_id(identifier) if identifier else None
 
     def _count(self, caller: str, most: int) -> None:
         try:

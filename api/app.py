@@ -61,11 +61,16 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         generate_unique_id_function=document.name_of,
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
-        max_body_size=settings.max_upload_mb * 1_000_000,
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(Gate, access=services.access, log=log, root=settings.root_path)
+    app.add_middleware(
+        Gate,
+        access=services.access,
+        log=log,
+        root=settings.root_path,
+        most=settings.max_upload_mb * 1_000_000,
+    )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
     for router in (session.router, collections.router, *ROUTERS):
@@ -78,5 +83,4 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         )
     page.mount(app)
     document.install(app)
-    below = BelowPath(app, settings.root_path)
-    return SecurityHeaders(problems.TooLargeAsProblem(below, settings.max_upload_mb))
+    return SecurityHeaders(BelowPath(app, settings.root_path))

@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.body import BodyRefused
 from api.queries import AnsweredWithProblem
 from pipeline.base.errors import (
     InvalidQuery,
@@ -72,12 +72,11 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Installs the handlers of all errors that can leave the api."""
+    """Installs the handlers of all errors that can leave the api; the gate has the last one."""
     app.add_exception_handler(KindredError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(PydanticSerializationError, _no_text)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def of(error: KindredError) -> JSONResponse:
@@ -121,6 +120,8 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if isinstance(error, BodyRefused):
+        return response(error.problem)
     title = _TITLES.get(error.status_code, "Request refused")
     found = Problem(
         type="http", title=title, status=error.status_code, detail=str(error.detail or title)
@@ -139,7 +140,8 @@ def _no_text(_: Request, error: Exception) -> JSONResponse:
     return response(found)
 
 
-def _unexpected(_: Request, error: Exception) -> JSONResponse:
+def unexpected(error: Exception) -> JSONResponse:
+    """The answer to an error that no handler knows, after a line in the log."""
     logger.error("unexpected", extra={"error": where(error)})
     detail = "This is a fault of ours. The api's log says where it happened."
     return response(
@@ -156,36 +158,7 @@ def _named(part: str | int) -> str:
     return str(part) if _NAME.fullmatch(str(part)) else "(an unknown name)"
 
 
-class TooLargeAsProblem:
-    """Answers a too large body with a problem; Starlette does so in text, outside all handlers."""
-
-    def __init__(self, app: ASGIApp, max_upload_mb: int) -> None:
-        self._app = app
-        self._refusal = response(
-            Problem(
-                type="too-large",
-                title=_TITLES[413],
-                status=413,
-                detail=f"A call may have at most {max_upload_mb} MB. Send fewer or smaller files.",
-            )
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = False
-
-        async def translate(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] == 413:
-                refused = True
-                await self._refusal(scope, receive, send)
-            elif not refused:
-                await send(message)
-
-        await self._app(scope, receive, translate)
-
-
 _TITLES = {
     404: "Not found",
     405: "Method not allowed",
-    413: "Too large",
 }

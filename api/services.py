@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from fastapi import Depends, Path, Request
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from api.access import AccessControl
+from api.access import LOCAL, AccessControl, Caller
 from api.waiting import WaitingRoom
 from pipeline.base.blobs import Blobs, request_folder
 from pipeline.base.errors import NotFound, RateLimited
@@ -29,6 +29,10 @@ from workers.queue import make_app, publish_lease, publish_query
 logger = logging.getLogger("kindred.api")
 
 BACKLOG_SECONDS = 5  # until a caller should try again after the queue was too long
+
+# One caller's part of the backlog: a quarter, but at least a few.
+PARTS_OF_BACKLOG = 4
+LEAST_SHARE = 4
 
 BASE = "/v1"  # the default collection; any one is /v1/collections/{name}
 
@@ -76,12 +80,16 @@ class Services:
 
 @dataclass(frozen=True)
 class Collection:
-    """One collection, for one call. `base` is the path under which clients call it."""
+    """One collection, for one call. `base` is the path under which clients call it.
+
+    `caller` is the id of the key that calls; without keys, the address from which the call comes.
+    """
 
     base: str
     ledger: Ledger
     blobs: Blobs
     services: Services
+    caller: str = ""
 
     @property
     def name(self) -> str:
@@ -104,15 +112,22 @@ class Collection:
     def refuse_when_full(self) -> None:
         """Call it before storing anything of a query. Raises RateLimited if too many wait."""
         waiting = self.services.ledgers.queue_length(queue_name(self.name, "search"))
-        if waiting >= self.services.settings.search_backlog:
+        backlog = self.services.settings.search_backlog
+        if waiting >= backlog:
             raise RateLimited("Too many searches are waiting. Try again soon.", BACKLOG_SECONDS)
+        if self.ledger.requests.open_of(self.caller) >= share_of(backlog):
+            raise RateLimited(
+                f"{share_of(backlog)} searches of your own are waiting; others have their turn. "
+                "Try again when some of them are answered.",
+                BACKLOG_SECONDS,
+            )
 
     def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
         """Gives a query to the workers and returns its id. Only the blobs contain its body."""
         identifier = identifier or new_id()
         envelope = wanted.envelope(self.base, body)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
-        self.ledger.requests.create(identifier, wanted.name)
+        self.ledger.requests.create(identifier, wanted.name, self.caller)
         with _published_later(wanted.name):
             publish_query(self.services.queue, self.name, wanted, identifier)
         return identifier
@@ -125,6 +140,11 @@ def _published_later(name: str) -> Iterator[None]:
         yield
     except (OperationalError, RedisError):  # kombu wraps only the errors of connecting
         logger.warning("not published; the reconciler will", extra={"operation": name})
+
+
+def share_of(backlog: int) -> int:
+    """How many requests of one caller may be open at once."""
+    return min(backlog, max(LEAST_SHARE, backlog // PARTS_OF_BACKLOG))
 
 
 def new_id() -> str:
@@ -140,7 +160,14 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 def _collection(request: Request, services: ServicesDep) -> Collection:
-    return services.collection(request.path_params.get("collection"))
+    collection = services.collection(request.path_params.get("collection"))
+    return replace(collection, caller=_whose(request))
+
+
+def _whose(request: Request) -> str:
+    caller: Caller = request.state.caller  # set by the gate
+    address = request.client.host if request.client else ""
+    return address if caller == LOCAL else caller.id
 
 
 CollectionDep = Annotated[Collection, Depends(_collection)]

@@ -84,7 +84,9 @@ def running(folder: Path, model: Path) -> Iterator[System]:
     """Runs `kindred up` on free ports with its data in `folder`, and waits until it is ready."""
     folder.mkdir()
     arguments = ("up", "--data", str(folder / "data"), "--port", "0", "--flower-port", "0")
-    environment = module_environment({**os.environ, "KINDRED_MODEL": str(model)})
+    # All clients of a benchmark have one address, which may have a quarter of the backlog.
+    settings = {"KINDRED_MODEL": str(model), "KINDRED_SEARCH_BACKLOG": "1000"}
+    environment = module_environment({**os.environ, **settings})
     log = folder / "up.log"
     child = Child(Program("kindred up", module_command("cli", *arguments), environment, log))
     start = time.perf_counter()

@@ -12,6 +12,7 @@ from pipeline.base.blobs import request_folder
 from pipeline.base.errors import (
     KindredError,
     LedgerUnavailable,
+    QueryGone,
     SourceUnavailable,
     StoreUnavailable,
     Unavailable,
@@ -186,7 +187,10 @@ class Runtime:
     def _answer(self, request: str, name: str) -> None:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
         folder = request_folder(request)
-        envelope = self.context.blobs.read(f"{folder}/request.json")
+        try:
+            envelope = self.context.blobs.read(f"{folder}/request.json")
+        except FileNotFoundError:
+            raise QueryGone("What this search looked for is gone: search again.") from None
         while True:
             epoch = self.ledger.tombstones.epoch()
             answer = operation(name).answer_to(self.context, request, envelope)

@@ -12,7 +12,7 @@ from api.forms import FORM, files_of, is_form, read_form, text_of
 from api.queries import JSON, answer, parse, preferred_wait, wait_for
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import BadRequest, InvalidQuery
+from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
 from pipeline.images.decoding import Unusable, inspect
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
@@ -102,7 +102,17 @@ async def one(
 ) -> Response:
     """The search's current state; with `Prefer: wait=N`, as soon as it has finished."""
     record = await wait_for(collection, identifier, preferred_wait(request))
+    await run_in_threadpool(_refuse_gone, collection, record)
     return await run_in_threadpool(_view, collection, record, entry)
+
+
+def _refuse_gone(collection: Collection, record: RequestRecord) -> None:
+    """Raises QueryGone for a search that a restored ledger names, with nothing behind it."""
+    gone = record.error is not None and record.error.type == QueryGone("").slug
+    if not record.final:
+        gone = not collection.blobs.exists(f"{request_folder(record.id)}/request.json")
+    if gone:
+        raise QueryGone("What this search looked for is gone: search again.")
 
 
 async def _accept(

@@ -44,8 +44,8 @@ def sign_in(body: SignIn, request: Request, services: ServicesDep, entry: EntryD
 
 
 @router.delete("", status_code=204)
-def sign_out(request: Request, services: ServicesDep) -> Response:
-    services.access.sign_out(request)
+def sign_out(request: Request, services: ServicesDep, entry: EntryDep) -> Response:
+    entry.caller = services.access.sign_out(request)
     response = Response(status_code=204)
     path = _cookie_path(services)
     response.delete_cookie(COOKIE, path, httponly=True, samesite="strict")

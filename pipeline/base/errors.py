@@ -8,6 +8,7 @@ KindredError
 ├── Unauthorized          401  no key, or an invalid one
 ├── Forbidden             403  this key's role does not allow it, or that address does not
 ├── NotFound              404  no such job, search, image or key
+│   └── QueryGone              the ledger names a search whose query the blobs do not have
 ├── Conflict              409  impossible in this state
 ├── RateLimited           429  too many calls, by this key or by all together; waiting helps
 ├── SourceError           422  a data set, split or column cannot be read
@@ -98,6 +99,10 @@ class Forbidden(KindredError):
 class NotFound(KindredError):
     status = 404
     title = "Not found"
+
+
+class QueryGone(NotFound):
+    """As after a restore: a backup has the ledger, and no queries."""
 
 
 class Conflict(KindredError):

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+import time
 import traceback
+from dataclasses import dataclass
 from typing import Any, Literal
 
 # Every record has these attributes; all others came in through `extra`.
@@ -20,6 +22,63 @@ _NOISY = (
 )
 
 
+# What anybody can make these write by calling, as often as they like, is written once a minute.
+_LIMITED = ("asyncio", "uvicorn", "uvicorn.error", "kindred.door")
+_AGAIN = 60.0  # seconds
+_MOST_KEYS = 100
+
+
+@dataclass
+class _Repeated:
+    """A line that was written at `since`, and how many equal ones were left out after it."""
+
+    record: logging.LogRecord
+    since: float
+    left_out: int = 0
+
+    def told(self) -> logging.LogRecord:
+        line = f"{self.left_out} equal lines left out: {_first_line(self.record)}"
+        return logging.LogRecord(self.record.name, self.record.levelno, "", 0, line, None, None)
+
+
+class _Limited(logging.StreamHandler[Any]):
+    """Writes equal lines of some loggers once a minute, then how many it has left out.
+
+    It says so with the next line of any logger, once the minute is over, and when it is closed.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._repeated: dict[tuple[Any, ...], _Repeated] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(time.monotonic() - _AGAIN)
+        if record.name not in _LIMITED:
+            super().emit(record)
+            return
+        key = (record.name, record.levelno, _first_line(record), _place_of(record))
+        if known := self._repeated.get(key):
+            known.left_out += 1
+            return
+        if len(self._repeated) == _MOST_KEYS:
+            self._forget(next(iter(self._repeated)))
+        self._repeated[key] = _Repeated(record, time.monotonic())
+        super().emit(record)
+
+    def close(self) -> None:
+        self._tell(time.monotonic())
+        super().close()
+
+    def _tell(self, before: float) -> None:
+        for key in [key for key, each in self._repeated.items() if each.since <= before]:
+            self._forget(key)
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        gone = self._repeated.pop(key)
+        if gone.left_out:
+            super().emit(gone.told())
+
+
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
@@ -33,11 +92,22 @@ class _Line(logging.Formatter):
 
 def configure(level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]) -> None:
     """Sends all log lines to standard error, where supervisors and containers collect them."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Limited(sys.stderr)
     handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def _first_line(record: logging.LogRecord) -> str:
+    """Of asyncio's messages: the next ones describe the connection, each time another."""
+    return str(record.msg).partition("\n")[0][:200]
+
+
+def _place_of(record: logging.LogRecord) -> str:
+    """Two unexpected errors are not equal because the server says the same of both."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "" if error is None else where(error)
 
 
 def where(error: BaseException) -> str:

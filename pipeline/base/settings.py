@@ -225,6 +225,12 @@ class Settings(BaseSettings):
     search_backlog: int = Field(
         200, ge=1, description="Searches that may wait for a worker; the api refuses more for now"
     )
+    connections: int = Field(
+        250,
+        ge=1,
+        description="Connections to the api that one address may have; of a trusted proxy 8 times "
+        "as many",
+    )
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("hub:*",),
         description="Allowed sources, separated by commas: folders, and data sets on the hub as "

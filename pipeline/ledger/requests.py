@@ -62,11 +62,15 @@ class RequestLedger:
         self._workers = workers
         self._ttl, self._keep, self._lease = ttl, keep, lease
 
-    def create(self, request_id: str, operation: str) -> None:
+    def create(self, request_id: str, operation: str, caller: str = "") -> None:
+        """`caller`: whose share of the backlog it takes until it is answered; "" for nobody's."""
         # Kept longer than it can stay unanswered, so that its end can always be read.
-        self._script(
-            "create_request", request_id, operation, int(self._ttl + self._keep), LOOK_AGAIN
-        )
+        keep = int(self._ttl + self._keep)
+        self._script("create_request", request_id, operation, keep, LOOK_AGAIN, caller)
+
+    def open_of(self, caller: str) -> int:
+        """How many requests of this caller are not answered yet."""
+        return int(self._script("open_requests_of", caller))
 
     def claim(self, request_id: str, owner: str) -> str | None:
         """The request's operation; None when there is nothing (more) to do."""

@@ -7,11 +7,14 @@ import stat
 
 import pytest
 
-from api.access import Caller
+from api.access import COOKIE, Caller
 from api.audit import AuditLog, Entry, images_in
+from api.gate import RESOURCES
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import AuditUnavailable
 from pipeline.base.identity import point_id
+from pipeline.ledger import SessionLedger
+from pipeline.ledger.jobs import JobLedger
 from tests.unit.test_access import Api
 
 CALLER = Caller("0a1b2c3d", "ward 3", "search")
@@ -99,8 +102,85 @@ def test_refusals_of_a_known_key_are_logged_and_floods_of_unknown_ones_are_not(a
     api.http.get("/v1/nowhere", headers=headers)
     api.http.get("/healthz")
 
-    [line] = api.audit()
-    assert (line["call"], line["status"], line["name"]) == ("GET /v1/jobs", 403, "a search")
+    assert told(api) == [("GET /v1/jobs", 403, "a search"), ("GET /v1/…", 404, "a search")]
+
+
+def told(api: Api) -> list[tuple]:
+    return [(line["call"], line["status"], line["name"]) for line in api.audit()]
+
+
+def test_an_answer_that_nobody_expected_is_logged_and_has_the_headers_of_all(api, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("Doe, Jane")
+
+    monkeypatch.setattr(Blobs, "read", broken)
+    answer = api.http.get("/v1/images/I/preview")
+
+    assert (answer.status_code, answer.json()["type"]) == (
+        500,
+        "urn:kindred:problem:internal-error",
+    )
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Jane" not in answer.text
+    assert told(api) == [("GET /v1/images/{image_id}/preview", 500, "local")]
+
+
+def test_progress_that_goes_wrong_is_logged(api, monkeypatch):
+    monkeypatch.setattr(JobLedger, "get", lambda *_: 1 / 0)
+    assert api.http.get("/v1/jobs/J").status_code == 500
+    assert told(api) == [("GET /v1/jobs/{job}", 500, "local")]
+
+
+def test_what_the_gate_refuses_of_a_known_key_is_logged(api):
+    headers = api.key("ingest")
+    compressed = {**headers, "Content-Encoding": "gzip"}
+    api.http.post("/v1/searches", content=b"x", headers=compressed)
+    api.http.post("/v1/jobs/Doe-Jane/cancel", content=b"x", headers=compressed)
+    api.http.post("/v1/Doe-Jane", content=b"x", headers=compressed)
+    api.http.post("/v1/collections/Doe-Jane/jobs", content=b"x", headers=compressed)
+    api.http.put("/v1/jobs", headers=headers)
+    api.http.post("/v1/jobs", headers={**headers, "Transfer-Encoding": "x", "Content-Length": "0"})
+    api.http.post("/v1/jobs", content=b"x" * 33_000_000, headers=headers)
+    api.http.post("/v1/searches", content=b"x", headers={"Content-Encoding": "gzip"})
+
+    assert told(api) == [
+        ("POST /v1/searches", 415, "a ingest"),
+        ("POST /v1/jobs/…", 415, "a ingest"),
+        ("POST /v1/…", 415, "a ingest"),
+        ("POST /v1/collections/…", 415, "a ingest"),
+        ("PUT /v1/jobs", 405, "a ingest"),
+        ("POST /v1/jobs", 400, "a ingest"),
+        ("POST /v1/jobs", 413, "a ingest"),
+    ]
+
+
+def test_of_a_refused_call_the_log_knows_whose_session_it_came_with(api, monkeypatch):
+    key, _ = api.file.create("ward 3", "search")
+    monkeypatch.setattr(SessionLedger, "key_of", lambda *_: key.id)
+    cookie = {"Cookie": f"{COOKIE}=token", "Sec-Fetch-Site": "cross-site"}
+
+    assert api.http.post("/v1/searches", headers=cookie).status_code == 403
+    assert told(api) == [("POST /v1/searches", 403, "ward 3")]
+
+
+def test_who_has_no_key_cannot_fill_the_disk_at_the_sign_in(api):
+    """Only an attempt with a key is logged, and of these an address has ten a minute."""
+    api.key("search")
+    for body in (b"", b"{}", b"x" * 5_000):
+        json_of = {"content": body, "headers": {"Content-Type": "application/json"}}
+        assert api.http.post("/v1/session", **json_of).status_code in (413, 422)
+    assert api.http.delete("/v1/session").status_code == 204
+    assert api.http.put("/v1/session").status_code == 401
+    assert api.audit() == []
+
+    api.http.post("/v1/session", json={"key": "wrong"})
+    assert told(api) == [("POST /v1/session", 401, None)]
+
+
+def test_every_resource_is_known_to_the_log(api):
+    paths = api.http.get("/openapi.json").json()["paths"]
+    below = {path.split("/")[2] for path in paths if path.startswith("/v1/")}
+    assert below - {"session"} == RESOURCES
 
 
 def test_progress_of_jobs_is_not_logged(api):

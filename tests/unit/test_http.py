@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.base.blobs import manifest_of, preview_name, upload_folder
+from api.services import share_of
+from pipeline.base.blobs import (
+    deletion_folder,
+    manifest_of,
+    preview_name,
+    request_folder,
+    upload_folder,
+)
+from pipeline.base.errors import QueryGone
 from pipeline.base.identity import point_id
-from pipeline.messages import Problem, UploadManifest
+from pipeline.base.keys import KeyFile
+from pipeline.messages import Problem, UploadManifest, problem
 from tests.made_bytes import drawing, encoded
 from tests.memory_api import MemoryApi
 
@@ -326,3 +335,66 @@ def test_jobs_that_come_between_two_pages_change_no_page(api: MemoryApi) -> None
 def test_a_cursor_or_a_state_that_there_is_not_is_refused(api: MemoryApi) -> None:
     for query in ({"cursor": "nope"}, {"state": "done"}, {"state": ""}):
         assert api.http.get("/v1/jobs", params=query).status_code == 422
+
+
+# --- what the blobs do not have -------------------------------------------------------------------
+
+
+def test_a_search_that_a_restored_ledger_names_without_its_blobs_is_404(api: MemoryApi) -> None:
+    """A backup has the ledger; it has neither queries nor their answers."""
+    for path, query in (
+        ("/v1/searches", {"image_id": "A"}),
+        ("/v1/searches/batch", {"searches": [{"image_id": "A"}]}),
+    ):
+        queued, answered, failed = (api.http.post(path, json=query).json()["id"] for _ in range(3))
+        for search in (answered, failed):
+            api.ledger.requests.claim(search, "worker")
+        api.ledger.requests.succeed(answered)
+        api.ledger.requests.fail(failed, problem(QueryGone("gone")))
+        for search in (queued, answered, failed):
+            api.blobs.delete(request_folder(search))
+            answer = api.http.get(f"/v1/searches/{search}", headers={"Prefer": "wait=1"})
+            assert answer.status_code == 404, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "search again" in answer.json()["detail"]
+
+
+def test_lists_of_a_job_whose_blobs_are_gone_have_no_names(api: MemoryApi) -> None:
+    job = api.http.post("/v1/images", files={"files": ("a.png", b"a picture")}).json()["id"]
+    api.blobs.delete(upload_folder(job))
+
+    assert api.http.get(f"/v1/jobs/{job}/skipped").json() == {"skipped": [], "cursor": None}
+    assert api.http.get(f"/v1/jobs/{job}").status_code == 200
+    assert api.http.get("/v1/images/A/preview").status_code == 404
+
+
+def test_a_receipt_that_is_gone_is_404(api: MemoryApi) -> None:
+    deletion = api.http.post("/v1/deletions", json={"image_ids": ["A"]}).json()["id"]
+    api.blobs.delete(deletion_folder(deletion))
+
+    assert api.http.post(f"/v1/deletions/{deletion}/lift").status_code == 404
+
+
+# --- fair shares ----------------------------------------------------------------------------------
+
+
+def test_a_caller_has_a_part_of_the_backlog_and_calls_that_others_make_do_not_count(
+    tmp_path: Path,
+) -> None:
+    api = MemoryApi(tmp_path, search_backlog=20)
+    query = {"json": {"image_id": "A"}}
+    sent = [api.http.post("/v1/searches", **query) for _ in range(6)]
+    assert [answer.status_code for answer in sent] == [202] * 5 + [429]
+
+    keys = KeyFile(api.settings.keys_file)
+    for name in ("one", "two"):
+        headers = {"Authorization": f"Bearer {keys.create(name, 'search')[1]}"}
+        statuses = [
+            api.http.post("/v1/searches", **query, headers=headers).status_code for _ in range(6)
+        ]
+        assert statuses == [202] * 5 + [429]
+
+
+@pytest.mark.parametrize(("backlog", "share"), [(200, 50), (20, 5), (8, 4), (4, 4), (3, 3), (1, 1)])
+def test_a_share_is_a_quarter_and_at_least_a_few(backlog: int, share: int) -> None:
+    assert share_of(backlog) == share

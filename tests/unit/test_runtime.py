@@ -329,3 +329,19 @@ def test_a_source_that_has_changed_is_counted_anew_and_not_for_ever(
 
     played.context.ingest.run.assert_not_called()
     assert ledger.jobs.get("job").state == ("failed" if fails else "planning")
+
+
+def test_a_search_without_its_query_is_not_found_and_no_doubt_of_the_encoder(
+    runtime: Runtime, ledger: Ledger
+) -> None:
+    """A restored ledger names searches, and the restored blobs have none."""
+    played: Any = runtime
+    run_search(runtime, ledger)
+    runtime.context.blobs.delete(request_folder("request"))
+
+    runtime.answer("request")
+
+    error = ledger.requests.get("request").error
+    assert error is not None
+    assert (error.status, error.type) == (404, "query-gone")
+    played.probe.assert_not_called()

@@ -33,8 +33,9 @@
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first
---                                time) since created_at finished_at error
+--                                time) since created_at finished_at error caller
 -- requests                zset   open requests -> when to look at them again
+-- requests:by:CALLER      set    those of its requests that are not answered; some may have gone
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted
 -- tombstones:by           hash   key -> the deletion that added it last

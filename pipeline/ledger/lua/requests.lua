@@ -8,13 +8,34 @@ local request_expiry = open_requests .. ':expiry'
 
 local function request_key(request) return ns .. ':request:' .. request end
 
-function commands.create_request(request, operation, keep, look_again)
+local function requests_by(caller) return open_requests .. ':by:' .. caller end
+
+function commands.create_request(request, operation, keep, look_again, caller)
   local key = request_key(request)
+  if (caller or '') ~= '' then
+    call('HSET', key, 'caller', caller)
+    call('SADD', requests_by(caller), request)
+    call('EXPIRE', requests_by(caller), keep)
+  end
   call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'since', now,
     'attempts', 0)
   call('EXPIRE', key, keep)
   call('ZADD', open_requests, now + look_again, request)
   call('ZADD', request_expiry, now + keep, request)
+end
+
+-- Replies how many of its requests are not answered. Forgets those that are, or that are gone.
+function commands.open_requests_of(caller)
+  local open = 0
+  for _, request in ipairs(call('SMEMBERS', requests_by(caller))) do
+    local state = get(request_key(request), 'state')
+    if not state or FINAL_STATES[state] then
+      call('SREM', requests_by(caller), request)
+    else
+      open = open + 1
+    end
+  end
+  return open
 end
 
 -- Replies the operation; nothing if the request is answered, gone, or with another live worker.
