@@ -31,12 +31,9 @@ def publish_lease(app: Celery, collection: str, operation: Operation, lease: Lea
 
 
 def queues_of(collection: str, worker: str) -> list[str]:
-    """The queues that a worker consumes, in this order.
-
-    Its own come first: they never hold more than its lanes, and so leave threads for searches.
-    """
+    """The queues that a worker consumes, in this order: a person waits for a search."""
     own = [worker_queue(collection, queue, worker) for queue in LEASED_QUEUES]
-    return [*own, queue_name(collection, "search")]
+    return [queue_name(collection, "search"), *own]
 
 
 def delete_queues(app: Celery, collection: str, worker: str) -> None:

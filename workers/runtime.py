@@ -41,9 +41,10 @@ _BROKEN = Problem(
 # reject a row: it is for deaths with no row in flight, such as when opening the source ends a
 # process.
 DEATHS = 20
-# So many leases in a row that a worker does not begin, each within ten seconds, end it: its
-# connection to the broker has died in silence.
+# So many leases in a row that a worker does not begin, each within ten seconds, end it if it has
+# begun nothing else for as long: its connection to the broker has died in silence.
 MISSED = 6
+SILENCE = 60.0  # seconds
 _UNREADABLE = Problem(
     type="source-error",
     title="The source cannot be read",
@@ -87,6 +88,7 @@ class Runtime:
     alone: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     _held: dict[str, Lease] = field(default_factory=dict)  # by token
+    _heard: list[float] = field(default_factory=lambda: [time.monotonic()])  # of the last message
 
     @property
     def ledger(self) -> Ledger:
@@ -106,8 +108,8 @@ class Runtime:
 
     def work(self, lease: Lease) -> Result:
         """Runs one work item of a job: its plan or a shard."""
-        jobs = self.ledger.jobs
-        item = jobs.begin(lease, self.name)
+        self._heard[0] = time.monotonic()
+        item = self.ledger.jobs.begin(lease, self.name)
         if item is None:
             return DONE
         self._held[lease.token] = lease
@@ -145,7 +147,8 @@ class Runtime:
         the worker if no message reaches it any more.
         """
         held = list(self._held.values())
-        if self.ledger.workers.beat(self.info, metrics.text(), held) >= MISSED:
+        missed = self.ledger.workers.beat(self.info, metrics.text(), held)
+        if missed >= MISSED and time.monotonic() - self._heard[0] > SILENCE:
             end_process("no message reaches it")
 
     def dispatch(self) -> None:
@@ -155,6 +158,7 @@ class Runtime:
 
     def answer(self, request: str) -> Result:
         """Runs one query."""
+        self._heard[0] = time.monotonic()
         name = self.ledger.requests.claim(request, self.name)
         if name is None:
             return DONE

@@ -99,8 +99,9 @@ def test_what_a_dead_worker_held_is_dispatched_again(backend: Backend, ledger: L
 
     until(lambda: hasty.jobs.reclaim() == 1, "the end of the heartbeat")
 
+    ledger.workers.leave(US)
     ledger.workers.beat(worker(OTHER, lanes=1))
-    assert [(lease.item, lease.worker) for lease in hasty.jobs.dispatch()] == [(1, OTHER)]
+    assert [(lease.item, lease.worker) for lease in ledger.jobs.dispatch()] == [(1, OTHER)]
 
 
 def test_a_message_that_was_lost_is_sent_again(backend: Backend, ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """What a worker does with work that fails: who is blamed, and when the worker gives itself up."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
 from workers.app import register_tasks
 from workers.queue import make_app
-from workers.runtime import DEATHS, MISSED, SERVICE_DELAY, Runtime
+from workers.runtime import DEATHS, MISSED, SERVICE_DELAY, SILENCE, Runtime
 
 REQUEST = IngestRequest(source=DatasetSource(dataset="any")).model_dump_json()
 VERSION = "of ten files"
@@ -295,18 +296,27 @@ def test_a_source_that_is_long_in_opening_stays_ours(
     assert [[each.token for each in held] for held in renewed] == [[lease.token], []]
 
 
-@pytest.mark.parametrize(("missed", "ends"), [(MISSED - 1, False), (MISSED, True)])
+@pytest.mark.parametrize(
+    ("missed", "heard", "ends"),
+    [
+        (MISSED - 1, -SILENCE, False),
+        (MISSED, -SILENCE, True),
+        (MISSED, 0, False),  # searches reach it, one after the other
+    ],
+)
 def test_a_worker_that_no_message_reaches_ends(
     runtime: Runtime,
     ledger: Ledger,
     monkeypatch: pytest.MonkeyPatch,
     ended: list[str],
     missed: int,
+    heard: float,
     ends: bool,
 ) -> None:
     """Its connection to the broker can die in silence (celery #10502)."""
     monkeypatch.setattr(Runtime, "info", INFO)
     monkeypatch.setattr(ledger.workers, "beat", lambda *_: missed)
+    runtime._heard[0] = time.monotonic() + heard - 1
 
     runtime.beat()
 
