@@ -19,7 +19,7 @@ from pipeline.base.settings import (
     warn_of_unknown_variables,
 )
 from pipeline.ledger import Lease
-from pipeline.lifecycle.sweep import SWEEP_SECONDS
+from pipeline.lifecycle.sweep import TURN_SECONDS
 from pipeline.operations.base import QUEUES, queue_name
 from pipeline.operations.registry import operation
 from workers.app import register_tasks
@@ -99,7 +99,7 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
         Repeating("reconciler", settings.reconcile_seconds, Reconciler(app, runtime)),
         Repeating("renewals", settings.lease_seconds / 4, runtime.renewals),
         Repeating("cleaner", settings.reconcile_seconds, Cleaner(runtime)),
-        Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
+        Repeating("sweep", TURN_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, watchdog),
     )

@@ -20,6 +20,8 @@ _FILES = (
     "workers",
     "requests",
     "tombstones",
+    "retention",
+    "snapshot",
     "end",
 )
 

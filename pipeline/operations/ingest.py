@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
+from pipeline.base.blobs import upload_folder
 from pipeline.base.errors import SourceError
 from pipeline.ledger import Progress
+from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
@@ -49,6 +51,7 @@ def _plan(context: Context, item: WorkItem) -> Plan:
         raise SourceError(POISON, why=POISON)
     # If this worker dies from here on, its death counts against the source.
     context.ledger.jobs.checkpoint(item.lease, Progress(cursor=0, in_flight=1))
+    Rejections(context.blobs, context.ledger.jobs).tidy(item.lease.job)
     with context.renewing(item.lease):  # opening a source can take an hour, if it is downloaded
         request = _request(item)
         reader = context.sources.plan(item.lease.job, request.source, request.granted)
@@ -88,13 +91,15 @@ def put_away(context: Context, job: JobRecord) -> None:
     The rows of a folder go, since they say what is known of patients, and so does what was sent for
     a dry run.
     """
+    rejections = Rejections(context.blobs, context.ledger.jobs)
     catalogue = Catalogue.read(context.blobs, job.id)
     if catalogue is not None:
-        names = context.ledger.jobs.rejected_rows(job.id) if context.keep_names else None
-        catalogue.conclude(names)
+        catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
-    if request.dry_run and isinstance(request.source, UploadSource):
-        forget_files(context.blobs, request.source)
+    if isinstance(request.source, UploadSource):
+        if request.dry_run:
+            forget_files(context.blobs, request.source)
+        context.sweep.uploads.add(upload_folder(job.id))
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

@@ -6,13 +6,18 @@
 -- jobs                    zset   job -> created at
 -- jobs:open               set    jobs that have not reached a final state
 -- jobs:ended              set    jobs that have, and whose data no worker has put away yet
+-- jobs:finished           zset   every job that has -> finished at
+-- jobs:STATE              zset   for each final state: job -> created at
+-- jobs:forgotten          set    jobs that are forgotten, and whose blobs are not deleted yet
+-- forgotten:ID, :counts   hash   what `job:ID` was
 -- job:ID                  hash   operation queue request state version total shard_size items
 --                                next_item finished_items created_at started_at finished_at error
 --                                notice replans rate weight measured_at skipped (JSON: kind -> how
 --                                many files are no rows)
 -- job:ID:counts           hash   outcome -> how many
 -- job:ID:returned         list   items to dispatch again
--- job:ID:rejections       hash   row -> JSON
+-- job:ID:rejected         zset   a blob with rejected rows -> the row up to which they count
+-- job:ID:rejections       hash   row -> JSON (by workers of 0.1 and before)
 -- job:ID:deletions        set    deletions that were requested while the job ran
 -- claims:SCOPE            hash   image (its point's id) -> the row that came first
 -- item:ID:N               hash   token owner cursor in_flight quarantined crashes deaths
@@ -24,6 +29,7 @@
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
 -- workers:lanes:WORKER    hash   queue -> how many items the worker takes at once
+-- workers:sweep           string which turn of which worker sweeps; it expires
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first
@@ -32,6 +38,8 @@
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted
 -- tombstones:by           hash   key -> the deletion that added it last
+-- tombstones:fresh        set    keys that the lists of uploads were not yet compared with
+-- uploads:mentions        hash   upload -> digests of the keys that its list mentions
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease
