@@ -76,14 +76,13 @@ class Snapshots:
                 after, skip = last, many + (skip if last == after else 0)
 
     def _open(self, began: str, names: list[str]) -> Iterator[str]:
-        yield from self._lines_of(self._page("dump_open", began, *names), absent=True)
+        yield from self._lines_of(self._page("dump_open", began, *names))
 
     def _page(self, command: str, *args: str | int) -> dict[str, Any]:
         found: dict[Any, Any] = named(self._script(command, *args))
         return {name.decode(): value for name, value in found.items()}
 
-    def _lines_of(self, page: dict[str, Any], *, absent: bool = False) -> Iterator[str]:
-        """`absent`: also of keys that are not there, since an earlier line can have them."""
+    def _lines_of(self, page: dict[str, Any]) -> Iterator[str]:
         scores = page["jobs"]
         if scores:
             jobs = {
@@ -92,8 +91,7 @@ class Snapshots:
             yield _line({"key": self._script.key("jobs"), "ttl": 0, "zset": jobs})
         keys = page["keys"]
         for key, ttl, value in zip(keys[::3], keys[1::3], keys[2::3], strict=True):
-            if value is not None or absent:
-                yield _line({"key": key.decode(), "ttl": int(ttl), "value": _text(value)})
+            yield _line({"key": key.decode(), "ttl": int(ttl), "value": _text(value)})
         for key in page["large"]:
             yield from self._elements(key.decode())
 

@@ -6,7 +6,7 @@ from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import JobRecord
 from pipeline.ledger.script import Script
 
-_PAGE = 500  # jobs in one call
+_PAGE = 200  # jobs in one call
 
 
 class Retention:

@@ -27,7 +27,9 @@ function commands.forget_jobs(age, limit)
   local due = call('ZRANGEBYSCORE', jobs_finished, '-inf', now - age, 'LIMIT', 0, limit)
   local count = 0
   for _, job in ipairs(due) do
-    if call('SISMEMBER', jobs_ended, job) == 0 then
+    if not FINAL_STATES[get(job_key(job), 'state')] then
+      unindex_job(job) -- an api of 0.1 or before has retried it
+    elseif call('SISMEMBER', jobs_ended, job) == 0 then
       forget_job(job)
       count = count + 1
     end
@@ -41,8 +43,12 @@ function commands.forgot_job(job)
   call('SREM', ns .. ':jobs:forgotten', job)
 end
 
--- Whether every job is known as open or as ended. One that a worker of 0.1 or before ended is not.
+-- Whether every job is known as open or as ended, and none as both. One that a worker of 0.1 or
+-- before ended is not, and one that it retried is both.
 function commands.jobs_are_indexed()
+  for _, job in ipairs(call('SMEMBERS', jobs_open)) do
+    if call('ZSCORE', jobs_finished, job) then return 0 end
+  end
   local known = call('SCARD', jobs_open) + call('ZCARD', jobs_finished)
   return known == call('ZCARD', ns .. ':jobs') and 1 or 0
 end

@@ -3,23 +3,25 @@
 -- A job that has ended stays as it is, so such jobs are read a page at a time. What is open belongs
 -- together, so all of it is read in the last call, with every job that has ended since the first.
 
-local function add_dump(found, key)
+-- `absent`: also if the key is not there, for an earlier line can have it.
+local function add_dump(found, key, absent)
   local value = call('DUMP', key)
+  if not value and not absent then return end
   found[#found + 1] = key
   found[#found + 1] = value and math.max(0, call('PTTL', key)) or 0
   found[#found + 1] = value
 end
 
 local function add_item(found, job, item)
-  add_dump(found, item_key(job, item))
-  add_dump(found, item_key(job, item) .. ':counts')
+  add_dump(found, item_key(job, item), false)
+  add_dump(found, item_key(job, item) .. ':counts', false)
 end
 
-local function add_job(reply, job)
+local function add_job(reply, job, absent)
   local key = job_key(job)
   for _, part in ipairs(JOB_PARTS) do
     if part ~= ':rejections' then
-      add_dump(reply.keys, key .. part)
+      add_dump(reply.keys, key .. part, absent)
     elseif call('EXISTS', key .. part) == 1 then
       reply.large[#reply.large + 1] = key .. part
     end
@@ -43,36 +45,36 @@ function commands.dump_ended(after, began, skip, limit)
     'LIMIT', skip, limit)
   local many = 0
   for i = 1, #found, 2 do
-    add_job(reply, found[i])
+    add_job(reply, found[i], false)
     if found[i + 1] == found[#found] then many = many + 1 end
   end
   reply.size, reply.last, reply.many = #found / 2, found[#found], many
   return named(reply)
 end
 
--- All that is open at this moment, with the keys that are named, each as above; of keys that are
--- not there the value is nil.
+-- All that is open at this moment, with the keys that are named, each as above; of a job's keys
+-- that are not there the value is nil.
 function commands.dump_open(began, ...)
   local reply = { jobs = {}, keys = {}, large = {} }
   local members = call('ZRANGE', ns .. ':waiting', 0, -1)
   for _, key in ipairs({ jobs_open, jobs_ended, ns .. ':jobs:forgotten', ns .. ':queues',
-    ns .. ':waiting', ... }) do add_dump(reply.keys, key) end
+    ns .. ':waiting', ... }) do add_dump(reply.keys, key, false) end
   for _, queue in ipairs(queues()) do
-    add_dump(reply.keys, leases_key(queue))
-    add_dump(reply.keys, active_key(queue))
+    add_dump(reply.keys, leases_key(queue), false)
+    add_dump(reply.keys, active_key(queue), false)
     for _, member in ipairs(call('ZRANGE', leases_key(queue), 0, -1)) do
       members[#members + 1] = member
     end
   end
   for _, member in ipairs(members) do add_item(reply.keys, split(member)) end
   for _, job in ipairs(call('SMEMBERS', jobs_open)) do
-    add_job(reply, job)
+    add_job(reply, job, true)
     for _, item in ipairs(call('LRANGE', job_key(job) .. ':returned', 0, -1)) do
       add_item(reply.keys, job, item)
     end
   end
   for _, job in ipairs(call('ZRANGEBYSCORE', jobs_finished, began, '+inf')) do
-    add_job(reply, job)
+    add_job(reply, job, true)
   end
   return named(reply)
 end
