@@ -98,7 +98,7 @@ def test_a_worker_that_lost_its_lease_adds_nothing(
     item = begun(ledger, OTHER)
     assert checkpoint(ledger, item, 8, 1, RejectedRows(blobs, item.lease).write(rejected(3)))
 
-    part = RejectedRows(blobs, stale.lease).write(rejected(0, 3))
+    part = RejectedRows(blobs, stale.lease).write(rejected(3, 5))
 
     assert not checkpoint(ledger, stale, 8, 2, part)
     assert listed(rejections) == [3]

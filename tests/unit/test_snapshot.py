@@ -113,7 +113,7 @@ def test_nothing_is_restored_into_a_redis_of_another_schema(
 
 def finish(ledger: Ledger, job: str, rejected: int = 0) -> None:
     """Whatever is out is done, until this job has ended."""
-    while not ledger.jobs.get(job).final:
+    for _ in range(10):
         for item in work(ledger):
             if item.lease.item == 0:
                 ledger.jobs.planned(item.lease, total=8, shard_size=4)
@@ -122,6 +122,7 @@ def finish(ledger: Ledger, job: str, rejected: int = 0) -> None:
             counts = {"embedded": rows - rejected, "rejected": rejected}
             ledger.jobs.checkpoint(item.lease, Progress(item.stop, item.stop, counts))
             ledger.jobs.finish(item.lease)
+    assert ledger.jobs.get(job).final
 
 
 def ended(ledger: Ledger, job: str) -> None:
