@@ -3,8 +3,8 @@
     python -m benchmarks.scale_ledger IMAGES FOLDER      one JSON document
 
 It starts its own Redis, and makes the calls of a worker for a job of that many rows: two lanes,
-shards of 64, batches of 8, as on a CPU. One row of a thousand is rejected: the ledger stores only
-rejected rows one by one.
+shards of 64, batches of 8, as on a CPU. One row of a thousand is rejected, and each such row is
+written into the blobs.
 """
 
 import json
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.redis_server import RedisServer, find_redis_server
+from pipeline.base.blobs import Blobs
 from pipeline.ledger import Lease, Ledger, Ledgers, Progress, Timing, WorkerInfo
+from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.messages import EncoderInfo, Rejection
 
 SHARD, BATCH, LANES = 64, 8, 2
@@ -53,7 +55,7 @@ def redis(folder: Path) -> Iterator[str]:
                 process.terminate()
 
 
-def work(ledger: Ledger, images: int) -> float:
+def work(ledger: Ledger, blobs: Blobs, images: int) -> float:
     """Returns the seconds of all calls for one job."""
     begun = time.perf_counter()
     ledger.workers.beat(WORKER)
@@ -63,26 +65,25 @@ def work(ledger: Ledger, images: int) -> float:
     ledger.jobs.planned(plan, images, SHARD)
     leases = ledger.jobs.dispatch()
     while leases:
-        _shard(ledger, leases.pop(0))
+        _shard(ledger, blobs, leases.pop(0))
         leases += ledger.jobs.dispatch()
     return time.perf_counter() - begun
 
 
-def _shard(ledger: Ledger, lease: Lease) -> None:
+def _shard(ledger: Ledger, blobs: Blobs, lease: Lease) -> None:
     item = ledger.jobs.begin(lease, "worker")
     assert item is not None
-    rejected = 0
+    count, rejected = 0, RejectedRows(blobs, lease)
     for cursor in range(item.start, item.stop, BATCH):
         stop = min(item.stop, cursor + BATCH)
         bad = [row for row in range(cursor, stop) if row % REJECTED_EACH == REJECTED_EACH - 1]
-        rejected += len(bad)
-        embedded = stop - item.start - rejected
-        counts = {"embedded": embedded, "rejected": rejected}
+        count += len(bad)
+        counts = {"embedded": stop - item.start - count, "rejected": count}
         progress = Progress(stop, min(item.stop, stop + 2 * BATCH), counts)
         rejections = [
             Rejection(image_id=f"ISIC_{row:07}", row=row, reason="This is no image.") for row in bad
         ]
-        assert ledger.jobs.checkpoint(lease, progress, rejections)
+        assert ledger.jobs.checkpoint(lease, progress, rejected.write(rejections))
     ledger.jobs.finish(lease)
 
 
@@ -92,7 +93,7 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
         ledger = ledgers.of("kindred")
         before = _state(ledger)
         cpu = time.process_time()
-        seconds = work(ledger, images)
+        seconds = work(ledger, Blobs(str(folder / "blobs")), images)
         cpu = time.process_time() - cpu
         after = _state(ledger)
         job = ledger.jobs.get("job")

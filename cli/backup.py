@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from cli.client import Client
@@ -68,9 +69,19 @@ def backup(client: Client, folder: Path) -> Document:
 
 def _renew_tombstones(ledger: Path, now: Iterable[bytes]) -> None:
     """Replaces the tombstones in the file by those of `now`; all other lines stay."""
-    before = [line for line in ledger.read_bytes().splitlines(True) if not _TOMBSTONES(line)]
-    after = [line for line in b"".join(now).splitlines(True) if _TOMBSTONES(line)]
-    _write(ledger, before + after)
+    renewed = ledger.with_suffix(".renewed")
+    with ledger.open("rb") as before:
+        left = (line for line in before if not _TOMBSTONES(line))
+        _write(renewed, chain(left, filter(_TOMBSTONES, _lines(now))))
+    renewed.replace(ledger)
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, whatever the parts in which they come."""
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        yield from (line + b"\n" for line in whole)
 
 
 def restore(folder: Path, settings: Settings) -> Document:

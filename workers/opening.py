@@ -107,7 +107,13 @@ def _context(
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),
-        sweep=Sweep(blobs, deletions, settings.search_ttl + settings.result_ttl),
+        sweep=Sweep(
+            blobs,
+            deletions,
+            ledger,
+            forgotten=settings.search_ttl + settings.result_ttl,
+            job_seconds=settings.job_days * 86_400,
+        ),
         keep_names=settings.keep_names,
         stopping=stopping.is_set,
     )

@@ -18,7 +18,7 @@ from pipeline.base.settings import (
     warn_of_unknown_variables,
 )
 from pipeline.ledger import Lease
-from pipeline.lifecycle.sweep import SWEEP_SECONDS
+from pipeline.lifecycle.sweep import SWEEP_SECONDS, TURN_SECONDS
 from pipeline.operations.registry import operation
 from workers.app import register_tasks
 from workers.background import (
@@ -105,7 +105,7 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
             SWEEP_SECONDS,
             partial(delete_queues_of_departed_workers, app, runtime.ledger),
         ),
-        Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
+        Repeating("sweep", TURN_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, watchdog),
     )

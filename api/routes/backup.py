@@ -3,6 +3,10 @@
 It reads images page by page through `GET /v1/images`.
 """
 
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain, islice
+
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -13,6 +17,7 @@ from pipeline.backup.snapshot import Snapshots
 from pipeline.backup.tar import tar_of
 from pipeline.base.keys import Key
 
+LINES_AT_ONCE = 200  # each part of an answer costs a change of threads
 LINES, TAR = "application/x-ndjson", "application/x-tar"
 
 
@@ -30,11 +35,18 @@ router = APIRouter(prefix="/backup", tags=["backup"], dependencies=[require("adm
     responses={200: {"content": {LINES: {}}}},
 )
 def ledger(collection: CollectionDep) -> StreamingResponse:
-    """One JSON object for each Redis key, one on each line."""
+    """One JSON object on each line: a Redis key, or a part of a large one."""
     snapshots = Snapshots(collection.services.settings.redis_url, collection.ledger.namespace)
-    lines = list(snapshots.lines())  # before the answer begins, so that an error gets its status
-    snapshots.close()
-    return StreamingResponse(iter(lines), media_type=LINES)
+    lines = snapshots.lines()
+    first = list(islice(lines, 2))  # before the answer begins, so that an error gets its status
+    return StreamingResponse(_closing(snapshots, chain(first, lines)), media_type=LINES)
+
+
+def _closing(snapshots: Snapshots, lines: Iterator[str]) -> Iterator[str]:
+    """Raises LedgerUnavailable in the middle: then the answer breaks off, which its reader sees."""
+    with closing(snapshots):
+        while some := "".join(islice(lines, LINES_AT_ONCE)):
+            yield some
 
 
 @router.get("/keys", name="backup_keys")

@@ -54,8 +54,7 @@ async def one(deletion: str, request: Request, collection: CollectionDep) -> Del
     try:
         job = await collection.services.waiting.finished(get, deletion, wait)
     except NotFound:  # receipts are stored longer than the job's record
-        receipt = await run_in_threadpool(collection.receipts.receipt, deletion)
-        return DeletionView(**dict(receipt), state="succeeded", final=True)
+        return await run_in_threadpool(_forgotten, collection, deletion)
     if job.operation != DELETE.name:
         raise NotFound(f"There is no deletion {deletion}.")
     return await run_in_threadpool(view_of, collection, job)
@@ -83,6 +82,13 @@ def _start(collection: Collection, identifier: str, request: DeleteRequest) -> N
     collection.ledger.tombstones.register_deletion(identifier)
 
 
+def _forgotten(collection: Collection, deletion: str) -> DeletionView:
+    """Of one whose job is forgotten. Raises NotFound if it never was."""
+    end = collection.receipts.end(deletion)
+    view = DeletionView(id=deletion, final=True, **dict(end))
+    return view if end.state != "succeeded" else _with_receipt(collection, view)
+
+
 def view_of(collection: Collection, job: JobRecord) -> DeletionView:
     view = DeletionView(
         id=job.id,
@@ -94,5 +100,9 @@ def view_of(collection: Collection, job: JobRecord) -> DeletionView:
     )
     if job.state != "succeeded":
         return view
-    receipt = collection.receipts.receipt(job.id)
+    return _with_receipt(collection, view)
+
+
+def _with_receipt(collection: Collection, view: DeletionView) -> DeletionView:
+    receipt = collection.receipts.receipt(view.id)
     return view.model_copy(update={"count": receipt.count, "image_ids": receipt.image_ids})

@@ -15,6 +15,7 @@ from api.problems import documented
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
+from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions, Rejection, SkippedFile
 from pipeline.messages.base import read
 from pipeline.operations.ingest import INGEST, IngestRequest
@@ -114,8 +115,8 @@ def rejections(
     cursor: Annotated[int, Query(ge=0, lt=2**64)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RejectionsView:
-    """Pages of about `limit` rejected rows, until `cursor` is null."""
-    page, following = collection.ledger.jobs.rejections(job, cursor, limit)
+    """Pages of rejected rows in their order, until `cursor` is null. It is the next page's row."""
+    page, following = Rejections(collection.blobs, collection.ledger.jobs).page(job, cursor, limit)
     entry.shown = [rejection.image_id for rejection in page]
     source = _source(job, collection)
     rows = [rejection.row for rejection in page]

@@ -211,6 +211,12 @@ class Settings(BaseSettings):
         600, gt=0, description="A search that no worker answers for this long fails"
     )
     result_ttl: float = Field(3600, gt=0, description="How long results can be fetched")
+    job_days: float = Field(
+        90,
+        ge=0,
+        description="How many days jobs are kept that have ended, with the names of what they "
+        "rejected and skipped; 0: for ever",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
 from typing import Literal
 
 from pipeline.base.errors import Conflict, InvalidQuery, NotFound
-from pipeline.base.states import JobState
+from pipeline.base.states import FINAL_STATES, JobState
 from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import JobRecord, Lease, Progress, WorkItem
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.ledger.workers import WorkerLedger
-from pipeline.messages import Problem, Rejection
+from pipeline.messages import Problem
 
 _CLAIMS_SECONDS = 7 * 86_400  # an upload has no end that the ledger would see
+
+_ENDED = 200  # jobs that one turn puts away
 
 Action = Literal["cancel", "pause", "resume", "retry"]
 
@@ -41,15 +44,15 @@ class JobLedger:
         reply = self._script("begin", *_args(lease), owner, self._lease)
         return None if reply is None else WorkItem.of(lease, reply)
 
-    def checkpoint(
-        self, lease: Lease, progress: Progress, rejections: Sequence[Rejection] = ()
-    ) -> bool:
-        """Whether to go on. False: the job was stopped, or another worker has the lease by now."""
+    def checkpoint(self, lease: Lease, progress: Progress, part: str = "") -> bool:
+        """Whether to go on. False: the job was stopped, or another worker has the lease by now.
+
+        `part` names the blob that has rejected rows of this item; it counts up to the cursor.
+        """
         counts = [part for pair in progress.counts.items() for part in pair]
-        rows = [part for r in rejections for part in (r.row, r.model_dump_json())]
         reply = self._script(
             "checkpoint", *_args(lease), self._lease, progress.cursor, progress.in_flight,
-            len(progress.counts), *counts, *rows,
+            len(progress.counts), *counts, *([part] if part else []),
         )  # fmt: skip
         return named(reply).get("state") in ("planning", "running")
 
@@ -128,50 +131,77 @@ class JobLedger:
         """Jobs in these states, or in any: the newest first, and the cursor of the next page.
 
         A cursor names the last job of a page, so jobs that come meanwhile change no page after it.
-        Raises InvalidQuery for one that is not ours.
+        Raises InvalidQuery for one that is not ours, or whose job is forgotten by now.
         """
         found: list[JobRecord] = []
         after = cursor
-        while len(found) <= limit and (jobs := self._after(after, limit + 1)):
+        while len(found) <= limit and (jobs := self._after(after, limit + 1, states)):
             found += [job for job in self._read(jobs) if not states or job.state in states]
             after = jobs[-1]
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
-    def _after(self, cursor: str | None, limit: int) -> list[str]:
+    def _after(self, cursor: str | None, limit: int, states: Collection[JobState]) -> list[str]:
         """The ids of the next jobs behind the one that the cursor names."""
         redis, jobs = self._script.redis, self._script.key("jobs")
         with reachable():
+            if states:
+                return self._after_in(cursor, limit, states)
             last = -1 if cursor is None else redis.zrevrank(jobs, cursor)
             if last is None:
-                raise InvalidQuery("This cursor is not valid.", ("cursor",))
+                raise _invalid()
             found: list[str] = redis.zrevrange(jobs, last + 1, last + limit)
         return found
 
+    def _after_in(self, cursor: str | None, limit: int, states: Collection[JobState]) -> list[str]:
+        """Looks only at open jobs, and at the newest that ended in each of these states."""
+        redis, key = self._script.redis, self._script.key
+        found: dict[str, float] = {}
+        score = inf if cursor is None else redis.zscore(key("jobs"), cursor)
+        if score is None:
+            raise _invalid()
+        for state in FINAL_STATES.intersection(states):
+            index = key(f"jobs:{state}")
+            same = redis.zcount(index, score, score)  # as a rule only the cursor's own
+            found |= redis.zrevrangebyscore(index, score, "-inf", 0, limit + same, withscores=True)
+        if not FINAL_STATES.issuperset(states) and (open_ := redis.smembers(key("jobs:open"))):
+            scores = zip(open_, redis.zmscore(key("jobs"), [*open_]), strict=True)
+            found |= {job: at for job, at in scores if at is not None}
+        behind = [
+            (at, job) for job, at in found.items() if cursor is None or (at, job) < (score, cursor)
+        ]
+        return [job for _, job in sorted(behind, reverse=True)[:limit]]
+
     def ended(self) -> list[str]:
-        """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`)."""
+        """Jobs that have reached their end, and whose data nobody has put away yet (`tidied`).
+
+        Some of them, if they are many.
+        """
         with reachable():
-            return sorted(self._script.redis.smembers(self._script.key("jobs:ended")))
+            return sorted(self._script.redis.srandmember(self._script.key("jobs:ended"), _ENDED))
+
+    def unfinished(self) -> list[str]:
+        """Jobs that have not ended, and some of those that are to be put away."""
+        with reachable():
+            return [*self._script.redis.smembers(self._script.key("jobs:open")), *self.ended()]
 
     def tidied(self, job: str) -> None:
         """What the job needed for its work is put away."""
         self._script("tidied", job)
 
-    def rejected_rows(self, job: str) -> Iterator[int]:
-        """The numbers of all rows that it rejected, in no special order."""
+    def rejected_parts(self, job: str, row: int, limit: int) -> list[tuple[str, int]]:
+        """Of the blobs that have rejected rows beyond this one, the first: name, and its last row
+        but one that counts. In the order of their rows."""
         with reachable():
-            # With values, which Redis can leave out from 7.4 on only.
-            for row, _ in self._script.redis.hscan_iter(self._key(job, ":rejections")):
-                yield int(row)
-
-    def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Rejection], int | None]:
-        """A page of rejected rows in no special order, and the cursor of the next one."""
-        self.get(job)
-        with reachable():
-            following, found = self._script.redis.hscan(
-                self._key(job, ":rejections"), cursor, count=limit
+            found = self._script.redis.zrangebyscore(
+                self._key(job, ":rejected"), f"({row}", "+inf", 0, limit, withscores=True
             )
-        page = [Rejection.model_validate_json(line) for line in found.values()]
-        return sorted(page, key=lambda r: r.row), int(following) or None
+        return [(name, int(stop)) for name, stop in found]
+
+    def rejections_in_redis(self, job: str) -> Iterator[str]:
+        """As JSON, in no special order: what workers of 0.1 and before wrote of rejected rows."""
+        with reachable():
+            for _, line in self._script.redis.hscan_iter(self._key(job, ":rejections"), count=500):
+                yield line
 
     def _read(self, jobs: Sequence[str]) -> list[JobRecord]:
         """Those that exist. In one transaction: a job's state and its counts belong together."""
@@ -200,4 +230,8 @@ def _checked(job: str) -> str:
 
 
 def _unknown(job: str) -> NotFound:
-    return NotFound(f"There is no job {job}.")
+    return NotFound(f"There is no job {job}, or it ended so long ago that it was forgotten.")
+
+
+def _invalid() -> InvalidQuery:
+    return InvalidQuery("This cursor is not valid.", ("cursor",))

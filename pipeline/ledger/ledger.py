@@ -8,10 +8,12 @@ from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.requests import RequestLedger
+from pipeline.ledger.retention import Retention
 from pipeline.ledger.schema import check_schema
 from pipeline.ledger.script import Script
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
+from pipeline.ledger.uploads import UploadLedger
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import EncoderInfo
 
@@ -34,6 +36,8 @@ class Ledger:
         self.workers = WorkerLedger(script, timing.heartbeat, timing.lease)
         self.jobs = JobLedger(script, self.workers, timing.lease)
         self.tombstones = Tombstones(script)
+        self.retention = Retention(script)
+        self.uploads = UploadLedger(script)
         self.requests = RequestLedger(
             script,
             self.workers,

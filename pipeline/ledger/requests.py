@@ -112,9 +112,18 @@ class RequestLedger:
         self._script("forget_request", request_id)
 
     def finished(self) -> list[str]:
-        """All requests that have ended and are not yet forgotten: those that can have an answer."""
-        ended: list[str] = self._script("finished_requests")
-        return ended
+        """All requests that have ended and are not yet forgotten: those that can have an answer.
+
+        It goes through those of an hour, a page at a time.
+        """
+        before = self._all("requests")
+        kept = self._all("requests:expiry")
+        return sorted(kept - before - self._all("requests"))  # one can come or end meanwhile
+
+    def _all(self, name: str) -> set[str]:
+        with reachable():
+            pairs = self._script.redis.zscan_iter(self._script.key(name), count=1000)
+            return {request for request, _ in pairs}
 
     def get(self, request_id: str) -> RequestRecord:
         """Raises NotFound."""

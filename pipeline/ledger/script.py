@@ -21,6 +21,8 @@ _FILES = (
     "workers",
     "requests",
     "tombstones",
+    "retention",
+    "snapshot",
     "end",
 )
 

@@ -60,6 +60,11 @@ class Tombstones:
         found: list[str] = self._script("pending_deletions", job)
         return found
 
+    def all_pending_deletions(self) -> list[str]:
+        """Whoever must know of them."""
+        with reachable():
+            return sorted(self._script.redis.smembers(self._script.key("deletions:pending")))
+
     def released_deletions(self) -> list[str]:
         """Pending deletions that have ended, and that no running job must know any more."""
         found: list[str] = self._script("released_deletions")

@@ -26,6 +26,7 @@ from pipeline.images.hashes import perceptual_hash
 from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.lifecycle.rows import (
     Batch,
     Candidate,
@@ -80,8 +81,9 @@ class Ingest:
         self, item: WorkItem, source: Source, reader: Reader, options: IngestOptions = AS_USUAL
     ) -> bool:
         """Works a shard to its end. False if it was stopped before; its progress is recorded."""
+        rejected = RejectedRows(self.blobs, item.lease)
         progress, rejections = _reject_poison(item, reader)
-        if not self._record(item, progress, rejections):
+        if not self._record(item, progress, rejected.write(rejections)):
             return False
         batch = self._start(item, reader, progress.cursor, options)
         while batch is not None:
@@ -90,7 +92,7 @@ class Ingest:
             outcomes = self._commit(item, source, batch, options)
             _count(outcomes)
             progress = _advanced(progress, batch.stop, outcomes)
-            if not self._record(item, progress, _rejections(outcomes)):
+            if not self._record(item, progress, rejected.write(_rejections(outcomes))):
                 return False
             batch = following or self._start(item, reader, batch.stop, options)
         if not options.dry_run:
@@ -102,14 +104,12 @@ class Ingest:
         )
         return True
 
-    def _record(
-        self, item: WorkItem, progress: Progress, rejections: Sequence[Rejection] = ()
-    ) -> bool:
+    def _record(self, item: WorkItem, progress: Progress, part: str) -> bool:
         """Whether to go on. Up to two batches are in flight: one decodes, one is embedded."""
         in_flight = self._end(item, progress.cursor)
         if progress.cursor >= item.quarantined:
             in_flight = self._end(item, in_flight)
-        going = self.jobs.checkpoint(item.lease, replace(progress, in_flight=in_flight), rejections)
+        going = self.jobs.checkpoint(item.lease, replace(progress, in_flight=in_flight), part)
         return going and not self.stopping()
 
     def _end(self, item: WorkItem, start: int) -> int:

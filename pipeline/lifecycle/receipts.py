@@ -4,6 +4,7 @@ deletions/{id}/request.json       what to delete, in clear, for only as long as 
                tombstones.json    the keys of its tombstones, hashed, for when it is lifted
                plan.json          the pages of image ids, in the order of deletion
                *.page.json        a page; it is written before its images are deleted
+               end.json           how it ended, once the ledger has forgotten it
 """
 
 import json
@@ -15,7 +16,8 @@ from pydantic import Field
 
 from pipeline.base.blobs import Blobs, deletion_folder
 from pipeline.base.errors import NotFound
-from pipeline.ledger import Tombstones
+from pipeline.base.states import JobState
+from pipeline.ledger import JobRecord, Tombstones
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Deletion, Message, Receipt
 from pipeline.messages.base import read
@@ -30,6 +32,14 @@ class DeleteRequest(Message):
 
     wanted: Deletion
     must_exist: bool = Field(False)
+
+
+class DeletionEnd(Message):
+    """How a deletion ended. `total` is unknown if it was never planned."""
+
+    state: JobState
+    total: int | None = None
+    deleted: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,21 @@ class Receipts:
     def forget_request(self, deletion: str) -> None:
         """The request has the patient's number in clear; the tombstones have it hashed."""
         self.blobs.delete(f"{deletion_folder(deletion)}/request.json")
+
+    def has_request(self, deletion: str) -> bool:
+        return self.blobs.exists(f"{deletion_folder(deletion)}/request.json")
+
+    def write_end(self, job: JobRecord) -> None:
+        end = DeletionEnd(state=job.state, total=job.total, deleted=job.counts.get("deleted", 0))
+        self._write(job.id, "end.json", end.model_dump_json())
+
+    def end(self, deletion: str) -> DeletionEnd:
+        """Of a deletion that the ledger has forgotten. Raises NotFound for an unknown one."""
+        self._names(deletion)
+        try:
+            return read(DeletionEnd, self.blobs.read(f"{deletion_folder(deletion)}/end.json"))
+        except FileNotFoundError:  # the ledger was lost
+            return DeletionEnd(state="succeeded")
 
     def write_keys(self, deletion: str, keys: Sequence[str]) -> None:
         self._write(deletion, "tombstones.json", json.dumps(list(keys)))

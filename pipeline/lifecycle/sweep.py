@@ -1,56 +1,67 @@
-"""Deletes patients' data from the blobs that nothing else would find.
+"""Deletes what nothing else would find: leftovers of killed processes, and jobs of long ago.
 
-Killed processes leave files behind. Uploads still describe images that were deleted since: if an
-image was uploaded twice, or rejected, the store does not know the other uploads that name it.
+Both can contain patients' data. One worker of a collection sweeps, once in `SWEEP_SECONDS`.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from uuid import uuid4
 
-from pipeline.base.blobs import PARTS, Blobs, manifest_of
+from pipeline.base.blobs import PARTS, Blobs, deletion_folder, job_folder, upload_folder
+from pipeline.ledger import JobRecord, Ledger
 from pipeline.lifecycle.deletion import Deletions
-from pipeline.lifecycle.tombstone_keys import tombstone_keys
-from pipeline.messages import UploadedFile, UploadManifest
-from pipeline.sources.metadata import clean
-from pipeline.sources.upload import uploaded_image_id
+from pipeline.lifecycle.uploads import Uploads
 
 SWEEP_SECONDS = 3600.0  # between two sweeps
+# Between two tries of a worker to sweep. Whoever comes first after the hour does it, so a worker
+# that is killed meanwhile delays the next sweep by no more than that.
+TURN_SECONDS = 300.0
 
 # A purge rewrites the store's files: minutes and a new index where it is large, so once a day.
 _LARGE, _LARGE_SECONDS = 200_000, 86_400.0
 
-# In seconds: longer than writing any file takes, and longer than receiving any upload.
-_PART_AGE, _UPLOAD_AGE = 3600.0, 86_400.0
+_PART_AGE = 3600.0  # seconds: longer than writing any file takes
+
+_JOBS = 100  # forgotten in one step
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Several sweeps at once do no harm.
+    """Several sweeps at once would do no harm, but cost the same several times.
 
-    `forgotten`: seconds after which the ledger has forgotten any request.
+    `forgotten`: seconds after which the ledger has forgotten any request. `job_seconds`: after
+    which a job that has ended is forgotten; 0: never.
     """
 
     blobs: Blobs
     deletions: Deletions
+    ledger: Ledger
     forgotten: float
+    job_seconds: float = 0
     _purged: list[float] = field(default_factory=lambda: [-_LARGE_SECONDS], init=False)
+    uploads: Uploads = field(init=False)
+
+    def __post_init__(self) -> None:
+        uploads = Uploads(self.blobs, self.deletions, self.ledger)
+        object.__setattr__(self, "uploads", uploads)  # as frozen data classes want it
 
     def __call__(self) -> None:
-        self._half_written()
-        self._requests()
-        self.forget_deleted_uploads()
-        self._purge()
-
-    def forget_deleted_uploads(self) -> None:
-        """Deletes the files of deleted images, and their metadata from the uploads' manifests."""
-        for upload in self.blobs.names("uploads"):
-            try:
-                body = self.blobs.read(manifest_of(upload))
-            except FileNotFoundError:  # the manifest comes last: this upload is incomplete
-                for blob in self.blobs.names(upload):
-                    self._delete_if_older(blob, blob, _UPLOAD_AGE)
-            else:
-                self._forget_deleted(upload, UploadManifest.model_validate_json(body))
+        turn = uuid4().hex
+        steps: tuple[Callable[[], None], ...] = (
+            self._half_written,
+            self._requests,
+            self.ledger.retention.index_jobs,
+            self._jobs,
+            self._pending_deletions,
+            self.uploads.forget_deleted,
+            self.uploads.find_others,
+            self._purge,
+        )
+        for step in steps:
+            if not self.ledger.retention.claim_sweep(turn, SWEEP_SECONDS - TURN_SECONDS):
+                return
+            step()
 
     def _purge(self) -> None:
         store, now = self.deletions.store, time.monotonic()
@@ -68,29 +79,34 @@ class Sweep:
             for blob in self.blobs.names(request):
                 self._delete_if_older(request, blob, 2 * self.forgotten)
 
-    def _forget_deleted(self, upload: str, manifest: UploadManifest) -> None:
-        """Reduces each file of a deleted image to its image id. The rest stays, for a retry."""
-        keys = [
-            tombstone_keys(uploaded_image_id(f) or "", clean(dict(f.metadata)))
-            for f in manifest.files
-        ]
-        deleted = self.deletions.are_deleted(keys)
-        pairs = list(zip(manifest.files, deleted, strict=True))
-        for file, was_deleted in pairs:
-            if was_deleted and file.blob is not None:
-                self.blobs.delete(file.blob)
-        files = tuple(_forgotten(f) if was_deleted else f for f, was_deleted in pairs)
-        left = manifest.model_copy(update={"files": files})
-        if left != manifest:
-            self.blobs.write(manifest_of(upload), left.model_dump_json().encode())
+    def _jobs(self) -> None:
+        """Forgets jobs that ended long ago, some at a time; first what a kill has left of that."""
+        self._forget_blobs()
+        while self.job_seconds and self.ledger.retention.forget_jobs(self.job_seconds, _JOBS):
+            self._forget_blobs()
+
+    def _forget_blobs(self) -> None:
+        for job in self.ledger.retention.forgotten():
+            if self.blobs.names(deletion_folder(job.id)):
+                self._conclude(job)
+            self.uploads.forget(upload_folder(job.id))
+            self.blobs.delete(job_folder(job.id))
+            self.ledger.retention.forgot(job.id)
+
+    def _conclude(self, deletion: JobRecord) -> None:
+        """Its receipt outlives it, since somebody may have to prove it or to lift it."""
+        receipts = self.deletions.receipts
+        receipts.forget_request(deletion.id)
+        receipts.write_end(deletion)
+
+    def _pending_deletions(self) -> None:
+        """A job that runs for weeks need not be told of deletions whose request is forgotten."""
+        for deletion in self.ledger.tombstones.all_pending_deletions():
+            if not self.deletions.receipts.has_request(deletion):
+                self.ledger.tombstones.forget_deletion(deletion)
 
     def _delete_if_older(self, path: str, blob: str, seconds: float) -> None:
         """Deletes `path`, a blob or a folder of blobs, if `blob` is old enough."""
         age = self.blobs.age(blob)
         if age is not None and age > seconds:
             self.blobs.delete(path)
-
-
-def _forgotten(file: UploadedFile) -> UploadedFile:
-    left = {"metadata": {"image_id": uploaded_image_id(file)}, "name": None}
-    return file.model_copy(update=left)

@@ -88,7 +88,7 @@ def _leave_nothing(context: Context, deletion: str) -> None:
     ledger.tombstones.advance_epoch()
     for request in ledger.requests.finished():
         context.blobs.delete(request_folder(request))
-    context.sweep.forget_deleted_uploads()
+    context.sweep.uploads.forget_deleted()
     receipts = context.deletions.receipts
     request_left = receipts.request(deletion)
     if request_left is not None and request_left.wanted.filter is None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
+from pipeline.base.blobs import upload_folder
 from pipeline.base.errors import SourceError
+from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
@@ -47,6 +49,7 @@ class IngestRequest(IngestOptions):
 def _plan(context: Context, item: WorkItem) -> Plan:
     if item.deaths >= TRIES:
         raise SourceError(POISON, why=POISON)
+    Rejections(context.blobs, context.ledger.jobs).tidy(item.lease.job)
     request = _request(item)
     reader = context.sources.plan(item.lease.job, request.source, request.granted)
     shard_size = context.encoder.sizing.shard_size_for(len(reader))
@@ -84,13 +87,15 @@ def put_away(context: Context, job: JobRecord) -> None:
     The rows of a folder go, since they say what is known of patients, and so does what was sent for
     a dry run.
     """
+    rejections = Rejections(context.blobs, context.ledger.jobs)
     catalogue = Catalogue.read(context.blobs, job.id)
     if catalogue is not None:
-        names = context.ledger.jobs.rejected_rows(job.id) if context.keep_names else None
-        catalogue.conclude(names)
+        catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
-    if request.dry_run and isinstance(request.source, UploadSource):
-        forget_files(context.blobs, request.source)
+    if isinstance(request.source, UploadSource):
+        if request.dry_run:
+            forget_files(context.blobs, request.source)
+        context.sweep.uploads.add(upload_folder(job.id))
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

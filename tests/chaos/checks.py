@@ -75,7 +75,7 @@ def nothing_is_owed(rig: Rig) -> list[str]:
         "items": sum(1 for _ in redis.scan_iter(f"{ours}:item:*")),
     }
     for queue in QUEUES:
-        held = redis.hvals(f"{ours}:load:{queue}")
+        held = redis.hvals(f"{ours}:workers:load:{queue}")
         sizes[f"lanes of {queue} that count as busy"] = sum(map(int, held))
     redis.close()
     return [f"{size} {name} are left" for name, size in sizes.items() if size]

@@ -111,7 +111,7 @@ class Rig:
         for queue in QUEUES:
             active = redis.lrange(f"{self.namespace}:active:{queue}", 0, -1)
             waiting = redis.lrange(f"{self.namespace}:quarantine:{queue}", 0, -1)
-            load = redis.hgetall(f"{self.namespace}:load:{queue}")
+            load = redis.hgetall(f"{self.namespace}:workers:load:{queue}")
             lines.append(f"queue {queue}: {load}, quarantined {waiting}, active jobs {active}")
         lines.append(f"time: {redis.time()}")
         patterns = [f"{self.namespace}:{kind}:*" for kind in ("item", "job")]
@@ -121,7 +121,7 @@ class Rig:
             for key in keys
             if redis.type(key) == "hash" and not key.endswith("rejections")
         ]
-        lines.append(f"clock: {redis.hgetall(f'{self.namespace}:clock')}")
+        lines.append(f"clock: {redis.hgetall(f'{self.namespace}:workers:clock')}")
         for log in sorted(self.data.glob("*.log")):
             lines += [f"--- {log.name}", log.read_text("utf-8", "replace")]
         return "\n".join(lines)

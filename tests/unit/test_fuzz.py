@@ -169,8 +169,11 @@ class _Jobs:
     def page(self, *_: Any) -> tuple[list[JobRecord], None]:
         return [self.get("any")], None
 
-    def rejections(self, job: str, cursor: int, limit: int) -> tuple[list[Any], None]:
-        return [], None
+    def rejected_parts(self, job: str, row: int, limit: int) -> list[Any]:
+        return []
+
+    def rejections_in_redis(self, job: str) -> list[Any]:
+        return []
 
     def transition(self, job: str, action: str) -> JobRecord:
         return self.get(job)

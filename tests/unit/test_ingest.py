@@ -20,6 +20,7 @@ from pipeline.encoding.encoder import Sizing
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.deletion import DELETED
 from pipeline.lifecycle.ingest import POISON, TOO_LARGE, Ingest, Limits
+from pipeline.lifecycle.rejections import Rejections
 from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import Rejection
 from pipeline.sources.base import Row
@@ -31,16 +32,23 @@ class Jobs:
 
     def __init__(self) -> None:
         self.progress: list[Progress] = []
-        self.rejections: list[Rejection] = []
+        self.parts: dict[str, int] = {}
         self.claims: dict[str, str] = {}
         self.finished = False
 
-    def checkpoint(
-        self, lease: Lease, progress: Progress, rejections: Sequence[Rejection] = ()
-    ) -> bool:
+    def checkpoint(self, lease: Lease, progress: Progress, part: str = "") -> bool:
         self.progress.append(progress)
-        self.rejections += rejections
+        if part:
+            self.parts[part] = progress.cursor
         return True
+
+    def rejected_parts(self, job: str, row: int, limit: int) -> list[tuple[str, int]]:
+        return [(name, stop) for name, stop in self.parts.items() if stop > row][:limit]
+
+    def rejections_in_redis(self, job: str) -> list[str]:
+        return []
+
+    def get(self, job: str) -> None: ...
 
     def claim_ids(self, scope: str, claims: Mapping[str, str]) -> list[str]:
         return [self.claims.setdefault(image, row) for image, row in claims.items()]
@@ -130,6 +138,10 @@ def item(cursor: int = 0, quarantined: int = 0, crashes: int = 0) -> WorkItem:
     return WorkItem(Lease("job", 1, "token"), "ingest", "", 0, 10, progress, quarantined, crashes)
 
 
+def rejections(ingest: Ingest) -> list[Rejection]:
+    return Rejections(ingest.blobs, ingest.jobs).page("job", 0, 1000)[0]
+
+
 def test_every_row_is_in_hand_before_it_is_touched(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(), SOURCE, Rows())
 
@@ -149,7 +161,7 @@ def test_after_a_crash_the_rows_that_were_in_hand_come_one_by_one(
 def test_a_row_that_ended_three_workers_is_rejected_by_name(ingest: Ingest, jobs: Jobs) -> None:
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Rows())
 
-    assert jobs.rejections == [Rejection(image_id="row 3", row=3, reason=POISON)]
+    assert rejections(ingest) == [Rejection(image_id="row 3", row=3, reason=POISON)]
     last = jobs.progress[-1]
     assert (last.cursor, last.counts) == (10, {"embedded": 9, "rejected": 1})
 
@@ -161,7 +173,7 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
 
     assert ingest.run(item(), SOURCE, Rows())
 
-    assert [(r.row, r.reason) for r in jobs.rejections] == [(2, DELETED), (5, DELETED)]
+    assert [(r.row, r.reason) for r in rejections(ingest)] == [(2, DELETED), (5, DELETED)]
     assert jobs.progress[-1].counts == {"embedded": 8, "rejected": 2}
     assert set(deletions.discarded) == {point_id("row 2"), point_id("row 5")}
 
@@ -179,7 +191,7 @@ def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(
 
     assert ingest.run(item(cursor=3, quarantined=5, crashes=3), SOURCE, Unreadable())
 
-    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
+    assert rejections(ingest) == [Rejection(image_id="#3", row=3, reason=POISON)]
     assert jobs.progress[-1].cursor == 10
 
 
@@ -194,7 +206,7 @@ def test_a_row_whose_reading_ends_workers_is_not_read_once_more(ingest: Ingest, 
     poisoned = replace(item(cursor=3, quarantined=5, crashes=3), deaths=7)
     assert ingest.run(poisoned, SOURCE, Deadly())
 
-    assert jobs.rejections == [Rejection(image_id="#3", row=3, reason=POISON)]
+    assert rejections(ingest) == [Rejection(image_id="#3", row=3, reason=POISON)]
 
 
 def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
@@ -212,7 +224,7 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
 
     assert ingest.run(item(), SOURCE, Rows())
 
-    assert [(r.row, r.reason) for r in jobs.rejections] == [(5, TOO_LARGE)]
+    assert [(r.row, r.reason) for r in rejections(ingest)] == [(5, TOO_LARGE)]
     assert jobs.progress[-1].counts == {"embedded": 9, "rejected": 1}
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.base.errors import Conflict, LedgerUnavailable, NotFound
 from pipeline.ledger import PLAN, Lease, Ledger, Ledgers, Progress, Timing
-from pipeline.messages import Rejection
 from tests.fleet import CLOCK, set_clock
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, work, worker
 from tests.system import until
@@ -17,34 +16,34 @@ def test_a_job_ends_when_all_its_rows_are_accounted_for(ledger: Ledger) -> None:
     planned(ledger, "job", total=130, shard_size=64)
 
     for item in work(ledger):
-        rejection = Rejection(image_id=f"row {item.start}", row=item.start, reason="broken")
         rows = item.stop - item.start
         ledger.jobs.checkpoint(
             item.lease,
             Progress(item.stop, item.stop, {"embedded": rows - 2, "unchanged": 1, "rejected": 1}),
-            [rejection],
+            f"rejected from {item.start} on",
         )
         ledger.jobs.finish(item.lease)
 
     job = ledger.jobs.get("job")
     assert job.state == "completed_with_rejections"
     assert (job.total, job.counts) == (130, {"embedded": 124, "unchanged": 3, "rejected": 3})
-    assert [r.row for r in ledger.jobs.rejections("job", 0, 100)[0]] == [0, 64, 128]
+    assert ledger.jobs.rejected_parts("job", 0, 100) == [
+        ("rejected from 0 on", 64), ("rejected from 64 on", 128), ("rejected from 128 on", 130)
+    ]  # fmt: skip
+    assert ledger.jobs.rejected_parts("job", 64, 1) == [("rejected from 64 on", 128)]
 
 
 def test_a_repeated_checkpoint_overwrites_and_never_adds(ledger: Ledger) -> None:
     planned(ledger, "job", total=64, shard_size=64)
     [item] = begin_all(ledger, US)
-    rejection = Rejection(image_id="k", row=3, reason="broken")
-
     for _ in range(3):
         assert ledger.jobs.checkpoint(
-            item.lease, Progress(8, 16, {"embedded": 7, "rejected": 1}), [rejection]
+            item.lease, Progress(8, 16, {"embedded": 7, "rejected": 1}), "rejected"
         )
 
     job = ledger.jobs.get("job")
     assert job.counts == {"embedded": 7, "rejected": 1}
-    assert len(ledger.jobs.rejections("job", 0, 100)[0]) == 1
+    assert len(ledger.jobs.rejected_parts("job", 0, 100)) == 1
 
 
 def test_a_message_delivered_twice_begins_once(ledger: Ledger) -> None:

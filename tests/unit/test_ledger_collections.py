@@ -4,10 +4,12 @@ import re
 import time
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from pipeline.base.blobs import Blobs
 from pipeline.base.errors import NotFound, SchemaMismatch
 from pipeline.ledger import (
     FINAL_STATES,
@@ -21,6 +23,7 @@ from pipeline.ledger import (
 from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE
 from pipeline.ledger.schema import check_schema
 from pipeline.ledger.script import source
+from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import Problem
 from tests.encoders import ENCODER
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, worker
@@ -371,13 +374,14 @@ def test_a_job_that_is_stopped_for_good_leaves_no_item_behind(
     assert not backend.redis.keys(f"{ledger.namespace}:item:*")
 
 
-def test_an_id_with_a_colon_is_unknown(ledger: Ledger) -> None:
+def test_an_id_with_a_colon_is_unknown(ledger: Ledger, tmp_path: Path) -> None:
+    blobs = Blobs(str(tmp_path))
     planned(ledger, "job", total=1, shard_size=1)
     [item] = begin_all(ledger, US)
     ledger.jobs.checkpoint(item.lease, Progress(1, 1, {"state": 1}))
     for read in (
         lambda: ledger.jobs.get("job:counts"),
-        lambda: ledger.jobs.rejections("job:counts", 0, 1),
+        lambda: Rejections(blobs, ledger.jobs).page("job:counts", 0, 1),
         lambda: ledger.jobs.transition("job:counts", "cancel"),
     ):
         with pytest.raises(NotFound):

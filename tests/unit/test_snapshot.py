@@ -1,12 +1,16 @@
 """A collection's ledger as lines, and back into an empty Redis."""
 
+import base64
 import json
+from typing import Any
 
 import pytest
+import redis
 
 from pipeline.backup.snapshot import Snapshots
 from pipeline.base.errors import Conflict, SchemaMismatch
-from tests.ledger_steps import INGEST, US, worker
+from pipeline.ledger import Ledger, Progress
+from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, work, worker
 from tests.unit.conftest import Backend
 
 pytestmark = [
@@ -105,3 +109,134 @@ def test_nothing_is_restored_into_a_redis_of_another_schema(
         snapshots.restore(lines)
     snapshots.close()
     assert backend.redis.keys() == ["kindred:jobs"]
+
+
+def finish(ledger: Ledger, job: str, rejected: int = 0) -> None:
+    """Whatever is out is done, until this job has ended."""
+    ledger.workers.beat(worker(US, lanes=1))
+    for _ in range(10):
+        for item in work(ledger):
+            if item.lease.item == 0:
+                ledger.jobs.planned(item.lease, total=8, shard_size=4)
+                continue
+            rows = item.stop - item.start
+            counts = {"embedded": rows - rejected, "rejected": rejected}
+            ledger.jobs.checkpoint(item.lease, Progress(item.stop, item.stop, counts))
+            ledger.jobs.finish(item.lease)
+    assert ledger.jobs.get(job).final
+
+
+def ended(ledger: Ledger, job: str) -> None:
+    ledger.jobs.create(job, *INGEST)
+    finish(ledger, job, rejected=1)
+    ledger.jobs.tidied(job)
+
+
+def test_jobs_that_end_or_begin_anew_while_a_snapshot_is_read_are_in_it_once_and_whole(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As each page is read, what is done to the jobs is the worst for what was read before."""
+    ledgers = backend.ledgers()
+    ledgers.check_schema()
+    ledger = ledgers.of("skin")
+    ledger.workers.beat(worker(US, lanes=1))
+    for job in ("retried", "ended again", "forgotten", "steady"):
+        ended(ledger, job)
+    planned(ledger, "half", total=8, shard_size=4)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(2, 4, {"embedded": 2}))
+
+    def meanwhile() -> None:
+        for job in ("retried", "ended again"):
+            ledger.jobs.transition(job, "retry")
+        ledger.jobs.transition("retried", "pause")
+        ledger.jobs.checkpoint(item.lease, Progress(3, 4, {"embedded": 2, "rejected": 1}))
+        ledger.jobs.release(item.lease)
+        ledger.jobs.transition("half", "pause")
+        finish(ledger, "ended again", rejected=0)
+        ended(ledger, "new and ended")
+        ledger.retention.forget_jobs(0, 1)  # the one that ended first
+        ledger.jobs.create("new", *INGEST)
+        ledger.jobs.transition("half", "resume")
+        begin_all(ledger, US)
+
+    pages: list[str] = []
+    read = Snapshots._page
+
+    def interrupted(self: Snapshots, command: str, *args: Any) -> Any:
+        if command == "dump_open":
+            meanwhile()
+        pages.append(command)
+        return read(self, command, *args)
+
+    monkeypatch.setattr("pipeline.backup.snapshot.PAGE", 1)
+    monkeypatch.setattr(Snapshots, "_page", interrupted)
+    snapshots = Snapshots(backend.url, "kindred:skin")
+    lines = [*snapshots.lines()]
+    assert pages == ["dump_ended"] * 5 + ["dump_open"]
+    now = {job.id: (job.state, job.counts) for job in ledger.jobs.recent()}
+    assert now["half"] == ("running", {"embedded": 2, "rejected": 1})
+    backend.redis.flushall()
+    assert snapshots.restore(lines) == len(lines)
+    snapshots.close()
+
+    found = {job.id: (job.state, job.counts) for job in ledger.jobs.recent()}
+    was_forgotten = found.keys() - now.keys()
+    assert {job: found[job] for job in now} == now
+    assert len(was_forgotten) <= 1, "it will be forgotten again"
+    assert ledger.retention.forget_jobs(-1, 100) >= 2, "those that ended are known as such"
+    ledger.jobs.transition("retried", "resume")
+    for job in ("half", "retried", "new"):
+        ledger.jobs.reclaim(alone=OTHER)
+        finish(ledger, job)
+        done = ledger.jobs.get(job)
+        assert done.total == done.done == 8, job
+    assert not backend.redis.keys("kindred:skin:item:*")
+
+
+def test_large_keys_are_in_pages_and_whole_again(backend: Backend) -> None:
+    ledgers = backend.ledgers()
+    ledgers.check_schema()
+    ledger = ledgers.of("skin")
+    keys = [f"{number:032x}" for number in range(3500)]
+    ledger.tombstones.add(keys, "deletion")
+    ledger.jobs.create("job", *INGEST)
+    claims = {f"{number:032x}": f"- {number} a b" for number in range(3500)}
+    ledger.jobs.claim_ids("job", claims)
+    backend.redis.hset("kindred:skin:job:job:rejections", mapping=dict.fromkeys(range(3500), "{}"))
+
+    snapshots = Snapshots(backend.url, "kindred:skin")
+    lines = [*snapshots.lines()]
+    backend.redis.flushall()
+    snapshots.restore(lines)
+    snapshots.close()
+
+    assert max(map(len, lines)) < 200_000
+    assert ledger.tombstones.contains(keys) == set(keys)
+    assert set(ledger.tombstones.deletions_of(keys).values()) == {"deletion"}
+    assert ledger.jobs.claim_ids("job", dict.fromkeys(claims, "other")) == [*claims.values()]
+    assert backend.redis.ttl("kindred:skin:claims:job") > 0
+    assert backend.redis.hlen("kindred:skin:job:job:rejections") == 3500
+
+
+def test_the_lines_of_an_older_backup_are_restored(backend: Backend) -> None:
+    """It has one line for each key, whatever its size, and no index."""
+    ledgers = backend.ledgers()
+    ledgers.check_schema()
+    ledger = ledgers.of("skin")
+    ledger.jobs.create("job", *INGEST)
+    ledger.jobs.transition("job", "cancel")
+    lines = [json.dumps({"schema": 2})]
+    with redis.Redis.from_url(backend.url) as client:
+        for key in client.keys("kindred:skin:*"):
+            if b"finished" not in key and b"cancelled" not in key:
+                value = base64.b64encode(client.dump(key)).decode()
+                lines.append(json.dumps({"key": key.decode(), "ttl": 0, "value": value}))
+    backend.redis.flushall()
+
+    snapshots = Snapshots(backend.url, "kindred:skin")
+    snapshots.restore(lines)
+    snapshots.close()
+
+    assert [job.id for job in ledger.jobs.page(10, None, ["cancelled"])[0]] == ["job"]
+    assert ledger.jobs.ended() == ["job"]

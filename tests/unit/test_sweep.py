@@ -10,13 +10,16 @@ import pytest
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable
+from pipeline.ledger import Ledger
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import UploadedFile, UploadManifest
 from tests.memory_api import MemoryApi
+from tests.memory_ledger import memory_ledgers
 from tests.trees import picture
 from workers.background import Reconciler
 
+DAY = 86_400.0
 OLD = ("parts/half", "requests/lost/request.json", "requests/lost/image-0", "uploads/torn/0")
 KEPT = ("uploads/whole/0", "uploads/whole/manifest.json", "previews/ab/p.jpg", "deletions/d/w.json")
 
@@ -30,11 +33,23 @@ def nothing_deleted() -> Any:
     )
 
 
+def hourly(blobs: Blobs, deletions: Any, ledger: Ledger | None = None) -> Any:
+    """A sweep that an hour precedes, whenever it is called."""
+    ours = ledger or memory_ledgers().of("kindred")
+    sweep = Sweep(blobs, deletions, ours, forgotten=4200, job_seconds=90 * DAY)
+
+    def after_an_hour() -> None:
+        ours.jobs._script.redis.delete(f"{ours.namespace}:workers:sweep")
+        sweep()
+
+    return after_an_hour
+
+
 def test_it_goes_when_it_is_old_enough(tmp_path: Path) -> None:
     blobs = Blobs(str(tmp_path))
     for name in (*OLD, *KEPT):
         blobs.write(name, b'{"files": []}')
-    sweep = Sweep(blobs, nothing_deleted(), forgotten=4200)
+    sweep = hourly(blobs, nothing_deleted())
 
     sweep()
     assert all(blobs.exists(name) for name in (*OLD, *KEPT))
@@ -69,7 +84,7 @@ def test_a_request_is_forgotten_after_its_blobs_and_not_before() -> None:
     runtime.context.blobs.delete.side_effect = [None, BlobsUnavailable("The disk does not answer.")]
 
     with pytest.raises(BlobsUnavailable):
-        Reconciler(MagicMock(), runtime)()
+        Reconciler(MagicMock(), runtime, pause=1)()
 
     runtime.ledger.requests.forget.assert_called_once_with("one")
 
@@ -115,7 +130,7 @@ def test_lists_of_uploads_say_nothing_of_what_was_deleted(tmp_path: Path) -> Non
     played.are_deleted.side_effect = lambda rows: [not deleted.isdisjoint(marks) for marks in rows]
 
     for _ in range(2):
-        Sweep(blobs, played, forgotten=4200)()
+        hourly(blobs, played)()
 
     kept = UploadManifest.model_validate_json(blobs.read("uploads/J/manifest.json")).files
     named_still = [{"image_id": "A"}, {"image_id": "1"}, {"image_id": "B", "dx": "nevus"}, {}]
@@ -130,7 +145,7 @@ def test_files_of_the_store_are_rewritten_each_hour_or_each_day_if_that_takes_lo
     deletions = nothing_deleted()
     deletions.store.purge_due = True
     deletions.store.count.return_value = images
-    sweep = Sweep(Blobs(str(tmp_path)), deletions, forgotten=4200)
+    sweep = hourly(Blobs(str(tmp_path)), deletions)
 
     sweep()
     sweep()

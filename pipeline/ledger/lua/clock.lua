@@ -5,7 +5,7 @@
 -- stored for a comparison with `now` is off by as much. So whatever part of the time between two
 -- calls cannot have passed, or has passed without anybody, is added to all of them.
 
-local clock = ns .. ':clock'
+local clock = ns .. ':workers:clock'
 local reconciled = ns .. ':reconciled'
 
 -- Seconds between two calls that count at most, until a worker has said how often it calls.

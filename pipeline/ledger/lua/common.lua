@@ -6,13 +6,18 @@
 -- jobs                    zset   job -> created at
 -- jobs:open               set    jobs that have not reached a final state
 -- jobs:ended              set    jobs that have, and whose data no worker has put away yet
+-- jobs:finished           zset   every job that has -> finished at
+-- jobs:STATE              zset   for each final state: job -> created at
+-- jobs:forgotten          set    jobs that are forgotten, and whose blobs are not deleted yet
+-- forgotten:ID, :counts   hash   what `job:ID` was
 -- job:ID                  hash   operation queue request state version total shard_size items
 --                                next_item finished_items created_at started_at finished_at error
 --                                notice replans rate weight measured_at skipped (JSON: kind -> how
 --                                many files are no rows)
 -- job:ID:counts           hash   outcome -> how many
 -- job:ID:returned         list   items to dispatch again
--- job:ID:rejections       hash   row -> JSON
+-- job:ID:rejected         zset   a blob with rejected rows -> the row up to which they count
+-- job:ID:rejections       hash   row -> JSON (by workers of 0.1 and before)
 -- job:ID:deletions        set    deletions that were requested while the job ran
 -- claims:SCOPE            hash   image (its point's id) -> the row that came first
 -- item:ID:N               hash   token worker weight owner cursor in_flight quarantined crashes
@@ -23,13 +28,15 @@
 -- quarantine:QUEUE        list   ID:N of items that a worker is to try alone
 -- reserved:QUEUE          string the worker that gets nothing new until it can take one of those
 -- leases:QUEUE            zset   ID:N -> deadline
--- load:QUEUE              hash   worker -> how many of its lanes have a lease
--- lanes:QUEUE             hash   worker -> how many items it takes at once
 -- waiting                 zset   ID:N -> not before (released, because a service was unavailable)
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
+-- workers:lanes:QUEUE     hash   worker -> how many items it takes at once
+-- workers:load:QUEUE      hash   worker -> how many of its lanes have a lease
 -- workers:missed          hash   worker -> how many leases in a row it has not begun
 -- workers:known           zset   workers that may have queues on the broker -> last heartbeat
+-- workers:sweep           string which turn of which worker sweeps; it expires
+-- workers:clock           hash   at: when the last call came; most: the longest pause that counts
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first
@@ -39,10 +46,11 @@
 -- requests:expiry         zset   request -> when its blobs go
 -- tombstones              set    keys of what was deleted
 -- tombstones:by           hash   key -> the deletion that added it last
+-- tombstones:fresh        set    keys that the lists of uploads were not yet compared with
+-- uploads:mentions        hash   upload -> digests of the keys that its list mentions
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease
--- clock                   hash   at: when the last call came; most: the longest pause that counts
 -- reconciled              number when `reclaim` was last called
 --
 -- An item is a piece of work: item 0 of a job is its plan, item N is the shard of the rows
@@ -62,8 +70,8 @@ local function claims_key(scope) return ns .. ':claims:' .. scope end
 local function item_key(job, item) return ns .. ':item:' .. job .. ':' .. item end
 local function leases_key(queue) return ns .. ':leases:' .. queue end
 local function active_key(queue) return ns .. ':active:' .. queue end
-local function load_key(queue) return ns .. ':load:' .. queue end
-local function lanes_key(queue) return ns .. ':lanes:' .. queue end
+local function load_key(queue) return ns .. ':workers:load:' .. queue end
+local function lanes_key(queue) return ns .. ':workers:lanes:' .. queue end
 local function quarantine_key(queue) return ns .. ':quarantine:' .. queue end
 
 local function get(key, field) return call('HGET', key, field) end

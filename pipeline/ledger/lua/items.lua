@@ -121,8 +121,9 @@ local function recount(job, item, counts)
   return rows
 end
 
--- The whole progress of the item: `size` counts as names and values, then rejections as rows and
--- JSON. Replies the job's state, or that the lease was lost.
+-- The whole progress of the item: `size` counts as names and values, then the part of the rejected
+-- rows that counts up to the cursor now, if one does. Replies the job's state, or that the lease
+-- was lost.
 function commands.checkpoint(job, item, token, lease, cursor, in_flight, size, ...)
   if not holds(job, item, token) then return named({ error = 'lost' }) end
   local key, job_hash = item_key(job, item), job_key(job)
@@ -135,7 +136,7 @@ function commands.checkpoint(job, item, token, lease, cursor, in_flight, size, .
   local first = 2 * tonumber(size) + 1
   for i = 1, first - 1 do counts[i] = rest[i] end
   local rows = recount(job, item, counts)
-  for i = first, #rest, 2 do call('HSET', job_hash .. ':rejections', rest[i], rest[i + 1]) end
+  if rest[first] then call('ZADD', job_hash .. ':rejected', cursor, rest[first]) end
   extend(job, item, lease)
   -- Another item of the job can begin, and record that, while the service is still unavailable.
   if rows > 0 or item == PLAN then call('HDEL', job_hash, 'notice') end

@@ -3,6 +3,25 @@
 -- The one outcome that the ledger knows: with rows that were rejected, a job ends in another state.
 local REJECTED = 'rejected'
 
+-- The keys of a job, behind `job:ID`. Its items and claims come beside them.
+local JOB_PARTS = { '', ':counts', ':returned', ':rejected', ':rejections', ':deletions' }
+local jobs_open, jobs_ended = ns .. ':jobs:open', ns .. ':jobs:ended'
+
+-- Two indexes of the jobs that have ended: by when, and for each final state by when they began.
+local jobs_finished = ns .. ':jobs:finished'
+local function jobs_in(state) return ns .. ':jobs:' .. state end
+
+local function unindex_job(job)
+  call('ZREM', jobs_finished, job)
+  for state in pairs(FINAL_STATES) do call('ZREM', jobs_in(state), job) end
+end
+
+local function index_job(job, state)
+  unindex_job(job)
+  call('ZADD', jobs_finished, get(job_key(job), 'finished_at'), job)
+  call('ZADD', jobs_in(state), get(job_key(job), 'created_at'), job)
+end
+
 local function activate(job)
   local active = active_key(queue_of(job))
   if not call('LPOS', active, job) then call('RPUSH', active, job) end
@@ -41,9 +60,10 @@ local function end_job(job, state, error)
   deactivate(job)
   forget_returned(job)
   forget_quarantined(job)
-  call('DEL', claims_key(job))
-  call('SREM', ns .. ':jobs:open', job)
-  call('SADD', ns .. ':jobs:ended', job)
+  call('UNLINK', claims_key(job))
+  call('SREM', jobs_open, job)
+  call('SADD', jobs_ended, job)
+  index_job(job, state)
   call('PUBLISH', ns .. ':finished', job)
 end
 
@@ -58,8 +78,9 @@ end
 -- Planning, with nothing done.
 local function begin_job(job)
   call('HSET', job_key(job), 'state', 'planning', 'items', 1, 'next_item', 0, 'finished_items', 0)
-  call('SADD', ns .. ':jobs:open', job)
-  call('SREM', ns .. ':jobs:ended', job)
+  call('SADD', jobs_open, job)
+  call('SREM', jobs_ended, job)
+  unindex_job(job)
   activate(job)
 end
 
@@ -87,7 +108,8 @@ local function start_over(job)
   forget_items_in(ns .. ':waiting', job)
   forget_returned(job)
   forget_quarantined(job)
-  call('DEL', key .. ':rejections', key .. ':counts', claims_key(job))
+  -- Redis frees them in the background, since they can be large.
+  call('UNLINK', key .. ':rejected', key .. ':rejections', key .. ':counts', claims_key(job))
   call('HDEL', key, 'error', 'total', 'skipped', 'version', 'finished_at', 'rate', 'weight',
     'notice')
   begin_job(job)
@@ -104,7 +126,7 @@ end
 
 -- A worker has put away what the job needed; unless the job has begun anew meanwhile.
 function commands.tidied(job)
-  if FINAL_STATES[get(job_key(job), 'state')] then call('SREM', ns .. ':jobs:ended', job) end
+  if FINAL_STATES[get(job_key(job), 'state')] then call('SREM', jobs_ended, job) end
 end
 
 function commands.fail_job(job, error)

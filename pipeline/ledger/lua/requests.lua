@@ -129,8 +129,3 @@ function commands.forget_request(request)
   call('ZREM', open_requests, request)
   call('DEL', request_key(request))
 end
-
--- Replies all that have ended and are not yet forgotten.
-function commands.finished_requests()
-  return call('ZDIFF', 2, request_expiry, open_requests)
-end

@@ -2,6 +2,7 @@
 
 local tombstones = ns .. ':tombstones'
 local tombstones_by = ns .. ':tombstones:by'
+local fresh_tombstones = tombstones .. ':fresh'
 local pending_deletions = ns .. ':deletions:pending'
 
 local function deletions_key(job) return job_key(job) .. ':deletions' end
@@ -9,6 +10,7 @@ local function deletions_key(job) return job_key(job) .. ':deletions' end
 -- Remembers for each key the deletion that added it last.
 function commands.add_tombstones(deletion, ...)
   call('SADD', tombstones, ...)
+  call('SADD', fresh_tombstones, ...)
   for _, key in ipairs({ ... }) do call('HSET', tombstones_by, key, deletion) end
 end
 
@@ -64,7 +66,8 @@ function commands.released_deletions()
   local needed = {}
   for job in pairs(running_jobs()) do
     needed[job] = true
-    for _, deletion in ipairs(call('SMEMBERS', deletions_key(job))) do needed[deletion] = true end
+    local told = call('SINTER', deletions_key(job), pending_deletions)
+    for _, deletion in ipairs(told) do needed[deletion] = true end
   end
   local released = {}
   for _, deletion in ipairs(call('SMEMBERS', pending_deletions)) do
@@ -76,6 +79,9 @@ end
 -- A deletion is pending from its first moment: what it is to take lies in clear for as long.
 function commands.register_deletion(deletion) call('SADD', pending_deletions, deletion) end
 
-function commands.forget_deletion(deletion) call('SREM', pending_deletions, deletion) end
+function commands.forget_deletion(deletion)
+  call('SREM', pending_deletions, deletion)
+  for job in pairs(running_jobs()) do call('SREM', deletions_key(job), deletion) end
+end
 
 function commands.advance_epoch() return call('INCR', ns .. ':epoch') end

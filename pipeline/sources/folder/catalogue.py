@@ -57,7 +57,8 @@ class Catalogue:
         tabular: bool = False,
     ) -> "Catalogue":
         """Replaces what an earlier plan of the job wrote. `limit`: only the first rows."""
-        blobs.delete(job_folder(job))
+        for part in ("index.json", "rows", "rejected", "skipped"):
+            blobs.delete(f"{job_folder(job)}/{part}")
         rows, names = _Pages(blobs, job, "rows"), _Pages(blobs, job, "skipped")
         skipped: Counter[str] = Counter()
         for each in found:
