@@ -258,8 +258,11 @@ class Host:
         return code
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.end(signal.SIGKILL)
+        """Leaves nothing behind, whatever has failed."""
+        self.process.kill()
+        for pid in filter(_alive, self.pids()):
+            os.kill(pid, signal.SIGKILL)
+        self.end()
 
 
 @pytest.fixture
