@@ -88,18 +88,19 @@ def draw_sample(folder: Path) -> Sample:
 @contextmanager
 def _system(folder: Path, sample: Sample) -> Iterator[Client]:
     """`kindred up` on free ports. If anything fails, the end of its output is shown."""
+    log = folder / "up.log"
     arguments = ("up", "--data", str(folder / "data"), "--port", "0", "--flower-port", "0")
     program = Program(
         "system",
         module_command("cli", *arguments),
         module_environment(_environment(os.environ, sample)),
-        folder / "up.log",
+        log,
     )
     child = Child(program)
     child.start()
     try:
         typer.echo("starting Redis, a worker, the api and Flower")
-        with Client(_await_ready(child)) as client:
+        with Client(_await_ready(child, log)) as client:
             yield client
     except (KeyboardInterrupt, Interrupted) as stop:
         raise Interrupted("interrupted: all is stopped, and the folder removed") from stop
@@ -119,12 +120,12 @@ def _environment(environment: Mapping[str, str], sample: Sample) -> dict[str, st
     return {**kept, "KINDRED_MODEL": sample.model}
 
 
-def _await_ready(child: Child) -> str:
+def _await_ready(child: Child, log: Path) -> str:
     """The address that it prints once it can answer a search. Prints its other lines."""
     deadline = time.monotonic() + START_SECONDS
     seen = 0
     while child.running and time.monotonic() < deadline:
-        lines = child.program.log.read_text("utf-8").split("\n")[:-1]
+        lines = log.read_text("utf-8").split("\n")[:-1]
         for line in lines[seen:]:
             if line.startswith("ready: "):
                 return line.removeprefix("ready: ")

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 EX_CONFIG = 78  # sysexits.h: a fault that a restart cannot mend
 FIRST_DELAY = 1.0  # seconds before a process that ended restarts; doubles each time
@@ -35,12 +37,12 @@ def module_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. Its output goes to `log`."""
+    """What to run. Its output goes to `log`; without one it is mixed with ours, line by line."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    log: Path
+    log: Path | None
 
 
 @dataclass
@@ -70,14 +72,13 @@ class Child:
 
     def start(self) -> None:
         self.started_at = time.monotonic()
-        _rotate(self.program.log)
-        with self.program.log.open("ab") as log:
+        with _output(self.program.log) as log:
             self._process = subprocess.Popen(
                 self.program.command,
                 env=self.program.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log else None,
                 start_new_session=True,
                 pass_fds=self._keeps_open,
                 preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - it makes two system calls
@@ -102,8 +103,8 @@ class Child:
             self._process.send_signal(number)  # does nothing once the process has ended
 
     def last_words(self, lines: int = 1) -> str:
-        """The end of its log, without empty lines."""
-        return "\n".join(tail(self.program.log, lines))
+        """The end of its log, without empty lines. Empty if it has none of its own."""
+        return "\n".join(tail(self.program.log, lines)) if self.program.log else ""
 
 
 def ended_how(exit_code: int) -> str:
@@ -113,6 +114,16 @@ def ended_how(exit_code: int) -> str:
         return signal.Signals(-exit_code).name
     except ValueError:
         return f"signal {-exit_code}"
+
+
+@contextmanager
+def _output(log: Path | None) -> Iterator[BinaryIO | None]:
+    if log is None:
+        yield None
+        return
+    _rotate(log)
+    with log.open("ab") as file:
+        yield file
 
 
 def _rotate(log: Path) -> None:

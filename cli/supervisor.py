@@ -2,11 +2,11 @@
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Protocol, Self
 
-from cli.failure import CommandError
+from cli.failure import WrongSetting
 from cli.processes import EX_CONFIG, Backoff, Program, ended_how
 
 TICK = 0.2  # seconds between two checks of the children
@@ -65,7 +65,7 @@ class Supervised:
         self._due: float | None = None
 
     def check(self) -> None:
-        """Call it often. Raises CommandError for an end that a restart cannot mend."""
+        """Call it often. Raises WrongSetting for an end that a restart cannot mend."""
         code = self.child.exit_code
         if code is None:
             return
@@ -78,24 +78,30 @@ class Supervised:
     def _ended(self, code: int) -> None:
         program = self.child.program
         if code == EX_CONFIG:
-            raise CommandError(f"the {program.name} cannot run: {self._last_words()}")
+            raise WrongSetting(f"the {program.name} cannot run{self._why()}")
         delay = self._backoff.delay(self._clock() - self.child.started_at)
         self._due = self._clock() + delay
         # A killed process has no last words: the end of its log is about something else.
-        reason = f": {self._last_words()}" if code > 0 else f" (log: {program.log})"
+        killed = f" (log: {program.log})" if program.log else ""
+        reason = self._why() if code > 0 else killed
         end = f"the {program.name} ended ({ended_how(code)})"
         self._say(f"{end} and starts again in {delay:.0f} s{reason}")
 
-    def _last_words(self) -> str:
-        return f"{self.child.last_words() or 'it said nothing'} ({self.child.program.log})"
+    def _why(self) -> str:
+        log = self.child.program.log
+        if log is None:
+            return ": it said why above"
+        return f": {self.child.last_words() or 'it said nothing'} ({log})"
 
 
 class Supervisor:
     """Keeps its children running together, and stops them together, foundations last."""
 
-    def __init__(self, stop: Stop, say: Say) -> None:
+    def __init__(self, stop: Stop, say: Say, patience: Mapping[str, float] = STOP_SECONDS) -> None:
+        """`patience`: seconds until a child that was asked to stop is killed, by name up to a -."""
         self.stop = stop
         self._say = say
+        self._patience = patience
         self._supervised: list[Supervised] = []
         self._foundations: list[Process] = []
 
@@ -126,8 +132,8 @@ class Supervisor:
             child.send(signal.SIGTERM)
         begun = time.monotonic()
         for child in children:
-            patience = STOP_SECONDS.get(child.program.name, STOP_SECONDS_ELSE)
-            self._await_end(child, begun + patience)
+            kind = child.program.name.partition("-")[0]
+            self._await_end(child, begun + self._patience.get(kind, STOP_SECONDS_ELSE))
 
     def _await_end(self, child: Process, deadline: float) -> None:
         while child.running and time.monotonic() < deadline and self.stop.requests < 2:

@@ -11,16 +11,15 @@ from pathlib import Path
 import httpx
 import typer
 
-from cli.failure import WrongSetting, printable
+from cli.failure import printable
 from cli.preflight import claim_ports, kept_password, locked, refuse_open_host
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
-from pipeline.base.errors import ConfigurationError
+from cli.workers import settings_of_environment, worker_programs
 from pipeline.base.keys import Keys
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import Settings, unknown_lines
-from pipeline.base.settings import load_settings as read_settings
 
 QUIET_SECONDS = 3.0  # of waiting, before we print what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
@@ -76,10 +75,7 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
 
 def load_settings(data: Path | None) -> Settings:
     """From the environment, with the folder absolute, since a worker may run in another one."""
-    try:
-        settings = read_settings()
-    except ConfigurationError as error:
-        raise WrongSetting("; ".join(error.problems)) from error
+    settings = settings_of_environment()
     folder = (data or settings.data).expanduser().absolute()
     return settings.model_copy(update={"data": folder})
 
@@ -142,13 +138,13 @@ def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, loc
 
 
 def programs(system: System) -> list[Program]:
-    """Worker, api and Flower. Secrets travel in their environments, never in their arguments."""
+    """Workers, api and Flower. Secrets travel in their environments, never in their arguments."""
     # The api never opens the store, so it is not told where that is.
     without_store = {"qdrant_url": None, "qdrant_api_key": None}
     listen = ("--host", system.host, "--port", str(system.port))
     return [
-        Program(
-            "worker", module_command("workers"), _environment(system.settings), system.log("worker")
+        *worker_programs(
+            system.settings, _environment(system.settings), system.log("worker").parent
         ),
         Program(
             "api",

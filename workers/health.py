@@ -1,15 +1,15 @@
 """Checks that a worker still works: it embeds a test picture correctly, and no decode hangs.
 
-`python -m workers.health` is the health check of containers. It looks in the ledger for a heartbeat
-from a worker on this host.
+`python -m workers.health` is the health check of containers. It looks in the ledger for heartbeats
+of this host's workers: as many must be ready as were started together, so that a dead card shows.
 """
 
 import logging
 import os
-import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,8 @@ from pipeline.base.settings import EXIT_CONFIGURATION, load_settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture
 from pipeline.images.watchdog import DecodeWatch
-from pipeline.ledger import Ledgers
+from pipeline.ledger import Ledgers, WorkerInfo
+from workers.names import is_of_this_host
 
 logger = logging.getLogger("kindred.health")
 
@@ -114,7 +115,6 @@ def end_process(reason: str) -> None:
 
 
 def main() -> int:
-    host = f"{socket.gethostname()}-"  # the names of its workers begin with this
     try:
         settings = load_settings()
         workers = (
@@ -126,7 +126,16 @@ def main() -> int:
     except LedgerUnavailable as error:
         print(error.title, file=sys.stderr)
         return 1
-    return 0 if any(worker.name.startswith(host) and worker.ready for worker in workers) else 1
+    return _say(workers)
+
+
+def _say(workers: Sequence[WorkerInfo]) -> int:
+    """0 if all workers are ready that were started together on this host."""
+    here = [worker for worker in workers if is_of_this_host(worker.name)]
+    wanted = max((worker.processes for worker in here), default=1)
+    ready = sum(worker.ready for worker in here)
+    print(f"workers ready on this host: {ready} of {wanted}")
+    return 0 if ready >= wanted else 1
 
 
 if __name__ == "__main__":

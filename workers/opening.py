@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from uuid import uuid4
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
@@ -28,6 +26,7 @@ from pipeline.store import Store, open_store
 from pipeline.store.common import in_use
 from workers.health import Probe
 from workers.memory import keep_freed_memory
+from workers.names import name_worker
 from workers.runtime import Runtime
 
 
@@ -47,7 +46,9 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
     stopping, decode_watch = threading.Event(), DecodeWatch()
-    name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+    # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.
+    device = settings.device if ":" in settings.device else str(encoder.device)
+    name = name_worker(device)
     ledger = ledgers.of(settings.collection)
     ledger.register()
     try:
@@ -63,6 +64,8 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
         publish=publish,
         alone="" if settings.qdrant_url else name,
         stopping=stopping,
+        device=device,
+        processes=settings.processes,
     )
 
 

@@ -87,6 +87,8 @@ class Runtime:
     publish: Callable[[Lease], None]
     alone: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
+    device: str = ""  # as the settings name it; torch's own name by default
+    processes: int = 1
     _held: dict[str, Lease] = field(default_factory=dict)  # by token
     _heard: list[float] = field(default_factory=lambda: [time.monotonic()])  # of the last message
 
@@ -101,9 +103,10 @@ class Runtime:
             name=self.name,
             ready=self.probe.healthy,
             lanes={"ingest": encoder.sizing.lanes, "deletion": 1},
-            device=str(encoder.device),
+            device=self.device or str(encoder.device),
             dtype=str(encoder.dtype).removeprefix("torch."),
             encoder=encoder.info,
+            processes=self.processes,
         )
 
     def work(self, lease: Lease) -> Result:

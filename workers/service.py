@@ -1,6 +1,7 @@
 """The life of a worker: it opens the runtime, then serves the queues until it is stopped."""
 
 import gc
+import os
 import sys
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.base.settings import (
     load_settings,
     warn_of_unknown_variables,
 )
+from pipeline.encoding.device import hide_other_cards
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS, TURN_SECONDS
 from pipeline.operations.registry import operation
@@ -28,6 +30,7 @@ from workers.background import (
     delete_queues_of_departed_workers,
 )
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
+from workers.names import short
 from workers.opening import open_runtime
 from workers.queue import make_app, publish_lease, queues_of
 from workers.restore import refuse_half_a_restore
@@ -37,7 +40,8 @@ from workers.runtime import Runtime
 def main() -> int:
     try:
         settings = load_settings()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, _label(settings))
+        hide_other_cards(settings.device)
         warn_of_unknown_variables()
         app = make_app(settings.broker_url)
         check_folder(settings.data.absolute())
@@ -45,7 +49,8 @@ def main() -> int:
         publish = partial(_publish, app, settings.collection)
         runtime = open_runtime(settings, publish)
     except KindredError as error:
-        print(f"kindred worker: {error.title}: {error}", file=sys.stderr)
+        # In one piece: other workers can write to the same pipe.
+        sys.stderr.write(f"kindred worker: {error.title}: {error}\n")
         return EXIT_TRY_AGAIN if error.retryable else EXIT_CONFIGURATION
     register_tasks(app, runtime)
     gc.freeze()  # modules and model stay as long as the process
@@ -56,6 +61,11 @@ def main() -> int:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
     return 0
+
+
+def _label(settings: Settings) -> str:
+    """A part of its name, which each of its log lines says where several workers write them."""
+    return f"{short(settings.device)}-{os.getpid()}" if settings.processes > 1 else ""
 
 
 def _publish(app: Celery, collection: str, lease: Lease) -> None:

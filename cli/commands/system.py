@@ -28,10 +28,15 @@ def up(
     run_up(data, host, port, flower_port)
 
 
-@app.command(epilog=examples("kindred worker"))
+@app.command(epilog=examples("kindred worker", "KINDRED_DEVICES=cuda:0,cuda:3 kindred worker"))
 def worker() -> None:
-    """Run one worker in this process. KINDRED_REDIS_URL names the Redis."""
-    _become("workers")
+    """Run a worker on each device (KINDRED_DEVICES). KINDRED_REDIS_URL names the Redis.
+
+    One that ends starts again; Ctrl-C, or a signal to this process, stops all.
+    """
+    from cli.workers import run_workers
+
+    run_workers()
 
 
 @app.command(epilog=examples("kindred api --host 0.0.0.0 --port 8000"))

@@ -14,7 +14,8 @@ KindredError
 ├── SourceError           422  a data set, split or column cannot be read
 │   └── SourceNotAllowed       KINDRED_SOURCES does not name the source
 ├── EncoderError               the model cannot be used
-│   └── EncoderMismatch        another encoder filled the collection
+│   ├── EncoderMismatch        another encoder filled the collection
+│   └── DeviceMissing          CUDA does not see the card; it can come back
 ├── StoreLocked                another worker owns the embedded folder
 ├── SchemaMismatch             another version wrote Redis or the data folder
 ├── TooLargeForDevice     422  the device lacks memory for a single image
@@ -146,6 +147,13 @@ class SourceNotAllowed(SourceError):
 
 class EncoderError(KindredError):
     title = "The encoder cannot be used"
+
+
+class DeviceMissing(EncoderError):
+    """A card can come back: with its driver, or after a reset."""
+
+    title = "The device is missing"
+    retryable = True
 
 
 class EncoderMismatch(EncoderError):

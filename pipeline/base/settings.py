@@ -22,7 +22,7 @@ from pipeline.base.errors import ConfigurationError
 logger = logging.getLogger("kindred.settings")
 
 Pooling = Literal["auto", "mean", "cls", "projection"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
@@ -52,6 +52,9 @@ _LESION = "lesion_id"
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+# A device of `devices`: a list names each card, since "cuda" could be any of them.
+_LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
+
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
 _OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
@@ -77,6 +80,7 @@ class EncoderOptions:
     batch_size: int | Auto
     lanes: int | Auto
     shard_size: int | Auto
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,21 @@ class Settings(BaseSettings):
         description="mean or cls: of the image's tokens; projection: into the space that CLIP and "
         "SigLIP share with text; auto: projection if the model has one, else mean",
     )
-    device: Device = Field("auto", description="Where the encoder runs")
+    device: Device = Field(
+        "auto", description="Where the encoder runs: auto, cpu, cuda, or a card such as cuda:1"
+    )
+    devices: Annotated[tuple[Device, ...], NoDecode] = Field(
+        ("auto",),
+        description="One worker process for each, separated by commas: cpu, or a card such as "
+        "cuda:1; auto: every card that CUDA sees, else the CPU; without QDRANT_URL one worker. "
+        "Of `kindred worker` and `kindred up`, which give each its DEVICE",
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Worker processes that share the cores of this machine; `kindred worker` and "
+        "`kindred up` set it",
+    )
     dtype: Dtype = Field(
         "auto", description="Number format; auto: bfloat16 if the hardware computes in it"
     )
@@ -257,7 +275,21 @@ class Settings(BaseSettings):
         "address and https",
     )
 
-    @field_validator("api_keys", "sources", mode="before")
+    @field_validator("device")
+    @classmethod
+    def _refuse_other_devices(cls, device: Device) -> Device:
+        if device not in ("auto", "cuda") and not _LISTED_DEVICE.fullmatch(device):
+            raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
+        return device
+
+    @field_validator("devices")
+    @classmethod
+    def _refuse_other_lists(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+        if devices != ("auto",) and not (devices and all(map(_LISTED_DEVICE.fullmatch, devices))):
+            raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
+        return devices
+
+    @field_validator("api_keys", "sources", "devices", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value
@@ -344,6 +376,7 @@ class Settings(BaseSettings):
             batch_size=self.batch_size,
             lanes=self.lanes,
             shard_size=self.shard_size,
+            processes=self.processes,
         )
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.base.errors import EncoderError
+from pipeline.base.errors import DeviceMissing, EncoderError
 from pipeline.base.settings import Device, Dtype, EncoderOptions
 
 # A CPU with these instructions computes bfloat16. Others emulate it, more slowly than float32.
@@ -34,13 +34,37 @@ class Sizing:
         return min(self.shard_size, max(1, batches) * self.batch_size)
 
 
+def hide_other_cards(wanted: Device) -> None:
+    """Lets CUDA show this process the card N of `cuda:N` alone. Call it before CUDA starts.
+
+    CUDA does not start in a process that sees a broken card, so all workers would end of one.
+    Raises EncoderError if CUDA_VISIBLE_DEVICES has no such card.
+    """
+    if not wanted.startswith("cuda:"):
+        return
+    number = int(wanted.removeprefix("cuda:"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = visible.split(",") if visible is not None else [str(n) for n in range(number + 1)]
+    if number >= len(cards):
+        raise EncoderError(f"{wanted} is not among the cards of CUDA_VISIBLE_DEVICES={visible}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = cards[number].strip()
+
+
 def device_of(wanted: Device) -> torch.device:
+    """Where to compute. For `cuda:N` that is the only card which `hide_other_cards` has left.
+
+    Raises EncoderError if this torch sees no GPU at all, DeviceMissing if it does not see the card.
+    """
     if wanted == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
-    if wanted == "cuda":
-        raise EncoderError("KINDRED_DEVICE=cuda, but torch sees no GPU here: set it to cpu or auto")
+    if wanted.startswith("cuda:") and torch.version.cuda is not None:
+        raise DeviceMissing(f"CUDA does not see {wanted}: nvidia-smi says which cards it has")
+    if wanted != "auto":
+        raise EncoderError(
+            f"KINDRED_DEVICE={wanted}, but torch sees no GPU here: set it to cpu or auto"
+        )
     return torch.device("cpu")
 
 
@@ -65,13 +89,20 @@ def sizing_of(options: EncoderOptions, device: torch.device) -> Sizing:
 
     return Sizing(
         batch_size=resolved(options.batch_size, 8, 256),
-        lanes=resolved(options.lanes, cores(), 2),
+        lanes=resolved(options.lanes, cores(options.processes), 2),
         shard_size=resolved(options.shard_size, 64, 1024),
     )
 
 
-def cores() -> int:
-    """The number of cores this process may use; a container may have fewer than the machine."""
+def cores(processes: int) -> int:
+    """The share of each of so many processes in the cores that this one may use, at least one.
+
+    A container may use fewer cores than the machine has.
+    """
+    return max(1, _usable_cores() // processes)
+
+
+def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

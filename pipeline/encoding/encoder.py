@@ -56,8 +56,11 @@ class Encoder:
         sizing: Sizing,
         tokenizer: Tokenizer | None = None,
         untrained: bool = False,
+        processes: int = 1,
     ) -> None:
         """`model` is on its device, in its precision and in evaluation mode.
+
+        So many `processes` share the cores of this machine.
 
         A model of images and text comes with a tokenizer.
         """
@@ -70,7 +73,7 @@ class Encoder:
         self._model: Any = model
         self._preprocessing = preprocessing
         self._tokenizer = tokenizer
-        self._cores = cores()
+        self._cores = cores(processes)
         self._streams = threading.local()
         # Every thread that computes on several cores has its own team of OpenMP threads, and teams
         # get in each other's way. So on a CPU one thread computes all searches.
@@ -114,7 +117,15 @@ class Encoder:
             preprocessing=preprocessing.spec,
             dimensions=_dimensions(model, preprocessing, pooling, options.model),
         )
-        encoder = cls(model, preprocessing, info, sizing_of(options, device), tokenizer, untrained)
+        encoder = cls(
+            model,
+            preprocessing,
+            info,
+            sizing_of(options, device),
+            tokenizer,
+            untrained,
+            options.processes,
+        )
         log.info(
             "encoder loaded",
             extra={

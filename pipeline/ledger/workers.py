@@ -20,7 +20,8 @@ BEATS = 5
 class WorkerInfo(BaseModel):
     """What a worker says of itself. `ready`: it has embedded a test image.
 
-    `lanes` has the items that it takes at once, by queue.
+    `lanes` has the items that it takes at once, by queue; `processes` is how many workers were
+    started with it on its host, itself included.
     """
 
     # A newer Kindred can say more of its workers.
@@ -32,6 +33,7 @@ class WorkerInfo(BaseModel):
     device: str
     dtype: str
     encoder: EncoderInfo
+    processes: int = 1
 
 
 class WorkerLedger:

@@ -17,6 +17,8 @@ import jsonschema
 import pytest
 import yaml
 
+from cli.workers import STOP_SECONDS
+
 ROOT = Path(__file__).parents[2]
 OURS = ("api", "worker", "flower")
 PUBLISHED = {"api": "API_PUBLISH", "flower": "FLOWER_PUBLISH"}
@@ -175,6 +177,17 @@ def test_the_commands_of_the_containers_exist(services, command):
     ).stdout
 
     assert all(option in shown for option in options)
+
+
+def test_the_worker_uses_every_card_and_ends_its_children_before_docker_does(services):
+    worker = services["worker"]
+
+    assert "CUDA_VISIBLE_DEVICES" not in worker["environment"]
+    assert worker["environment"]["KINDRED_DEVICES"] == "${KINDRED_DEVICES:-}"
+    [device] = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device["count"] == "all"
+    assert worker["stop_grace_period"] == "2m"
+    assert STOP_SECONDS["worker"] < 120
 
 
 def test_the_image_holds_every_package_and_no_secret():

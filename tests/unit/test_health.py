@@ -12,10 +12,13 @@ from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.watchdog import DecodeWatch
+from tests.ledger_steps import worker
+from tests.memory_ledger import memory_ledgers
 from tests.system import until
-from workers import health
+from workers import health, names
 from workers.background import Repeating
 from workers.health import Probe, Watchdog
+from workers.names import name_worker
 
 
 @pytest.fixture
@@ -83,6 +86,37 @@ def test_a_guard_ends_the_process_where_only_that_helps(
     Watchdog(decode_watch, probe, decode_seconds=30)()
 
     assert bool(ended) == ends
+
+
+@pytest.mark.parametrize(
+    ("workers", "code", "said"),
+    [
+        ([("cuda0", True, 2), ("cuda1", True, 2)], 0, "2 of 2"),
+        ([("cuda0", True, 2), ("cuda1", False, 2)], 1, "1 of 2"),
+        ([("cuda0", True, 2)], 1, "1 of 2"),  # the other's card is dead: it never beats
+        ([("cuda0", True, 1)], 0, "1 of 1"),
+        ([], 1, "0 of 1"),
+    ],
+)
+def test_a_container_is_healthy_while_all_its_workers_are_ready(
+    workers: list[tuple[str, bool, int]],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledgers = memory_ledgers()
+    monkeypatch.setattr(health, "Ledgers", lambda *_: ledgers)
+    monkeypatch.setattr(names.socket, "gethostname", lambda: "node")
+    info = worker("any", lanes=1, queue="ingest")
+    for device, ready, processes in workers:
+        of = {"name": name_worker(device), "ready": ready, "processes": processes}
+        ledgers.of("kindred").workers.beat(info.model_copy(update=of))
+    for other in ("node-2-cpu-7-abcdef", "node-b-cuda0-7-abcdef"):  # another host's
+        ledgers.of("kindred").workers.beat(info.model_copy(update={"name": other}))
+
+    assert health.main() == code
+    assert said in capsys.readouterr().out
 
 
 def test_a_watch_tells_the_oldest_of_several_decodes() -> None:

@@ -369,6 +369,25 @@ def test_settings_and_secrets_reach_the_children_by_their_environments_alone(sys
         assert not {KEY, password} & set(" ".join(program.command).split())
 
 
+def test_with_a_server_for_the_vectors_each_device_has_a_worker(system):
+    several = {"qdrant_url": "http://qdrant:6333", "devices": ("cpu", "cpu")}
+    settings = system.settings.model_copy(update=several)
+    started = programs(System(settings, "127.0.0.1", 1, 2))
+
+    assert [p.name for p in started] == ["worker-cpu", "worker-cpu-2", "api", "flower"]
+    assert started[1].log == settings.data / "logs" / "worker-cpu-2.log"
+    assert started[1].environment["KINDRED_DEVICE"] == "cpu"
+    assert started[1].environment["KINDRED_PROCESSES"] == "2"
+    assert started[1].environment["KINDRED_QDRANT_URL"] == "http://qdrant:6333"
+
+
+def test_without_one_a_list_of_devices_is_a_wrong_setting(system):
+    settings = system.settings.model_copy(update={"devices": ("cpu", "cpu")})
+    with pytest.raises(CommandError, match="KINDRED_DEVICES names 2 devices") as refused:
+        programs(System(settings, "127.0.0.1", 1, 2))
+    assert refused.value.exit_code == 78
+
+
 def test_the_address_printed_is_one_that_can_be_opened(system):
     assert system.url == "http://127.0.0.1:8001"
     assert System(system.settings, "::1", 1, 2).url == "http://[::1]:1"
