@@ -5,14 +5,14 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from uuid import uuid4
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
+from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.watchdog import DecodeWatch
+from pipeline.images.decoders import Decoders
 from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
@@ -33,10 +33,11 @@ from workers.runtime import Runtime
 
 
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
-    """Loads and warms up the model, then opens the collection that it fills.
+    """Starts the decoders, loads and warms up the model, opens the collection that it fills.
 
     Raises ConfigurationError, EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch,
-    StoreUnavailable, LedgerUnavailable, BlobsUnavailable or BlobsMisconfigured.
+    StoreUnavailable, LedgerUnavailable, BlobsUnavailable, BlobsMisconfigured or
+    DecodersUnavailable.
     """
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
@@ -45,11 +46,26 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     # Earlier versions prepared copies of data sets there, and patients are in them.
     shutil.rmtree(settings.data / "datasets", ignore_errors=True)
     blobs.probe()  # before the model, which takes a while
+    count = max(1, cores() - 1) if settings.decoders == "auto" else settings.decoders
+    decoders = Decoders(count, settings.max_pixels, settings.decode_seconds)
+    try:
+        return _opened(settings, publish, ledgers.of(settings.collection), blobs, decoders)
+    except BaseException:
+        decoders.close()
+        raise
+
+
+def _opened(
+    settings: Settings,
+    publish: Callable[[Lease], None],
+    ledger: Ledger,
+    blobs: Blobs,
+    decoders: Decoders,
+) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
-    stopping, decode_watch, renewals = threading.Event(), DecodeWatch(), Renewals()
+    stopping, renewals = threading.Event(), Renewals()
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
-    ledger = ledgers.of(settings.collection)
     ledger.register()
     try:
         store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
@@ -58,8 +74,8 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
         raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, blobs, encoder, store, decode_watch, renewals, stopping),
-        decode_watch=decode_watch,
+        context=_context(settings, ledger, blobs, encoder, store, decoders, renewals, stopping),
+        decoders=decoders,
         probe=Probe(encoder),
         publish=publish,
         alone="" if settings.qdrant_url else name,
@@ -81,13 +97,13 @@ def _context(
     blobs: Blobs,
     encoder: Encoder,
     store: Store,
-    decode_watch: DecodeWatch,
+    decoders: Decoders,
     renewals: Renewals,
     stopping: threading.Event,
 ) -> Context:
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
-    targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
+    targets = QueryTargets(encoder, store, blobs, decoders)
     opening = Opening(blobs, AllowedSources.of(settings.sources))
     ingest = Ingest(
         encoder=encoder,
@@ -95,10 +111,9 @@ def _context(
         blobs=blobs,
         jobs=ledger.jobs,
         deletions=deletions,
-        pool=ThreadPoolExecutor(os.cpu_count(), "decode"),
-        limits=Limits(settings.max_pixels, settings.preview_pixels, settings.keep_names),
+        decoders=decoders,
+        limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
-        decode_watch=decode_watch,
     )
     return Context(
         encoder=encoder,

@@ -88,7 +88,6 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
     """In the order in which they start; they stop in reverse."""
-    watchdog = Watchdog(runtime.decode_watch, runtime.probe, settings.decode_seconds)
     workers = runtime.ledger.workers
     return (
         Repeating(
@@ -101,5 +100,5 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
         Repeating("cleaner", settings.reconcile_seconds, Cleaner(runtime)),
         Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
-        Repeating("watchdog", WATCH_SECONDS, watchdog),
+        Repeating("watchdog", WATCH_SECONDS, Watchdog(runtime.probe)),
     )

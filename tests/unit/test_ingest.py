@@ -12,18 +12,21 @@ from uuid import UUID
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.Image import Resampling
 
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id
 from pipeline.encoding.encoder import Sizing
+from pipeline.images.pixels import PixelSteps
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.deletion import DELETED
-from pipeline.lifecycle.ingest import POISON, TOO_LARGE, Ingest, Limits
+from pipeline.lifecycle.ingest import POISON, TOO_LARGE, WRITERS, Ingest, Limits
 from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import Rejection
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
+from tests.decoders import InlineDecoders
 
 
 class Jobs:
@@ -111,14 +114,14 @@ def deletions() -> Deletions:
 def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]:
     encoder = SimpleNamespace(
         sizing=Sizing(batch_size=4, lanes=1, shard_size=64),
-        preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
+        steps=PixelSteps((2, 2), Resampling.NEAREST, None),
         stack=np.stack,
         embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),
     )
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(WRITERS) as writers:
         blobs = Blobs(str(tmp_path))
-        parts: Any = (encoder, Store(), blobs, jobs, deletions, pool, Limits())
-        yield Ingest(*parts, stopping=lambda: False)
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders(), Limits())
+        yield Ingest(*parts, stopping=lambda: False, writers=writers)
 
 
 SOURCE = DatasetSource(dataset="any")
@@ -208,7 +211,6 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
         return np.ones((len(pixels), 2), np.float32)
 
     encoder.embed = embed
-    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
     assert ingest.run(item(), SOURCE, Rows())
 
@@ -231,7 +233,6 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
         return np.ones((len(pixels), 2), np.float32)
 
     encoder.embed = embed
-    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
     assert ingest.run(item(), SOURCE, Rows())
 
@@ -239,19 +240,3 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
     assert not ingest.blobs.exists(preview_name(point_id("row 3")))
     assert ingest.blobs.read(preview_name(point_id("row 5"))) == b"of the indexed image"
     assert len(list(tmp_path.rglob("*.jpg"))) == 9
-
-
-def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
-    encoder: Any = ingest.encoder
-    seen: list[float] = []
-
-    def preprocess(picture: Any) -> np.ndarray:
-        seen.append(ingest.decode_watch.longest())
-        return np.zeros((3, 2, 2), np.uint8)
-
-    encoder.preprocess = preprocess
-
-    assert ingest.run(item(), SOURCE, Rows())
-
-    assert all(seconds > 0 for seconds in seen)
-    assert ingest.decode_watch.longest() == 0
