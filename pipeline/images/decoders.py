@@ -84,6 +84,7 @@ class Decoders:
         The future raises DecodersUnavailable if no decoder can be started for some time.
         """
         job = _Job(data, order, urgent)
+        job.future.set_running_or_notify_cancel()  # so nobody cancels what a decoder may have
         self._queue.put(job)
         return job.future
 
@@ -230,7 +231,7 @@ class _Slot:
         while not self._queue.closed:
             try:
                 return DecoderProcess(PROGRAM, self._max_pixels)
-            except (OSError, Lost, Hangs) as error:
+            except Exception as error:  # noqa: BLE001 - no memory, no processes, no files left
                 logger.error("decoder does not start", extra={"error": where(error)})
             if time.monotonic() - since > PATIENCE:
                 self._queue.give_up()
@@ -247,7 +248,7 @@ class _Slot:
                 self._fill(decoder, running)
                 if running:
                     _answer(decoder, running, self._seconds)
-        except (Lost, Hangs) as end:
+        except Exception as end:  # noqa: BLE001 - Lost, Hangs, or it has answered nonsense
             if not self._queue.closed:
                 self._lost(end, running)
         for job in reversed(running):
@@ -259,23 +260,22 @@ class _Slot:
             job = self._queue.take(reserved=self._reserved, busy=bool(running))
             if job is None:
                 return
+            running.append(job)
             try:
                 decoder.send(job.data, job.order)
             except Lost:  # before it could begin this one
-                self._queue.put(job, first=True)
+                self._queue.put(running.pop(), first=True)
                 raise
             except OSError:  # no memory for its bytes
-                _fail([job])
-            else:
-                running.append(job)
+                _fail([running.pop()])
 
-    def _lost(self, end: Lost | Hangs, running: "deque[_Job]") -> None:
+    def _lost(self, end: Exception, running: "deque[_Job]") -> None:
         """It worked on the first; those behind it are untouched."""
         hangs = isinstance(end, Hangs)
         killed = isinstance(end, Lost) and end.code in _KILLED
         cause = "hangs" if hangs else "killed" if killed else "crashed"
-        code = end.code if isinstance(end, Lost) else 0
-        logger.warning("decoder lost", extra={"cause": cause, "code": code})
+        code = {"code": end.code} if isinstance(end, Lost) else {}
+        logger.warning("decoder lost", extra={"cause": cause, "error": where(end), **code})
         metrics.count("kindred_decoders_lost_total", "Decoders that ended or hung", cause=cause)
         if not running:
             return

@@ -82,7 +82,7 @@ def test_a_search_by_a_picture_that_ends_or_hangs_its_decoder_is_refused_and_say
 
         assert ended["error"]["status"] == 422
         if colour != BLUE:
-            assert ended["error"]["detail"] == REASONS[colour]
+            assert ended["error"]["detail"] == f"image: {REASONS[colour]}"
     assert (rig.worker.pid, rig.exits) == (pid, [])
     rig.wait(rig.answers_a_search, "an answer to the next search")
 
