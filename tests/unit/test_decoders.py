@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ from PIL.Image import Resampling
 from benchmarks.decoder_memory import kinds
 from pipeline.base.errors import DecodersUnavailable
 from pipeline.images import decoder_process, decoders
-from pipeline.images.decoders import CRASHES, HANGS, Decoders, Result
+from pipeline.images.decoder_process import Hangs, Lost
+from pipeline.images.decoders import CRASHES, HANGS, KILLED, Decoders, Result
 from pipeline.images.decoding import BROKEN, NO_MEMORY, TOO_MANY_PIXELS, TOO_SMALL, Unusable
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, Prepared, prepare
@@ -235,6 +236,98 @@ def test_an_idle_decoder_that_ends_is_replaced(opening: Opening) -> None:
         os.kill(pid, signal.SIGKILL)
     until(lambda: len(pool.pids) == 2 and not set(pool.pids) & set(before), "new decoders")
     assert isinstance(result(pool.submit(picture(1), ORDER)), Prepared)
+
+
+class Played:
+    """A decoder that ends as it is told: one end for each try of the file `data`, then it works."""
+
+    ends: ClassVar[dict[bytes, list[Exception]]] = {}
+    beside: ClassVar[list[int]] = []  # the orders at once, at each end
+
+    def __init__(self, program: str, max_pixels: int) -> None:
+        self.pid, self.pending = 0, list[bytes]()
+
+    def check(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def send(self, data: bytes, order: Order) -> None:
+        self.pending.append(data)
+
+    def receive(self, order: Order, pending: int, until: float) -> Result:
+        assert pending == len(self.pending)
+        data = self.pending.pop(0)
+        if self.ends.get(data):
+            self.beside.append(pending)
+            raise self.ends[data].pop(0)
+        return Unusable("worked on")
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([Lost(-signal.SIGSEGV)], Unusable("worked on")),
+        ([Lost(-signal.SIGSEGV)] * 2, CRASHES),
+        ([Lost(1), Hangs()], HANGS),
+        ([Hangs(), ValueError("an answer that makes no sense")], CRASHES),
+        ([Lost(-signal.SIGKILL)] * 9, Unusable("worked on")),
+        ([Lost(-signal.SIGKILL)] * 10, KILLED),
+        ([Lost(-signal.SIGKILL)] * 4 + [Lost(-signal.SIGABRT)], Unusable("worked on")),
+        ([Lost(-signal.SIGKILL)] * 4 + [Lost(-signal.SIGABRT)] * 2, CRASHES),
+    ],
+    ids=str,
+)
+def test_how_often_an_image_may_lose_its_decoder(
+    ends: list[Exception], expected: Unusable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more try, alone; but what kills a decoder from outside is rarely the image's fault."""
+    monkeypatch.setattr(decoders, "DecoderProcess", Played)
+    monkeypatch.setattr(Played, "ends", {b"bad": [*ends]})
+    monkeypatch.setattr(Played, "beside", [])
+    pool = Decoders(1, CAP, PATIENCE)
+    futures = [pool.submit(data, ORDER) for data in (b"good", b"bad", *[b"good"] * 5)]
+
+    made = [result(future) for future in futures]
+
+    assert made.pop(1) == expected
+    assert set(made) == {Unusable("worked on")}
+    assert set(Played.beside[1:]) <= {1}, "it was not alone"
+    pool.close()
+
+
+def test_a_search_is_left_to_the_decoder_for_searches_if_that_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that bulk work goes on beside a search that hangs."""
+    queue = decoders._Queue()
+    first, second = (decoders._Job(b"", ORDER, urgent=True) for _ in range(2))
+    resting = threading.Thread(target=queue.take, kwargs={"reserved": True, "busy": False})
+    monkeypatch.setattr(decoders, "_IDLE_SECONDS", PATIENCE)
+    resting.start()
+    until(lambda: queue._resting, "a decoder that rests")
+    with queue._lock:  # it does not get to work yet
+        queue._waiting[True].append(first)
+        assert not queue._line(reserved=False)
+        assert queue._line(reserved=True)[0] is first
+        queue._waiting[True].append(second)
+        assert queue._line(reserved=False)[0] is first
+    queue.close()
+    resting.join()
+
+
+def test_what_has_to_be_alone_or_is_a_search_waits_for_an_idle_decoder() -> None:
+    queue = decoders._Queue()
+    plain_job, again = decoders._Job(b"", ORDER, False), decoders._Job(b"", ORDER, False, ended=1)
+    search = decoders._Job(b"", ORDER, True)
+    for job in (search, again, plain_job):
+        queue.put(job)
+    for job in (search, again):
+        assert queue.take(reserved=False, busy=True) is None
+        assert queue.take(reserved=False, busy=False) is job
+    assert queue.take(reserved=False, busy=True) is plain_job
+    assert queue.take(reserved=True, busy=True) is None
 
 
 # --- starts and ends -----------------------------------------------------------------------------

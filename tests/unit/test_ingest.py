@@ -275,8 +275,8 @@ def test_a_preview_that_cannot_be_written_ends_the_batch_when_all_others_are(
     ingest: Ingest, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing writes any more when the error is told: what is deleted then must not come back."""
-    bad = preview_name(point_id("row 1"))
-    failed, under_way = threading.Event(), []
+    bad = preview_name(point_id("row 0"))
+    failed, never, under_way = threading.Event(), threading.Event(), []
 
     def write(name: str, data: bytes) -> None:
         under_way.append(name)
@@ -284,6 +284,7 @@ def test_a_preview_that_cannot_be_written_ends_the_batch_when_all_others_are(
             failed.set()
             raise BlobsUnavailable("full")
         assert failed.wait(20)
+        never.wait(0.2)  # long enough for whoever would not wait for this one
         under_way.remove(name)
 
     monkeypatch.setattr(ingest.blobs, "write", write)
