@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import Sizing
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.decoders import Decoders
+from pipeline.images.decoding import Picture, Unusable, decode
+from pipeline.images.preparing import Order, Prepared
 from pipeline.ledger import Lease, Ledger, WorkerInfo
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
@@ -173,26 +176,25 @@ def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
 
 
 def _vectors(opened: Opened) -> float:
-    """The images a second of only the pool and the lanes, without store, ledger or previews."""
+    """The images a second of only decoders and lanes, without store, ledger or previews."""
     size, encoder = opened.plan.batch_size, opened.encoder
     counts = [opened.bench.sizes.rows // size // opened.plan.lanes] * opened.plan.lanes
 
-    def prepared(data: bytes) -> np.ndarray:
-        picture = decode(data, 10**8)
-        assert isinstance(picture, Picture)
-        return encoder.preprocess(picture)
+    def pixels(future: Future[Prepared | Unusable]) -> np.ndarray:
+        made = future.result()
+        assert isinstance(made, Prepared)
+        return made.pixels
 
-    with ThreadPoolExecutor(cores(), "decode") as pool:
+    with closing(_decoders(opened.settings)) as pool:
+        order = Order(encoder.steps)
         files = list(itertools.islice(itertools.cycle(opened.files), size))
 
         def lane(batches: int) -> None:
-            following = [pool.submit(prepared, data) for data in files]
+            following = [pool.submit(data, order) for data in files]
             for _ in range(batches):
                 current = following
-                following = [pool.submit(prepared, data) for data in files]
-                encoder.embed(encoder.stack([one.result() for one in current]), bulk=True)
-            for future in following:
-                future.cancel()
+                following = [pool.submit(data, order) for data in files]
+                encoder.embed(encoder.stack([*map(pixels, current)]), bulk=True)
 
         with ThreadPoolExecutor(opened.plan.lanes) as lanes:
             start = time.perf_counter()
@@ -200,19 +202,24 @@ def _vectors(opened: Opened) -> float:
             return sum(counts) * size / (time.perf_counter() - start)
 
 
+def _decoders(settings: Settings) -> Decoders:
+    """As many as a worker has."""
+    return Decoders(max(1, cores() - 1), settings.max_pixels, settings.decode_seconds)
+
+
 def ingest(opened: Opened) -> Run:
     """Runs a whole job. Raises RuntimeError unless every row is embedded."""
     settings, encoder = opened.settings, opened.encoder
     store = open_store(settings.store, encoder.info)
     try:
-        with stages.redis_ledger(settings) as ledger, ThreadPoolExecutor(cores(), "decode") as pool:
+        with stages.redis_ledger(settings) as ledger, closing(_decoders(settings)) as decoders:
             blobs = Blobs(settings.blobs_of(settings.collection))
             deletions = Deletions(
                 store, blobs, ledger.tombstones, Fields(store, settings.indexed_fields)
             )
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
-                pool=pool, limits=Limits(settings.max_pixels, settings.preview_pixels),
+                decoders=decoders, limits=Limits(settings.preview_pixels),
                 stopping=lambda: False,
             )  # fmt: skip
             with Searches(opened, store) as searches, Busy() as busy:

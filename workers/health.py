@@ -1,4 +1,4 @@
-"""Checks that a worker still works: it embeds a test picture correctly, and no decode hangs.
+"""Checks that a worker still works: it embeds a test picture correctly.
 
 `python -m workers.health` is the health check of containers. It looks in the ledger for heartbeats
 of this host's workers: as many must be ready as were started together, so that a dead card shows.
@@ -19,7 +19,6 @@ from pipeline.base.logs import where
 from pipeline.base.settings import EXIT_CONFIGURATION, load_settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoding import Picture
-from pipeline.images.watchdog import DecodeWatch
 from pipeline.ledger import Ledgers, WorkerInfo
 from workers.names import is_of_this_host
 
@@ -97,12 +96,10 @@ class Watchdog:
     Other workers then get its work, and find the picture at fault, as after any worker's death.
     """
 
-    def __init__(self, decode_watch: DecodeWatch, probe: Probe, decode_seconds: float) -> None:
-        self._decode_watch, self._probe, self._decode_seconds = decode_watch, probe, decode_seconds
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
 
     def __call__(self) -> None:
-        if self._decode_watch.longest() > self._decode_seconds:
-            end_process("a decode hangs")
         if self._probe.hopeless:
             end_process("the encoder fails")
 

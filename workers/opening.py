@@ -1,16 +1,15 @@
 """Opens a worker: the model, the store that it fills, and everything that uses them."""
 
-import os
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
+from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.watchdog import DecodeWatch
+from pipeline.images.decoders import Decoders
 from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
@@ -31,10 +30,11 @@ from workers.runtime import Runtime
 
 
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
-    """Loads and warms up the model, then opens the collection that it fills.
+    """Starts the decoders, loads and warms up the model, opens the collection that it fills.
 
     Raises ConfigurationError, EncoderError, EncoderMismatch, StoreLocked, SchemaMismatch,
-    StoreUnavailable, LedgerUnavailable, BlobsUnavailable or BlobsMisconfigured.
+    StoreUnavailable, LedgerUnavailable, BlobsUnavailable, BlobsMisconfigured or
+    DecodersUnavailable.
     """
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
@@ -43,13 +43,34 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     # Earlier versions prepared copies of data sets there, and patients are in them.
     shutil.rmtree(settings.data / "datasets", ignore_errors=True)
     blobs.probe()  # before the model, which takes a while
+    decoders = Decoders(_decoders(settings), settings.max_pixels, settings.decode_seconds)
+    try:
+        return _opened(settings, publish, ledgers.of(settings.collection), blobs, decoders)
+    except BaseException:
+        decoders.close()
+        raise
+
+
+def _decoders(settings: Settings) -> int:
+    """By default a core is left for the worker itself, which feeds the model."""
+    if settings.decoders == "auto":
+        return max(1, cores(settings.processes) - 1)
+    return settings.decoders
+
+
+def _opened(
+    settings: Settings,
+    publish: Callable[[Lease], None],
+    ledger: Ledger,
+    blobs: Blobs,
+    decoders: Decoders,
+) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
-    stopping, decode_watch = threading.Event(), DecodeWatch()
+    stopping = threading.Event()
     # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.
     device = settings.device if ":" in settings.device else str(encoder.device)
     name = name_worker(device)
-    ledger = ledgers.of(settings.collection)
     ledger.register()
     try:
         store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
@@ -58,8 +79,8 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
         raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, blobs, encoder, store, decode_watch, stopping),
-        decode_watch=decode_watch,
+        context=_context(settings, ledger, blobs, encoder, store, decoders, stopping),
+        decoders=decoders,
         probe=Probe(encoder),
         publish=publish,
         alone="" if settings.qdrant_url else name,
@@ -82,12 +103,12 @@ def _context(
     blobs: Blobs,
     encoder: Encoder,
     store: Store,
-    decode_watch: DecodeWatch,
+    decoders: Decoders,
     stopping: threading.Event,
 ) -> Context:
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
-    targets = QueryTargets(encoder, store, blobs, settings.max_pixels, decode_watch)
+    targets = QueryTargets(encoder, store, blobs, decoders)
     opening = Opening(blobs, AllowedSources.of(settings.sources))
     ingest = Ingest(
         encoder=encoder,
@@ -95,10 +116,9 @@ def _context(
         blobs=blobs,
         jobs=ledger.jobs,
         deletions=deletions,
-        pool=ThreadPoolExecutor(os.cpu_count(), "decode"),
-        limits=Limits(settings.max_pixels, settings.preview_pixels, settings.keep_names),
+        decoders=decoders,
+        limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
-        decode_watch=decode_watch,
     )
     return Context(
         encoder=encoder,

@@ -18,7 +18,7 @@ from pipeline.base.errors import (
     Unavailable,
 )
 from pipeline.base.logs import where
-from pipeline.images.watchdog import DecodeWatch
+from pipeline.images.decoders import Decoders
 from pipeline.ledger import PLAN, Lease, Ledger, WorkerInfo, WorkItem
 from pipeline.messages import Problem, problem
 from pipeline.operations.context import Context
@@ -82,7 +82,7 @@ class Runtime:
 
     name: str
     context: Context
-    decode_watch: DecodeWatch
+    decoders: Decoders
     probe: Probe
     publish: Callable[[Lease], None]
     alone: str = ""
@@ -206,6 +206,7 @@ class Runtime:
                 return
 
     def close(self) -> None:
+        self.decoders.close()
         self.context.store.close()
 
     def _doubt_the_encoder(self) -> None:

@@ -101,7 +101,6 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
     """In the order in which they start; they stop in reverse."""
-    watchdog = Watchdog(runtime.decode_watch, runtime.probe, settings.decode_seconds)
     return (
         Repeating("heartbeat", settings.heartbeat_seconds, runtime.beat),
         Repeating(
@@ -117,5 +116,5 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
         ),
         Repeating("sweep", TURN_SECONDS, runtime.context.sweep),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
-        Repeating("watchdog", WATCH_SECONDS, watchdog),
+        Repeating("watchdog", WATCH_SECONDS, Watchdog(runtime.probe)),
     )

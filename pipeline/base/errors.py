@@ -26,6 +26,7 @@ KindredError
     │   └── BlobsMisconfigured  the bucket, its endpoint or its key is wrong: no worker starts
     ├── KeysUnavailable        the file of keys exists but cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
+    ├── DecodersUnavailable    no process that decodes can be started
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
     └── DeviceFull             something else uses up the GPU's memory
 
@@ -210,6 +211,10 @@ class SourceUnavailable(Unavailable):
     """This is not the source's fault: neither the source nor any of its rows is rejected."""
 
     title = "The source cannot be read now: its disk, or the disk of DATA, is full or unavailable"
+
+
+class DecodersUnavailable(Unavailable):
+    title = "No image can be decoded now"
 
 
 class DeviceFull(Unavailable):

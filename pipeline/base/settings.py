@@ -215,8 +215,12 @@ class Settings(BaseSettings):
     decode_seconds: float = Field(
         30,
         gt=0,
-        description="A worker ends itself when decoding one image takes longer; must be less than "
-        "LEASE_SECONDS",
+        description="Decoding one image may take this long; it is tried once more, then rejected",
+    )
+    decoders: Positive | Auto = Field(
+        "auto",
+        description="Processes of a worker that decode images, beside one for searches; auto: one "
+        "for each CPU core but one",
     )
     preview_pixels: int = Field(512, ge=16, description="Longest side of a preview, in pixels")
 

@@ -26,6 +26,7 @@ from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_
 from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.encoding.text import Tokenizer
 from pipeline.images.decoding import Picture
+from pipeline.images.pixels import PixelSteps
 from pipeline.messages import EncoderInfo
 
 log = logging.getLogger("kindred.encoder")
@@ -136,6 +137,11 @@ class Encoder:
             },
         )
         return encoder
+
+    @property
+    def steps(self) -> PixelSteps:
+        """What `preprocess` does, for a decoder to do."""
+        return self._preprocessing.steps
 
     def preprocess(self, picture: Picture) -> np.ndarray:
         """The pixels that the model sees of a picture, uint8 (3, H, W)."""

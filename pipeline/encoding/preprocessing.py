@@ -1,8 +1,9 @@
 """Makes the same pixels as a model's own image processor, at a lower cost.
 
 `AutoImageProcessor` of transformers goes PIL → NumPy → PIL → NumPy and computes in float64 on the
-CPU. Here Pillow resizes, the image stays uint8, and the model's device rescales and normalises.
-The result is the same, to the bit on a CPU, and loading checks that.
+CPU. Here Pillow resizes (`pipeline/images/pixels.py`), the image stays uint8, and the model's
+device rescales and normalises. The result is the same, to the bit on a CPU, and loading checks
+that.
 
 It follows transformers 5.23, `image_processing_backends.PilBackend`. Wherever we load a processor,
 we name the Pillow backend: with torchvision installed, transformers would choose torchvision's, and
@@ -22,6 +23,7 @@ from transformers import AutoImageProcessor
 from transformers.image_processing_backends import PilBackend
 
 from pipeline.base.errors import EncoderError
+from pipeline.images.pixels import PixelSteps
 
 # A processor that overrides one of these methods cannot be reproduced.
 _ARITHMETIC = (
@@ -37,10 +39,6 @@ _ARITHMETIC = (
     "_prepare_image_like_inputs",
 )
 
-# In pixels. Resizing the shorter edge of a 1 by 65,535 image to 224 takes 13 GB. Above this size we
-# compute only the part that the crop keeps. An ordinary image stays far below.
-_LARGEST = 16_000_000
-
 # The largest difference to the processor's own values, which are about -3 to 3.
 _TOLERANCE = 1e-6
 
@@ -48,12 +46,9 @@ Three = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(PixelSteps):
     """The processor's steps: resize, crop, rescale, normalise. None means it skips the step."""
 
-    resize: tuple[int, int] | int | None  # (height, width), or the length of the shorter edge
-    resample: Resampling
-    crop: tuple[int, int] | None  # (height, width), from the middle, black beyond the image
     scale: float | None
     mean: Three | None
     std: Three | None
@@ -93,11 +88,9 @@ class Preprocessing:
         return made
 
     @property
-    def size(self) -> tuple[int, int]:
-        """The (height, width) of the model's input."""
-        size = self.crop or self.resize
-        assert isinstance(size, tuple)  # noqa: S101 - `reproducing` refuses anything else
-        return size
+    def steps(self) -> PixelSteps:
+        """What decoders do: the steps on pixels in eight bits."""
+        return PixelSteps(self.resize, self.resample, self.crop)
 
     @property
     def spec(self) -> str:
@@ -113,16 +106,6 @@ class Preprocessing:
             )
         )
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """Resizes and crops an RGB image to uint8 (3, H, W); `size` is (H, W)."""
-        image = self._resized(image)
-        if self.crop and self.crop != (image.height, image.width):
-            height, width = self.crop
-            left, top = (image.width - width) // 2, (image.height - height) // 2
-            # Beyond the image Pillow fills in black, as the processor does.
-            image = image.crop((left, top, left + width, top + height))
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
-
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalises uint8 (n, 3, H, W) to float32 of the same shape, on the batch's device.
 
@@ -137,29 +120,6 @@ class Preprocessing:
             values.sub_(_per_channel(self.mean, batch.device))
             values.div_(_per_channel(self.std, batch.device))
         return values
-
-    def _resized(self, image: Image.Image) -> Image.Image:
-        if self.resize is None:
-            return image
-        if isinstance(self.resize, tuple):
-            height, width = self.resize
-            return image.resize((width, height), self.resample)
-        width, height = _shorter_edge_to(self.resize, image.size)
-        if width * height > _LARGEST:
-            return self._resized_middle(image, width, height)
-        return image.resize((width, height), self.resample)
-
-    def _resized_middle(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        """Resizes only the part of `image` that the crop will keep.
-
-        The pixels are nearly the same: Pillow reads the box in float32 and may swap its two passes.
-        """
-        assert self.crop is not None  # noqa: S101 - a shorter edge always comes with a crop
-        rows, columns = min(self.crop[0], height), min(self.crop[1], width)
-        left, top = (width - columns) // 2, (height - rows) // 2
-        x, y = image.width / width, image.height / height
-        right, bottom = min((left + columns) * x, image.width), min((top + rows) * y, image.height)
-        return image.resize((columns, rows), self.resample, box=(left * x, top * y, right, bottom))
 
     def _compare(self, processor: Any) -> None:
         """Refuses a processor that computes other values than we do, for whatever reason."""
@@ -220,14 +180,6 @@ def _words(size: tuple[int, int] | int | None) -> str:
     if isinstance(size, tuple):
         return f"{size[0]}x{size[1]}"
     return f"shortest={size}" if size else "None"
-
-
-def _shorter_edge_to(edge: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The (width, height) whose shorter edge is `edge`; the longer edge is rounded down."""
-    width, height = size
-    if width <= height:
-        return edge, int(edge * height / width)
-    return int(edge * width / height), edge
 
 
 @lru_cache(maxsize=16)

@@ -1,14 +1,15 @@
 """Works one shard, from rows to points: read, recognise, decode, embed, upsert, checkpoint.
 
-While one batch is embedded, the pool decodes the next. Points are upserted before the checkpoint,
-so after a crash in between, the rows are only recognised again, not embedded again.
+While one batch is embedded, decoders work on the next, and on no more of this shard. Points are
+upserted before the checkpoint, so after a crash in between, the rows are only recognised again, not
+embedded again.
 """
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,9 +22,9 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import sha256
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Unusable, decode, preview
-from pipeline.images.hashes import perceptual_hash
-from pipeline.images.watchdog import DecodeWatch
+from pipeline.images.decoders import Decoders
+from pipeline.images.decoding import Unusable
+from pipeline.images.preparing import Order, Prepared
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.rejections import RejectedRows
@@ -32,7 +33,6 @@ from pipeline.lifecycle.rows import (
     Candidate,
     Identified,
     Outcome,
-    Prepared,
     claim,
     described,
     identify,
@@ -45,6 +45,8 @@ from pipeline.store import Points, Store
 logger = logging.getLogger("kindred.ingest")
 
 AS_USUAL = IngestOptions()
+# Previews written at once. A bucket takes a quarter of a second for each, however many they are.
+WRITERS = 32
 # How many workers a row may end before it is rejected.
 TRIES = 3
 TOO_LARGE = TooLargeForDevice.title + "; it was rejected."
@@ -53,12 +55,8 @@ POISON = "Three workers ended while they worked on this image; it was rejected."
 
 @dataclass(frozen=True)
 class Limits:
-    """In pixels: the largest image, and the longest side of a preview.
+    """The longest side of a preview, in pixels, and whether an image keeps its file's name."""
 
-    `keep_names`: whether an image keeps the name of its file.
-    """
-
-    max_pixels: int = 100_000_000
     preview_pixels: int = 512
     keep_names: bool = True
 
@@ -72,10 +70,10 @@ class Ingest:
     blobs: Blobs
     jobs: JobLedger
     deletions: Deletions
-    pool: Executor
+    decoders: Decoders
     limits: Limits
     stopping: Callable[[], bool]
-    decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
+    writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(WRITERS, "preview"))
 
     def run(
         self, item: WorkItem, source: Source, reader: Reader, options: IngestOptions = AS_USUAL
@@ -120,7 +118,7 @@ class Ingest:
     def _start(
         self, item: WorkItem, reader: Reader, start: int, options: IngestOptions
     ) -> Batch | None:
-        """Reads the next batch, recognises indexed rows, and has the pool decode the others."""
+        """Reads the next batch, recognises indexed rows, and has the others decoded."""
         if start >= item.stop:
             return None
         batch = Batch(start, self._end(item, start))
@@ -165,18 +163,21 @@ class Ingest:
         elif indexed:
             recognise(batch, item, each, metadata, known or {})
         else:
-            prepared = self.pool.submit(self._prepare, row)
+            prepared = self._prepare(row)
             batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
 
-    def _prepare(self, row: Row) -> Prepared | Unusable:
-        """Decodes and resizes a row, and draws its preview. Runs in the pool."""
-        with self.decode_watch.decoding():
-            picture = row.fault or decode(row.data, self.limits.max_pixels)
-            if isinstance(picture, Unusable):
-                return picture
-            small = preview(picture, self.limits.preview_pixels)
-            pixels = self.encoder.preprocess(picture)
-        return Prepared(pixels, small, picture.width, picture.height, perceptual_hash(picture))
+    def _prepare(self, row: Row) -> "Future[Prepared | Unusable]":
+        """Decodes a row.
+
+        Its preview is written once the image is embedded: a rejected row must not leave a preview
+        behind, nor replace the preview of an indexed image.
+        """
+        if row.fault is None:
+            order = Order(self.encoder.steps, preview=self.limits.preview_pixels)
+            return self.decoders.submit(row.data, order)
+        known: Future[Prepared | Unusable] = Future()
+        known.set_result(row.fault)
+        return known
 
     def _commit(
         self, item: WorkItem, source: Source, batch: Batch, options: IngestOptions
@@ -220,8 +221,7 @@ class Ingest:
         vectors: NDArray[np.float32],
     ) -> set[UUID]:
         """Writes previews, then points. Returns the points that were deleted in the meantime."""
-        for candidate, prepared in fitting:
-            self.blobs.write(preview_name(candidate.id), prepared.preview)
+        self._write_previews(fitting)
         self.store.upsert(self._points(fitting, vectors, item, source))
         deleted = self.deletions.matches_pending_deletion(
             item.lease.job, {c.id: c.identified.tombstone_keys for c, _ in fitting}
@@ -229,6 +229,16 @@ class Ingest:
         self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in deleted})
         self._delete_blobs({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
         return deleted
+
+    def _write_previews(self, fitting: Sequence[tuple[Candidate, Prepared]]) -> None:
+        """Side by side. None is written after an error: what is deleted then would come back."""
+        writes = [
+            self.writers.submit(self.blobs.write, preview_name(candidate.id), prepared.preview)
+            for candidate, prepared in fitting
+        ]
+        wait(writes)
+        for write in writes:
+            write.result()
 
     def _points(
         self,

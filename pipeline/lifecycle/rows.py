@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.base.identity import point_id, sha256
 from pipeline.images.decoding import Unusable
+from pipeline.images.preparing import Prepared
 from pipeline.ledger import JobLedger, WorkItem
 from pipeline.lifecycle.tombstone_keys import tombstone_keys
 from pipeline.messages import RESERVED, Payload
@@ -29,21 +27,6 @@ SAME_ID_ELSEWHERE = "Row {row} of job {job}, of this upload, has the same id and
 SAME_PICTURE_ELSEWHERE = (
     "Row {row} of job {job}, of this upload, is the same picture, and its metadata say otherwise."
 )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
-
-    `preview` is written once the image is embedded: a rejected row must not leave a preview behind,
-    nor replace the preview of an indexed image.
-    """
-
-    pixels: NDArray[np.uint8]
-    preview: bytes
-    width: int
-    height: int
-    phash: str
 
 
 Kind = Literal["embedded", "updated", "unchanged", "rejected"]

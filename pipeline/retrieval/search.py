@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
-from pipeline.images.hashes import hash_distance, perceptual_hash
+from pipeline.images.hashes import hash_distance
 from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
 from pipeline.messages.filters import (
     AnyCondition,
@@ -157,10 +157,7 @@ class Search:
         self, search: SearchQuery, most: int, target: QueryTarget, query: Query, shown: "_Shown"
     ) -> tuple[Hit, ...]:
         """The most similar images whose hash is close to the picture's."""
-        if target.picture is not None:
-            ours = perceptual_hash(target.picture)
-        else:
-            ours = _hash(target.positives[0].payload)
+        ours = target.phash or _hash(target.positives[0].payload)
         [points] = self.store.query([replace(query, limit=MAX_LIMIT, offset=0)])
         payloads = self.store.retrieve([point.id for point in points])
         near = []

@@ -1,7 +1,7 @@
 """Query targets: turns pictures, indexed images or words into a vector or examples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,8 +9,9 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id, sha256
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture, Unusable, cut, decode
-from pipeline.images.watchdog import DecodeWatch
+from pipeline.images.decoders import Decoders
+from pipeline.images.decoding import TOO_SMALL, Unusable
+from pipeline.images.preparing import Order, Prepared
 from pipeline.messages import RESERVED, SearchQuery
 from pipeline.store import Examples, Record, Store, Vectors
 
@@ -30,25 +31,24 @@ class SentPicture:
 class QueryTarget:
     """`positives` are the indexed images that results should resemble.
 
-    `picture` is the picture that was embedded, if there was exactly one. `sent` is filled only if
+    `phash` is of the picture that was embedded, if there was exactly one. `sent` is filled only if
     the search leaves out its own lesion.
     """
 
     target: Vectors | Examples
     positives: tuple[Record, ...] = ()
-    picture: Picture | None = None
+    phash: str | None = None
     sent: tuple[SentPicture, ...] = ()
 
 
 @dataclass(frozen=True)
 class QueryTargets:
-    """Raises StoreUnavailable."""
+    """Raises StoreUnavailable or DecodersUnavailable."""
 
     encoder: Encoder
     store: Store
     blobs: Blobs
-    max_pixels: int
-    decode_watch: DecodeWatch = field(default_factory=DecodeWatch)
+    decoders: Decoders
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
@@ -92,66 +92,57 @@ class QueryTargets:
     def _from_examples(
         self, search: SearchQuery, files: Sequence[bytes], indexed: Mapping[str, Record]
     ) -> QueryTarget:
-        whole = [self._decode(data, "image") for data in files]
-        sent = [self._cropped(picture, search) for picture in whole]
+        sent = self._decode(files, search, "image")
         vectors = self._embed(sent)
         positives = tuple(indexed[image_id] for image_id in search.positive)
         return QueryTarget(
             self._examples(vectors, search, indexed),
             positives,
-            sent[0] if len(sent) == 1 and not positives else None,
-            self._sent(files, whole, vectors, search) if search.exclude_same_lesion else (),
+            sent[0].phash if len(sent) == 1 and not positives else None,
+            self._sent(files, vectors, search) if search.exclude_same_lesion else (),
         )
 
     def _sent(
-        self,
-        files: Sequence[bytes],
-        whole: Sequence[Picture],
-        vectors: Vectors,
-        search: SearchQuery,
+        self, files: Sequence[bytes], vectors: Vectors, search: SearchQuery
     ) -> tuple[SentPicture, ...]:
         """`vectors` are those that the search compares with: of a part, if it has a crop."""
         if search.crop is not None:
-            vectors = self._embed(whole)
+            whole = search.model_copy(update={"crop": None})
+            vectors = self._embed(self._decode(files, whole, "image"))
         hashes = [sha256(data) for data in files]
         return tuple(SentPicture(*each) for each in zip(hashes, vectors, strict=True))
 
     def _from_indexed(self, search: SearchQuery, record: Record) -> QueryTarget:
         if search.crop is None:
             return QueryTarget(_vector(record), (record,))
-        picture = self._cropped(self._picture_of(record), search)
-        return QueryTarget(self._embed([picture])[0], (record,), picture)
+        [picture] = self._decode([self._file_of(record)], search, "image_id")
+        return QueryTarget(self._embed([picture])[0], (record,), picture.phash)
 
-    def _picture_of(self, record: Record) -> Picture:
+    def _file_of(self, record: Record) -> bytes:
         """The upload if there is one, else the preview: a data set may have been removed."""
         blob = record.payload.get(RESERVED, {}).get("blob")
         if blob is not None and self.blobs.exists(blob):
-            return self._decode(self.blobs.read(blob), "image_id")
+            return self.blobs.read(blob)
         try:
-            return self._decode(self.blobs.read(preview_name(record.id)), "image_id")
+            return self.blobs.read(preview_name(record.id))
         except FileNotFoundError:
             raise InvalidQuery("No picture of this image is stored.", ("crop",)) from None
 
-    def _decode(self, data: bytes, path: str) -> Picture:
-        with self.decode_watch.decoding():
-            picture = decode(data, self.max_pixels)
-        if isinstance(picture, Unusable):
-            raise InvalidQuery(picture.reason, (path,))
-        return picture
+    def _decode(self, files: Sequence[bytes], search: SearchQuery, path: str) -> list[Prepared]:
+        """What the search looks at of each file. Raises InvalidQuery, at `path` for a bad file."""
+        if not files:
+            return []
+        crop = search.crop
+        part = (crop.left, crop.top, crop.width, crop.height) if crop is not None else None
+        order = Order(self.encoder.steps, crop=part)
+        decoding = [self.decoders.submit(data, order, urgent=True) for data in files]
+        return [_usable(each.result(), path) for each in decoding]
 
-    def _cropped(self, picture: Picture, search: SearchQuery) -> Picture:
-        if search.crop is None:
-            return picture
-        part = cut(picture, **search.crop.model_dump())
-        if isinstance(part, Unusable):
-            raise InvalidQuery(part.reason, ("crop",))
-        return part
-
-    def _embed(self, pictures: Sequence[Picture]) -> Vectors:
+    def _embed(self, pictures: Sequence[Prepared]) -> Vectors:
         """float32 (n, dimensions); each vector has length 1."""
         if not pictures:
             return np.empty((0, self.encoder.info.dimensions), np.float32)
-        pixels = np.stack([self.encoder.preprocess(picture) for picture in pictures])
+        pixels = np.stack([picture.pixels for picture in pictures])
         vectors = self.encoder.embed(pixels, bulk=False)
         if not np.isfinite(vectors).all():  # the encoder's fault: no InvalidQuery
             raise FloatingPointError("a vector holds NaN or infinity")
@@ -188,6 +179,12 @@ class QueryTargets:
         if not np.isfinite(vector).all() or not vector.any():
             raise InvalidQuery("The vector must be finite and not all zero.", ("vector",))
         return vector
+
+
+def _usable(made: Prepared | Unusable, path: str) -> Prepared:
+    if isinstance(made, Unusable):
+        raise InvalidQuery(made.reason, ("crop",) if made == TOO_SMALL else (path,))
+    return made
 
 
 def _vector(record: Record) -> Vectors:

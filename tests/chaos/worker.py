@@ -4,9 +4,10 @@ The product has no such hooks. A switch is a file in the folder that CHAOS_SWITC
 looked at in every call, so a test turns a fault on and off in a running worker. Pictures of one
 plain colour are poison:
 
-    red     the decoder ends the process, as a fault in C code would
-    green   the decoder does not come back
+    red     its decoder ends, by a fault as in C code (`decoder.py`)
+    green   its decoder does not come back
     blue    the device has no memory for it, however small the batch
+    white   the model ends the worker, by a fault as in C code
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from typing import Any
 STORE_AWAY = "store-away"
 ENCODER_BROKEN = "encoder-broken"
 
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+BLUE, WHITE = (0, 0, 255), (255, 255, 255)
 
 
 def break_inside(environment: Mapping[str, str]) -> None:
@@ -31,15 +32,13 @@ def break_inside(environment: Mapping[str, str]) -> None:
 
 
 def _break(switches: Path) -> None:
-    import pipeline.lifecycle.ingest
-    import pipeline.retrieval.targets
     import pipeline.store.edge_folder as edge_folder
     from pipeline.encoding.encoder import Encoder
+    from pipeline.images import decoders
 
     _tiny_visibility()
     _look_often()
-    for module in (pipeline.lifecycle.ingest, pipeline.retrieval.targets):
-        module.decode = _poisoned(module.decode)  # type: ignore[attr-defined]
+    decoders.PROGRAM = "tests.chaos.decoder"
     Encoder._embed = _hungry(Encoder._embed, switches / ENCODER_BROKEN)  # type: ignore[method-assign]
     loaded = edge_folder.load
     edge_folder.load = lambda path: _Flaky(loaded(path), switches / STORE_AWAY)
@@ -73,36 +72,28 @@ def _look_often() -> None:
     entry.PROBE_SECONDS = float(os.environ.get("CHAOS_PROBE_SECONDS") or entry.PROBE_SECONDS)
 
 
-def _poisoned(decode: Any) -> Any:
-    def poisoned(data: bytes, max_pixels: int) -> Any:
-        picture = decode(data, max_pixels)
-        image = getattr(picture, "image", None)
-        colours = image and image.resize((8, 8)).getcolors(1)
-        if colours and colours[0][1] == RED:
-            # A real fault, which this thread does not survive. A signal would go to the process,
-            # whose main thread may take it when this picture has long been embedded.
-            ctypes.string_at(0)
-        while colours and colours[0][1] == GREEN:
-            time.sleep(1)
-        return picture
-
-    return poisoned
-
-
 def _hungry(embed: Any, broken: Path) -> Any:
     import torch
 
     started = time.time()
 
     def hungry(self: Any, batch: Any) -> Any:
-        plain = (batch.float().amax((2, 3)) == torch.tensor(BLUE)).all(1)
-        plain &= (batch.float().amin((2, 3)) == torch.tensor(BLUE)).all(1)
-        if plain.any():
+        if _has(batch, WHITE):
+            # A real fault, which this thread does not survive. A signal would go to the process,
+            # whose main thread may take it when this picture has long been embedded.
+            ctypes.string_at(0)
+        if _has(batch, BLUE):
             raise torch.OutOfMemoryError("simulated")
         vectors = embed(self, batch)
         return vectors * float("nan") if _newer(broken, started) else vectors
 
     return hungry
+
+
+def _has(batch: Any, colour: tuple[int, int, int]) -> bool:
+    """Whether one of the pictures (n, 3, H, W) is all of that colour."""
+    low, high = batch.amin((2, 3)).tolist(), batch.amax((2, 3)).tolist()
+    return any(tuple(a) == tuple(b) == colour for a, b in zip(low, high, strict=True))
 
 
 def _newer(path: Path, moment: float) -> bool:

@@ -1,17 +1,21 @@
-"""Pictures that end, hang or overfill a worker, and a worker whose encoder breaks."""
+"""Pictures that end, hang or overfill a decoder or a worker, and a worker whose encoder breaks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.images.decoders import CRASHES, HANGS
 from pipeline.lifecycle.ingest import POISON, TOO_LARGE
 from tests.chaos import checks, data
+from tests.chaos.decoder import GREEN, RED
 from tests.chaos.rig import Rig
-from tests.chaos.worker import BLUE, ENCODER_BROKEN, GREEN, RED
+from tests.chaos.worker import BLUE, ENCODER_BROKEN, WHITE
 from tests.system import until
 
 EXIT_TRY_AGAIN = 75
+REASONS = {RED: CRASHES.reason, GREEN: HANGS.reason, BLUE: TOO_LARGE}
 POISONED = {7: RED, 21: GREEN, 22: BLUE, 38: RED}
 
 
@@ -21,47 +25,81 @@ def rig(tmp_path: Path, encoder: Path) -> Iterator[Rig]:
         yield running
 
 
-def test_what_ends_or_hangs_a_worker_is_set_aside_by_name_and_all_else_is_embedded(
-    rig: Rig, tmp_path: Path
-) -> None:
-    """Two shards at once: the one that has no poison must not be blamed for the other's."""
+def submit(rig: Rig, folder: Path, poisoned: Mapping[int, data.Colour]) -> list[str]:
+    """A job of 60 pictures, some of them poison, to its end; returns its images' ids."""
     pictures = [
-        data.plain(POISONED[number]) if number in POISONED else data.picture(number)
+        data.plain(poisoned[number]) if number in poisoned else data.picture(number)
         for number in range(60)
     ]
-    ids = data.write_pictures(tmp_path / "poisoned", "p", pictures)
-    job = rig.system.submit(tmp_path / "poisoned")["id"]
+    ids = data.write_pictures(folder, "p", pictures)
+    job = rig.system.submit(folder)["id"]
     rig.jobs[job] = ids
-
     rig.wait(lambda: rig.unfinished() == 0, "the end of the job")
-
     view = rig.system.job(job)
-    assert (view["state"], view["embedded"]) == ("completed_with_rejections", 56), view
-    reasons = {row["image_id"]: row["reason"] for row in checks.rejections(rig)}
-    assert reasons == {
-        ids[row]: TOO_LARGE if colour == BLUE else POISON for row, colour in POISONED.items()
-    }
-    assert rig.exits.count(EXIT_TRY_AGAIN) >= 3, "ended by the picture that hangs"
+    embedded = len(pictures) - len(poisoned)
+    assert (view["state"], view["embedded"]) == ("completed_with_rejections", embedded), view
+    return ids
+
+
+def check_all_is_right(rig: Rig, ids: Sequence[str], poisoned: Mapping[int, data.Colour]) -> None:
     rig.wait(lambda: not checks.nothing_is_owed(rig), "the end of all that is owed")
     rig.system.stop()
-    held = {key for number, key in enumerate(ids) if number not in POISONED}
+    held = {key for number, key in enumerate(ids) if number not in poisoned}
     assert checks.store_is_right(rig, held) == []
 
 
-def test_a_search_that_ends_or_hangs_its_worker_fails_and_says_so(rig: Rig) -> None:
+def test_what_ends_or_hangs_a_decoder_is_rejected_by_name_and_its_worker_goes_on(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Two shards at once, and one worker from beginning to end."""
+    pid = rig.worker.pid
+
+    ids = submit(rig, tmp_path / "poisoned", POISONED)
+
+    reasons = {row["image_id"]: row["reason"] for row in checks.rejections(rig)}
+    assert reasons == {ids[row]: REASONS[colour] for row, colour in POISONED.items()}
+    assert (rig.worker.pid, rig.worker.starts, rig.exits) == (pid, 1, [])
+    check_all_is_right(rig, ids, POISONED)
+
+
+def test_what_ends_a_worker_is_rejected_by_name_and_all_else_is_embedded(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Two shards at once: the one that has no poison must not be blamed for the other's."""
+    ids = submit(rig, tmp_path / "poisoned", {7: WHITE})
+
+    assert [(r["image_id"], r["reason"]) for r in checks.rejections(rig)] == [(ids[7], POISON)]
+    assert rig.worker.starts > 3, "three workers were to end over it alone"
+    check_all_is_right(rig, ids, {7: WHITE})
+
+
+def test_a_search_by_a_picture_that_ends_or_hangs_its_decoder_is_refused_and_says_so(
+    rig: Rig,
+) -> None:
+    pid = rig.worker.pid
     for colour in (RED, GREEN, BLUE):
-        answer = rig.http.post("/v1/searches", files={"image": data.plain(colour)})
-        search = answer.json()["id"]
+        ended = failed_search(rig, colour)
 
-        ended = rig.wait(
-            lambda s=search: (
-                (v := rig.http.get(f"/v1/searches/{s}").json())["state"] == "failed" and v
-            ),
-            "the end of the search",
-        )
-
-        assert ended["error"]["detail"]
+        assert ended["error"]["status"] == 422
+        if colour != BLUE:
+            assert ended["error"]["detail"] == f"image: {REASONS[colour]}"
+    assert (rig.worker.pid, rig.exits) == (pid, [])
     rig.wait(rig.answers_a_search, "an answer to the next search")
+
+
+def test_a_search_that_ends_its_worker_fails_and_says_so(rig: Rig) -> None:
+    assert failed_search(rig, WHITE)["error"]["detail"]
+    rig.wait(rig.answers_a_search, "an answer to the next search")
+
+
+def failed_search(rig: Rig, colour: data.Colour) -> Any:
+    search = rig.http.post("/v1/searches", files={"image": data.plain(colour)}).json()["id"]
+
+    def failed() -> Any:
+        view = rig.http.get(f"/v1/searches/{search}").json()
+        return view if view["state"] == "failed" else None
+
+    return rig.wait(failed, "the end of the search")
 
 
 def test_a_worker_whose_encoder_breaks_is_not_ready_and_starts_again(

@@ -11,7 +11,6 @@ import pytest
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.watchdog import DecodeWatch
 from tests.ledger_steps import worker
 from tests.memory_ledger import memory_ledgers
 from tests.system import until
@@ -71,21 +70,17 @@ def test_an_encoder_that_does_not_answer_is_not_healthy(
     until(lambda: probe.hopeless, "the end of all hope")
 
 
-@pytest.mark.parametrize(
-    ("decoding", "hopeless", "ends"),
-    [(0.0, False, False), (31.0, False, True), (0.0, True, True)],
-)
-def test_a_guard_ends_the_process_where_only_that_helps(
-    decoding: float, hopeless: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hopeless", [False, True])
+def test_a_watchdog_ends_the_process_where_only_that_helps(
+    hopeless: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
     monkeypatch.setattr(health, "end_process", ended.append)
-    decode_watch: Any = SimpleNamespace(longest=lambda: decoding)
     probe: Any = SimpleNamespace(hopeless=hopeless)
 
-    Watchdog(decode_watch, probe, decode_seconds=30)()
+    Watchdog(probe)()
 
-    assert bool(ended) == ends
+    assert bool(ended) == hopeless
 
 
 @pytest.mark.parametrize(
@@ -117,22 +112,3 @@ def test_a_container_is_healthy_while_all_its_workers_are_ready(
 
     assert health.main() == code
     assert said in capsys.readouterr().out
-
-
-def test_a_watch_tells_the_oldest_of_several_decodes() -> None:
-    decode_watch = DecodeWatch()
-    go_on = threading.Event()
-
-    def decode() -> None:
-        with decode_watch.decoding():
-            go_on.wait(20)
-
-    threads = [threading.Thread(target=decode) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    first = until(decode_watch.longest, "a decode under way")
-    assert until(lambda: decode_watch.longest() > first, "time")
-    go_on.set()
-    for thread in threads:
-        thread.join()
-    assert decode_watch.longest() == 0

@@ -1,8 +1,9 @@
 """A shard's run with the ledger, the store and the model played: which rows it takes and blames."""
 
 import io
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,19 +13,28 @@ from uuid import UUID
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.Image import Resampling
 
 from pipeline.base.blobs import Blobs, preview_name
-from pipeline.base.errors import TooLargeForDevice
+from pipeline.base.errors import (
+    BlobsUnavailable,
+    DecodersUnavailable,
+    TooLargeForDevice,
+    Unavailable,
+)
 from pipeline.base.identity import point_id
 from pipeline.encoding.encoder import Sizing
+from pipeline.images.decoding import Unusable
+from pipeline.images.pixels import PixelSteps
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.deletion import DELETED
-from pipeline.lifecycle.ingest import POISON, TOO_LARGE, Ingest, Limits
+from pipeline.lifecycle.ingest import POISON, TOO_LARGE, WRITERS, Ingest, Limits
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.lifecycle.tombstone_keys import tombstone_key
 from pipeline.messages import Rejection
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
+from tests.decoders import InlineDecoders
 
 
 class Jobs:
@@ -119,14 +129,14 @@ def deletions() -> Deletions:
 def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]:
     encoder = SimpleNamespace(
         sizing=Sizing(batch_size=4, lanes=1, shard_size=64),
-        preprocess=lambda picture: np.zeros((3, 2, 2), np.uint8),
+        steps=PixelSteps((2, 2), Resampling.NEAREST, None),
         stack=np.stack,
         embed=lambda pixels, bulk: np.ones((len(pixels), 2), np.float32),
     )
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(WRITERS) as writers:
         blobs = Blobs(str(tmp_path))
-        parts: Any = (encoder, Store(), blobs, jobs, deletions, pool, Limits())
-        yield Ingest(*parts, stopping=lambda: False)
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders(), Limits())
+        yield Ingest(*parts, stopping=lambda: False, writers=writers)
 
 
 SOURCE = DatasetSource(dataset="any")
@@ -220,7 +230,6 @@ def test_a_picture_too_large_for_the_device_is_rejected_and_the_batch_goes_on(
         return np.ones((len(pixels), 2), np.float32)
 
     encoder.embed = embed
-    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
     assert ingest.run(item(), SOURCE, Rows())
 
@@ -243,7 +252,6 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
         return np.ones((len(pixels), 2), np.float32)
 
     encoder.embed = embed
-    encoder.preprocess = lambda picture: np.full((3, 2, 2), picture.image.getpixel((0, 0))[0])
 
     assert ingest.run(item(), SOURCE, Rows())
 
@@ -253,17 +261,81 @@ def test_what_is_set_aside_leaves_no_preview_and_what_is_held_keeps_its_own(
     assert len(list(tmp_path.rglob("*.jpg"))) == 9
 
 
-def test_a_decode_is_watched_while_it_lasts(ingest: Ingest, jobs: Jobs) -> None:
-    encoder: Any = ingest.encoder
-    seen: list[float] = []
+def test_the_previews_of_a_batch_are_written_side_by_side_before_its_points(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With slow blobs a batch takes as long as one preview, not as all of them."""
+    together = threading.Barrier(4)
+    written: list[str] = []
 
-    def preprocess(picture: Any) -> np.ndarray:
-        seen.append(ingest.decode_watch.longest())
-        return np.zeros((3, 2, 2), np.uint8)
+    def write(name: str, data: bytes) -> None:
+        if len(written) < 8:  # the last batch has two
+            together.wait(20)
+        written.append(name)
 
-    encoder.preprocess = preprocess
+    monkeypatch.setattr(ingest.blobs, "write", write)
+    store: Any = ingest.store
+    upsert, seen = store.upsert, []
+    store.upsert = lambda points: (seen.append(len(written)), upsert(points))
 
     assert ingest.run(item(), SOURCE, Rows())
 
-    assert all(seconds > 0 for seconds in seen)
-    assert ingest.decode_watch.longest() == 0
+    assert seen == [4, 8, 10]
+
+
+def test_a_preview_that_cannot_be_written_ends_the_batch_when_all_others_are(
+    ingest: Ingest, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing writes any more when the error is told: what is deleted then must not come back."""
+    bad = preview_name(point_id("row 0"))
+    failed, never, under_way = threading.Event(), threading.Event(), []
+
+    def write(name: str, data: bytes) -> None:
+        under_way.append(name)
+        if name == bad:
+            failed.set()
+            raise BlobsUnavailable("full")
+        assert failed.wait(20)
+        never.wait(0.2)  # long enough for whoever would not wait for this one
+        under_way.remove(name)
+
+    monkeypatch.setattr(ingest.blobs, "write", write)
+
+    with pytest.raises(BlobsUnavailable):
+        ingest.run(item(), SOURCE, Rows())
+
+    assert under_way == [bad]
+    store: Any = ingest.store
+    assert (store.stored, jobs.progress[-1].cursor) == ({}, 0)
+
+
+def test_a_row_with_a_fault_of_its_own_is_not_decoded(ingest: Ingest, jobs: Jobs) -> None:
+    class Faulty(Rows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            for row in super().read(start, stop):
+                yield replace(row, fault=Unusable("the fault")) if row.number == 3 else row
+
+    decoded: list[bytes] = []
+    decoders: Any = ingest.decoders
+    submit = decoders.submit
+    decoders.submit = lambda data, order: (decoded.append(data), submit(data, order))[1]
+
+    assert ingest.run(item(), SOURCE, Faulty())
+
+    assert [(r.row, r.reason) for r in jobs.rejections] == [(3, "the fault")]
+    assert len(decoded) == 9
+
+
+def test_where_no_decoder_starts_no_row_is_rejected(ingest: Ingest, jobs: Jobs) -> None:
+    def submit(data: bytes, order: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(DecodersUnavailable("none starts"))
+        return future
+
+    decoders: Any = ingest.decoders
+    decoders.submit = submit
+
+    with pytest.raises(Unavailable):
+        ingest.run(item(), SOURCE, Rows())
+
+    assert (jobs.rejections, jobs.progress[-1].cursor) == ([], 0)

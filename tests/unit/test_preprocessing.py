@@ -16,8 +16,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from pipeline.base.errors import EncoderError
-from pipeline.encoding import preprocessing
 from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.images import pixels
 
 REAL = Path(__file__).parents[2] / "../shared/data/skin_cancer_dev/train-00000-of-00001.parquet"
 
@@ -128,7 +128,7 @@ def test_its_middle_is_about_what_the_whole_would_have_been(
 ) -> None:
     ours = Preprocessing.reproducing(CLIPImageProcessorPil())
     whole = ours.pixels(noise(*size)).astype(int)
-    monkeypatch.setattr(preprocessing, "_LARGEST", 0)
+    monkeypatch.setattr(pixels, "_LARGEST", 0)
     middle = ours.pixels(noise(*size)).astype(int)
     assert np.abs(whole - middle).mean() < 0.5
 

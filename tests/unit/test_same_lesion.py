@@ -13,6 +13,7 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.identity import point_id, sha256
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import Picture, decode
 from pipeline.messages import SearchQuery
 from pipeline.operations.base import Call
@@ -22,19 +23,26 @@ from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.store import Points
 from pipeline.store.edge import EdgeStore
+from tests.decoders import InlineDecoders
 from tests.encoders import DIMENSIONS, ENCODER
 
 SIDE = 64  # pixels
+
+
+class GreySteps:
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        side = int(DIMENSIONS**0.5)
+        return np.asarray(image.convert("L").resize((side, side)))
 
 
 class GreyEncoder:
     """A picture's vector is the picture itself, in a few grey pixels."""
 
     info = ENCODER
+    steps = GreySteps()
 
     def preprocess(self, picture: Picture) -> np.ndarray:
-        side = int(DIMENSIONS**0.5)
-        return np.asarray(picture.image.convert("L").resize((side, side)))
+        return self.steps.pixels(picture.image)
 
     def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
         return pixels.reshape(len(pixels), -1).astype(np.float32)
@@ -48,7 +56,9 @@ class Collection:
         self.encoder = cast(Encoder, GreyEncoder())
         self.store = EdgeStore(folder / "store", "kindred", ENCODER, chosen.indexed_fields)
         self.blobs = Blobs(str(folder / "blobs"))
-        targets = QueryTargets(self.encoder, self.store, self.blobs, chosen.max_pixels)
+        targets = QueryTargets(
+            self.encoder, self.store, self.blobs, cast(Decoders, InlineDecoders(chosen.max_pixels))
+        )
         fields = Fields(self.store, chosen.indexed_fields, chosen.lesion_field)
         self.search = Search(self.store, targets, fields)
 

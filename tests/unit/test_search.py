@@ -15,6 +15,7 @@ from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
+from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Picture, cut
 from pipeline.images.hashes import HASH_BITS, NEAR_BITS, hash_distance, perceptual_hash
 from pipeline.messages import Hit, SearchQuery
@@ -28,6 +29,7 @@ from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.store import Points, Query
 from pipeline.store.edge import EdgeStore
+from tests.decoders import InlineDecoders
 from tests.encoders import DIMENSIONS, ENCODER
 
 INDEXES = "image_id=keyword,lesion_id=keyword,dx=keyword,age=float,visit=integer"
@@ -57,7 +59,7 @@ def answers(tmp_path: Path) -> Iterator[Opened]:
     settings = Settings(data=tmp_path, indexed_fields=INDEXES)
     store = EdgeStore(tmp_path / "store", "kindred", ENCODER, settings.indexed_fields)
     blobs = Blobs(str(tmp_path / "blobs"))
-    targets = QueryTargets(cast(Encoder, NoModel()), store, blobs, settings.max_pixels)
+    targets = QueryTargets(cast(Encoder, NoModel()), store, blobs, cast(Decoders, InlineDecoders()))
     yield Opened(store, Fields(store, settings.indexed_fields), targets)
     store.close()
 
