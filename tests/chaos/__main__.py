@@ -1,5 +1,8 @@
 """`make chaos`: CHAOS_SEED, CHAOS_KILLS (worker kills in all), CHAOS_RUNS (on a fresh system each).
 
+With CHAOS_WORKERS it is a fleet of so many, on the Qdrant server of KINDRED_TEST_QDRANT_URL or on a
+stand-in, and one picture of a thousand ends its decoder.
+
 Prints the seed, every fault as it comes, and what it cost; writes CHAOS_OUT, build/chaos.json by
 default. The exit status is 1 if a promise was broken.
 """
@@ -14,6 +17,7 @@ from random import Random
 from cli.sample import write_encoder
 from tests.chaos import faults, report
 from tests.chaos.faults import KillWorker
+from tests.chaos.fleet import FLEET, Fleet, spread
 from tests.chaos.rig import Rig, small_disk
 from tests.chaos.run import Outcome, Run
 
@@ -44,9 +48,23 @@ def main() -> int:
 
 def one(seed: int, kills: int, encoder: Path) -> Outcome:
     say(f"\nseed {seed}")
+    size = int(os.environ.get("CHAOS_WORKERS") or 1)
+    if size > 1:
+        return one_fleet(seed, kills, encoder, size)
     with small_disk() as disk, Rig(disk, encoder) as rig:
         possible = [fault for fault in faults.ALL if fault.possible(rig)]
         return Run(rig, seed, ROWS, say).faults(drawn(possible, seed, kills))
+
+
+def one_fleet(seed: int, kills: int, encoder: Path, size: int) -> Outcome:
+    with (
+        tempfile.TemporaryDirectory(prefix="kindred-fleet-") as folder,
+        Fleet(Path(folder), encoder, size) as rig,
+    ):
+        chosen = drawn(list(FLEET), seed, kills)
+        outcome = Run(rig, seed, ROWS, say, poison=ROWS // 1000).faults(chosen)
+        say(f"shards by worker: {dict(spread(rig))}")
+    return outcome
 
 
 def drawn(possible: list[faults.Fault], seed: int, kills: int) -> list[faults.Fault]:

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -48,6 +50,31 @@ class KillWorker(Fault):
 
     def begin(self, rig: Rig, random: Random) -> None:
         kill(random.choice(rig.workers))
+
+
+class KillDecoders(Fault):
+    """decoders: SIGKILL, twenty times"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        """One after the other, of any worker, each replaced by a new one meanwhile."""
+        for _ in range(20):
+            if decoders := decoders_of([worker.pid for worker in rig.workers]):
+                with suppress(ProcessLookupError):
+                    os.kill(random.choice(decoders), signal.SIGKILL)
+                    rig.decoders_killed += 1
+            rig.pass_time(0.1)
+
+
+def decoders_of(workers: Sequence[int | None]) -> list[int]:
+    """The processes of all decoders that these have started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_bytes()
+            if parent in workers and b".decoder" in command:
+                found.append(int(path.parent.name))
+    return found
 
 
 class StopWorker(Fault):
@@ -166,6 +193,7 @@ class DeliverTwice(Fault):
 
 ALL: tuple[Fault, ...] = (
     KillWorker(weight=60),
+    KillDecoders(weight=8),
     StopWorker(weight=8),
     KillApi(weight=5),
     RestartRedis(weight=10, seconds=(0, 3)),

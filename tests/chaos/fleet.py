@@ -22,6 +22,7 @@ from tests.chaos.faults import (
     Fault,
     FreezeRedis,
     KillApi,
+    KillDecoders,
     KillWorker,
     RestartRedis,
     StopWorker,
@@ -177,6 +178,7 @@ def spread(rig: Fleet) -> Counter[str]:
 
 FLEET: tuple[Fault, ...] = (
     KillWorker(weight=60),
+    KillDecoders(weight=25),
     StopWorker(weight=8),
     KillApi(weight=5),
     RestartRedis(weight=10, seconds=(0, 3)),

@@ -31,7 +31,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     ended = ", ".join(f"{count:,} {state}" for state, count in sorted(searches.items()))
     return (
         f"{len(outcomes)} runs of {sum(o.seconds for o in outcomes) / 60:.0f} minutes in all, "
-        f"seeds {', '.join(str(o.seed) for o in outcomes)}: {kills(outcomes)} worker kills; "
+        f"seeds {', '.join(str(o.seed) for o in outcomes)}: {kills(outcomes)} worker kills, "
+        f"{sum(o.decoders_killed for o in outcomes)} decoder kills; "
         f"{sum(o.jobs for o in outcomes)} jobs, {sum(o.images for o in outcomes):,} images; "
         f"searches: {ended}, {sum(o.refused for o in outcomes):,} refused with 503 or no connection"
     )

@@ -67,6 +67,7 @@ class Rig:
         self.http = self.system.http
         self.jobs: dict[str, list[str]] = {}  # job -> the ids of its images
         self.poison = 0  # rows that must be rejected
+        self.decoders_killed = 0
         self.searches: list[str] = []
         self.exits: list[int] = []  # of workers that ended by themselves
         self.down: set[str] = set()  # what is meant to be down

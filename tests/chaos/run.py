@@ -37,6 +37,7 @@ class Outcome:
     searches: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     worker_starts: int = 0
+    decoders_killed: int = 0
     exits: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -128,6 +129,7 @@ class Run:
         outcome.seconds = time.monotonic() - self._start
         outcome.jobs, outcome.images = len(rig.jobs), len(expected)
         outcome.searches, outcome.exits = dict(states), rig.exits
+        outcome.decoders_killed = rig.decoders_killed
         outcome.worker_starts = sum(worker.starts for worker in rig.workers)
 
     def _settle(self) -> None:

@@ -15,7 +15,7 @@ def test_a_fleet_loses_nothing_whatever_falls(encoder: Path, tmp_path: Path) -> 
     with Fleet(tmp_path, encoder, SIZE) as rig:
         faults = [shortened(fault) for fault in fleet.FLEET]
 
-        outcome = Run(rig, SEED, rows=500, say=print).faults(faults)
+        outcome = Run(rig, SEED, rows=500, say=print, poison=1).faults(faults)
 
         print(f"shards by worker: {spread(rig)}")
     assert outcome.wrong == []
