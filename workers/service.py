@@ -20,6 +20,7 @@ from pipeline.base.settings import (
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS
 from pipeline.operations.registry import operation
+from pipeline.sources.cache import trim
 from workers.app import register_tasks
 from workers.background import Cleaner, Reconciler, Repeating
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
@@ -96,6 +97,7 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
         ),
         Repeating("cleaner", settings.reconcile_seconds, Cleaner(app, runtime)),
         Repeating("sweep", SWEEP_SECONDS, runtime.context.sweep),
+        Repeating("cache", SWEEP_SECONDS, partial(trim, settings.cache_gb)),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, watchdog),
     )
