@@ -7,6 +7,8 @@ another look at the disk. A member of an archive has the size and the checksum t
 the size and the time of a tar.
 """
 
+import os
+from io import BufferedReader
 from typing import BinaryIO
 
 from pipeline.base.identity import sha256
@@ -28,10 +30,14 @@ def stamp_of_file(file: BinaryIO, head: bytes, size: int) -> str:
     """The stamp of a file, whose first HEAD bytes have been read. Raises OSError."""
     if size <= _WHOLE:
         return _stamp(size, head)
-    file.seek(size // 2)
-    middle = file.read(_PIECE)
-    file.seek(size - _PIECE)
-    return _stamp(size, head[:_PIECE] + middle + file.read(_PIECE))
+    return _stamp(size, head[:_PIECE] + _piece(file, size // 2) + _piece(file, size - _PIECE))
+
+
+def _piece(file: BinaryIO, start: int) -> bytes:
+    if type(file) is BufferedReader:  # of a disk: half the calls that its buffer would make
+        return os.pread(file.fileno(), _PIECE, start)
+    file.seek(start)
+    return file.read(_PIECE)
 
 
 def _stamp(size: int, pieces: bytes) -> str:
