@@ -18,6 +18,8 @@ TOKEN = "hf_made_up_for_tests"
 _API = re.compile(r"/api/(?P<kind>datasets|models)/(?P<name>[^/]+/[^/]+)(?:/(?P<rest>.*))?")
 _FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<rest>.+)")
 
+_FETCHED = re.compile(r"GET /(?:datasets/)?[^/]+/[^/]+/resolve/[^/]+/(?P<path>.+)")
+
 
 @dataclass
 class Repository:
@@ -65,6 +67,11 @@ class Hub:
         """The hub is gone: nothing answers there any more. It may be gone already."""
         self._server.shutdown()
         self._server.server_close()
+
+    def fetched(self, since: int = 0) -> Counter[str]:
+        """How often each file was fetched, by its path; `since` is how many calls came before."""
+        found = map(_FETCHED.fullmatch, self.calls[since:])
+        return Counter(call["path"] for call in found if call)
 
     def add(self, kind: str, name: str, files: dict[str, bytes], **options: Any) -> Repository:
         made = self.repositories[kind, name] = Repository(kind, name, **options)

@@ -22,6 +22,7 @@ from pipeline.encoding.device import hide_other_cards
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS, TURN_SECONDS
 from pipeline.operations.registry import operation
+from pipeline.sources.cache import trim
 from workers.app import register_tasks
 from workers.background import (
     Cleaner,
@@ -115,6 +116,7 @@ def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repe
             partial(delete_queues_of_departed_workers, app, runtime.ledger),
         ),
         Repeating("sweep", TURN_SECONDS, runtime.context.sweep),
+        Repeating("cache", SWEEP_SECONDS, partial(trim, settings.cache_gb)),
         Repeating("probe", PROBE_SECONDS, runtime.probe),
         Repeating("watchdog", WATCH_SECONDS, Watchdog(runtime.probe)),
     )

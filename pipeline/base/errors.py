@@ -28,6 +28,8 @@ KindredError
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
     ├── DecodersUnavailable    no process that decodes can be started
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
+    │   ├── SourceElsewhere     this host has no such folder, or does not reach the hub
+    │   └── SourceChanged       these are not the files that were counted: the job is planned again
     └── DeviceFull             something else uses up the GPU's memory
 
 Expected outcomes of single images (rejected, unchanged) are values, not exceptions.
@@ -211,6 +213,16 @@ class SourceUnavailable(Unavailable):
     """This is not the source's fault: neither the source nor any of its rows is rejected."""
 
     title = "The source cannot be read now: its disk, or the disk of DATA, is full or unavailable"
+
+
+class SourceElsewhere(SourceUnavailable):
+    """Other workers may have it. Its title becomes the notice of a job that waits."""
+
+    title = "A worker's host does not have this source, or cannot reach it: another may"
+
+
+class SourceChanged(SourceUnavailable):
+    title = "The source has changed since it was counted"
 
 
 class DecodersUnavailable(Unavailable):

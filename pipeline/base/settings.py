@@ -264,6 +264,12 @@ class Settings(BaseSettings):
         description="Allowed sources, separated by commas: folders, and data sets on the hub as "
         "hub:ORG/NAME, where * matches any text",
     )
+    cache_gb: float | None = Field(
+        None,
+        gt=0,
+        description="How many GB of the hub's data sets may stay in `HF_HOME`; those that were not "
+        "used for the longest go first, and none of the last six hours. Default: all stay",
+    )
     audit_log: str | None = Field(
         None,
         description="File of the audit log, in JSON lines; - is standard output; "

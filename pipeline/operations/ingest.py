@@ -6,12 +6,13 @@ total = embedded + updated + unchanged + rejected, with skipped files by kind be
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.blobs import upload_folder
-from pipeline.base.errors import SourceError
+from pipeline.base.errors import SourceChanged, SourceError
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
@@ -59,10 +60,11 @@ def _plan(context: Context, item: WorkItem) -> Plan:
 def _work(context: Context, item: WorkItem) -> bool:
     request = _request(item)
     reader = context.sources.get(item.lease.job, request.source, item.version, request.granted)
-    if reader.version != item.version:
-        _replan(context, item)
-        return True
-    return context.ingest.run(item, request.source, reader, request)
+    if reader.version == item.version:
+        with suppress(SourceChanged):
+            return context.ingest.run(item, request.source, reader, request)
+    _replan(context, item)
+    return True
 
 
 def _replan(context: Context, item: WorkItem) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,10 +13,15 @@ from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Opening, Reader, Row, Source, SourceKind
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.folder.configs import folder_of_pictures
+from pipeline.sources.folder.places import refuse_absent
 from pipeline.sources.folder.reader import FolderReader, Pictures, directory, plan_folder
 from pipeline.sources.folder.survey import Rules
 from pipeline.sources.folder.tabular import beside_tables
+from pipeline.sources.planned import read_plan, write_plan
 from pipeline.sources.selection import Selection
+
+if TYPE_CHECKING:
+    from pipeline.sources.tabular.reader import TabularReader
 
 OF_PICTURES = (
     "--include, --exclude and --label-from-folder are about the files of a folder of pictures, and "
@@ -81,24 +86,60 @@ class Beside:
         return self.reader.read(start, stop)
 
 
+class Other(Beside):
+    """Files of the same names, sizes and rows that are not those that were planned."""
+
+    version = "changed"
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader, {})
+
+
 def _plan(source: DatasetSource, opening: Opening) -> Reader:
     opening.allowed.check(source.dataset)
     if not is_folder(source.dataset):
-        return _tabular(source, opening)
+        return _plan_hub(source, opening)
     root = opening.allowed.real(source.dataset)
     others = beside_tables(directory(Pictures(root, opening.allowed.folders)))
     if others is not None:
         beside = Catalogue.write(opening.blobs, opening.job, others, tabular=True)
-        return Beside(_tabular(source, opening), beside.skipped)
+        reader = _tabular(source, opening)
+        write_plan(opening.blobs, opening.job, {"contents": reader.contents()})
+        return Beside(reader, beside.skipped)
     wanted = _pictures(source, opening.allowed)
     return FolderReader(wanted, plan_folder(wanted, opening.blobs, opening.job))
 
 
+def _plan_hub(source: DatasetSource, opening: Opening) -> Reader:
+    from pipeline.sources.hub import plan_hub
+
+    reader, known = plan_hub(_selection(source), opening.allowed)
+    Catalogue.write(opening.blobs, opening.job, (), tabular=True)
+    if known is not None:
+        write_plan(opening.blobs, opening.job, known)
+    return reader
+
+
 def _open(source: DatasetSource, opening: Opening) -> Reader:
-    catalogue = Catalogue.read(opening.blobs, opening.job) if is_folder(source.dataset) else None
-    if catalogue is None or catalogue.tabular:
-        return _tabular(source, opening)
-    return FolderReader(_pictures(source, opening.allowed), catalogue)
+    if not is_folder(source.dataset):
+        return _open_hub(source, opening)
+    catalogue = Catalogue.read(opening.blobs, opening.job)
+    if catalogue is not None:  # the worker that counted it has it
+        refuse_absent(opening.allowed.real(source.dataset))
+    if catalogue is not None and not catalogue.tabular:
+        return FolderReader(_pictures(source, opening.allowed), catalogue)
+    reader = _tabular(source, opening)
+    planned = read_plan(opening.blobs, opening.job).get("contents")
+    return reader if planned in (None, reader.contents()) else Other(reader)
+
+
+def _open_hub(source: DatasetSource, opening: Opening) -> Reader:
+    from pipeline.sources.hub import open_hub, open_planned
+
+    plan, selection = read_plan(opening.blobs, opening.job), _selection(source)
+    if "places" in plan:
+        return open_planned(selection, opening.allowed, plan)
+    return open_hub(selection, opening.allowed)
 
 
 def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
@@ -109,19 +150,18 @@ def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
     return Pictures(root, allowed.folders, named, source.limit)
 
 
-def _tabular(source: DatasetSource, opening: Opening) -> Reader:
-    """Imports what it needs when the first data set is opened: the `datasets` library takes a
-    second, and a worker can search without it."""
+def _tabular(source: DatasetSource, opening: Opening) -> "TabularReader":
+    """Imports Arrow with the first data set, as `_plan_hub` does the `datasets` library, which
+    takes a second: a worker can search without them."""
+    from pipeline.sources.tabular.opening import open_tabular
+
+    return open_tabular(_selection(source), opening.allowed)
+
+
+def _selection(source: DatasetSource) -> Selection:
     if source.include or source.exclude or source.label_from_folder:
         raise SourceError(OF_PICTURES, why="it is no folder of pictures")
-    selection = Selection.of(source)
-    if is_folder(source.dataset):
-        from pipeline.sources.tabular.opening import open_tabular
-
-        return open_tabular(selection, opening.allowed)
-    from pipeline.sources.hub import open_hub
-
-    return open_hub(selection, opening.allowed)
+    return Selection.of(source)
 
 
 DATASET = SourceKind(DatasetSource, _open, plan=_plan)

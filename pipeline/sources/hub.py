@@ -1,8 +1,10 @@
 """Opens data sets of the hub: its library finds the files, and we read them.
 
-Parquet and Arrow files are fetched, and read as those of a folder are. The library prepares files
-of other kinds as Arrow files on the disk first. The first hub data set to be opened imports this
-module: the library and its dependencies take a second to import, and a worker can search without.
+Parquet and Arrow files are fetched, and read as those of a folder are. One worker fetches all of
+them to plan a job, and writes down what is in which; others fetch only those with their rows. The
+library prepares files of other kinds as Arrow files on the disk first, on each host. The first hub
+data set to be opened imports this module: the library and its dependencies take a second to import,
+and a worker can search without.
 """
 
 import ast
@@ -11,9 +13,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +35,14 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from huggingface_hub.utils import logging as hub_logging
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pipeline.base.errors import KindredError, SourceError, SourceUnavailable
+from pipeline.base.errors import KindredError, SourceElsewhere, SourceError, SourceUnavailable
 from pipeline.base.identity import sha256
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.cache import mark_used
 from pipeline.sources.local import is_disk_error
 from pipeline.sources.selection import Selection
+from pipeline.sources.tabular.columns import Columns
+from pipeline.sources.tabular.late import LateTables
 from pipeline.sources.tabular.reader import Naming, TabularReader
 
 logger = logging.getLogger("kindred.ingest")
@@ -61,7 +67,8 @@ class Fetched:
     """A data set on this machine: its files, their names for people, and what rows need to know.
 
     `config` is None if its name is no part of the rows' ids; of `features` see `arrange`. Rows
-    are `numbered` unless their places mean nothing, as in a folder of images.
+    are `numbered` unless their places mean nothing, as in a folder of images. `places` are where
+    its files lie on the hub: data set, commit, path. There are none if the library prepared them.
     """
 
     files: list[str]
@@ -70,35 +77,52 @@ class Fetched:
     config: str | None
     features: dict[str, Any]
     numbered: bool = True
+    places: list[Sequence[str]] = field(default_factory=list)
 
 
 def open_hub(selection: Selection, allowed: AllowedSources) -> TabularReader:
-    """The rows of `selection.dataset`, a name on the hub.
+    """The rows of `selection.dataset`, a name on the hub. See `plan_hub`."""
+    return plan_hub(selection, allowed)[0]
 
-    What was fetched once is read again where the hub cannot be reached.
+
+def plan_hub(
+    selection: Selection, allowed: AllowedSources
+) -> tuple[TabularReader, dict[str, Any] | None]:
+    """The rows of `selection.dataset`, a name on the hub, and what `open_planned` needs of them.
+
+    That is None if only the library can read its files. What was fetched once is read again where
+    the hub cannot be reached.
 
     Raises SourceNotAllowed; SourceError, with what to do; SourceUnavailable if the disk is full.
     """
     allowed.check(selection.dataset)
+    mark_used(selection.dataset)
     with _faults_named(selection):
         fetched = _remembered(selection) if _is_fixed(selection) else None
         fetched = fetched or _fetch(selection, allowed)
-    name = selection.dataset
-    naming = Naming(
-        dataset=name if fetched.config is None else f"{name}/{fetched.config}",
-        split=selection.split or DEFAULT_SPLIT,
-        names=tuple(fetched.names),
-        folders=tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)),
-        numbered=fetched.numbered,
-    )
-    return TabularReader(
+    reader = TabularReader.of(
         [Path(file) for file in fetched.files],
-        naming,
+        _naming(selection, fetched.names, fetched.config, numbered=fetched.numbered),
         limit=selection.limit,
         image_column=selection.image_column,
         id_column=selection.id_column,
         described=fetched.features,
         version=fetched.version,
+        used=partial(mark_used, selection.dataset),
+    )
+    return reader, _plan_of(reader, fetched) if fetched.places else None
+
+
+def _naming(
+    selection: Selection, names: Sequence[str], config: str | None, *, numbered: bool
+) -> Naming:
+    name = selection.dataset
+    return Naming(
+        dataset=name if config is None else f"{name}/{config}",
+        split=selection.split or DEFAULT_SPLIT,
+        names=tuple(names),
+        folders=tuple(Path(f).resolve() for f in (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)),
+        numbered=numbered,
     )
 
 
@@ -164,22 +188,23 @@ def _no_split(split: str, found: Sequence[str] | dict[str, Any]) -> str:
 
 def _download(builder: Any, selection: Selection, urls: Sequence[str]) -> Fetched:
     """Fetches the files as they are. Half a file is never taken for a whole one."""
-    places = [found for url in urls if (found := _FILE.fullmatch(url))]
+    places = [found.groups() for url in urls if (found := _FILE.fullmatch(url))]
     files = [_download_one(place) for place in places]
-    names = [f"{place['name']}/{place['path']}" for place in places]
-    return Fetched(files, names, "", _config_of(builder), _features(builder))
+    names = [f"{name}/{path}" for name, _, path in places]
+    config, features = _config_of(builder), _features(builder)
+    return Fetched(files, names, "", config, features, places=list(places))
 
 
-def _download_one(place: re.Match[str]) -> str:
+def _download_one(place: Sequence[str]) -> str:
+    """Asks nobody for a file that is here: a commit never changes."""
+    name, commit, path = place
     try:
-        return hf_hub_download(
-            place["name"], place["path"], repo_type="dataset", revision=place["commit"]
-        )
+        return hf_hub_download(name, path, repo_type="dataset", revision=commit)
     except (httpx.HTTPError, OSError) as error:
         if isinstance(error, HfHubHTTPError) or _is_disk(error):
             raise
         raise SourceError(
-            f"The download of {place['path']} from the hub broke off. Retry the job."
+            f"The download of {path} from the hub broke off. Retry the job."
         ) from error
 
 
@@ -224,6 +249,60 @@ def _features(builder: Any) -> dict[str, Any]:
     return builder.info.features.to_dict() if builder.info.features else {}
 
 
+# --- what a plan knows ----------------------------------------------------------------------------
+
+
+def _plan_of(reader: TabularReader, fetched: Fetched) -> dict[str, Any]:
+    """Of what `open_planned` makes a reader, in JSON."""
+    return {
+        "version": reader.version,
+        "places": fetched.places,
+        "rows": reader.rows,
+        "config": fetched.config,
+        "columns": reader.columns.to_json(),
+    }
+
+
+def open_planned(
+    selection: Selection, allowed: AllowedSources, plan: Mapping[str, Any]
+) -> TabularReader:
+    """The rows of a planned job. Each file is fetched when the first of its rows is read.
+
+    Raises SourceNotAllowed. Reading raises SourceElsewhere if the hub cannot be reached from here,
+    and as `open_hub` does.
+    """
+    places: list[Sequence[str]] = plan["places"]
+    for name in {selection.dataset, *(name for name, _, _ in places)}:
+        allowed.check(name)
+    return TabularReader(
+        LateTables(len(places), lambda number: _fetch_planned(selection, places[number])),
+        plan["rows"],
+        Columns.of_json(plan["columns"]),
+        _naming(selection, [f"{n}/{path}" for n, _, path in places], plan["config"], numbered=True),
+        plan["version"],
+        limit=selection.limit,
+        used=partial(mark_used, selection.dataset),
+    )
+
+
+def _fetch_planned(selection: Selection, place: Sequence[str]) -> Path:
+    """Another worker has fetched this file, so that it is there: if not from here, then wait."""
+    with _faults_named(selection):
+        try:
+            return Path(_download_one(place))
+        except Exception as error:
+            if any(map(_is_disk, _causes(error))) or not _is_cut_off(error):
+                raise
+            raise SourceElsewhere("Let this host reach the hub.") from error
+
+
+def _is_cut_off(error: Exception) -> bool:
+    return any(
+        _is_away(each) or (isinstance(each, httpx.HTTPError) and not _status(each))
+        for each in _causes(error)
+    )
+
+
 # --- what was fetched last ------------------------------------------------------------------------
 
 
@@ -246,7 +325,9 @@ def _remember(selection: Selection, fetched: Fetched) -> None:
 def _remembered(selection: Selection) -> Fetched | None:
     """None if it was never fetched, or if any of its files is gone."""
     try:
-        fetched = Fetched(**json.loads(_record(selection).read_text()))
+        noted = json.loads(_record(selection).read_text())
+        known = {each.name for each in fields(Fetched)}
+        fetched = Fetched(**{name: noted[name] for name in noted if name in known})
     except (OSError, ValueError, TypeError):
         return None
     return fetched if all(Path(file).is_file() for file in fetched.files) else None

@@ -270,3 +270,180 @@ def test_without_the_network_what_was_fetched_is_read(hub: Hub, tmp_path: Path) 
         file.unlink()
     gone = opened(hub, tmp_path, wanted, HF_HUB_OFFLINE="1")
     assert "hub cannot be reached, and acme/plain was not fetched" in gone["plain"]
+
+
+# --- two hosts ------------------------------------------------------------------------------------
+
+_WORK = """
+import json, sys
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import KindredError
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Opening
+from pipeline.sources.dataset import DatasetSource
+from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.registry import SourceCache
+
+wanted = json.loads(sys.stdin.read())
+blobs = Blobs(wanted["blobs"])
+cache = SourceCache(Opening(blobs, AllowedSources.of(("hub:*",))))
+source = DatasetSource(**wanted["source"])
+try:
+    if "rows" in wanted:
+        reader = cache.get("job", source, wanted["version"])
+        rows = list(reader.read(*wanted["rows"]))
+    else:
+        reader = cache.plan("job", source)
+        rows = list(reader.read(0, len(reader)))
+    told = {"version": reader.version, "ids": [row.image_id for row in rows],
+            "said": [row.metadata for row in rows], "bytes": sum(len(row.data) for row in rows)}
+except KindredError as error:
+    told = {"error": type(error).__name__, "title": error.title}
+print(json.dumps(told))
+"""
+
+
+class Host:
+    """A host has its own HF_HOME; all of them share the blobs."""
+
+    def __init__(self, hub: Hub, folder: Path, dataset: str) -> None:
+        self.hub, self.folder, self.dataset = hub, folder, dataset
+
+    def work(self, name: str, **wanted: Any) -> dict[str, Any]:
+        """In a process of its own: plans the job, or reads `rows` of it."""
+        given = {"blobs": str(self.folder / "blobs"), "source": {"dataset": self.dataset}}
+        done = subprocess.run(
+            [sys.executable, "-c", _WORK],
+            input=json.dumps({**given, **wanted}),
+            env=environment(self.hub, self.folder / name),
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+
+def test_a_host_fetches_only_the_files_with_its_rows(tmp_path: Path) -> None:
+    """Files of two layouts: what was found out at the plan goes for all hosts."""
+    names = [f"data/train-0000{n}-of-00003.parquet" for n in range(3)]
+    files = {name: parquet(2 * n, x=[n, n + (0.5 if n else 0)]) for n, name in enumerate(names)}
+    with Hub() as hub:
+        repository = hub.add("datasets", "acme/many", files)
+        host = Host(hub, tmp_path, "acme/many")
+        planned = host.work("one")
+        assert hub.fetched() == dict.fromkeys(names, 1)
+
+        before = len(hub.calls)
+        # A later commit is none of the job's business.
+        repository.commit({**files, names[1]: parquet(50)})
+        part = host.work("two", version=planned["version"], rows=[2, 4])
+        assert part == {
+            "version": planned["version"],
+            "ids": planned["ids"][2:4],
+            "said": planned["said"][2:4],
+            "bytes": sum(len(picture(n)) for n in (2, 3)),
+        }
+        assert hub.fetched(before) == {names[1]: 1}
+
+        before = len(hub.calls)
+        part = host.work("two", version=planned["version"], rows=[0, 4])
+        assert part["said"] == planned["said"][:4] == [{"x": x} for x in (0.0, 0.0, 1.0, 1.5)]
+        assert hub.fetched(before) == {names[0]: 1}
+        assert not [
+            call for call in hub.calls[before:] if "/api/datasets" in call
+        ]  # nobody was asked
+
+
+def test_a_host_that_does_not_reach_the_hub_gives_the_work_back(tmp_path: Path) -> None:
+    name = "data/train-00000-of-00001.parquet"
+    with Hub() as hub:
+        hub.add("datasets", "acme/away", {name: parquet(0)})
+        host = Host(hub, tmp_path, "acme/away")
+        version = host.work("one")["version"]
+        hub.cuts[name] = 1000
+        given = {"version": version, "rows": [0, 2]}
+        assert host.work("two", **given)["error"] == "SourceElsewhere"
+        hub.cuts.clear()
+        hub.close()
+        assert host.work("three", **given)["error"] == "SourceElsewhere"
+        assert len(host.work("one", **given)["ids"]) == 2  # which has it
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+_TRIM = """
+import os, sys, time
+from pathlib import Path
+from datasets import config
+from pipeline.sources import cache
+old, limit = sys.argv[1].split(","), float(sys.argv[2])
+for mark in Path(config.HF_DATASETS_CACHE, "kindred", "used").iterdir():
+    if mark.name in old:
+        os.utime(mark, (time.time() - 1e6 - old.index(mark.name),) * 2)
+for path in Path(os.environ["HF_HOME"]).rglob("*"):
+    if "/used/" not in str(path):
+        os.utime(path, (time.time() - 2e6,) * 2, follow_symlinks=False)
+every = [*cache._fetched(), *cache._prepared()]
+print(cache.trim(limit or (sum(each.size for each in every) - 1) / 1e9))
+"""
+ALL_BUT_A_BYTE = 0.0
+
+
+def trim(hub: Hub, home: Path, old: list[str], limit: float) -> int:
+    """As if these data sets had been used long ago, the last one the longest."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TRIM, ",".join(old), str(limit)],
+        env=environment(hub, home),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def test_what_was_not_used_for_long_leaves_the_cache_and_comes_again(tmp_path: Path) -> None:
+    name = "data/train-00000-of-00001.parquet"
+    with Hub() as hub:
+        for each in ("used", "old", "older"):
+            hub.add("datasets", f"acme/{each}", {name: parquet(0, 50)})
+        hub.add("models", "acme/model", {"config.json": b"{}"})
+        rows = b"".join(b'{"x": "%d"}\n' % n for n in range(5000))
+        hub.add("datasets", "Acme/MadeOfText", {"train.jsonl": rows})
+        home = tmp_path / "one"
+        wanted = {each: {"dataset": f"acme/{each}"} for each in ("used", "old", "older")}
+        opened(hub, home, {**wanted, "text": {"dataset": "Acme/MadeOfText"}})
+        get_model = "import huggingface_hub as h; h.snapshot_download('acme/model')"
+        subprocess.run(
+            [sys.executable, "-c", get_model],
+            env=environment(hub, home),
+            check=True,
+            capture_output=True,
+        )
+
+        def kept() -> set[str]:
+            found = {path.name.removeprefix("datasets--") for path in (home / "hub").iterdir()}
+            found |= {path.name for path in (home / "datasets").iterdir() if path.is_dir()}
+            return {each.casefold() for each in found if "acme" in each.casefold()}
+
+        everything = kept()
+        prepared = {"acme___made_of_text"} & everything
+        assert prepared
+        model = {each for each in everything if each.startswith("models--")}
+        assert len(model) == 1
+
+        assert trim(hub, home, ["acmeold", "acmeolder"], 1.0) == 0
+        assert kept() == everything
+        assert trim(hub, home, ["acmeold", "acmeolder"], ALL_BUT_A_BYTE) > 0
+        assert kept() == everything - {"acme--older"}
+        assert trim(hub, home, ["acmeold", "acmeolder"], 1e-9) > 0
+        assert kept() == everything - {"acme--older", "acme--old"}  # others are in use
+        assert trim(hub, home, ["acmemadeoftext"], 1e-9) > 0
+        assert kept() == {"acme--used", *model}
+
+        before = len(hub.calls)
+        assert len(opened(hub, home, wanted)["old"]) == 50
+        assert hub.fetched(before)[name] == 2

@@ -181,7 +181,7 @@ def test_a_source_that_finds_no_room_is_away_and_can_be_opened_later(
     monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: builder)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(folder.path / "hub"))
     source = DatasetSource(dataset="org/name")
-    opening = Opening(Blobs(""), ANYTHING)
+    opening = Opening(Blobs(str(folder.path / "blobs")), ANYTHING, job="job")
 
     def full(*_: object, **__: object) -> None:
         if how == "plain":

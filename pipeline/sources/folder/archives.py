@@ -53,12 +53,16 @@ _UNPACKERS: dict[bytes, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`fault` says why it must be rejected; `kind` why it is skipped."""
+    """`fault` says why it must be rejected; `kind` why it is skipped.
+
+    `stamp` differs if the archive was replaced by one with another file of this name.
+    """
 
     name: str
     size: int
     fault: str | None = None
     kind: str | None = None
+    stamp: str = ""
 
 
 class Archive(Protocol):
@@ -190,7 +194,8 @@ class _Source:
         """`own` is the member's path in the archive, as it is shown."""
         member = self.archive.members[number]
         place: Place = (*self.file.place, str(number), member.name)
-        return File(self.path(own), place, member.size, partial(self.archive.open, number))
+        opened = partial(self.archive.open, number)
+        return File(self.path(own), place, member.size, opened, member.stamp)
 
 
 @dataclass
@@ -252,8 +257,8 @@ def _zip_member(info: zipfile.ZipInfo) -> Member:
     name = _zip_name(info)
     if info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
         return Member(name, 0, kind="link")
-    fault = _fault(name, info.file_size)
-    return Member(name, info.file_size, fault or (ENCRYPTED if info.flag_bits & 1 else None))
+    fault = _fault(name, info.file_size) or (ENCRYPTED if info.flag_bits & 1 else None)
+    return Member(name, info.file_size, fault, stamp=f"{info.file_size}:{info.CRC:08x}")
 
 
 _UNIX = 3  # APPNOTE 4.4.2: what made an archive; 0 is MS-DOS
@@ -286,7 +291,9 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
         return Member(name, 0, kind="link")
     if not info.isreg():
         return Member(name, 0, kind="special")
-    return Member(name, info.size, _fault(name, info.size))
+    # Its format has no checksum of contents. The time is part of the archive, so each copy has it.
+    stamp = f"{info.size}:{info.mtime}"
+    return Member(name, info.size, _fault(name, info.size), stamp=stamp)
 
 
 def _fault(name: str, size: int) -> str | None:

@@ -20,16 +20,22 @@ from pipeline.sources.folder.tree import Place, Skipped
 
 PAGE = 500  # rows, or names
 _INDEXED = ("version", "rows", "skipped", "tabular")
+# They lie beside the rows, since an earlier version reads rows of four fields, and go with them.
+_STAMPS = "rows/stamps"
 
 
 @dataclass(frozen=True)
 class CatalogueRow:
-    """`fault` says why the row must be rejected, without looking at its file."""
+    """`fault` says why the row must be rejected, without looking at its file.
+
+    `stamp` tells its file from another (`stamps`); empty if nothing is known of it.
+    """
 
     name: str
     place: Place
     metadata: Payload
     fault: str | None
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Catalogue:
         for part in ("index.json", "rows", "rejected", "skipped"):
             blobs.delete(f"{job_folder(job)}/{part}")
         rows, names = _Pages(blobs, job, "rows"), _Pages(blobs, job, "skipped")
+        stamps = _Pages(blobs, job, _STAMPS)
         skipped: Counter[str] = Counter()
         for each in found:
             if isinstance(each, Skipped):
@@ -67,10 +74,11 @@ class Catalogue:
                 names.add([each.name, each.kind])
             else:
                 rows.add([each.name, each.place, each.metadata, each.fault])
+                stamps.add(each.stamp)
                 if rows.count == limit:
                     break
-        rows.flush()
-        names.flush()
+        for pages in (rows, stamps, names):
+            pages.flush()
         written = cls(blobs, job, uuid4().hex[:16], rows.count, dict(skipped), tabular)
         index = {name: getattr(written, name) for name in _INDEXED}
         blobs.write(_index(job), json.dumps(index).encode())
@@ -87,8 +95,12 @@ class Catalogue:
 
     def page(self, number: int) -> list[CatalogueRow]:
         """Rows from `number * PAGE` on. Raises FileNotFoundError once the job has ended."""
-        rows = json.loads(self.blobs.read(_page(self.job, "rows", number)))
-        return [CatalogueRow(name, tuple(place), said, fault) for name, place, said, fault in rows]
+        rows = self._rows(number)
+        pairs = zip(rows, self._stamps(number, len(rows)), strict=True)
+        return [
+            CatalogueRow(name, tuple(place), said, fault, stamp)
+            for (name, place, said, fault, *_), stamp in pairs
+        ]
 
     def names(self, rows: Sequence[int]) -> dict[int, str]:
         """The names of rows that were rejected; of others as well while the job runs."""
@@ -125,6 +137,18 @@ class Catalogue:
             self.blobs.write(_page(self.job, "rejected", number), json.dumps(kept).encode())
         self.blobs.delete(f"{folder}/rows")
 
+    def _rows(self, number: int) -> list[Any]:
+        found: list[Any] = json.loads(self.blobs.read(_page(self.job, "rows", number)))
+        return found
+
+    def _stamps(self, number: int, rows: int) -> list[str]:
+        """Empty ones if an earlier version made the plan: it wrote none."""
+        try:
+            found: list[str] = json.loads(self.blobs.read(_page(self.job, _STAMPS, number)))
+        except FileNotFoundError:
+            return [""] * rows
+        return found
+
     def _names(self, number: int) -> dict[int, str]:
         try:
             found: dict[str, str] = json.loads(self.blobs.read(_page(self.job, "rejected", number)))
@@ -132,10 +156,10 @@ class Catalogue:
         except FileNotFoundError:
             pass
         try:
-            page = self.page(number)
+            page = self._rows(number)
         except FileNotFoundError:
             return {}
-        return {number * PAGE + place: row.name for place, row in enumerate(page)}
+        return {number * PAGE + place: row[0] for place, row in enumerate(page)}
 
 
 class _Pages:

@@ -1,16 +1,22 @@
 """Reads a file of a tree by its place: a path and, in an archive, a member's number and name."""
 
+import os
 import stat
 import threading
 from pathlib import Path
 
+from pipeline.base.errors import SourceElsewhere
 from pipeline.images.decoding import Unusable
 from pipeline.sources.folder.archives import TOO_LARGE, Archive, open_archive
-from pipeline.sources.folder.damage import reason_of
+from pipeline.sources.folder.damage import reason_of, refuse_disk
+from pipeline.sources.folder.stamps import stamp_of
 from pipeline.sources.folder.tree import Place
 from pipeline.sources.local import MAX_FILE
 
 GONE = Unusable("it was there when the folder was counted, and is not any more")
+CHANGED = Unusable(
+    "it has changed since the folder was listed, or this worker's host has another: retry the job"
+)
 OUTSIDE = Unusable("it is in no folder that KINDRED_SOURCES allows")
 
 
@@ -22,15 +28,20 @@ class Places:
         self._folders = (self._root, *folders)
         self._opened = threading.local()
 
-    def read(self, place: Place) -> bytes | Unusable:
-        """The bytes, or why there are none. Raises SourceUnavailable when the disk fails."""
+    def read(self, place: Place, stamp: str = "") -> bytes | Unusable:
+        """The bytes, or why there are none: also if they have another stamp than this one.
+
+        Raises SourceUnavailable when the disk fails.
+        """
         path = Path(self._root, *place[:1]).resolve()
         if not any(map(path.is_relative_to, self._folders)):
             return OUTSIDE  # what was a file can be a link by now
         try:
             if len(place) > 1:
-                return _member(self._archive(path), int(place[1]), place[2])
-            return _bytes(path)
+                return _member(self._archive(path), int(place[1]), place[2], stamp)
+            data = _bytes(path)
+            same = not stamp or isinstance(data, Unusable) or stamp_of(data) == stamp
+            return data if same else CHANGED
         except (FileNotFoundError, IndexError):
             return GONE
         except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
@@ -46,6 +57,10 @@ class Places:
         archive: Archive = self._opened.archive
         return archive
 
+    def refuse_absent(self) -> None:
+        """Raises SourceElsewhere if this host does not have the folder."""
+        refuse_absent(self._root)
+
     def close(self) -> None:
         """Closes this thread's archive."""
         if getattr(self._opened, "key", None) is not None:
@@ -53,10 +68,34 @@ class Places:
             self._opened.archive.close()
 
 
-def _member(archive: Archive, number: int, name: str) -> bytes | Unusable:
+def refuse_absent(root: Path) -> None:
+    """Raises SourceElsewhere if this host has no such folder, or file.
+
+    An empty folder is none: it is where a share would be mounted.
+    """
+    try:
+        absent = stat.S_ISDIR(root.stat().st_mode) and _is_empty(root)
+    except FileNotFoundError:
+        absent = True
+    except OSError as error:  # it is there; its files say why they cannot be read
+        refuse_disk(error)
+        return
+    if absent:
+        raise SourceElsewhere("Mount it there, or cancel the job.")
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _member(archive: Archive, number: int, name: str, stamp: str) -> bytes | Unusable:
     """Also of an archive that was replaced meanwhile: then another picture has the number."""
-    if archive.members[number].name != name:
+    found = archive.members[number]
+    if found.name != name:
         return GONE
+    if stamp and found.stamp != stamp:
+        return CHANGED
     with archive.open(number) as member:
         data = member.read(MAX_FILE + 1)  # what a header says of a size can be a lie
     return data if len(data) <= MAX_FILE else Unusable(TOO_LARGE)

@@ -6,15 +6,18 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import SourceError
+from pipeline.base.errors import SourceChanged, SourceError
 from pipeline.images.decoding import Unusable
 from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.damage import refuse_disk
-from pipeline.sources.folder.places import Places
+from pipeline.sources.folder.places import CHANGED, GONE, Places
 from pipeline.sources.folder.survey import PLAIN, Rules, survey
 from pipeline.sources.folder.tree import Directory, LocalTree
 from pipeline.sources.metadata import clean, found_at, is_too_large
+
+# How many rows, spread over a job, tell whether this host has another folder under the same name.
+LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class FolderReader:
         self._places = Places(wanted.root, wanted.allowed)
         # A batch has a few rows, and several lanes read at once.
         self._pages = lru_cache(maxsize=8)(catalogue.page)
+        self._is_another: bool | None = None
 
     @property
     def version(self) -> str:
@@ -52,10 +56,33 @@ class FolderReader:
         return self._catalogue.rows
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
+        """A row whose file has changed is rejected. Raises SourceChanged if most of all have."""
+        changed = 0
+        for number, row in self._listed(start, stop):
+            found = self._row(number, row)
+            changed += found.fault is CHANGED
+            yield found
+        if changed * 2 > stop - start:
+            self._refuse_another()
+
+    def _listed(self, start: int, stop: int) -> Iterator[tuple[int, CatalogueRow]]:
         for number in range(start // PAGE, -(-stop // PAGE)):
             for place, row in enumerate(self._page(number), number * PAGE):
                 if start <= place < stop:
-                    yield self._row(place, row)
+                    yield place, row
+
+    def _refuse_another(self) -> None:
+        """Files that change one by one cost their own rows, and another folder a new plan."""
+        if self._is_another is None:
+            self._is_another = self._looks_like_another()
+        if self._is_another:
+            raise SourceChanged("The job is planned again.")
+
+    def _looks_like_another(self) -> bool:
+        spread = range(0, len(self), -(-len(self) // LOOKED_AT))
+        rows = [row for n in spread for _, row in self._listed(n, n + 1) if row.stamp]
+        changed = sum(self._places.read(row.place, row.stamp) is CHANGED for row in rows)
+        return changed * 2 > len(rows)
 
     def _page(self, number: int) -> list[CatalogueRow]:
         try:
@@ -74,7 +101,9 @@ class FolderReader:
             fault = Unusable(row.fault)
         elif is_too_large(metadata):
             fault, metadata = BAD_METADATA, {}
-        read = fault or self._places.read(row.place)
+        read = fault or self._places.read(row.place, row.stamp)
+        if read is GONE:
+            self._places.refuse_absent()
         if isinstance(read, Unusable):  # nothing was read, so there is no hash
             return Row(number, image_id or f"#{number}", b"", metadata, fault=read, name=own)
         return Row(number, image_id, read, metadata, name=own)

@@ -21,6 +21,7 @@ from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import is_called_a_picture, matches
 from pipeline.sources.folder.sidecars import METADATA, Sidecars, may_be_sidecar
+from pipeline.sources.folder.stamps import stamp_of_file
 from pipeline.sources.folder.tables import Table, is_table, read_table
 from pipeline.sources.folder.tree import Directory, Fault, File, Listed, Place, Skipped
 from pipeline.sources.metadata import found_at, merged
@@ -80,6 +81,7 @@ class Entry:
     fault: str | None = None
     size: int = 0
     open: Callable[[], BinaryIO] | None = None
+    stamp: str = ""
 
 
 Found = Entry | Skipped
@@ -183,7 +185,7 @@ class _Survey:
         if not isinstance(file, File):
             yield _found(file)
             return
-        kind = _kind(file)
+        kind, stamp = _look(file)
         if isinstance(kind, Fault):
             yield _found(kind)
         elif kind.name in _ARCHIVES:
@@ -194,7 +196,9 @@ class _Survey:
             first = (self._label(directory), beside.metadata(name))
             for rows in self._of_one_id(product(*(each for each in said if each))):
                 metadata = merged(*first, *rows)
-                yield Entry(file.name, file.place, metadata, fault or None, file.size, file.open)
+                yield Entry(
+                    file.name, file.place, metadata, fault or None, file.size, file.open, stamp
+                )
 
     def _of_one_id(self, rows: Iterable[tuple[Payload, ...]]) -> list[tuple[Payload, ...]]:
         """Of what several tables say, what is about one image: with the same id, or none."""
@@ -212,7 +216,7 @@ class _Survey:
         self, file: Listed, name: str, directory: Directory, tables: Sequence[Table]
     ) -> Iterator[Found]:
         """`include` names pictures, so it keeps no archive from being looked into."""
-        kind = _kind(file) if isinstance(file, File) else None
+        kind = _look(file)[0] if isinstance(file, File) else None
         if isinstance(file, File) and isinstance(kind, Kind) and kind.name in _ARCHIVES:
             members = self._archive(file, name, directory, tables, kind)
             first = next(members, None)
@@ -334,9 +338,14 @@ def _rejected(file: File, reason: str) -> Entry:
     return Entry(file.name, file.place, fault=reason, size=file.size, open=file.open)
 
 
-def _kind(file: File) -> Kind | Fault:
+def _look(file: File) -> tuple[Kind | Fault, str]:
+    """What kind of file it is, and its stamp if it is a picture."""
     try:
         with file.open() as opened:
-            return kind_of(opened.read(HEAD))
+            head = opened.read(HEAD)
+            kind = kind_of(head)
+            if kind.fate is not Fate.TAKEN:
+                return kind, ""
+            return kind, file.stamp or stamp_of_file(opened, head, file.size)
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-        return Fault(file.name, reason_of(error))
+        return Fault(file.name, reason_of(error)), ""

@@ -28,13 +28,15 @@ DEEP = f"it lies in more than {MAX_DEPTH} folders"
 class File:
     """One regular file. `name` is its path in the tree, as text; `place` finds it again.
 
-    `open` raises OSError, and what an archive raises if it is damaged.
+    `open` raises OSError, and what an archive raises if it is damaged. `stamp` is what an archive
+    lists of its contents (`stamps`); empty for a file of a folder, which must be read for it.
     """
 
     name: str
     place: Place
     size: int
     open: Callable[[], BinaryIO]
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,19 @@ class Layout:
     widened: frozenset[str]
     decimals: frozenset[str]
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "names": list(self.names),
+            "labels": {name: list(labels) for name, labels in self.labels.items()},
+            "widened": sorted(self.widened),
+            "decimals": sorted(self.decimals),
+        }
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> "Layout":
+        sets = frozenset(said["widened"]), frozenset(said["decimals"])
+        return cls(tuple(said["names"]), said["labels"], *sets)
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -52,6 +65,18 @@ class Columns:
     image: str | None
     id: str | None
     layouts: tuple[Layout, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Files of one data set mostly have one layout, which is there once."""
+        layouts = [layout.to_json() for layout in self.layouts]
+        different = [one for n, one in enumerate(layouts) if one not in layouts[:n]]
+        of_files = [different.index(layout) for layout in layouts]
+        return {"image": self.image, "id": self.id, "layouts": different, "of_files": of_files}
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> "Columns":
+        layouts = [Layout.of_json(one) for one in said["layouts"]]
+        return cls(said["image"], said["id"], tuple(layouts[n] for n in said["of_files"]))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def open_files(
         names=tuple(printable(file, root) for file in files),
         folders=(root, *allowed.folders),
     )
-    return TabularReader(
+    return TabularReader.of(
         files,
         naming,
         limit=selection.limit,

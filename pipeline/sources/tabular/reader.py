@@ -8,26 +8,27 @@ all before it.
 import bisect
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from pipeline.base.identity import row_image_id, sha256
 from pipeline.messages import Payload
 from pipeline.sources.base import Row, own_id
 from pipeline.sources.metadata import clean
 from pipeline.sources.tabular.cells import class_name, picture_bytes, values, without_decimals
-from pipeline.sources.tabular.columns import Features, Layout, arrange
+from pipeline.sources.tabular.columns import Columns, Features, Layout, arrange
+from pipeline.sources.tabular.late import LateTables
 from pipeline.sources.tabular.tables import (
     Cursor,
     Table,
+    contents_of,
     fingerprint,
-    open_table,
+    is_as_it_was,
     rows_of,
-    state_of,
 )
 
 MAX_NAME = 255  # characters, as file systems have it
@@ -52,15 +53,33 @@ class Naming:
 
 
 class TabularReader:
-    """Raises SourceError if a file cannot be read or the files do not fit together.
+    """`tables` may be opened late, and `rows` are how many each of them has.
 
-    Without a `version`, it is made of what is in the files.
+    `used` is called whenever somebody is about to read.
     """
 
     skipped: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,
+        tables: LateTables,
+        rows: Sequence[int],
+        columns: Columns,
+        naming: Naming,
+        version: str,
+        *,
+        limit: int | None = None,
+        used: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._tables, self.rows, self.columns = tables, rows, columns
+        self._naming, self._version, self._used = naming, version, used
+        self._starts = [0, *accumulate(rows)]
+        self._rows = min(self._starts[-1], limit or self._starts[-1])
+        self._idle = _Idle()
+
+    @classmethod
+    def of(
+        cls,
         files: Sequence[Path],
         naming: Naming,
         *,
@@ -69,20 +88,29 @@ class TabularReader:
         id_column: str | None = None,
         described: Features | None = None,
         version: str = "",
-    ) -> None:
-        self._naming = naming
-        self._tables = [open_table(path) for path in files]
-        named = list(zip(self._tables, naming.names, strict=True))
-        self._columns = arrange(named, image_column, id_column, described or {})
-        self._starts = [0, *accumulate(rows_of(table) for table in self._tables)]
-        self._rows = min(self._starts[-1], limit or self._starts[-1])
-        self._version = version or _version(named)
-        self._idle = _Idle()
+        used: Callable[[], object] = lambda: None,
+    ) -> Self:
+        """Opens all files. Without a `version`, it is made of what is in them.
+
+        Raises SourceError if a file cannot be read or the files do not fit together.
+        """
+        tables = LateTables(len(files), files.__getitem__)
+        named = [(tables[number], name) for number, name in enumerate(naming.names)]
+        columns = arrange(named, image_column, id_column, described or {})
+        rows = [rows_of(table) for table, _ in named]
+        version = version or _version(named)
+        return cls(tables, rows, columns, naming, version, limit=limit, used=used)
 
     @property
     def version(self) -> str:
         """Looks at the files again: they can change while a job reads them."""
-        return self._version if all(map(_is_as_it_was, self._tables)) else "changed"
+        self._used()
+        return self._version if all(map(is_as_it_was, self._tables.opened)) else "changed"
+
+    def contents(self) -> str:
+        """The same on each host that has the same files; reads a little of each."""
+        found = [contents_of(table.path) for table in self._tables.opened]
+        return sha256("\n".join(found).encode())[:16]
 
     def __len__(self) -> int:
         return self._rows
@@ -97,7 +125,7 @@ class TabularReader:
 
     def _read(self, number: int, start: int, stop: int) -> Iterator[Row]:
         """Rows of one file, by their numbers in it."""
-        table, layout = self._tables[number], self._columns.layouts[number]
+        table, layout = self._tables[number], self.columns.layouts[number]
         cursor = self._idle.take(table, number, start)
         found = [_rows(batch, layout) for batch in cursor.read(start, stop)]
         self._idle.give(cursor)
@@ -105,7 +133,7 @@ class TabularReader:
             yield self._row(number, row, cells)
 
     def _row(self, number: int, row: int, cells: Payload) -> Row:
-        columns, naming = self._columns, self._naming
+        columns, naming = self.columns, self._naming
         cell = cells.pop(columns.image, None) if columns.image else None
         data = picture_bytes(cell, naming.folders)
         image_id, fault = own_id([cells.get(columns.id)] if columns.id else [])
@@ -173,13 +201,6 @@ def _version(tables: Sequence[tuple[Table, str]]) -> str:
     """Does not depend on the files' times: those may differ between two hosts' copies."""
     prints = [fingerprint(table, name) for table, name in tables]
     return sha256("\n".join(prints).encode())[:16]
-
-
-def _is_as_it_was(table: Table) -> bool:
-    try:
-        return state_of(table.path) == table.state
-    except OSError:
-        return False
 
 
 def printable(path: Path, root: Path) -> str:

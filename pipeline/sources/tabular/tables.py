@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,8 @@ DECODED = 4 << 20
 MAX_BATCH = 1024
 # In bytes, from the end of a file. Parquet's footer is there, with the place of every page.
 TAIL = 1 << 16
+# How many pieces of a file, of so many bytes, and how much of a footer tell it from another.
+PIECES, PIECE, MAX_FOOTER = 16, 4096, 16 << 20
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _PARQUET, _ARROW, _STREAM = (b"PAR1", b"PARE"), b"ARROW1", b"\xff\xff\xff\xff"
@@ -76,6 +78,36 @@ def state_of(path: Path) -> tuple[int, ...]:
     """What changes when a file is written or replaced. It differs between two hosts' copies."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def is_as_it_was(table: Table) -> bool:
+    """Whether nobody has written, replaced or deleted its file since it was opened."""
+    try:
+        return state_of(table.path) == table.state
+    except OSError:
+        return False
+
+
+def contents_of(path: Path) -> str:
+    """A text that is the same for each copy of a file, and tells apart files of one size.
+
+    It covers Parquet's footer, which has the place and size of each page, and pieces of the whole
+    file: neither the footer nor the end says which bytes an image has.
+    """
+    with faults_named(path), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        starts = range(0, size, max(PIECE, -(-size // PIECES)))
+        pieces = [_piece(file, start, PIECE) for start in starts]
+        end = _piece(file, max(0, size - 8), 8)
+        if end.endswith(_PARQUET):
+            footer = min(int.from_bytes(end[:4], "little"), size, MAX_FOOTER)
+            pieces.append(_piece(file, size - footer, footer))
+        return f"{size}:{sha256(b''.join(pieces))}"
+
+
+def _piece(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)
 
 
 def fingerprint(table: Table, name: str) -> str:
@@ -149,7 +181,7 @@ class Cursor:
     @classmethod
     def at(cls, table: Table, number: int, row: int) -> "Cursor":
         """At the start of the group that has this row. `number` is the table's."""
-        if state_of(table.path) != table.state:
+        if not is_as_it_was(table):
             raise SourceUnavailable("It changes while it is read.")
         group = bisect.bisect_right(table.starts, row) - 1
         return cls(table, number, table.starts[group], table.batches(group))
