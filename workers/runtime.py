@@ -13,6 +13,7 @@ from pipeline.base.errors import (
     KindredError,
     LedgerUnavailable,
     QueryGone,
+    SourceElsewhere,
     SourceUnavailable,
     StoreUnavailable,
     Unavailable,
@@ -131,8 +132,10 @@ class Runtime:
             logger.warning("ledger unavailable, item left to its lease", extra={"job": lease.job})
             return given_back(error.title)
         except Unavailable as error:
-            delay = SOURCE_DELAY if isinstance(error, SourceUnavailable) else SERVICE_DELAY
-            jobs.retry_later(lease, delay, _notice(error))
+            elsewhere = isinstance(error, SourceElsewhere)
+            waits = isinstance(error, SourceUnavailable) and not elsewhere
+            delay = SOURCE_DELAY if waits else SERVICE_DELAY
+            jobs.retry_later(lease, delay, _notice(error), elsewhere=elsewhere)
             return given_back(error.title)
         except KindredError as error:
             return self._fail(item, problem(error), error.logged)

@@ -18,6 +18,8 @@ _CLAIMS_SECONDS = 7 * 86_400  # an upload has no end that the ledger would see
 
 _ENDED = 200  # jobs that one turn puts away
 
+_ELSEWHERE_SECONDS = 60  # until a host may have the source that it lacked
+
 Action = Literal["cancel", "pause", "resume", "retry"]
 
 
@@ -89,9 +91,16 @@ class JobLedger:
         """Gives an item back. `crashed`: as if the worker had died of the rows in flight."""
         self._script("release", *_args(lease), int(crashed))
 
-    def retry_later(self, lease: Lease, delay: float, notice: str) -> None:
-        """Gives an item back: a service is unavailable. It is sent again after `delay` seconds."""
-        self._script("retry_later", *_args(lease), delay, notice)
+    def retry_later(
+        self, lease: Lease, delay: float, notice: str, *, elsewhere: bool = False
+    ) -> None:
+        """Gives an item back: a service is unavailable. It is sent again after `delay` seconds.
+
+        `elsewhere`: for a minute, this worker gets nothing of the job, because its host lacks the
+        source.
+        """
+        avoid = _ELSEWHERE_SECONDS if elsewhere else 0
+        self._script("retry_later", *_args(lease), delay, notice, avoid)
 
     def fail(self, job: str, problem: Problem) -> None:
         self._script("fail_job", job, problem.model_dump_json())

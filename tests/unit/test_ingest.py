@@ -322,7 +322,7 @@ def test_a_row_with_a_fault_of_its_own_is_not_decoded(ingest: Ingest, jobs: Jobs
 
     assert ingest.run(item(), SOURCE, Faulty())
 
-    assert [(r.row, r.reason) for r in jobs.rejections] == [(3, "the fault")]
+    assert [(r.row, r.reason) for r in rejections(ingest)] == [(3, "the fault")]
     assert len(decoded) == 9
 
 
@@ -338,4 +338,4 @@ def test_where_no_decoder_starts_no_row_is_rejected(ingest: Ingest, jobs: Jobs) 
     with pytest.raises(Unavailable):
         ingest.run(item(), SOURCE, Rows())
 
-    assert (jobs.rejections, jobs.progress[-1].cursor) == ([], 0)
+    assert (rejections(ingest), jobs.progress[-1].cursor) == ([], 0)

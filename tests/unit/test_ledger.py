@@ -472,6 +472,20 @@ def test_a_service_that_was_away_delays_a_shard_and_blames_nobody(ledger: Ledger
     assert (again.crashes, again.quarantined) == (0, 0)
 
 
+def test_a_job_leaves_workers_alone_whose_hosts_lack_its_source(ledger: Ledger) -> None:
+    ledger.workers.beat(worker(US, lanes=2))
+    planned(ledger, "job", total=64, shard_size=16)
+    first, second = begin_all(ledger, US)
+    ledger.jobs.retry_later(first.lease, 0, "not here", elsewhere=True)
+    ledger.jobs.retry_later(second.lease, 0, "not here", elsewhere=True)
+    until(lambda: ledger.jobs.reclaim() or True, "the end of the delay")
+    ledger.jobs.create("other", *INGEST)
+
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["other"], "its own worker is free"
+    ledger.workers.beat(worker(OTHER, lanes=2))
+    assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)] * 2
+
+
 def test_what_a_job_waits_for_is_said_until_one_of_its_rows_is_done(ledger: Ledger) -> None:
     ledger.workers.beat(worker(US, lanes=2))
     planned(ledger, "job", total=64, shard_size=16)

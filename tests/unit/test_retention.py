@@ -19,7 +19,7 @@ from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Rejection, UploadedFile, UploadManifest
-from tests.ledger_steps import INGEST, US, begin_all, planned, work
+from tests.ledger_steps import INGEST, US, begin_all, planned, work, worker
 from tests.memory_api import MemoryApi
 from tests.unit.conftest import Backend
 
@@ -351,6 +351,7 @@ def test_a_receipt_outlives_its_job(tmp_path: Path, state: str) -> None:
     deletions = Deletions(played, api.blobs, ledger.tombstones, nothing)
     deletions.receipts.write_plan(deletion, [])
     deletions.receipts.write_page(deletion, "000000", ["A", "B"])
+    ledger.workers.beat(worker(US, lanes=1, queue="deletion"))
     ledger.jobs.create(deletion, "delete", "deletion", "")
     if state == "cancelled":
         ledger.jobs.transition(deletion, "cancel")

@@ -19,6 +19,7 @@
 -- job:ID:rejected         zset   a blob with rejected rows -> the row up to which they count
 -- job:ID:rejections       hash   row -> JSON (by workers of 0.1 and before)
 -- job:ID:deletions        set    deletions that were requested while the job ran
+-- job:ID:elsewhere        set    workers whose hosts lack its source; it expires
 -- claims:SCOPE            hash   image (its point's id) -> the row that came first
 -- item:ID:N               hash   token worker weight owner cursor in_flight quarantined crashes
 --                                deaths

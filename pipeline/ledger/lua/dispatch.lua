@@ -10,6 +10,11 @@ local BEGUN_WITHIN = 10
 
 local function reserved_key(queue) return ns .. ':reserved:' .. queue end
 
+-- Whether the worker's host lacks the source of the job, as of late.
+local function is_avoided(job, worker)
+  return call('SISMEMBER', job_key(job) .. ':elsewhere', worker) == 1
+end
+
 local function runs(job) return WORKING[get(job_key(job), 'state')] end
 
 local function next_item(job)
@@ -22,17 +27,21 @@ local function next_item(job)
   return tostring(position)
 end
 
--- The next item of the active jobs, in turn. One that is quarantined goes where those wait.
-local function next_of(queue)
+-- The next item of the active jobs, in turn, for a worker whose host has their sources. One that is
+-- quarantined goes where those wait.
+local function next_of(queue, worker)
   local active = active_key(queue)
-  while true do
+  local left = call('LLEN', active)
+  while left > 0 do
     local job = call('LPOP', active)
-    if not job then return nil end
-    local item = runs(job) and next_item(job)
+    local avoided = is_avoided(job, worker)
+    local item = not avoided and runs(job) and next_item(job)
+    if avoided or item then call('RPUSH', active, job) end
+    if item and not is_quarantined(job, item) then return job, item end
     if item then
-      call('RPUSH', active, job)
-      if not is_quarantined(job, item) then return job, item end
       call('RPUSH', quarantine_key(queue), member_of(job, item))
+    else
+      left = left - 1
     end
   end
 end
@@ -110,9 +119,8 @@ local function dispatch_queue(queue, workers, seconds, leased)
   if call('LLEN', active_key(queue)) + call('LLEN', quarantine_key(queue)) == 0 then return end
   local free = free_lanes(queue, workers)
   for _, lane in ipairs(dispatch_quarantined(queue, workers, free, seconds, leased)) do
-    local job, item = next_of(queue)
-    if not job then return end
-    leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds)
+    local job, item = next_of(queue, lane.worker)
+    if job then leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds) end
   end
 end
 
