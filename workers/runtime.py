@@ -98,12 +98,18 @@ class Runtime:
         return self.context.ledger
 
     @property
+    def lanes(self) -> dict[str, int]:
+        """How many work items it takes at once, by queue."""
+        return {"ingest": self.context.encoder.sizing.lanes, "deletion": 1}
+
+    @property
     def info(self) -> WorkerInfo:
+        """It is given no work item while its encoder fails, nor when it is to stop."""
         encoder = self.context.encoder
         return WorkerInfo(
             name=self.name,
             ready=self.probe.healthy,
-            lanes={"ingest": encoder.sizing.lanes, "deletion": 1},
+            lanes=self.lanes if self.probe.healthy and not self.stopping.is_set() else {},
             device=self.device or str(encoder.device),
             dtype=str(encoder.dtype).removeprefix("torch."),
             encoder=encoder.info,

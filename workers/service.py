@@ -89,7 +89,7 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
     app.Worker(
         hostname=f"kindred@{runtime.name}",
         pool="workers.pool:ThreadPool",
-        concurrency=sum(runtime.info.lanes.values()) + settings.search_threads,
+        concurrency=sum(runtime.lanes.values()) + settings.search_threads,
         queues=queues_of(settings.collection, runtime.name),
         without_gossip=True,
         without_mingle=True,

@@ -323,6 +323,21 @@ def test_a_worker_that_no_message_reaches_ends(
     assert bool(ended) is ends
 
 
+def test_a_worker_that_fails_or_stops_is_given_no_work(runtime: Runtime) -> None:
+    played: Any = runtime
+    played.probe.healthy = True
+    assert set(runtime.lanes) == {"ingest", "deletion"}
+
+    played.context.encoder.configure_mock(sizing=MagicMock(lanes=2), device="cpu", dtype="float32")
+    played.context.encoder.info = INFO.encoder
+    assert runtime.info.lanes == {"ingest": 2, "deletion": 1}
+    played.probe.healthy = False
+    assert runtime.info.lanes == {}
+    played.probe.healthy = True
+    runtime.stopping.set()
+    assert runtime.info.lanes == {}
+
+
 @pytest.mark.parametrize(("before", "fails"), [(0, False), (REPLANS - 1, False), (REPLANS, True)])
 def test_a_source_that_has_changed_is_counted_anew_and_not_for_ever(
     runtime: Runtime, ledger: Ledger, before: int, fails: bool

@@ -20,6 +20,13 @@ local function is_over(deadline, owner, worker, alive, alone)
   return deadline < now or (holder and last_heartbeat(holder) < now - alive)
 end
 
+-- A live worker has not begun a lease that was for it.
+local function count_missed(worker)
+  if worker and last_heartbeat(worker) > 0 then
+    call('HINCRBY', ns .. ':workers:missed', worker, 1)
+  end
+end
+
 -- Takes back the leases of a queue that are over, and counts anew how many each worker has, since a
 -- worker of another version can have ended some.
 local function reclaim_queue(queue, alive, alone)
@@ -30,7 +37,7 @@ local function reclaim_queue(queue, alive, alone)
     local found = call('HMGET', item_key(job, item), 'owner', 'worker', 'weight')
     local owner, worker = found[1], found[2]
     if is_over(tonumber(leases[i + 1]), owner, worker, alive, alone) then
-      if worker and not owner then call('HINCRBY', ns .. ':workers:missed', worker, 1) end
+      if not owner then count_missed(worker) end
       give_back(job, item, owner)
       reclaimed = reclaimed + 1
     elseif worker or owner then
