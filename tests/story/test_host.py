@@ -41,7 +41,7 @@ class Host(System):
 @pytest.fixture
 def host(tmp_path: Path, encoder: Path) -> Iterator[Host]:
     made = Host(tmp_path, encoder, forked=False, DEVICES="cpu")
-    made.worker = made._child("command", module_command("cli", "worker"))
+    made.worker = made.child("command", module_command("cli", "worker"))
     with made as running:
         yield running
 
