@@ -1,6 +1,7 @@
 """The life of a worker: it opens the runtime, then serves the queues until it is stopped."""
 
 import gc
+import logging
 import sys
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from pipeline import metrics
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
+from pipeline.base.logs import where
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
@@ -30,13 +32,16 @@ from workers.queue import make_app, publish_lease
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
+logger = logging.getLogger("kindred.worker")
+
 
 def main() -> int:
+    """0 after a stop that was asked for, 78 for a wrong setting, 75 where a new start can help."""
     try:
         settings = load_settings()
         logs.configure(settings.log_level)
         warn_of_unknown_variables()
-        app = make_app(settings.broker_url)
+        app = make_app(settings.redis_url)
         check_folder(settings.data.absolute())
         refuse_half_a_restore(settings)
         publish = partial(_publish, app, settings.collection)
@@ -49,10 +54,20 @@ def main() -> int:
     gc.enable()
     try:
         serve(app, runtime, settings)
+    except Exception as error:  # noqa: BLE001 - a supervisor starts it again
+        logger.critical("worker ends", extra={"reason": where(error)})
     finally:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
-    return 0
+    return _exit_code(runtime)
+
+
+def _exit_code(runtime: Runtime) -> int:
+    """Celery's worker says of an error that it could not survive only that it has stopped."""
+    if runtime.stopping.is_set():
+        return 0
+    logger.critical("worker ends", extra={"reason": "it stopped without being asked to"})
+    return EXIT_TRY_AGAIN
 
 
 def _publish(app: Celery, collection: str, lease: Lease) -> None:

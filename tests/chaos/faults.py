@@ -140,7 +140,7 @@ class DeliverTwice(Fault):
         """Whatever is out at this moment, again."""
         redis = rig.system.client()
         settings = Settings(redis_url=rig.system.environment["KINDRED_REDIS_URL"])
-        app = make_app(settings.broker_url, current=False)
+        app = make_app(settings.redis_url, current=False)
         sent, end = 0, time.monotonic() + 5
         while not sent and time.monotonic() < end:
             for queue in QUEUES:
