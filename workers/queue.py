@@ -53,8 +53,8 @@ def _send(app: Celery, collection: str, operation: Operation, args: list[Any]) -
 # reconciler sends it again after a worker has died.
 _CONFIGURATION: dict[str, Any] = {
     "broker_connection_retry_on_startup": True,
-    # A worker waits for Redis for ever, since a new start mends nothing. A refusal, as while a script
-    # blocks Redis, counts as a lost connection; else it would end the worker.
+    # A worker waits for Redis for ever, since a new start mends nothing. A refusal, as while a
+    # script blocks Redis, counts as a lost connection; else it would end the worker.
     "broker_connection_max_retries": None,
     "broker_channel_error_retry": True,
     # A publisher must learn within a second that Redis is unavailable (the api then answers 503).

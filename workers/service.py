@@ -52,21 +52,17 @@ def main() -> int:
     register_tasks(app, runtime)
     gc.freeze()  # modules and model stay as long as the process
     gc.enable()
+    reason = "Celery's worker gave up"  # it returns all the same
     try:
         serve(app, runtime, settings)
     except Exception as error:  # noqa: BLE001 - a supervisor starts it again
-        logger.critical("worker ends", extra={"reason": where(error)})
+        reason = where(error)
     finally:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
-    return _exit_code(runtime)
-
-
-def _exit_code(runtime: Runtime) -> int:
-    """Celery's worker says of an error that it could not survive only that it has stopped."""
     if runtime.stopping.is_set():
         return 0
-    logger.critical("worker ends", extra={"reason": "it stopped without being asked to"})
+    logger.critical("worker ends", extra={"reason": reason})
     return EXIT_TRY_AGAIN
 
 
