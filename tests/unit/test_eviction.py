@@ -1,14 +1,18 @@
 """A Redis that would throw jobs away is refused, however it says so."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis._parsers.base import BaseParser
 
+from api import __main__ as api_main
 from pipeline.base.errors import LedgerMisconfigured, LedgerUnavailable
+from pipeline.base.settings import Settings
 from pipeline.ledger import Ledgers, Timing
+from tests.memory_api import MemoryApi
 
 FORBIDDEN = [
     "NOPERM this user has no permissions to run the 'config|get' command",
@@ -90,3 +94,29 @@ def test_a_real_redis_is_asked(backend: Any) -> None:
         with pytest.raises(LedgerMisconfigured, match="allkeys-lru"):
             backend.ledgers().check_eviction()
         client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_the_api_does_not_start_with_one_that_evicts_and_does_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for policy in ("allkeys-lru", "BUSY Redis is busy running a script."):
+        asked = ledgers(policy, None)
+        monkeypatch.setattr(asked, "check_schema", lambda: None)
+        monkeypatch.setattr(asked, "close", lambda: None)
+        monkeypatch.setattr(api_main, "Ledgers", lambda *_, asked=asked: asked)
+        if " " in policy:
+            api_main._check_redis(Settings(data=tmp_path))
+            continue
+        with pytest.raises(LedgerMisconfigured):
+            api_main._check_redis(Settings(data=tmp_path))
+
+
+def test_readiness_says_that_it_evicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Ledgers) -> None:
+        raise LedgerMisconfigured("Its maxmemory-policy is allkeys-lru.")
+
+    monkeypatch.setattr(Ledgers, "check_eviction", refuse)
+    answer = MemoryApi(tmp_path).http.get("/readyz")
+
+    assert answer.status_code == 503
+    assert "allkeys-lru" in answer.json()["detail"]

@@ -1,6 +1,8 @@
 """Celery reaches Redis as the ledger does, and a message that cannot be sent is left to be sent."""
 
+import importlib
 import logging
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,3 +100,14 @@ def test_what_cannot_be_published_is_left_to_the_reconciler(
     assert [record.getMessage() for record in caplog.records] == [
         "not published; the reconciler will"
     ] * 2
+
+
+def test_flower_is_told_what_its_url_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINDRED_REDIS_URL", "sentinels://:p@one,two/0?service=m")
+    sys.modules.pop("workers.flower", None)
+
+    conf = importlib.import_module("workers.flower").app.conf
+
+    assert conf.broker_use_ssl == {"ssl_cert_reqs": "required"}
+    assert conf.broker_transport_options["master_name"] == "m"
+    assert "retry" not in conf.broker_transport_options["sentinel_kwargs"]
