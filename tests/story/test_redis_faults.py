@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli.sample import write_dataset
+from pipeline.base.states import FINAL_STATES
 from tests.system import WAIT, System, until
 
 pytestmark = pytest.mark.story
@@ -35,6 +36,17 @@ SHORT, LONG = 3.0, 10.0
 def system(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[System]:
     with System(tmp_path_factory.mktemp("redis-faults"), encoder, **SLOW) as running:
         yield running
+
+
+def picture() -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (10, 20, 30)).save(buffer, "JPEG")
+    return {"image": buffer.getvalue()}
+
+
+def refused(system: System) -> bool:
+    """Whether a new search is; one that waits already may wait on."""
+    return system.http.post("/v1/searches", files=picture()).status_code == 503
 
 
 class Callers:
@@ -56,17 +68,24 @@ class Callers:
             thread.join()
 
     def _search(self) -> None:
-        buffer = io.BytesIO()
-        Image.new("RGB", (64, 48), (10, 20, 30)).save(buffer, "JPEG")
         with httpx.Client(base_url=self._system.http.base_url, timeout=120) as http:
             while not self._stop.wait(0.05):
-                file = {"image": buffer.getvalue()}
-                answer = http.post("/v1/searches", files=file, headers=WAIT)
-                while answer.status_code == 202:  # a claim whose answer was lost: one lease longer
-                    answer = http.get(answer.headers["Location"], headers=WAIT)
+                answer = http.post("/v1/searches", files=picture(), headers=WAIT)
+                if answer.status_code == 202:  # longer than a call waits, as after a lost lease
+                    self._follow(http, answer.headers["Location"])
+                    continue
                 self.told[answer.status_code] += 1
                 if answer.status_code == 200:
                     self.told[answer.json()["state"]] += 1
+
+    def _follow(self, http: httpx.Client, path: str) -> None:
+        def final() -> str | None:
+            answer = http.get(path)
+            assert answer.status_code in (200, 503)
+            state = answer.json().get("state")
+            return state if state in FINAL_STATES else None
+
+        self.told[until(final, "the end of a search")] += 1
 
 
 # --- what happens to Redis: each begins, and ends when the test says so --------------------------
@@ -177,7 +196,7 @@ def test_nothing_fails_and_nothing_is_lost(
         until(lambda: callers.told["succeeded"], "a search")
         with fault(client):
             time.sleep(seconds)
-            until(lambda: callers.told[503] > 5, "callers who are told to wait")
+            until(lambda: callers.told[503] or refused(system), "a caller who is told to wait")
         blamed = _blamed(client)
         ended = finished(system, job)
         after = callers.told["succeeded"]
@@ -187,7 +206,7 @@ def test_nothing_fails_and_nothing_is_lost(
     assert not blamed
     assert (ended["state"], ended["total"], ended["rejected"]) == ("succeeded", ROWS, 0)
     assert ended["embedded"] + ended["unchanged"] + ended["updated"] == ROWS
-    assert set(callers.told) == {200, 503, "succeeded"}
+    assert set(callers.told) - {503} == {200, "succeeded"}
     assert system.worker.running
     for line in system.logs()[said:].splitlines():
         assert "work item failed" not in line
