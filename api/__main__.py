@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from contextlib import suppress
+from contextlib import closing
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,6 +16,7 @@ from pipeline.base.errors import (
     BlobsMisconfigured,
     BlobsUnavailable,
     KindredError,
+    LedgerMisconfigured,
     LedgerUnavailable,
     Unauthorized,
 )
@@ -66,17 +67,22 @@ def _app_for(host: str, settings: Settings) -> ASGIApp:
     keys = Keys.of(settings.keys_file, settings.api_keys)
     if not keys.needed and not is_loopback(host):
         raise Unauthorized(f"Others can reach {host}; `kindred keys create` makes a key.")
-    _check_schema(settings)
+    _check_redis(settings)
     _check_blobs(settings)
     return create_app(settings, keys)
 
 
-def _check_schema(settings: Settings) -> None:
-    """Raises SchemaMismatch. While Redis is unavailable, `/readyz` asks again."""
-    ledgers = Ledgers(settings.redis_url, settings.timing)
-    with suppress(LedgerUnavailable):
-        ledgers.check_schema()
-    ledgers.close()
+def _check_redis(settings: Settings) -> None:
+    """Raises SchemaMismatch or LedgerMisconfigured. While Redis is unavailable, `/readyz` asks
+    again."""
+    with closing(Ledgers(settings.redis_url, settings.timing)) as ledgers:
+        try:
+            ledgers.check_schema()
+            ledgers.check_eviction()
+        except LedgerMisconfigured:
+            raise
+        except LedgerUnavailable:
+            return
 
 
 def _check_blobs(settings: Settings) -> None:

@@ -1,16 +1,11 @@
 """The services that all routes share: ledger, blobs, queue, and the waiting room for answers."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 from uuid import uuid4
 
 from celery import Celery
 from fastapi import Depends, Path, Request
-from kombu.exceptions import OperationalError
-from redis import RedisError
 
 from api.access import LOCAL, AccessControl, Caller
 from api.waiting import WaitingRoom
@@ -25,8 +20,6 @@ from pipeline.operations.base import Operation, queue_name
 from pipeline.operations.registry import operation
 from pipeline.sources.allowed import AllowedSources
 from workers.queue import make_app, publish_lease, publish_query
-
-logger = logging.getLogger("kindred.api")
 
 BACKLOG_SECONDS = 5  # until a caller should try again after the queue was too long
 
@@ -55,7 +48,7 @@ class Services:
         return cls(
             settings=settings,
             ledgers=ledgers,
-            queue=make_app(settings.broker_url, current=False),
+            queue=make_app(settings.redis_url, current=False),
             waiting=WaitingRoom(settings.redis_url),
             access=AccessControl(keys, ledgers.sessions, ledgers.calls, settings.rate_limit),
             allowed=AllowedSources.of(settings.sources),
@@ -106,8 +99,7 @@ class Collection:
 
     def dispatch(self) -> None:
         for lease in self.ledger.jobs.dispatch():
-            with _published_later(lease.operation):
-                publish_lease(self.services.queue, self.name, operation(lease.operation), lease)
+            publish_lease(self.services.queue, self.name, operation(lease.operation), lease)
 
     def refuse_when_full(self) -> None:
         """Call it before storing anything of a query. Raises RateLimited if too many wait."""
@@ -128,18 +120,8 @@ class Collection:
         envelope = wanted.envelope(self.base, body)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
         self.ledger.requests.create(identifier, wanted.name, self.caller)
-        with _published_later(wanted.name):
-            publish_query(self.services.queue, self.name, wanted, identifier)
+        publish_query(self.services.queue, self.name, wanted, identifier)
         return identifier
-
-
-@contextmanager
-def _published_later(name: str) -> Iterator[None]:
-    """If the broker does not answer, the reconciler publishes from the ledger later."""
-    try:
-        yield
-    except (OperationalError, RedisError):  # kombu wraps only the errors of connecting
-        logger.warning("not published; the reconciler will", extra={"operation": name})
 
 
 def share_of(backlog: int) -> int:

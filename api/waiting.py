@@ -9,15 +9,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import redis.asyncio
+import redis
 from starlette.concurrency import run_in_threadpool
+
+from pipeline.ledger.connection import connect_async
 
 logger = logging.getLogger("kindred.api")
 
 # A wake-up can be lost while the subscription reconnects, so look this often anyway, in seconds.
 LOOK_ANYWAY = 0.5
+
+# Seconds of silence after which the subscription asks whether Redis is still there: one whose host
+# has gone, or whose place another has taken, can be silent for ever.
+SILENCE = 5.0
 
 
 class Finishing(Protocol):
@@ -34,7 +40,7 @@ class WaitingRoom:
     """Use as an async context manager, for as long as the api serves."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
+        self._redis = connect_async(redis_url)
         self._events: dict[str, asyncio.Event] = {}
         self._waiting: Counter[str] = Counter()
         self._listener: asyncio.Task[None] | None = None
@@ -82,13 +88,28 @@ class WaitingRoom:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.psubscribe("kindred:*:finished")
-                    async for message in channel.listen():
-                        event = self._events.get(str(message["data"]))
-                        if event is not None:
-                            event.set()
-            except redis.RedisError:
+                    await self._hear(channel)
+            except (redis.RedisError, OSError):
                 logger.warning("subscription lost")
             await asyncio.sleep(1)
+
+    async def _hear(self, channel: Any) -> None:
+        """Returns when an answer to a ping stays away."""
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=SILENCE)
+            if message is None and asked:
+                return
+            if message is None:
+                await channel.ping()
+            else:
+                self._wake(str(message["data"]))
+            asked = message is None
+
+    def _wake(self, identifier: str) -> None:
+        event = self._events.get(identifier)
+        if event is not None:
+            event.set()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -154,7 +154,7 @@ def programs(system: System) -> list[Program]:
         ),
         Program(
             "flower",
-            module_command("celery", "flower"),
+            module_command("celery", "--app", "workers.flower", "flower"),
             flower_environment(system),
             system.log("flower"),
         ),
@@ -168,9 +168,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 def flower_environment(system: System) -> dict[str, str]:
     """Flower reads its options from FLOWER_…; it needs the broker, and none of our keys."""
     others = {k: v for k, v in _plain(os.environ).items() if not k.startswith("KINDRED_")}
-    return {
+    environment = {
         **others,
-        "CELERY_BROKER_URL": system.settings.broker_url,
+        "KINDRED_REDIS_URL": system.settings.redis_url,  # with the CA in it
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": str(system.flower_port),
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{kept_password(system.password_file)}",
@@ -179,6 +179,7 @@ def flower_environment(system: System) -> dict[str, str]:
         "FLOWER_STATE_SAVE_INTERVAL": str(FLOWER_SAVES),
         "FLOWER_CONF": os.devnull,  # else it runs a flowerconfig.py of the folder we stand in
     }
+    return module_environment(environment)
 
 
 def _plain(environment: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,7 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     keep_freed_memory()
     ledgers = Ledgers(settings.redis_url, settings.timing, patience=settings.lease_seconds / 2)
     ledgers.check_schema()
+    ledgers.check_eviction()
     blobs = Blobs(settings.blobs_of(settings.collection))
     # Earlier versions prepared copies of data sets there, and patients are in them.
     shutil.rmtree(settings.data / "datasets", ignore_errors=True)

@@ -1,6 +1,7 @@
 """The life of a worker: it opens the runtime, then serves the queues until it is stopped."""
 
 import gc
+import logging
 import os
 import sys
 from functools import partial
@@ -11,6 +12,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from pipeline.base import logs
 from pipeline.base.errors import KindredError
+from pipeline.base.logs import where
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
@@ -37,14 +39,17 @@ from workers.queue import make_app, publish_lease, queues_of
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
 
+logger = logging.getLogger("kindred.worker")
+
 
 def main() -> int:
+    """0 after a stop that was asked for, 78 for a wrong setting, 75 where a new start can help."""
     try:
         settings = load_settings()
         logs.configure(settings.log_level, _label(settings))
         hide_other_cards(settings.device)
         warn_of_unknown_variables()
-        app = make_app(settings.broker_url)
+        app = make_app(settings.redis_url)
         check_folder(settings.data.absolute())
         refuse_half_a_restore(settings)
         publish = partial(_publish, app, settings.collection)
@@ -56,12 +61,18 @@ def main() -> int:
     register_tasks(app, runtime)
     gc.freeze()  # modules and model stay as long as the process
     gc.enable()
+    reason = "Celery's worker gave up"  # it returns all the same
     try:
         serve(app, runtime, settings)
+    except Exception as error:  # noqa: BLE001 - a supervisor starts it again
+        reason = where(error)
     finally:
         runtime.ledger.workers.leave(runtime.name)
         runtime.close()
-    return 0
+    if runtime.stopping.is_set():
+        return 0
+    logger.critical("worker ends", extra={"reason": reason})
+    return EXIT_TRY_AGAIN
 
 
 def _label(settings: Settings) -> str:

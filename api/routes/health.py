@@ -25,6 +25,7 @@ def ready(services: ServicesDep) -> dict[str, str | int]:
     """A search would be answered: Redis is available, and so is a worker of the default collection
     that embeds its test picture correctly."""
     services.ledgers.check_schema()
+    services.ledgers.check_eviction()
     workers = [worker for worker in services.collection().ledger.workers.alive() if worker.ready]
     if not workers:
         raise Unavailable(

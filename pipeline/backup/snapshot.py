@@ -15,12 +15,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import redis
-
 from pipeline.backup.elements import elements, restore_elements
 from pipeline.base.errors import Conflict
 from pipeline.base.schema import SCHEMA_VERSION, refuse_other_schema
-from pipeline.ledger.connection import CONNECT_TIMEOUT, reachable
+from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.ledger import COLLECTIONS_KEY
 from pipeline.ledger.replies import named
 from pipeline.ledger.retention import Retention
@@ -44,7 +42,7 @@ class Snapshots:
     """
 
     def __init__(self, url: str, namespace: str) -> None:
-        self._redis = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT)
+        self._redis = connect(url, decode_responses=False)
         self._namespace = namespace
         self._script = Script(self._redis, namespace)
 

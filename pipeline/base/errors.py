@@ -21,6 +21,7 @@ KindredError
 ├── TooLargeForDevice     422  the device lacks memory for a single image
 └── Unavailable           503  a service is unavailable; trying again can help
     ├── LedgerUnavailable      Redis
+    │   └── LedgerMisconfigured  its login, its certificate or its eviction is wrong: nothing starts
     ├── StoreUnavailable       Qdrant: its server, or the disk of the embedded engine
     ├── BlobsUnavailable       the disk or bucket of the blobs is gone or full
     │   └── BlobsMisconfigured  the bucket, its endpoint or its key is wrong: no worker starts
@@ -184,6 +185,13 @@ class Unavailable(KindredError):
 
 class LedgerUnavailable(Unavailable):
     title = "Redis is unavailable"
+
+
+class LedgerMisconfigured(LedgerUnavailable):
+    """At the start it ends the process. Work and calls that meet it wait, as for Redis itself."""
+
+    title = "Redis cannot be used as it is set up"
+    retryable = False
 
 
 class StoreUnavailable(Unavailable):

@@ -7,17 +7,18 @@ import difflib
 import logging
 import os
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.base.addresses import is_loopback
 from pipeline.base.errors import ConfigurationError
+from pipeline.base.redis_url import parse_redis_url, with_ca
 
 logger = logging.getLogger("kindred.settings")
 
@@ -122,10 +123,16 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(Path(".kindred"), description="Folder for all data")
+    redis_ca: Path | None = Field(
+        None,
+        description="PEM file of the certificates to trust for Redis and its Sentinels, if they "
+        "are private",
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # it can contain a password
-        description="Redis of queues and ledger: redis://, rediss:// or unix://",
+        description="Redis of queues and ledger: redis://, rediss:// (TLS) or unix://, or its "
+        "Sentinels: sentinel://HOST:26379,HOST…/0?service=NAME, or sentinels:// (TLS)",
     )
     qdrant_url: str | None = Field(
         None, description="Qdrant server; without one, the worker uses the embedded engine"
@@ -356,24 +363,32 @@ class Settings(BaseSettings):
             )
         return keys
 
+    @field_validator("redis_ca")
+    @classmethod
+    def _refuse_other_files(cls, ca: Path | None) -> Path | None:
+        """Absolute, since the processes that get it may run in other folders."""
+        if ca is None:
+            return None
+        try:
+            ssl.create_default_context(cafile=ca)
+        except OSError:  # ssl's own errors are some
+            raise ValueError("it is no PEM file of certificates that can be read") from None
+        return ca.absolute()
+
     @field_validator("redis_url")
     @classmethod
-    def _refuse_open_redis(cls, url: str) -> str:
-        """A Redis that other machines can reach must require a password."""
-        parts = urlsplit(url)
-        local = parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
-        if not local and not parts.password:
+    def _refuse_open_redis(cls, url: str, info: ValidationInfo) -> str:
+        """With the CA in it, so that one URL says all. A Redis that other machines can reach must
+        require a password; Sentinels on other machines name such a Redis."""
+        if ca := info.data.get("redis_ca"):
+            url = with_ca(url, str(ca))
+        address = parse_redis_url(url)
+        local = all(is_loopback(host) for host, _ in address.hosts)
+        if not local and not address.password:
             raise ValueError(
                 "a Redis that other machines can reach needs a password: redis://:…@host"
             )
         return url
-
-    @property
-    def broker_url(self) -> str:
-        """The Redis URL in kombu's spelling, which names sockets differently from redis-py."""
-        if self.redis_url.startswith("unix://"):
-            return "redis+socket://" + self.redis_url.removeprefix("unix://")
-        return self.redis_url
 
     @property
     def encoder(self) -> EncoderOptions:
@@ -492,6 +507,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str | N
 
 def _nearest(variable: str, known: frozenset[str]) -> str | None:
     """Compares names without the prefix, which would make any two similar."""
+    if f"{variable}_URL" in known:  # the name of a service alone means where it is
+        return f"{variable}_URL"
     names = sorted(name.removeprefix(_PREFIX) for name in known)
     close = difflib.get_close_matches(variable.removeprefix(_PREFIX), names, n=1)
     return _PREFIX + close[0] if close else None

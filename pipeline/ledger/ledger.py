@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.base.errors import NotFound
 from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
+from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.requests import RequestLedger
 from pipeline.ledger.retention import Retention
@@ -68,6 +69,7 @@ class Ledgers:
     ) -> None:
         self._redis = connect(redis_url) if redis is None else redis
         self._timing, self._patience = timing, patience
+        self._said_unknown = False  # that the eviction policy could not be read
         self._ledgers: dict[str, Ledger] = {}
         self.sessions = SessionLedger(self._redis)
         self.calls = CallLedger(self._redis)
@@ -90,6 +92,11 @@ class Ledgers:
         """Call it before anything else. Raises SchemaMismatch, saying what to do."""
         with reachable():
             check_schema(self._redis)
+
+    def check_eviction(self) -> None:
+        """Raises LedgerMisconfigured if this Redis may throw away what it has."""
+        with reachable():
+            self._said_unknown = check_eviction(self._redis, warn=not self._said_unknown)
 
     def ping(self) -> None:
         """Raises LedgerUnavailable when Redis is unavailable."""

@@ -131,7 +131,7 @@ def test_a_data_set_that_is_not_allowed_is_told_from_one_that_is_not_there(
 def full_queue(system: System) -> Iterator[Callable[[], None]]:
     """A worker that takes no searches, one search waiting for it, and the way to end that."""
     settings = Settings(redis_url=system.environment["KINDRED_REDIS_URL"])
-    app = make_app(settings.broker_url, current=False)
+    app = make_app(settings.redis_url, current=False)
     queue = queue_name(settings.collection, "search")
     assert app.control.cancel_consumer(queue, reply=True, timeout=PATIENCE, limit=1)
     answer = system.http.post("/v1/searches", json={"image_id": START})

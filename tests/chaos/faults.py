@@ -12,7 +12,6 @@ from typing import Any
 
 from celery import Celery
 
-from pipeline.base.settings import Settings
 from pipeline.ledger import Lease
 from pipeline.operations.base import QUEUES
 from pipeline.operations.registry import operation
@@ -165,8 +164,7 @@ class DeliverTwice(Fault):
     def begin(self, rig: Rig, random: Random) -> None:
         """Whatever is out at this moment, again."""
         redis = rig.system.client()
-        url = rig.system.environment["KINDRED_REDIS_URL"]
-        app = make_app(Settings(redis_url=url).broker_url, current=False)
+        app = make_app(rig.system.environment["KINDRED_REDIS_URL"], current=False)
         sent, end = 0, time.monotonic() + 5
         while not sent and time.monotonic() < end:
             for queue in QUEUES:

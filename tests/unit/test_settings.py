@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import certifi
 import pytest
 from pydantic import ValidationError
 
 from cli.main import run
 from pipeline.base.errors import ConfigurationError
+from pipeline.base.redis_url import parse_redis_url
 from pipeline.base.settings import (
     IndexType,
     Settings,
@@ -111,15 +113,69 @@ def test_keys_that_could_be_guessed_are_refused(monkeypatch):
     assert ONE not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["redis://redis:6379/0", "rediss://user@10.0.0.7:6380"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis:6379/0",
+        "rediss://user@10.0.0.7:6380",
+        "sentinel://localhost,two/0?service=m",
+        "sentinel://localhost,two/0?service=m&sentinel_password=s",
+    ],
+)
 def test_a_redis_that_others_reach_needs_a_password(url):
     with pytest.raises(ValidationError, match="password"):
         Settings(redis_url=url)
 
 
-@pytest.mark.parametrize("url", ["redis://:p@redis/0", "redis://localhost", "unix:///r.sock"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p@redis/0",
+        "redis://localhost",
+        "unix:///r.sock",
+        "sentinel://:p@one,two/0?service=m",
+        "sentinel://localhost,127.0.0.1:26380/0?service=m",
+    ],
+)
 def test_a_redis_with_a_password_or_for_this_machine_alone_is_taken(url):
     assert Settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize("url", ["http://:drawn@redis", "sentinel://:drawn@one/0"])
+def test_a_url_that_makes_no_sense_is_refused_and_not_quoted(monkeypatch, url):
+    monkeypatch.setenv("KINDRED_REDIS_URL", url)
+
+    with pytest.raises(ConfigurationError, match="KINDRED_REDIS_URL: ") as refused:
+        load_settings()
+    assert "drawn" not in str(refused.value)
+
+
+def test_the_ca_of_redis_is_in_its_url_for_all_that_connect(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("ca.pem").write_bytes(Path(certifi.where()).read_bytes())
+
+    settings = Settings(redis_url="rediss://:p@redis/0", redis_ca="ca.pem")
+
+    absolute = str(tmp_path / "ca.pem")
+    assert parse_redis_url(settings.redis_url).tls["ssl_ca_certs"] == absolute
+    monkeypatch.setattr(os, "environ", settings.environment())
+    assert Settings() == settings
+
+
+@pytest.mark.parametrize("contents", [None, "no certificate"])
+def test_a_ca_of_redis_that_cannot_be_read_is_refused(monkeypatch, tmp_path, contents):
+    monkeypatch.setenv("KINDRED_REDIS_CA", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("KINDRED_REDIS_URL", "rediss://:p@redis/0")
+    if contents:
+        (tmp_path / "ca.pem").write_text(contents)
+
+    with pytest.raises(ConfigurationError, match=r"KINDRED_REDIS_CA: .*PEM"):
+        load_settings()
+
+
+def test_a_ca_for_a_redis_without_tls_is_refused():
+    with pytest.raises(ValidationError, match="rediss://"):
+        Settings(redis_url="redis://:p@redis/0", redis_ca=certifi.where())
 
 
 def test_secrets_stay_out_of_the_repr():
@@ -174,20 +230,6 @@ def test_a_child_keeps_the_rest_of_the_environment(monkeypatch):
     monkeypatch.setenv("HF_HOME", "/data/hub")
 
     assert Settings().environment()["HF_HOME"] == "/data/hub"
-
-
-@pytest.mark.parametrize(
-    ("redis_url", "broker_url"),
-    [
-        ("redis://:pass@redis:6379/0", "redis://:pass@redis:6379/0"),
-        ("rediss://:pass@redis:6380/1", "rediss://:pass@redis:6380/1"),
-        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
-    ],
-)
-def test_the_broker_is_named_in_kombus_spelling(redis_url, broker_url):
-    settings = Settings(redis_url=redis_url)
-
-    assert settings.broker_url == broker_url
 
 
 def test_payload_indexes_are_named_with_their_types(monkeypatch):

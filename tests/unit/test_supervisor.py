@@ -362,9 +362,10 @@ def test_settings_and_secrets_reach_the_children_by_their_environments_alone(sys
     assert worker["KINDRED_REDIS_URL"] == "unix:///s/redis.sock"
     assert worker["KINDRED_API_KEYS"] == KEY
     assert "CELERY_BROKER_URL" not in worker
-    assert flower["CELERY_BROKER_URL"] == "redis+socket:///s/redis.sock"
+    assert "CELERY_BROKER_URL" not in flower
+    assert flower["KINDRED_REDIS_URL"] == "unix:///s/redis.sock"
     assert flower["FLOWER_BASIC_AUTH"] == f"kindred:{password}"
-    assert not [name for name in flower if name.startswith("KINDRED_")]
+    assert [name for name in flower if name.startswith("KINDRED_")] == ["KINDRED_REDIS_URL"]
     for program in started.values():
         assert not {KEY, password} & set(" ".join(program.command).split())
 
