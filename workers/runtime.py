@@ -91,6 +91,7 @@ class Runtime:
     device: str = ""  # as the settings name it; torch's own name by default
     processes: int = 1
     _held: dict[str, Lease] = field(default_factory=dict)  # by token
+    _answering: dict[str, object] = field(default_factory=dict)  # requests, each by its thread
     _heard: list[float] = field(default_factory=lambda: [time.monotonic()])  # of the last message
 
     @property
@@ -169,11 +170,18 @@ class Runtime:
             self.publish(lease)
 
     def answer(self, request: str) -> Result:
-        """Runs one query."""
+        """Runs one query, unless another thread does: its message can come twice."""
         self._heard[0] = time.monotonic()
-        name = self.ledger.requests.claim(request, self.name)
-        if name is None:
+        thread = object()
+        if self._answering.setdefault(request, thread) is not thread:
             return DONE
+        try:
+            name = self.ledger.requests.claim(request, self.name)
+            return DONE if name is None else self._run_query(request, name)
+        finally:
+            del self._answering[request]
+
+    def _run_query(self, request: str, name: str) -> Result:
         started = time.monotonic()
         try:
             self._answer(request, name)

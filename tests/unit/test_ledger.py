@@ -505,6 +505,7 @@ def test_a_request_is_claimed_once_and_answered_once(ledger: Ledger) -> None:
 
     assert ledger.requests.claim("one", US) == "search"
     assert ledger.requests.claim("one", OTHER) is None
+    assert ledger.requests.claim("one", US) == "search", "the reply to the first was lost"
     ledger.requests.succeed("one")
     assert ledger.requests.claim("one", OTHER) is None
     assert ledger.requests.get("one").state == "succeeded"

@@ -140,6 +140,22 @@ def test_an_answer_is_computed_again_if_images_were_deleted_meanwhile(
     assert ledger.requests.get("request").state == "succeeded"
 
 
+def test_a_query_whose_message_comes_twice_runs_once(runtime: Runtime, ledger: Ledger) -> None:
+    played: Any = runtime
+
+    def run(*_: object) -> list[tuple[()]]:
+        assert runtime.answer("request").state == "done"
+        return [()]
+
+    played.context.search.run.side_effect = run
+    run_search(runtime, ledger)
+
+    runtime.answer("request")
+
+    assert played.context.search.run.call_count == 1
+    assert ledger.requests.get("request").state == "succeeded"
+
+
 def test_a_query_fails_when_the_store_stays_unavailable(
     runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

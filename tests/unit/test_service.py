@@ -44,10 +44,10 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
     monkeypatch.setattr(service, "load_settings", lambda: Settings(data=tmp_path))
     monkeypatch.setattr(service, "make_app", lambda _: make_app(IN_MEMORY, current=False))
     monkeypatch.setattr(service, "_background", lambda *_: ())
-    monkeypatch.setattr(service.logs, "configure", lambda _: None)
+    monkeypatch.setattr(service.logs, "configure", lambda *_: None)
     monkeypatch.setattr(service.gc, "freeze", lambda: None)
     played = MagicMock(spec=Runtime, stopping=threading.Event())
-    played.name, played.info.lanes = "worker", {"ingest": 1}
+    played.name, played.lanes = "worker", {"ingest": 1}
     monkeypatch.setattr(service, "open_runtime", lambda *_: played)
     return played
 

@@ -38,10 +38,13 @@ function commands.open_requests_of(caller)
   return open
 end
 
--- Replies the operation; nothing if the request is answered, gone, or with another live worker.
+-- Replies the operation; nothing if the request is answered, gone, or with another live worker. One
+-- that the worker has claimed already is its own: the reply was lost on the way.
 function commands.claim_request(request, owner, lease)
   local key = request_key(request)
-  if get(key, 'state') ~= 'queued' then return nil end
+  local state = get(key, 'state')
+  if state == 'running' and get(key, 'owner') == owner then return get(key, 'operation') end
+  if state ~= 'queued' then return nil end
   call('HSET', key, 'state', 'running', 'owner', owner)
   call('HINCRBY', key, 'attempts', 1)
   call('ZADD', open_requests, now + lease, request)
