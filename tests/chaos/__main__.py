@@ -1,7 +1,8 @@
 """`make chaos`: CHAOS_SEED, CHAOS_KILLS (worker kills in all), CHAOS_RUNS (on a fresh system each).
 
 With CHAOS_WORKERS it is a fleet of so many, on the Qdrant server of KINDRED_TEST_QDRANT_URL or on a
-stand-in, and one picture of a thousand ends its decoder.
+stand-in, and one picture of a thousand ends its decoder. With CHAOS_SENTINELS as well, two Redis
+and three Sentinels are there, and the master is killed now and then.
 
 Prints the seed, every fault as it comes, and what it cost; writes CHAOS_OUT, build/chaos.json by
 default. The exit status is 1 if a promise was broken.
@@ -11,15 +12,17 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
 from cli.sample import write_encoder
 from tests.chaos import faults, report
 from tests.chaos.faults import KillWorker
-from tests.chaos.fleet import FLEET, Fleet, spread
+from tests.chaos.fleet import FLEET, WATCHED_FLEET, Fleet, spread
 from tests.chaos.rig import Rig, small_disk
 from tests.chaos.run import Outcome, Run
+from tests.redis_nodes import Watched
 
 ROWS = 2500
 
@@ -57,11 +60,13 @@ def one(seed: int, kills: int, encoder: Path) -> Outcome:
 
 
 def one_fleet(seed: int, kills: int, encoder: Path, size: int) -> Outcome:
-    with (
-        tempfile.TemporaryDirectory(prefix="kindred-fleet-") as folder,
-        Fleet(Path(folder), encoder, size) as rig,
-    ):
-        chosen = drawn(list(FLEET), seed, kills)
+    with tempfile.TemporaryDirectory(prefix="kindred-fleet-") as folder, ExitStack() as stack:
+        watched = None
+        if os.environ.get("CHAOS_SENTINELS"):
+            (Path(folder) / "nodes").mkdir()
+            watched = Watched(Path(folder) / "nodes", stack)
+        rig = stack.enter_context(Fleet(Path(folder) / "fleet", encoder, size, watched))
+        chosen = drawn(list(WATCHED_FLEET if watched else FLEET), seed, kills)
         outcome = Run(rig, seed, ROWS, say, poison=ROWS // 1000).faults(chosen)
         say(f"shards by worker: {dict(spread(rig))}")
     return outcome

@@ -31,6 +31,7 @@ from tests.chaos.faults import (
 from tests.chaos.qdrant import SharedClient, Unreliable
 from tests.chaos.rig import Rig
 from tests.chaos.worker import STORE_AWAY, break_inside
+from tests.redis_nodes import Watched
 from tests.system import end, until
 
 SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
@@ -44,15 +45,31 @@ HOUR = 3600.0
 
 
 class Fleet(Rig):
-    """`size` workers. Their collection is theirs alone, and goes with them."""
+    """`size` workers. Their collection is theirs alone, and goes with them.
 
-    def __init__(self, folder: Path, encoder: Path, size: int, **settings: str) -> None:
+    With `watched`, their Redis is that which the Sentinels name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Path,
+        size: int,
+        watched: Watched | None = None,
+        **settings: str,
+    ) -> None:
         self.collection = f"fleet-{os.getpid()}"
         self._socket = folder / "qdrant.sock"
+        self.watched = watched
+        if watched is not None:
+            settings["REDIS_URL"] = watched.url
         store = {"QDRANT_URL": SERVER or "http://127.0.0.1:9", "COLLECTION": self.collection}
         if SERVER and SERVER_GRPC:
             store["QDRANT_GRPC_PORT"] = SERVER_GRPC
         super().__init__(folder, encoder, size, break_fleet, **{**store, **settings})
+        if watched is not None:
+            master = watched.master
+            self.system.client = lambda: watched.client(master())  # type: ignore[method-assign]
         if not SERVER:
             self.system.environment[SOCKET] = str(self._socket)
         command = module_command("tests.chaos.api", "--port", str(self.system.port))
@@ -149,6 +166,22 @@ class FailingBlobs(_Switch):
     switch = BLOBS_FAIL
 
 
+class FailOver(Fault):
+    """Redis: the master is killed, a replica takes over"""
+
+    def begin(self, rig: Rig, random: Random) -> None:
+        _watched(rig).kill_master()
+
+    def end(self, rig: Rig) -> None:
+        _watched(rig).start_again()
+
+
+def _watched(rig: Rig) -> Watched:
+    assert isinstance(rig, Fleet)
+    assert rig.watched is not None
+    return rig.watched
+
+
 class JumpForward(Fault):
     """Redis: its clock jumps an hour ahead"""
 
@@ -189,4 +222,10 @@ FLEET: tuple[Fault, ...] = (
     FailingBlobs(weight=4, seconds=(1, 8)),
     JumpForward(weight=4),
     JumpBack(weight=4),
+)
+
+# A restart that lasts, or a freeze, is a failover to Sentinels.
+WATCHED_FLEET: tuple[Fault, ...] = (
+    FailOver(weight=10),
+    *(fault for fault in FLEET if not isinstance(fault, RestartRedis | FreezeRedis)),
 )
