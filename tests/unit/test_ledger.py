@@ -486,6 +486,21 @@ def test_a_job_leaves_workers_alone_whose_hosts_lack_its_source(ledger: Ledger) 
     assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)] * 2
 
 
+def test_a_quarantined_item_goes_where_its_source_is(ledger: Ledger) -> None:
+    planned(ledger, "job", total=64, shard_size=64)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(0, 8))
+    ledger.jobs.reclaim(alone=OTHER)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.retry_later(item.lease, 0, "not here", elsewhere=True)
+    until(lambda: ledger.jobs.reclaim() or True, "the end of the delay")
+    ledger.jobs.create("other", *INGEST)
+
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["other"]
+    ledger.workers.beat(worker(OTHER, lanes=1))
+    assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)]
+
+
 def test_what_a_job_waits_for_is_said_until_one_of_its_rows_is_done(ledger: Ledger) -> None:
     ledger.workers.beat(worker(US, lanes=2))
     planned(ledger, "job", total=64, shard_size=16)

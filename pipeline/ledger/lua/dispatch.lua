@@ -82,15 +82,27 @@ local function without(free, worker)
   return others
 end
 
--- One worker gets nothing new until it is idle, so that it can take what is in quarantine.
-local function reserve(queue, workers, free)
+local function idle_lane(free, job)
+  for _, lane in ipairs(free) do
+    if lane.taken == 0 and not is_avoided(job, lane.worker) then return lane end
+  end
+  return nil
+end
+
+-- One worker gets nothing new until it is idle, so that it can take what is in quarantine. Replies
+-- the lanes of the others.
+local function reserve(queue, job, workers, free)
   local reserved = call('GET', reserved_key(queue))
   for _, worker in ipairs(workers) do
-    if worker == reserved then return without(free, worker) end
+    if worker == reserved and not is_avoided(job, worker) then return without(free, worker) end
   end
-  if #free == 0 then return free end
-  call('SET', reserved_key(queue), free[1].worker)
-  return without(free, free[1].worker)
+  for _, lane in ipairs(free) do
+    if not is_avoided(job, lane.worker) then
+      call('SET', reserved_key(queue), lane.worker)
+      return without(free, lane.worker)
+    end
+  end
+  return free
 end
 
 -- Items in quarantine whose jobs run; those of a paused job stay where they are.
@@ -105,8 +117,9 @@ end
 -- Replies the lanes that are still free.
 local function dispatch_quarantined(queue, workers, free, seconds, leased)
   for _, member in ipairs(quarantined_items(queue)) do
-    local lane, job, item = free[1], split(member)
-    if not lane or lane.taken > 0 then return reserve(queue, workers, free) end
+    local job, item = split(member)
+    local lane = idle_lane(free, job)
+    if not lane then return reserve(queue, job, workers, free) end
     call('LREM', quarantine_key(queue), 1, member)
     leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
     free = without(free, lane.worker)
