@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from api.services import Services, ServicesDep
 from pipeline import metrics
 from pipeline.base.errors import Unavailable
-from pipeline.operations.base import QUEUES, queue_name
+from pipeline.operations.base import LEASED_QUEUES, queue_name
 
 router = APIRouter(tags=["health"])
 
@@ -53,16 +53,25 @@ def _count_collections(services: Services, registry: CollectorRegistry) -> None:
     def gauge(name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, ["collection", *labels], registry=registry)
 
-    waiting = gauge("kindred_queue_messages", "Messages waiting", "queue")
+    waiting = gauge("kindred_queue_messages", "Queries that wait for a thread", "queue")
+    leased = gauge("kindred_items_leased", "Work items that workers have", "queue")
+    quarantined = gauge("kindred_items_quarantined", "Work items to be tried alone", "queue")
+    lanes = gauge("kindred_lanes", "Work items that live workers take at once", "queue")
     workers = gauge("kindred_workers", "Workers that are ready")
     jobs = gauge("kindred_jobs", "Jobs among the newest 100", "operation", "state")
     images = gauge("kindred_images", "Images of the newest 100 jobs", "outcome")
     for name in services.names():
         ledger = services.ledgers.of(name)
-        for queue in QUEUES:
-            length = services.ledgers.queue_length(queue_name(name, queue))
-            waiting.labels(name, queue).set(length)
-        workers.labels(name).set(sum(worker.ready for worker in ledger.workers.alive()))
+        waiting.labels(name, "search").set(
+            services.ledgers.queue_length(queue_name(name, "search"))
+        )
+        alive = ledger.workers.alive()
+        workers.labels(name).set(sum(worker.ready for worker in alive))
+        for queue in LEASED_QUEUES:
+            items = ledger.jobs.items_of(queue)
+            leased.labels(name, queue).set(items.leased)
+            quarantined.labels(name, queue).set(items.quarantined)
+            lanes.labels(name, queue).set(sum(worker.lanes.get(queue, 0) for worker in alive))
         for job in ledger.jobs.recent(100):
             jobs.labels(name, job.operation, job.state).inc()
             for outcome, count in job.counts.items():

@@ -8,7 +8,7 @@ from typing import Literal
 from pipeline.base.errors import Conflict, InvalidQuery, NotFound
 from pipeline.base.states import FINAL_STATES, JobState
 from pipeline.ledger.connection import reachable
-from pipeline.ledger.records import JobRecord, Lease, Progress, WorkItem
+from pipeline.ledger.records import JobRecord, Lease, Progress, QueueItems, WorkItem
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.ledger.workers import WorkerLedger
@@ -120,6 +120,13 @@ class JobLedger:
         if reply.get("error") == "not_allowed":
             raise Conflict(f"Job {job} is in state {reply['state']}; it takes no {action}.")
         return self.get(job)
+
+    def items_of(self, queue: str) -> QueueItems:
+        with reachable():
+            pipe = self._script.redis.pipeline(transaction=False)
+            pipe.zcard(self._script.key(f"leases:{queue}"))
+            pipe.llen(self._script.key(f"quarantine:{queue}"))
+            return QueueItems(*map(int, pipe.execute()))
 
     def get(self, job: str) -> JobRecord:
         """Raises NotFound."""

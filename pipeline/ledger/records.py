@@ -88,6 +88,14 @@ class WorkItem:
 
 
 @dataclass(frozen=True)
+class QueueItems:
+    """How many items of a queue workers have, and how many wait to be tried alone."""
+
+    leased: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
 class JobRecord:
     """Times are seconds since 1970. `notice` says what a running job waits for.
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -13,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline import metrics
 from pipeline.metrics import Gathered
+from tests.ledger_steps import US, worker
+from tests.memory_api import MemoryApi
 
 THREADS = 8
 
@@ -182,3 +185,19 @@ def test_labels_of_any_text_survive_the_way() -> None:
 
 def test_processes_that_have_counted_nothing_add_nothing() -> None:
     assert gathered(({"process": "w1"}, metrics.text()), ({"process": "w2"}, "")).strip() == ""
+
+
+def test_an_operator_sees_what_workers_have_and_could_have(tmp_path: Path) -> None:
+    api = MemoryApi(tmp_path)
+    api.ledger.workers.beat(worker(US, lanes=2, queue="ingest"))
+    for number in range(3):
+        api.ledger.jobs.create(f"job {number}", "ingest", "ingest", "{}")
+    api.ledger.jobs.dispatch()
+
+    text = api.http.get("/metrics").text
+
+    labels = '{collection="kindred",queue="ingest"}'
+    assert f"kindred_lanes{labels} 2.0" in text
+    assert f"kindred_items_leased{labels} 2.0" in text
+    assert f"kindred_items_quarantined{labels} 0.0" in text
+    assert 'kindred_queue_messages{collection="kindred",queue="search"} 0.0' in text
