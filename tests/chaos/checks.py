@@ -52,7 +52,7 @@ def searches_are_settled(rig: Rig) -> tuple[Counter[str], list[str]]:
     for search in rig.searches:
         answer = rig.http.get(f"/v1/searches/{search}")
         view = answer.json()
-        state = view.get("state", answer.text)
+        state = view.get("state", f"answered with {answer.status_code}")
         why = f": {view['error']['title']}" if state == "failed" else ""
         states[state + why] += 1
         if state not in ("succeeded", "failed"):

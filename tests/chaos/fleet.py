@@ -64,6 +64,7 @@ class Fleet(Rig):
         if watched is not None:
             settings["REDIS_URL"] = watched.url
         store = {"QDRANT_URL": SERVER or "http://127.0.0.1:9", "COLLECTION": self.collection}
+        store["RESULT_TTL"] = str(100 * HOUR)  # jumps ahead add up
         if SERVER and SERVER_GRPC:
             store["QDRANT_GRPC_PORT"] = SERVER_GRPC
         super().__init__(folder, encoder, size, break_fleet, **{**store, **settings})
