@@ -58,6 +58,10 @@ class JobLedger:
         )  # fmt: skip
         return named(reply).get("state") in ("planning", "running")
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether no other worker can have the item by now."""
+        return bool(self._script("has_lease", *_args(lease)))
+
     def finish(self, lease: Lease) -> None:
         self._script("finish", *_args(lease))
 

@@ -53,6 +53,14 @@ TOO_LARGE = TooLargeForDevice.title + "; it was rejected."
 POISON = "Three workers ended while they worked on this image; it was rejected."
 
 
+class _LeaseLost(Exception):
+    """The worker was frozen, as with its host, for longer than its lease.
+
+    Others have done these rows meanwhile, and what they stored can have been replaced or deleted
+    since. So a worker looks before each change of the store.
+    """
+
+
 @dataclass(frozen=True)
 class Limits:
     """The longest side of a preview, in pixels, and whether an image keeps its file's name."""
@@ -87,7 +95,11 @@ class Ingest:
         while batch is not None:
             alone = batch.start < item.quarantined
             following = None if alone else self._start(item, reader, batch.stop, options)
-            outcomes = self._commit(item, source, batch, options)
+            try:
+                outcomes = self._commit(item, source, batch, options)
+            except _LeaseLost:
+                logger.warning("batch dropped, its lease was lost", extra={"job": item.lease.job})
+                return False
             _count(outcomes)
             progress = _advanced(progress, batch.stop, outcomes)
             if not self._record(item, progress, rejected.write(_rejections(outcomes))):
@@ -193,6 +205,8 @@ class Ingest:
             return [*outcomes, *(c.outcome("embedded") for c, _ in first)]
         outcomes += self._index(item, source, first)
         if batch.payloads:
+            if not self.jobs.holds(item.lease):
+                raise _LeaseLost
             self.store.set_payloads(batch.payloads)
         self._delete_blobs(batch.orphaned)
         return outcomes
@@ -220,13 +234,20 @@ class Ingest:
         fitting: Sequence[tuple[Candidate, Prepared]],
         vectors: NDArray[np.float32],
     ) -> set[UUID]:
-        """Writes previews, then points. Returns the points that were deleted in the meantime."""
+        """Writes previews, then points. Returns the points that were deleted in the meantime.
+
+        Their previews go even if the lease is lost.
+        """
         self._write_previews(fitting)
-        self.store.upsert(self._points(fitting, vectors, item, source))
+        held = self.jobs.holds(item.lease)
+        if held:
+            self.store.upsert(self._points(fitting, vectors, item, source))
         deleted = self.deletions.matches_pending_deletion(
             item.lease.job, {c.id: c.identified.tombstone_keys for c, _ in fitting}
         )
         self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in deleted})
+        if not held:
+            raise _LeaseLost
         self._delete_blobs({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
         return deleted
 

@@ -31,7 +31,7 @@ from pipeline.lifecycle.deletion import DELETED
 from pipeline.lifecycle.ingest import POISON, TOO_LARGE, WRITERS, Ingest, Limits
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.lifecycle.tombstone_keys import tombstone_key
-from pipeline.messages import Rejection
+from pipeline.messages import IngestOptions, Rejection
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
 from tests.decoders import InlineDecoders
@@ -45,6 +45,10 @@ class Jobs:
         self.parts: dict[str, int] = {}
         self.claims: dict[str, str] = {}
         self.finished = False
+        self.lost = False
+
+    def holds(self, lease: Lease) -> bool:
+        return not self.lost
 
     def checkpoint(self, lease: Lease, progress: Progress, part: str = "") -> bool:
         self.progress.append(progress)
@@ -186,6 +190,33 @@ def test_rows_deleted_before_or_meanwhile_are_rejected_and_removed(
     assert [(r.row, r.reason) for r in rejections(ingest)] == [(2, DELETED), (5, DELETED)]
     assert jobs.progress[-1].counts == {"embedded": 8, "rejected": 2}
     assert set(deletions.discarded) == {point_id("row 2"), point_id("row 5")}
+
+
+def test_a_worker_frozen_beyond_its_lease_stores_nothing_and_leaves_no_preview_of_what_is_deleted(
+    ingest: Ingest, jobs: Jobs, deletions: Deletions, tmp_path: Path
+) -> None:
+    """Others have done its rows: what they stored can have been replaced or deleted since."""
+    jobs.lost, deletions.meanwhile = True, {point_id("row 2")}
+
+    assert not ingest.run(item(), SOURCE, Rows())
+
+    store: Any = ingest.store
+    assert (store.stored, jobs.finished) == ({}, False)
+    assert [p.counts for p in jobs.progress] == [{}]
+    assert deletions.discarded == [point_id("row 2")]
+
+
+def test_nor_does_it_change_metadata(ingest: Ingest, jobs: Jobs) -> None:
+    assert ingest.run(item(), SOURCE, Rows())
+    store: Any = ingest.store
+    for payload in store.stored.values():
+        payload["site"] = "back"
+    before = {point: dict(payload) for point, payload in store.stored.items()}
+    jobs.lost = True
+
+    assert not ingest.run(item(), SOURCE, Rows(), IngestOptions(replace_metadata=True))
+
+    assert store.stored == before
 
 
 def test_a_row_that_cannot_even_be_read_is_set_aside_by_its_number(

@@ -63,6 +63,7 @@ def test_a_worker_that_lost_its_lease_can_write_no_more(ledger: Ledger) -> None:
     [item] = begin_all(ledger, OTHER)
 
     assert item.progress.cursor == 8
+    assert (ledger.jobs.holds(stale.lease), ledger.jobs.holds(item.lease)) == (False, True)
     assert not ledger.jobs.checkpoint(stale.lease, Progress(64, 64, {"embedded": 64}))
     ledger.jobs.finish(stale.lease)
     job = ledger.jobs.get("job")

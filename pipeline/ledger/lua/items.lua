@@ -144,6 +144,9 @@ function commands.checkpoint(job, item, token, lease, cursor, in_flight, size, .
   return named({ state = get(job_hash, 'state') })
 end
 
+-- Whether the lease is still the caller's, who may have been frozen for longer than it lasted.
+function commands.has_lease(job, item, token) return holds(job, item, token) and 1 or 0 end
+
 function commands.finish(job, item, token)
   if holds(job, item, token) then complete(job, item) end
 end
