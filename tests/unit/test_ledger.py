@@ -347,7 +347,7 @@ def test_a_worker_that_dies_before_it_touches_a_row_blames_none(ledger: Ledger) 
 HOUR = 3600.0
 
 
-@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+@pytest.mark.parametrize("jump", [-HOUR, HOUR, 24 * HOUR])
 def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
@@ -367,6 +367,7 @@ def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
 
     assert ledger.jobs.reclaim() == 0
     assert ledger.requests.reclaim() == []
+    assert ledger.requests.expired() == [], "what is not answered is not forgotten"
     assert len(ledger.workers.alive()) == 2
 
     for _ in range(8):  # OTHER is dead
@@ -487,19 +488,53 @@ def test_a_job_leaves_workers_alone_whose_hosts_lack_its_source(ledger: Ledger) 
     assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)] * 2
 
 
-def test_a_quarantined_item_goes_where_its_source_is(ledger: Ledger) -> None:
-    planned(ledger, "job", total=64, shard_size=64)
+def test_a_row_in_quarantine_is_tried_where_its_source_is(ledger: Ledger) -> None:
+    """A host that lacks it has free lanes all the time, and would get the row again and again."""
+    planned(ledger, "job", total=64, shard_size=16)
     [item] = begin_all(ledger, US)
     ledger.jobs.checkpoint(item.lease, Progress(0, 8))
-    ledger.jobs.reclaim(alone=OTHER)
+    ledger.jobs.release(item.lease, crashed=True)
+    [alone] = begin_all(ledger, US)
+    ledger.jobs.retry_later(alone.lease, 0, "not here", elsewhere=True)
+    until(lambda: ledger.jobs.reclaim() == 1, "the end of the delay")
+    ledger.workers.beat(worker(OTHER, lanes=1))
+
+    assert [(each.item, each.worker) for each in ledger.jobs.dispatch()] == [(1, OTHER)]
+
+
+def test_a_row_in_quarantine_that_no_host_can_try_keeps_no_other_from_work(ledger: Ledger) -> None:
+    planned(ledger, "job", total=64, shard_size=16)
     [item] = begin_all(ledger, US)
-    ledger.jobs.retry_later(item.lease, 0, "not here", elsewhere=True)
-    until(lambda: ledger.jobs.reclaim() or True, "the end of the delay")
+    ledger.jobs.checkpoint(item.lease, Progress(0, 8))
+    ledger.jobs.release(item.lease, crashed=True)
+    [alone] = begin_all(ledger, US)
+    ledger.jobs.retry_later(alone.lease, 0, "not here", elsewhere=True)
+    until(lambda: ledger.jobs.reclaim() == 1, "the end of the delay")
     ledger.jobs.create("other", *INGEST)
 
-    assert [lease.job for lease in ledger.jobs.dispatch()] == ["other"]
-    ledger.workers.beat(worker(OTHER, lanes=1))
-    assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)]
+    assert [each.job for each in ledger.jobs.dispatch()] == ["other"]
+
+
+def test_a_host_that_lacked_a_source_is_asked_again_though_the_clock_goes_back(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch)
+    ledger, clock = backend.ledger(heartbeat=3, lease=60), Clock(backend)
+    ledger.workers.beat(worker(US, lanes=1))
+    planned(ledger, "job", total=2, shard_size=1)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.retry_later(item.lease, 0, "not here", elsewhere=True)
+
+    clock.jump(-HOUR)
+    for _ in range(25):
+        assert ledger.jobs.dispatch() == []
+        clock.pass_time(2)
+        ledger.workers.beat(worker(US, lanes=1))
+    for _ in range(10):
+        clock.pass_time(2)
+        ledger.workers.beat(worker(US, lanes=1))
+
+    assert [lease.job for lease in ledger.jobs.dispatch()] == ["job"]
 
 
 def test_what_a_job_waits_for_is_said_until_one_of_its_rows_is_done(ledger: Ledger) -> None:

@@ -70,6 +70,15 @@ def test_the_ca_becomes_part_of_the_url_and_takes_the_place_of_another() -> None
         (f"rediss://:{SECRET}@h?ssl_cert_reqs=none", "KINDRED_REDIS_CA"),
         (f"rediss://:{SECRET}@h?ssl_check_hostname=false", "KINDRED_REDIS_CA"),
         (f"rediss://:{SECRET}@h?ssl_ca=/ca.pem", "no such option: ssl_ca"),
+        (f"sentinel://h?service=m&sentinel_password=a&{SECRET}=b", "%-codes"),
+        (f"redis://h?{SECRET}=b", "%-codes"),
+        (f"redis://:{SECRET}@h?socket_time=1", "no such option: socket_time"),
+        (f"redis://:{SECRET}\u2100@h", "%-codes"),
+        (f"redis://:{SECRET}[drawn-at-random]@h", "%-codes"),
+        (f"redis://:123#{SECRET}@h", "%-codes"),
+        (f"sentinel://:{SECRET}@one,,two?service=m", "host:port"),
+        (f" redis://:{SECRET}@h", "begins with redis://"),
+        (f"unix:{SECRET}", "begins with redis://"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_not_quoted(url: str, says: str) -> None:

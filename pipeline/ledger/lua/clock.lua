@@ -25,12 +25,13 @@ end
 
 local function move_all(seconds)
   for _, queue in ipairs(queues()) do move_set(leases_key(queue), seconds) end
-  for _, set in ipairs({ 'workers', 'workers:opening', 'waiting', 'requests' }) do
+  for _, set in ipairs({ 'workers', 'workers:opening', 'waiting', 'elsewhere', 'requests' }) do
     move_set(ns .. ':' .. set, seconds)
   end
   for _, request in ipairs(call('ZRANGE', ns .. ':requests', 0, -1)) do
     move_field(ns .. ':request:' .. request, 'since', seconds)
     move_field(ns .. ':request:' .. request, 'requeued_at', seconds)
+    call('ZADD', ns .. ':requests:expiry', 'XX', 'INCR', seconds, request)
   end
   if call('EXISTS', reconciled) == 1 then call('INCRBYFLOAT', reconciled, seconds) end
 end

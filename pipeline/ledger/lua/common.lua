@@ -19,7 +19,6 @@
 -- job:ID:rejected         zset   a blob with rejected rows -> the row up to which they count
 -- job:ID:rejections       hash   row -> JSON (by workers of 0.1 and before)
 -- job:ID:deletions        set    deletions that were requested while the job ran
--- job:ID:elsewhere        set    workers whose hosts lack its source; it expires
 -- claims:SCOPE            hash   image (its point's id) -> the row that came first
 -- item:ID:N               hash   token worker weight owner cursor in_flight quarantined crashes
 --                                deaths
@@ -30,6 +29,7 @@
 -- reserved:QUEUE          string the worker that gets nothing new until it can take one of those
 -- leases:QUEUE            zset   ID:N -> deadline
 -- waiting                 zset   ID:N -> not before (released, because a service was unavailable)
+-- elsewhere               zset   ID WORKER -> until when its host is taken to lack the job's source
 -- workers                 zset   worker -> last heartbeat
 -- workers:info, :metrics  hash   worker -> what it says of itself
 -- workers:lanes:QUEUE     hash   worker -> how many items it takes at once
@@ -74,6 +74,9 @@ local function active_key(queue) return ns .. ':active:' .. queue end
 local function load_key(queue) return ns .. ':workers:load:' .. queue end
 local function lanes_key(queue) return ns .. ':workers:lanes:' .. queue end
 local function quarantine_key(queue) return ns .. ':quarantine:' .. queue end
+
+local elsewhere = ns .. ':elsewhere'
+local function avoidance(job, worker) return job .. ' ' .. worker end
 
 local function get(key, field) return call('HGET', key, field) end
 local function number(key, field) return tonumber(get(key, field) or 0) end

@@ -12,7 +12,8 @@ local function reserved_key(queue) return ns .. ':reserved:' .. queue end
 
 -- Whether the worker's host lacks the source of the job, as of late.
 local function is_avoided(job, worker)
-  return call('SISMEMBER', job_key(job) .. ':elsewhere', worker) == 1
+  local ends = call('ZSCORE', elsewhere, avoidance(job, worker))
+  return ends and tonumber(ends) > now
 end
 
 local function runs(job) return WORKING[get(job_key(job), 'state')] end
@@ -82,27 +83,22 @@ local function without(free, worker)
   return others
 end
 
-local function idle_lane(free, job)
+-- The first free lane of a worker whose host has the source of the job.
+local function lane_for(job, free)
   for _, lane in ipairs(free) do
-    if lane.taken == 0 and not is_avoided(job, lane.worker) then return lane end
+    if not is_avoided(job, lane.worker) then return lane end
   end
-  return nil
 end
 
--- One worker gets nothing new until it is idle, so that it can take what is in quarantine. Replies
--- the lanes of the others.
-local function reserve(queue, job, workers, free)
+-- One worker gets nothing new until it is idle, so that it can take this job's item in quarantine.
+-- `lane`: one of a worker that could be it.
+local function reserve(queue, workers, free, job, lane)
   local reserved = call('GET', reserved_key(queue))
   for _, worker in ipairs(workers) do
     if worker == reserved and not is_avoided(job, worker) then return without(free, worker) end
   end
-  for _, lane in ipairs(free) do
-    if not is_avoided(job, lane.worker) then
-      call('SET', reserved_key(queue), lane.worker)
-      return without(free, lane.worker)
-    end
-  end
-  return free
+  call('SET', reserved_key(queue), lane.worker)
+  return without(free, lane.worker)
 end
 
 -- Items in quarantine whose jobs run; those of a paused job stay where they are.
@@ -117,12 +113,15 @@ end
 -- Replies the lanes that are still free.
 local function dispatch_quarantined(queue, workers, free, seconds, leased)
   for _, member in ipairs(quarantined_items(queue)) do
+    if #free == 0 then return free end
     local job, item = split(member)
-    local lane = idle_lane(free, job)
-    if not lane then return reserve(queue, job, workers, free) end
-    call('LREM', quarantine_key(queue), 1, member)
-    leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
-    free = without(free, lane.worker)
+    local lane = lane_for(job, free)
+    if lane and lane.taken > 0 then return reserve(queue, workers, free, job, lane) end
+    if lane then
+      call('LREM', quarantine_key(queue), 1, member)
+      leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
+      free = without(free, lane.worker)
+    end
   end
   call('DEL', reserved_key(queue))
   return free
@@ -130,10 +129,15 @@ end
 
 local function dispatch_queue(queue, workers, seconds, leased)
   if call('LLEN', active_key(queue)) + call('LLEN', quarantine_key(queue)) == 0 then return end
-  local free = free_lanes(queue, workers)
+  local free, idle = free_lanes(queue, workers), {}
   for _, lane in ipairs(dispatch_quarantined(queue, workers, free, seconds, leased)) do
-    local job, item = next_of(queue, lane.worker)
-    if job then leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds) end
+    local job, item
+    if not idle[lane.worker] then job, item = next_of(queue, lane.worker) end
+    if job then
+      leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds)
+    else
+      idle[lane.worker] = true -- there is nothing for its other lanes either
+    end
   end
 end
 

@@ -196,16 +196,15 @@ function commands.release(job, item, token, crashed)
 end
 
 -- A service is unavailable, which is not the item's fault: it is tried again in `delay` seconds.
--- `elsewhere`: for so many seconds by other workers only, since this one's host lacks the source.
-function commands.retry_later(job, item, token, delay, notice, elsewhere)
+-- `avoid`: for so many seconds by other workers only, since this one's host lacks the source.
+function commands.retry_later(job, item, token, delay, notice, avoid)
   if not holds(job, item, token) then return end
   if FINAL_STATES[get(job_key(job), 'state')] then
     put_back(job, item)
     return
   end
-  if tonumber(elsewhere) > 0 then
-    call('SADD', job_key(job) .. ':elsewhere', get(item_key(job, item), 'owner'))
-    call('EXPIRE', job_key(job) .. ':elsewhere', elsewhere)
+  if tonumber(avoid) > 0 then
+    call('ZADD', elsewhere, now + avoid, avoidance(job, get(item_key(job, item), 'owner')))
   end
   end_lease(job, item)
   call('ZADD', ns .. ':waiting', now + delay, member_of(job, item))

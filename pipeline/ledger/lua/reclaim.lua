@@ -57,6 +57,7 @@ function commands.reclaim(alive, alone, pause)
   local last = tonumber(call('GET', reconciled) or 0)
   if now >= last and now - last < tonumber(pause) then return 0 end
   call('SET', reconciled, now)
+  call('ZREMRANGEBYSCORE', elsewhere, '-inf', now)
   local reclaimed = put_back_what_has_waited()
   for _, queue in ipairs(queues()) do
     reclaimed = reclaimed + reclaim_queue(queue, alive, alone)

@@ -61,9 +61,11 @@ function commands.pending_deletions(job)
   return call('SINTER', deletions_key(job), pending_deletions)
 end
 
--- A deletion that is still running is not released, whoever refers to it.
+-- A deletion that is still running is not released, whoever refers to it. Every worker asks every
+-- other second, so nothing is looked at while none is pending.
 function commands.released_deletions()
   local needed = {}
+  if call('EXISTS', pending_deletions) == 0 then return {} end
   for job in pairs(running_jobs()) do
     needed[job] = true
     local told = call('SINTER', deletions_key(job), pending_deletions)
