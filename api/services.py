@@ -1,5 +1,6 @@
 """The services that all routes share: ledger, blobs, queue, and the waiting room for answers."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 from uuid import uuid4
@@ -10,7 +11,7 @@ from fastapi import Depends, Path, Request
 from api.access import LOCAL, AccessControl, Caller
 from api.waiting import WaitingRoom
 from pipeline.base.blobs import Blobs, request_folder
-from pipeline.base.errors import NotFound, RateLimited
+from pipeline.base.errors import LedgerUnavailable, NotFound, RateLimited
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
 from pipeline.ledger import Ledger, Ledgers
@@ -98,6 +99,12 @@ class Collection:
         self.dispatch()
 
     def dispatch(self) -> None:
+        """What is asked for is in the ledger by now: a Redis that goes away here delays the start,
+        until a worker dispatches, and is no reason to ask again."""
+        with suppress(LedgerUnavailable):
+            self._publish_leases()
+
+    def _publish_leases(self) -> None:
         for lease in self.ledger.jobs.dispatch():
             publish_lease(self.services.queue, self.name, operation(lease.operation), lease)
 

@@ -18,6 +18,8 @@ _CLAIMS_SECONDS = 7 * 86_400  # an upload has no end that the ledger would see
 
 _ENDED = 200  # jobs that one turn puts away
 
+_PAGE = 500  # jobs that are looked up at once
+
 _ELSEWHERE_SECONDS = 60  # until a host may have the source that it lacked
 
 Action = Literal["cancel", "pause", "resume", "retry"]
@@ -138,6 +140,16 @@ class JobLedger:
         if not found:
             raise _unknown(job)
         return found[0]
+
+    def unknown(self, jobs: Sequence[str]) -> list[str]:
+        """Those that there never were, or that are forgotten."""
+        found: list[str] = []
+        for start in range(0, len(jobs), _PAGE):
+            page = jobs[start : start + _PAGE]
+            with reachable():
+                scores = self._script.redis.zmscore(self._script.key("jobs"), page)
+            found += [job for job, score in zip(page, scores, strict=True) if score is None]
+        return found
 
     def recent(self, limit: int = 100) -> list[JobRecord]:
         """The newest first."""

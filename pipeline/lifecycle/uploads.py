@@ -61,19 +61,32 @@ class Uploads:
 
     def find_others(self) -> None:
         """Adds uploads that came in another way, as before this was remembered or by a restore, and
-        deletes incomplete ones. A process reads each list once, if at all."""
+        deletes incomplete ones, and those of which no job came about because Redis was away. A
+        process reads each list once, if at all."""
         found = self.blobs.names("uploads")
         self._seen.intersection_update(found)
         others = [upload for upload in found if upload not in self._seen]
         unknown = set(self.ledger.uploads.unknown(others))
+        jobs = {upload.rpartition("/")[2]: upload for upload in others}
+        without_job = {jobs[job] for job in self.ledger.jobs.unknown([*jobs])}
         for upload in others:
+            age = self.blobs.age(manifest_of(upload)) if upload in without_job else None
+            if age is not None and age > _UPLOAD_AGE:
+                self._forget_left_over(upload)
             if upload not in unknown or self.add(upload):
-                self._seen.add(upload)
+                if age is None or age > _UPLOAD_AGE:  # else its job can still come
+                    self._seen.add(upload)
                 continue
             for blob in self.blobs.names(upload):
                 age = self.blobs.age(blob)
                 if age is not None and age > _UPLOAD_AGE:
                     self.blobs.delete(blob)
+
+    def _forget_left_over(self, upload: str) -> None:
+        """Unless it is one of a forgotten job already."""
+        manifest = self._manifest(upload)
+        if manifest is not None and manifest.files:
+            self.forget(upload)
 
     def forget(self, upload: str) -> None:
         """Its job is forgotten: only the files from which indexed images are made stay.

@@ -16,9 +16,11 @@ from pipeline.base.blobs import (
     request_folder,
     upload_folder,
 )
-from pipeline.base.errors import QueryGone
+from pipeline.base.errors import LedgerUnavailable, QueryGone
 from pipeline.base.identity import point_id
 from pipeline.base.keys import KeyFile
+from pipeline.ledger import Lease
+from pipeline.ledger.jobs import JobLedger
 from pipeline.messages import Problem, UploadManifest, problem
 from tests.made_bytes import drawing, encoded
 from tests.memory_api import MemoryApi
@@ -373,6 +375,25 @@ def test_a_receipt_that_is_gone_is_404(api: MemoryApi) -> None:
     api.blobs.delete(deletion_folder(deletion))
 
     assert api.http.post(f"/v1/deletions/{deletion}/lift").status_code == 404
+
+
+# --- a ledger that goes away in the middle --------------------------------------------------------
+
+
+def test_what_is_recorded_is_accepted_though_redis_goes_away_before_it_is_dispatched(
+    api: MemoryApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the caller would send it again, and be told that a cancelled job takes no cancel."""
+
+    def away(_: JobLedger) -> list[Lease]:
+        raise LedgerUnavailable("Redis does not answer.")
+
+    monkeypatch.setattr(JobLedger, "dispatch", away)
+    created = api.http.post("/v1/jobs", json={"dataset": "/any"})
+    assert created.status_code == 202
+    job = created.json()["id"]
+    for action in ("pause", "resume", "cancel", "retry"):
+        assert api.http.post(f"/v1/jobs/{job}/{action}").status_code == 200
 
 
 # --- fair shares ----------------------------------------------------------------------------------

@@ -294,6 +294,24 @@ def test_a_deletion_reads_the_lists_that_mention_what_it_deleted_and_no_other(
     assert blobs.read_uploads == [], "nothing has changed"
 
 
+def test_an_upload_whose_job_was_never_recorded_is_deleted(
+    ledger: Ledger, blobs: Reads, sweep: Sweep, tmp_path: Path
+) -> None:
+    """Redis went away after its files were stored: the caller was told 503, and sent it again."""
+    ledger.jobs.create("accepted", *INGEST)
+    upload(blobs, "accepted", "A")
+    upload(blobs, "refused", "B")
+
+    sweep.uploads.find_others()
+    assert blobs.exists("uploads/refused/0"), "its job can still come"
+
+    days_ago = time.time() - 3 * DAY
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (days_ago, days_ago))
+    sweep.uploads.find_others()
+    assert {name.split("/")[1] for name in blobs.walk("uploads")} == {"accepted"}
+
+
 def test_a_deletion_reads_the_list_of_an_upload_that_runs(
     ledger: Ledger, blobs: Reads, sweep: Sweep
 ) -> None:
