@@ -347,7 +347,7 @@ def test_a_worker_that_dies_before_it_touches_a_row_blames_none(ledger: Ledger) 
 HOUR = 3600.0
 
 
-@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+@pytest.mark.parametrize("jump", [-HOUR, HOUR, 24 * HOUR])
 def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
@@ -367,6 +367,8 @@ def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
 
     assert ledger.jobs.reclaim() == 0
     assert ledger.requests.reclaim() == []
+    assert ledger.requests.expired() == [], "nobody has answered them yet"
+    assert backend.redis.ttl(f"{ledger.namespace}:request:waits") == -1, "Redis would not wait"
     assert len(ledger.workers.alive()) == 2
 
     for _ in range(8):  # OTHER is dead
@@ -376,6 +378,10 @@ def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
     assert [info.name for info in ledger.workers.alive()] == [US]
     assert set(ledger.requests.reclaim()) == {("search", "search"), ("waits", "search")}
     assert ledger.requests.get("waits").state == "queued", "it has waited for seconds"
+    ledger.requests.claim("waits", US)
+    assert ledger.requests.succeed("waits")
+    assert ledger.requests.expired() == [], "its answer stays as long as any other"
+    assert backend.redis.ttl(f"{ledger.namespace}:request:waits") > 600
 
 
 class Clock:

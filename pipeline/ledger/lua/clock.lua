@@ -31,6 +31,7 @@ local function move_all(seconds)
   for _, request in ipairs(call('ZRANGE', ns .. ':requests', 0, -1)) do
     move_field(ns .. ':request:' .. request, 'since', seconds)
     move_field(ns .. ':request:' .. request, 'requeued_at', seconds)
+    call('ZADD', ns .. ':requests:expiry', 'XX', 'INCR', seconds, request)
   end
   if call('EXISTS', reconciled) == 1 then call('INCRBYFLOAT', reconciled, seconds) end
 end
