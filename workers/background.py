@@ -23,14 +23,19 @@ class Repeating:
 
     def __init__(self, name: str, interval: float, action: Callable[[], object]) -> None:
         self._interval, self._action = interval, action
-        self._stop = threading.Event()
+        self._stop, self._soon = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def hasten(self) -> None:
+        """Begins the next turn now."""
+        self._soon.set()
+
     def stop(self) -> None:
         self._stop.set()
+        self._soon.set()
         if self._thread.is_alive():  # a worker can be stopped before it is ready
             self._thread.join(timeout=self._interval + 5)
 
@@ -44,7 +49,8 @@ class Repeating:
                 logger.error(
                     "turn failed", extra={"loop": self._thread.name, "error": where(error)}
                 )
-            self._stop.wait(self._interval)
+            self._soon.wait(self._interval)
+            self._soon.clear()
 
 
 class Reconciler:

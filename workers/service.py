@@ -86,7 +86,8 @@ def _publish(app: Celery, collection: str, lease: Lease) -> None:
 
 def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
     """Runs Celery's worker in this thread; returns after a warm shutdown."""
-    background = _background(app, runtime, settings)
+    heartbeat = Repeating("heartbeat", settings.heartbeat_seconds, runtime.beat)
+    background = (heartbeat, *_background(app, runtime, settings))
 
     @worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
@@ -96,6 +97,7 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
     @worker_shutting_down.connect(weak=False)
     def stop(**_: Any) -> None:
         runtime.stopping.set()  # lanes release their shards at the next batch
+        heartbeat.hasten()  # and nobody leases them new ones, which would wait in vain
 
     app.Worker(
         hostname=f"kindred@{runtime.name}",
@@ -114,7 +116,6 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
 def _background(app: Celery, runtime: Runtime, settings: Settings) -> tuple[Repeating, ...]:
     """In the order in which they start; they stop in reverse."""
     return (
-        Repeating("heartbeat", settings.heartbeat_seconds, runtime.beat),
         Repeating(
             "reconciler",
             settings.reconcile_seconds,

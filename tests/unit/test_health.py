@@ -1,5 +1,6 @@
 """What a worker looks at beside its tasks, and that nothing ends the looking."""
 
+import queue
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from tests.ledger_steps import worker
 from tests.memory_ledger import memory_ledgers
-from tests.system import until
+from tests.system import PATIENCE, until
 from workers import health, names
 from workers.background import Repeating
 from workers.health import Probe, Watchdog
@@ -42,6 +43,18 @@ def test_one_failure_ends_no_loop(error: Exception) -> None:
     loop = Repeating("any", 0.01, fails)
     loop.start()
     assert again.wait(20)
+    loop.stop()
+
+
+def test_a_loop_can_be_hastened() -> None:
+    turns: queue.Queue[None] = queue.Queue()
+    loop = Repeating("any", 2 * PATIENCE, lambda: turns.put(None))
+    loop.start()
+    turns.get(timeout=PATIENCE)
+
+    loop.hasten()
+
+    turns.get(timeout=PATIENCE)
     loop.stop()
 
 

@@ -367,7 +367,8 @@ def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
 
     assert ledger.jobs.reclaim() == 0
     assert ledger.requests.reclaim() == []
-    assert ledger.requests.expired() == [], "what is not answered is not forgotten"
+    assert ledger.requests.expired() == [], "nobody has answered them yet"
+    assert backend.redis.ttl(f"{ledger.namespace}:request:waits") == -1, "Redis would not wait"
     assert len(ledger.workers.alive()) == 2
 
     for _ in range(8):  # OTHER is dead
@@ -377,6 +378,10 @@ def test_a_clock_that_jumps_kills_nobody_and_keeps_nobody_alive(
     assert [info.name for info in ledger.workers.alive()] == [US]
     assert set(ledger.requests.reclaim()) == {("search", "search"), ("waits", "search")}
     assert ledger.requests.get("waits").state == "queued", "it has waited for seconds"
+    ledger.requests.claim("waits", US)
+    assert ledger.requests.succeed("waits")
+    assert ledger.requests.expired() == [], "its answer stays as long as any other"
+    assert backend.redis.ttl(f"{ledger.namespace}:request:waits") > 600
 
 
 class Clock:

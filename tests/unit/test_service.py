@@ -83,6 +83,20 @@ def test_a_stop_that_was_asked_for_is_0(
     runtime.close.assert_called_once_with()
 
 
+def test_a_worker_that_is_to_stop_says_so_at_once(
+    runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its next heartbeat it would be leased work that it does not begin."""
+    heartbeat = MagicMock()
+    heartbeat.hasten.side_effect = lambda: said.append(runtime.stopping.is_set())
+    said: list[bool] = []
+    monkeypatch.setattr(service, "Repeating", lambda *_: heartbeat)
+    when_it_runs(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    assert service.main() == 0
+    assert said == [True]
+
+
 def test_a_celery_that_gives_up_is_said_and_can_be_started_again(
     runtime: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

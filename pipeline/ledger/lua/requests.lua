@@ -19,7 +19,6 @@ function commands.create_request(request, operation, keep, look_again, caller)
   end
   call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'since', now,
     'attempts', 0)
-  call('EXPIRE', key, keep)
   call('ZADD', open_requests, now + look_again, request)
   call('ZADD', request_expiry, now + keep, request)
 end
@@ -57,6 +56,9 @@ function commands.finish_request(request, state, error)
   if not before or FINAL_STATES[before] then return end
   call('HSET', key, 'state', state, 'finished_at', now)
   if error ~= '' then call('HSET', key, 'error', error) end
+  -- Not before: if Redis' clock jumps ahead, Redis would delete what nobody has answered yet.
+  local left = tonumber(call('ZSCORE', request_expiry, request) or now) - now
+  call('EXPIRE', key, math.max(1, math.ceil(left)))
   call('ZREM', open_requests, request)
   call('PUBLISH', ns .. ':finished', request)
 end
