@@ -30,6 +30,8 @@ def lines(backend: Backend) -> list[str]:
         ledger.workers.beat(worker(US, lanes=1), metrics="counted 1")
         ledger.jobs.create(f"job of {name}", *INGEST)
         ledger.requests.create("one", "search")
+        ledger.requests.claim("one", US)
+        ledger.requests.succeed("one")
         ledger.tombstones.add(["gone"], "deletion")
     ledgers.sessions.open("key")
     snapshots = Snapshots(backend.url, "kindred:skin")
