@@ -493,6 +493,23 @@ def test_a_job_leaves_workers_alone_whose_hosts_lack_its_source(ledger: Ledger) 
     assert [(each.job, each.worker) for each in ledger.jobs.dispatch()] == [("job", OTHER)] * 2
 
 
+def test_no_worker_waits_for_a_row_in_quarantine_while_it_opens_a_source(ledger: Ledger) -> None:
+    """That can take an hour, and its other lanes would be idle for as long."""
+    planned(ledger, "job", total=64, shard_size=16)
+    [item] = begin_all(ledger, US)
+    ledger.jobs.checkpoint(item.lease, Progress(0, 8))
+    ledger.jobs.transition("job", "pause")
+    ledger.workers.beat(worker(OTHER, lanes=2))
+    ledger.jobs.create("hour", *INGEST)
+    [plan] = ledger.jobs.dispatch()
+    assert ledger.jobs.begin(plan, OTHER)
+    ledger.jobs.transition("job", "resume")
+    ledger.workers.leave(US)
+    assert ledger.jobs.reclaim() == 1
+
+    assert [lease.worker for lease in ledger.jobs.dispatch()] == [OTHER], "for another shard"
+
+
 def test_a_row_in_quarantine_is_tried_where_its_source_is(ledger: Ledger) -> None:
     """A host that lacks it has free lanes all the time, and would get the row again and again."""
     planned(ledger, "job", total=64, shard_size=16)

@@ -90,15 +90,31 @@ local function lane_for(job, free)
   end
 end
 
--- One worker gets nothing new until it is idle, so that it can take this job's item in quarantine.
--- `lane`: one of a worker that could be it.
-local function reserve(queue, workers, free, job, lane)
-  local reserved = call('GET', reserved_key(queue))
-  for _, worker in ipairs(workers) do
-    if worker == reserved and not is_avoided(job, worker) then return without(free, worker) end
+-- Workers that open a source, which can take an hour.
+local function planners(queue)
+  local found = {}
+  for _, member in ipairs(call('ZRANGE', leases_key(queue), 0, -1)) do
+    local job, item = split(member)
+    if item == PLAN then found[get(item_key(job, item), 'worker') or ''] = true end
   end
-  call('SET', reserved_key(queue), lane.worker)
-  return without(free, lane.worker)
+  return found
+end
+
+-- One worker gets nothing new until it is idle, so that it can take this job's item in quarantine.
+-- Replies the lanes of the others.
+local function reserve(queue, job, workers, free)
+  local reserved, planning = call('GET', reserved_key(queue)), planners(queue)
+  local function suits(worker) return not planning[worker] and not is_avoided(job, worker) end
+  for _, worker in ipairs(workers) do
+    if worker == reserved and suits(worker) then return without(free, worker) end
+  end
+  for _, lane in ipairs(free) do
+    if suits(lane.worker) then
+      call('SET', reserved_key(queue), lane.worker)
+      return without(free, lane.worker)
+    end
+  end
+  return free
 end
 
 -- Items in quarantine whose jobs run; those of a paused job stay where they are.
@@ -116,7 +132,7 @@ local function dispatch_quarantined(queue, workers, free, seconds, leased)
     if #free == 0 then return free end
     local job, item = split(member)
     local lane = lane_for(job, free)
-    if lane and lane.taken > 0 then return reserve(queue, workers, free, job, lane) end
+    if lane and lane.taken > 0 then return reserve(queue, job, workers, free) end
     if lane then
       call('LREM', quarantine_key(queue), 1, member)
       leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
