@@ -17,7 +17,7 @@ from pipeline.base.errors import LedgerMisconfigured, LedgerUnavailable
 from pipeline.base.settings import Settings
 from pipeline.ledger import Ledgers
 from tests.redis_nodes import certificate, node, until_it_answers
-from tests.system import System, _free_port
+from tests.system import System, free_port
 from workers.queue import make_app
 
 pytestmark = pytest.mark.story
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def tls_redis(folder: Path, name: str) -> Iterator[int]:
     """A Redis that shows the certificate of this name; yields its port."""
-    port = _free_port()
+    port = free_port()
     lines = [f"port 0\ntls-port {port}", f"requirepass {PASSWORD}", "tls-auth-clients no"]
     lines += [f"tls-cert-file {folder / name}.pem", f"tls-key-file {folder / name}.key"]
     lines += [f"tls-ca-cert-file {folder}/ours.pem"]
