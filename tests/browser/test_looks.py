@@ -41,6 +41,7 @@ def open_search(page: Page, job: dict[str, Any]) -> None:
 
 def open_crop(page: Page, job: dict[str, Any]) -> None:
     page.goto(f"/?image={START}&crop=0.2,0.2,0.5,0.6&like=DRAWN_000007")
+    shown(page)  # what it shows replaces the button, and a click in that moment is lost
     page.get_by_role("button", name="Remove").click()
     shown(page)
     page.get_by_role("button", name="Mark a part").click()
