@@ -510,8 +510,8 @@ def test_no_worker_waits_for_a_row_in_quarantine_while_it_opens_a_source(ledger:
     assert [lease.worker for lease in ledger.jobs.dispatch()] == [OTHER], "for another shard"
 
 
-def test_a_row_in_quarantine_is_tried_where_its_source_is(ledger: Ledger) -> None:
-    """A host that lacks it has free lanes all the time, and would get the row again and again."""
+def quarantine_elsewhere(ledger: Ledger) -> None:
+    """An item with rows in quarantine, whose source the only worker's host lacks."""
     planned(ledger, "job", total=64, shard_size=16)
     [item] = begin_all(ledger, US)
     ledger.jobs.checkpoint(item.lease, Progress(0, 8))
@@ -519,19 +519,18 @@ def test_a_row_in_quarantine_is_tried_where_its_source_is(ledger: Ledger) -> Non
     [alone] = begin_all(ledger, US)
     ledger.jobs.retry_later(alone.lease, 0, "not here", elsewhere=True)
     until(lambda: ledger.jobs.reclaim() == 1, "the end of the delay")
+
+
+def test_a_row_in_quarantine_is_tried_where_its_source_is(ledger: Ledger) -> None:
+    """A host that lacks it has free lanes all the time, and would get the row again and again."""
+    quarantine_elsewhere(ledger)
     ledger.workers.beat(worker(OTHER, lanes=1))
 
     assert [(each.item, each.worker) for each in ledger.jobs.dispatch()] == [(1, OTHER)]
 
 
 def test_a_row_in_quarantine_that_no_host_can_try_keeps_no_other_from_work(ledger: Ledger) -> None:
-    planned(ledger, "job", total=64, shard_size=16)
-    [item] = begin_all(ledger, US)
-    ledger.jobs.checkpoint(item.lease, Progress(0, 8))
-    ledger.jobs.release(item.lease, crashed=True)
-    [alone] = begin_all(ledger, US)
-    ledger.jobs.retry_later(alone.lease, 0, "not here", elsewhere=True)
-    until(lambda: ledger.jobs.reclaim() == 1, "the end of the delay")
+    quarantine_elsewhere(ledger)
     ledger.jobs.create("other", *INGEST)
 
     assert [each.job for each in ledger.jobs.dispatch()] == ["other"]
