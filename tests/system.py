@@ -21,6 +21,7 @@ import redis
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from pipeline.base.states import FINAL_STATES
+from tests import qdrant_server
 from tests.forked import ForkedWorker
 
 # Nothing waits as long as this unless it is broken, on a busy machine neither; a test never asserts
@@ -51,6 +52,7 @@ class System:
 
     The worker is forked, unless its environment is to reach the libraries that it imports.
     `checkout` is another folder of our code to run than this one; its worker is never forked.
+    `embedded`: its vectors lie in its folder, even where the tests name a Qdrant server.
     """
 
     def __init__(
@@ -60,9 +62,16 @@ class System:
         *,
         forked: bool = True,
         checkout: Path | None = None,
+        embedded: bool = False,
         **settings: str,
     ) -> None:
         self.folder = folder
+        # The tests may take a server which is too old for the worker of another checkout.
+        embedded = embedded or (checkout is not None and qdrant_server.is_older())
+        if not embedded and "QDRANT_URL" not in settings:
+            settings = {**qdrant_server.settings(folder), **settings}
+        self.collection = settings.get("COLLECTION", "kindred")
+        self.blobs = folder / "blobs" / self.collection
         # A socket's path is limited to about 100 characters, and pytest's folders are long.
         self._sockets = Path(tempfile.mkdtemp(prefix="kindred-test-"))
         (folder / "redis").mkdir(parents=True, exist_ok=True)
@@ -91,9 +100,10 @@ class System:
         if checkout is not None:
             self.environment["PYTHONPATH"] = str(checkout)
         self.redis_process = self.child("redis", self._redis.command)
-        self.worker: Child | ForkedWorker = self.child("worker", module_command("workers"))
+        module = "workers" if embedded else qdrant_server.worker_module()
+        self.worker: Child | ForkedWorker = self.child("worker", module_command(module))
         if forked and checkout is None and sys.platform == "linux":
-            self.worker = ForkedWorker(self.worker.program)
+            self.worker = ForkedWorker(self.worker.program, qdrant_server.prepare())
         self.api = self.child("api", module_command("api", "--port", str(self.port)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 
@@ -133,7 +143,8 @@ class System:
         """Until no batch is in flight: those of a job that was just paused land all the same."""
         redis = self.client()
         until(
-            lambda: not redis.zcard("kindred:kindred:leases:ingest"), "the end of what is in flight"
+            lambda: not redis.zcard(f"kindred:{self.collection}:leases:ingest"),
+            "the end of what is in flight",
         )
         redis.close()
 

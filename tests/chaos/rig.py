@@ -58,7 +58,7 @@ class Rig:
         self.switches.mkdir(parents=True)
         self.data = folder / "data"
         self.data.mkdir()
-        self.system = System(self.data, encoder, **{**SETTINGS, **settings})
+        self.system = System(self.data, encoder, embedded=True, **{**SETTINGS, **settings})
         self.system.environment.update(
             CHAOS_SWITCHES=str(self.switches), CHAOS_VISIBILITY_SECONDS="1"
         )

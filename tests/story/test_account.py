@@ -94,7 +94,7 @@ def test_a_dry_run_of_an_upload_leaves_its_names_only(system: System, tmp_path: 
         "/v1/images?dry_run=true", files=send, data={"metadata": described}
     ).json()
     job = system.finished(answer["id"])
-    files = system.folder / "blobs" / "kindred" / "uploads" / job["id"]
+    files = system.blobs / "uploads" / job["id"]
 
     until(lambda: [path.name for path in files.iterdir()] == ["manifest.json"], "the end of files")
 
@@ -112,7 +112,7 @@ def test_names_of_rejected_and_skipped_files_outlive_the_job_and_metadata_do_not
     tree({"sub/broken.jpg": picture()[:200], "metadata.csv": table, "x.pdf": "%PDF-1.7"})(folder)
     dry = system.http.post("/v1/jobs?dry_run=true", json={"dataset": str(folder)}).json()
     job = system.finished(dry["id"])["id"]
-    files = system.folder / "blobs" / "kindred" / "jobs" / job
+    files = system.blobs / "jobs" / job
 
     until(lambda: not (files / "rows").exists(), "the end of the list of rows")
 
@@ -137,7 +137,7 @@ def test_no_name_is_kept_where_none_is_wanted(nameless: System, folder: Path) ->
     sent = nameless.http.post("/v1/images", files=send).json()
     assert counts(nameless.finished(sent["id"])) == {"embedded": 1, "rejected": 1}
 
-    blobs = nameless.folder / "blobs" / "kindred"
+    blobs = nameless.blobs
     until(lambda: not (blobs / "jobs" / job["id"] / "rows").exists(), "the end of the list")
 
     assert counts(job) == {"embedded": 4, "rejected": 1}

@@ -53,7 +53,11 @@ def taken(tmp_path_factory: pytest.TempPathFactory, encoder: Path, drawn: Path) 
             "preview": system.http.get("/v1/images/DRAWN_000011/preview").content,
             "job": system.job(first["id"]),
         }
-    return {"folder": folder / "copy", "manifest": manifest, "running": running, **answers}
+    collection = {"COLLECTION": system.collection}
+    return {
+        "folder": folder / "copy", "manifest": manifest, "running": running,
+        "collection": collection, **answers,
+    }  # fmt: skip
 
 
 def delete(system: System, image_id: str) -> None:
@@ -63,7 +67,7 @@ def delete(system: System, image_id: str) -> None:
 
 def _as_if_deleted_meanwhile(system: System, copy: Path) -> None:
     """After its image was read, and before the marks of what was deleted were."""
-    snapshots = Snapshots(system.environment["KINDRED_REDIS_URL"], namespace_of("kindred"))
+    snapshots = Snapshots(system.environment["KINDRED_REDIS_URL"], namespace_of(system.collection))
     now = [line.encode() for line in snapshots.lines()]
     _renew_tombstones(copy / LEDGER, now)
     manifest = json.loads((copy / MANIFEST).read_text())
@@ -78,12 +82,12 @@ def ids(count: int) -> list[str]:
 def test_a_backup_on_an_empty_machine_gives_the_same_answers(
     taken: dict[str, Any], encoder: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    done = restore(taken["folder"], DATA=str(tmp_path))
+    done = restore(taken["folder"], DATA=str(tmp_path), **taken["collection"])
     assert done.returncode == 0, done.stderr
     assert taken["manifest"]["images"] >= 119
     assert taken["manifest"]["blobs"] >= taken["manifest"]["images"]
 
-    with System(tmp_path, encoder) as system:
+    with System(tmp_path, encoder, embedded=True, **taken["collection"]) as system:
         found = system.search(image_id="DRAWN_000011", ids=ids(120), limit=10)["results"]
         assert found == taken["search"]
         assert system.http.get(found[0]["preview_url"]).content == taken["preview"]
@@ -151,7 +155,7 @@ def test_nothing_is_written_where_only_redis_is_in_use(
 def test_nothing_is_restored_over_what_is_there(
     taken: dict[str, Any], encoder: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    with System(tmp_path, encoder) as system:
+    with System(tmp_path, encoder, embedded=True) as system:
         system.ingest(drawn, limit=3)
 
     refused = restore(taken["folder"], DATA=str(tmp_path))

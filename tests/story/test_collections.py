@@ -1,16 +1,19 @@
 """Two collections with two encoders on one Redis and one api; one of their workers is killed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.processes import Child, Program, module_command
+from cli.processes import Child, Program
 from cli.sample import write_dataset, write_encoder
+from tests import qdrant_server
 from tests.system import System, end, kill, until
 
-OTHER = "/v1/collections/other"
+NAME = f"test-other-{os.getpid()}"
+OTHER = f"/v1/collections/{NAME}"
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +44,19 @@ def other(system: System, other_encoder: Path) -> Iterator[Child]:
     """The worker of the other collection: same Redis, same data folder."""
     environment = {
         **system.environment,
-        "KINDRED_COLLECTION": "other",
+        "KINDRED_COLLECTION": NAME,
         "KINDRED_MODEL": str(other_encoder),
     }
     log = system.folder / "other.log"
-    worker = Child(Program("other", module_command("workers"), environment, log))
+    worker = Child(Program("other", system.worker.program.command, environment, log))
     worker.start()
     try:
-        until(lambda: workers(system).get("other"), "the other worker")
+        until(lambda: workers(system).get(NAME), "the other worker")
         yield worker
     finally:
         if worker.running:
             end(worker)  # type: ignore[arg-type]
+        qdrant_server.forget(NAME)
 
 
 def workers(system: System) -> dict[str, int]:
@@ -153,9 +157,9 @@ def test_a_deletion_in_one_collection_leaves_the_other_alone(system: System, oth
 
 
 def test_metrics_and_the_list_name_both(system: System, other: Child) -> None:
-    for name in ("kindred", "other"):
+    for name in (system.collection, NAME):
         # A worker on a busy machine can be silent for so long that it counts as gone, for a moment.
         line = f'kindred_workers{{collection="{name}"}} 1.0'
         until(lambda line=line: line in system.http.get("/metrics").text, line)  # type: ignore[misc]
-    assert set(workers(system)) == {"kindred", "other"}
+    assert set(workers(system)) == {system.collection, NAME}
     assert system.http.get("/v1/collections/nobody/jobs").status_code == 404

@@ -55,7 +55,7 @@ def test_an_image_is_gone_and_the_next_ingest_does_not_bring_it_back(
     system: System, rows: Rows, drawn: Path
 ) -> None:
     image_id = rows[3]["image_id"]
-    preview = system.folder / "blobs/kindred/previews" / point_id(image_id).hex[:2]
+    preview = system.blobs / "previews" / point_id(image_id).hex[:2]
     assert list(preview.glob(f"{point_id(image_id)}*"))
 
     gone = delete(system, image_ids=[image_id])
@@ -86,7 +86,7 @@ def test_a_lesion_stays_away_with_images_that_come_later(system: System, rows: R
 
     assert rejections(system, late) == {"LATE": deleted_by(gone["id"])}
     assert not indexed(system) & {*own, "LATE"}
-    assert not list((system.folder / "blobs/kindred/uploads" / late["id"]).glob("0"))
+    assert not list((system.blobs / "uploads" / late["id"]).glob("0"))
 
 
 @pytest.mark.parametrize("field", ["patient_id", "lesion_id"])  # without and with an index
@@ -166,7 +166,7 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_half_deleted(
 def test_of_an_image_that_came_three_times_nothing_is_left(system: System) -> None:
     """Twice the same, then with other pixels: only the last upload is the image's own."""
     sent = [upload(system, image_id="TWICE", shade=shade) for shade in (1, 1, 2)]
-    kept = [list((system.folder / "blobs/kindred/uploads" / job["id"]).glob("0")) for job in sent]
+    kept = [list((system.blobs / "uploads" / job["id"]).glob("0")) for job in sent]
     assert [len(files) for files in kept] == [0, 0, 1]
     assert [job["embedded"] for job in sent] == [1, 0, 1]
 
@@ -270,5 +270,5 @@ def upload(system: System, shade: int = 90, **metadata: Any) -> dict[str, Any]:
 
 
 def lift_all(system: System) -> None:
-    for folder in (system.folder / "blobs/kindred/deletions").iterdir():
+    for folder in (system.blobs / "deletions").iterdir():
         system.http.post(f"/v1/deletions/{folder.name}/lift").raise_for_status()

@@ -276,9 +276,9 @@ def test_one_key_cannot_fill_the_backlog_for_all(door: Door) -> None:
     assert other.post("/v1/searches", **query).status_code == 202
 
     # What is answered gives its place back, whoever answered it.
-    redis = door.system.client()
-    redis.hset(f"kindred:kindred:request:{answers[0].json()['id']}", "state", "failed")
-    redis.delete(f"kindred:kindred:request:{answers[1].json()['id']}")
+    redis, requests = door.system.client(), f"kindred:{door.system.collection}:request"
+    redis.hset(f"{requests}:{answers[0].json()['id']}", "state", "failed")
+    redis.delete(f"{requests}:{answers[1].json()['id']}")
     redis.close()
     again = [eager.post("/v1/searches", **query).status_code for _ in range(3)]
     assert again == [202, 202, 429]

@@ -153,7 +153,7 @@ def test_the_new_operation_answers_over_http(system: System) -> None:
     given = {"image_id": image_id, "field": "dx", "limit": "20"}
     found = [
         system.http.get(path, params=given).raise_for_status().json()
-        for path in ("/v1/tally", "/v1/collections/kindred/tally")
+        for path in ("/v1/tally", f"/v1/collections/{system.collection}/tally")
     ]
 
     assert found[0] == found[1]
@@ -237,7 +237,7 @@ def test_the_new_kind_of_source_says_what_is_wrong(system: System, tmp_path: Pat
 def test_the_new_metric_is_shown(system: System) -> None:
     system.search(image_id="nope")
     line = re.compile(
-        r'^kindred_refused_total\{collection="kindred",operation="search",process="[^"]+",'
+        rf'^kindred_refused_total\{{collection="{system.collection}",operation="search",process="[^"]+",'
         r'reason="not-found"\} [1-9]',
         re.MULTILINE,
     )

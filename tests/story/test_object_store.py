@@ -13,7 +13,8 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 
-from cli.processes import Child, Program, module_command
+from cli.processes import Child, Program
+from tests import qdrant_server
 from tests.forked import ForkedWorker
 from tests.system import System, free_port, kill, until
 
@@ -167,7 +168,7 @@ def test_a_worker_says_at_the_start_what_is_wrong(
 ) -> None:
     environment = {**system.environment, **changes}
     log = tmp_path / "worker.log"
-    worker = ForkedWorker(Program("worker", module_command("workers"), environment, log))
+    worker = ForkedWorker(Program("worker", (), environment, log), qdrant_server.prepare())
 
     worker.start()
     until(lambda: not worker.running, "the worker's end")

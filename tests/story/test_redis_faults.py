@@ -227,7 +227,7 @@ def _blamed(client: Any) -> list[tuple[str, str]]:
     """Work items that are held to have ended a worker."""
     counts = [
         (key, name, client.hget(key, name))
-        for key in client.scan_iter("kindred:kindred:item:*")
+        for key in client.scan_iter("kindred:*:item:*")
         for name in ("crashes", "deaths")
     ]
     return [(key, name) for key, name, count in counts if int(count or 0)]
