@@ -40,7 +40,7 @@ class Host(System):
 
 @pytest.fixture
 def host(tmp_path: Path, encoder: Path) -> Iterator[Host]:
-    made = Host(tmp_path, encoder, forked=False, DEVICES="cpu")
+    made = Host(tmp_path, encoder, forked=False, embedded=True, DEVICES="cpu")
     made.worker = made.child("command", module_command("cli", "worker"))
     with made as running:
         yield running

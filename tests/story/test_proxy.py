@@ -86,9 +86,12 @@ def test_a_search_and_its_pictures_are_found_below_the_path(http: httpx.Client, 
     assert (preview.status_code, preview.headers["content-type"]) == (200, "image/jpeg")
 
 
-def test_a_collection_by_its_name_is_below_the_path_too(http: httpx.Client, base: str) -> None:
-    image = http.get("/v1/collections/kindred/images?limit=1").json()["images"][0]
-    assert image["preview_url"].startswith(f"{ROOT}/v1/collections/kindred/images/")
+def test_a_collection_by_its_name_is_below_the_path_too(
+    system: System, http: httpx.Client, base: str
+) -> None:
+    images = f"/v1/collections/{system.collection}/images"
+    image = http.get(f"{images}?limit=1").json()["images"][0]
+    assert image["preview_url"].startswith(f"{ROOT}{images}/")
     assert http.get(followed(base, image["preview_url"])).status_code == 200
 
 
