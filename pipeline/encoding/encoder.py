@@ -158,13 +158,18 @@ class Encoder:
         """
         if any(isinstance(image, torch.Tensor) for image in images):
             with torch.inference_mode(), self._stream(bulk=True):
-                return torch.stack([torch.as_tensor(each, device=self.device) for each in images])
+                return torch.stack([self._there(image) for image in images])
         arrays = [np.asarray(image) for image in images]
         if self.device.type != "cuda":
             return np.stack(arrays)
         shape = (len(arrays), *arrays[0].shape)
         locked: np.ndarray = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
         return np.stack(arrays, out=locked)
+
+    def _there(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if not isinstance(image, torch.Tensor):
+            image = torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))
+        return image.to(self.device)
 
     def embed(self, pixels: np.ndarray | torch.Tensor, *, bulk: bool) -> np.ndarray:
         """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), in the model's own scale.

@@ -121,7 +121,7 @@ class CardDecoders:
         self._cpu.close()
 
     def _run(self, maker: Maker) -> None:
-        with _stream(maker.codec.device):
+        with torch.inference_mode(), _stream(maker.codec.device):
             while jobs := self._queue.take():
                 for group in _of_one_kind(jobs):
                     self._make(maker, group)
