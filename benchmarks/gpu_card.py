@@ -22,12 +22,12 @@ from benchmarks.gpu_setup import Bench, Measured, one, per, tried
 from benchmarks.machine import cores
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.card.batches import Clock, Maker, brightness
+from pipeline.images.card.batches import Clock, Maker, brightness, exact_dtype
 from pipeline.images.card.codecs import Codec, NvImageCodec
 from pipeline.images.card.decoders import CardDecoders
 from pipeline.images.card.readable import Frame, frame_of
 from pipeline.images.card.resampling import Planes, resize_for, resized
-from pipeline.images.card.samples import agreeing
+from pipeline.images.card.samples import agreeing, encodes
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.images.hashes import hash_distance, hash_of, perceptual_hash
@@ -80,6 +80,7 @@ def agreement(bench: Bench) -> Iterator[Measured]:
     order = Order(encoder.steps, preview=PREVIEW)
     with ThreadPoolExecutor(cores()) as pool:
         expected = [*pool.map(lambda data: prepare(data, CAP, order), files)]
+        yield Measured("products are exact in", None, "", str(exact_dtype(bench.device)))
         yield from _resizing(bench, encoder, files)
         vectors = _vectors(encoder, expected)
         yield from _compared(
@@ -94,6 +95,7 @@ def agreement(bench: Bench) -> Iterator[Measured]:
                     "",
                     ", ".join(sorted(agreeing(codec))) or "none",
                 )
+                yield Measured(f"{name}: encodes", None, "", str(encodes(codec)))
                 yield from _apart(name, codec, files)
                 made = _made(codec, files, order)
                 yield from _results(name, made, expected, vectors, encoder)
@@ -163,7 +165,7 @@ def _made(codec: Codec, files: Sequence[bytes], order: Order) -> "list[Prepared 
         if frame is not None:
             groups[frame].append(number)
     made: list[Prepared | None] = [None] * len(files)
-    maker = Maker(codec)
+    maker = Maker(codec, dtype=exact_dtype(codec.device))
     with torch.inference_mode():
         for frame, numbers in groups.items():
             found = maker.make([files[n] for n in numbers], frame, order)
@@ -348,7 +350,7 @@ def _by_stage(bench: Bench, encoder: Encoder, batch: Sequence[bytes]) -> Iterato
     with ThreadPoolExecutor(max(1, cores() - 2)) as writers:
         for where, pool in (("the card", None), ("the CPU", writers)):
             clock = Clock(bench.wait)
-            maker = Maker(chosen(bench)(), pool, clock)
+            maker = Maker(chosen(bench)(), pool, clock, exact_dtype(bench.device))
             rounds = 1 if bench.cpu else 8
             try:
                 maker.make(batch, frame, order)

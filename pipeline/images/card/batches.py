@@ -66,11 +66,7 @@ class Maker:
     codec: Codec
     writers: Executor | None = None
     clock: Clock | None = None
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What products are computed in: both are exact, and a card is faster in half precision."""
-        return torch.float16 if self.codec.device.type == "cuda" else torch.float32
+    dtype: torch.dtype = torch.float32
 
     def make(self, files: Sequence[bytes], frame: Frame, order: Order) -> list[Prepared | None]:
         """For files of one frame; None for what the card cannot decode.
@@ -139,6 +135,19 @@ class Maker:
     def _lap(self, stage: str) -> None:
         if self.clock is not None:
             self.clock.lap(stage)
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """What products are computed in: half precision where it is exact, as on a card."""
+    noise = torch.randint(0, 256, (2, 3, 90, 120), dtype=torch.uint8)
+    axes = Axis.whole(120, 50), Axis.whole(90, 70)
+    how = Resize(*axes, Resampling.BICUBIC)
+    expected = resized(Planes.of(noise, torch.float32), how)
+    try:
+        found = resized(Planes.of(noise.to(device), torch.float16), how).cpu()
+    except (RuntimeError, TypeError):  # this torch, or this device, has no such products
+        return torch.float32
+    return torch.float16 if torch.equal(found, expected) else torch.float32
 
 
 def _encode(pixels: np.ndarray) -> bytes:

@@ -60,7 +60,8 @@ class NvImageCodec:
             backends.insert(0, library.Backend(kinds.HW_GPU_ONLY, engines))
         number = device.index or 0
         self._decoder = library.Decoder(number, _THREADS, backends)
-        self._encoder = library.Encoder(number, _THREADS, [library.Backend(kinds.GPU_ONLY)])
+        encoding = [library.Backend(kinds.GPU_ONLY), library.Backend(kinds.HYBRID_CPU_GPU)]
+        self._encoder = library.Encoder(number, _THREADS, encoding)
         # EXIF is no matter: only upright pictures come here.
         self._how = library.DecodeParams(apply_exif_orientation=False)
 

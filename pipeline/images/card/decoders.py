@@ -16,7 +16,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,10 @@ import torch
 from pipeline import metrics
 from pipeline.base.errors import ConfigurationError, DecodersUnavailable
 from pipeline.base.logs import where
-from pipeline.images.card.batches import Maker
+from pipeline.images.card.batches import Maker, exact_dtype
 from pipeline.images.card.codecs import Codec
 from pipeline.images.card.readable import Frame, frame_of
-from pipeline.images.card.samples import agreeing
+from pipeline.images.card.samples import agreeing, encodes
 from pipeline.images.decoders import ImageDecoders
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
@@ -36,6 +36,8 @@ from pipeline.images.preparing import Order, Prepared
 logger = logging.getLogger("kindred.decoders.card")
 
 THREADS = 2
+# Threads that encode previews where the card cannot.
+WRITERS = 8
 # Images, and their pixels, that are decoded at once. A decoded pixel takes three bytes.
 MOST_IMAGES, MOST_PIXELS = 256, 96_000_000
 # Seconds that a batch waits to be full. A lane orders its next batch in less.
@@ -77,11 +79,16 @@ class CardDecoders:
         self._cpu, self._max_pixels = cpu, max_pixels
         with _stream(codecs[0].device):
             self._kinds = agreeing(codecs[0])
+            dtype = exact_dtype(codecs[0].device)
+            if writers is None and not encodes(codecs[0]):
+                writers = ThreadPoolExecutor(WRITERS, "preview")
         if not self._kinds:
             raise ConfigurationError((DISAGREES,))
         self._queue = _Queue()
         self._threads = [
-            threading.Thread(target=self._run, args=(Maker(codec, writers),), daemon=True)
+            threading.Thread(
+                target=self._run, args=(Maker(codec, writers, dtype=dtype),), daemon=True
+            )
             for codec in codecs
         ]
         for thread in self._threads:

@@ -4,6 +4,7 @@ import io
 import logging
 
 import numpy as np
+import torch
 from PIL import Image
 
 from pipeline.base.logs import where
@@ -34,6 +35,18 @@ def agreeing(codec: Codec) -> frozenset[str]:
             if apart < _MOST_APART:
                 found.add(kind)
     return frozenset(found)
+
+
+def encodes(codec: Codec) -> bool:
+    """Whether the codec encodes a picture so that Pillow reads it."""
+    picture = np.asarray(Image.open(io.BytesIO(samples()["4:4:4"])))
+    try:
+        [data] = codec.encode(torch.from_numpy(picture.copy())[None].to(codec.device), 90)
+        theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
+    except (RuntimeError, TypeError, OSError) as error:
+        logger.error("card encodes nothing", extra={"error": where(error)})
+        return False
+    return theirs.shape == picture.shape and float(np.abs(theirs - picture).mean()) < _MOST_APART
 
 
 def samples() -> dict[str, bytes]:
