@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import Sizing
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoders import Decoders
-from pipeline.images.decoding import Picture, Unusable, decode
+from pipeline.images.card.decoders import CardDecoders
+from pipeline.images.decoders import Decoders, ImageDecoders
+from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
 from pipeline.ledger import Lease, Ledger, WorkerInfo
 from pipeline.lifecycle.deletion import Deletions
@@ -73,6 +74,7 @@ class Run:
     busy: float | None  # percent
     counted_by: str
     waits: list[float]  # milliseconds of each search meanwhile
+    spent: float = 0.0  # processor seconds of the worker's own process
 
     @property
     def rate(self) -> float:
@@ -157,12 +159,13 @@ class Opened:
     encoder: Encoder
     plan: Sizing
     files: list[bytes]
+    workers: int = 1  # beside each other, with as many decoders together as one has alone
 
 
 _numbers = itertools.count()
 
 
-def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
+def _opened(bench: Bench, plan: Sizing, *, workers: int = 1, **settings: Any) -> Opened:
     """Opens a new folder each time, so that nothing is stored yet."""
     data = bench.folder / f"data-{os.getpid()}-{next(_numbers)}"
     device = "cpu" if bench.cpu else "cuda"
@@ -172,7 +175,7 @@ def _opened(bench: Bench, plan: Sizing, **settings: Any) -> Opened:
     )  # fmt: skip
     encoder = Encoder.load(own.encoder)
     encoder.warm_up()
-    return Opened(bench, own, encoder, plan, bench.photographs())
+    return Opened(bench, own, encoder, plan, bench.photographs(), workers)
 
 
 def _vectors(opened: Opened) -> float:
@@ -180,12 +183,12 @@ def _vectors(opened: Opened) -> float:
     size, encoder = opened.plan.batch_size, opened.encoder
     counts = [opened.bench.sizes.rows // size // opened.plan.lanes] * opened.plan.lanes
 
-    def pixels(future: Future[Prepared | Unusable]) -> np.ndarray:
+    def pixels(future: Future[Prepared | Unusable]) -> Any:
         made = future.result()
         assert isinstance(made, Prepared)
         return made.pixels
 
-    with closing(_decoders(opened.settings)) as pool:
+    with closing(_decoders(opened)) as pool:
         order = Order(encoder.steps)
         files = list(itertools.islice(itertools.cycle(opened.files), size))
 
@@ -202,9 +205,16 @@ def _vectors(opened: Opened) -> float:
             return sum(counts) * size / (time.perf_counter() - start)
 
 
-def _decoders(settings: Settings) -> Decoders:
-    """As many as a worker has."""
-    return Decoders(max(1, cores() - 1), settings.max_pixels, settings.decode_seconds)
+def _decoders(opened: Opened) -> ImageDecoders:
+    """As many as a worker has. Those beside a card only have searches here."""
+    settings, card = opened.settings, opened.settings.decode == "card"
+    count = 1 if card else max(1, cores() // opened.workers - 1)
+    cpu = Decoders(count, settings.max_pixels, settings.decode_seconds)
+    if not card:
+        return cpu
+    from benchmarks.gpu_card import chosen
+
+    return CardDecoders(cpu, chosen(opened.bench), settings.max_pixels)
 
 
 def ingest(opened: Opened) -> Run:
@@ -212,7 +222,7 @@ def ingest(opened: Opened) -> Run:
     settings, encoder = opened.settings, opened.encoder
     store = open_store(settings.store, encoder.info)
     try:
-        with stages.redis_ledger(settings) as ledger, closing(_decoders(settings)) as decoders:
+        with stages.redis_ledger(settings) as ledger, closing(_decoders(opened)) as decoders:
             blobs = Blobs(settings.blobs_of(settings.collection))
             deletions = Deletions(
                 store, blobs, ledger.tombstones, Fields(store, settings.indexed_fields)
@@ -222,16 +232,17 @@ def ingest(opened: Opened) -> Run:
                 decoders=decoders, limits=Limits(settings.preview_pixels),
                 stopping=lambda: False,
             )  # fmt: skip
-            with Searches(opened, store) as searches, Busy() as busy:
-                start = time.perf_counter()
+            with Searches(opened, store, decoders) as searches, Busy() as busy, watched(work):
+                start, spent = time.perf_counter(), time.process_time()
                 _job(opened, ledger, work)
                 seconds = time.perf_counter() - start
+                spent = time.process_time() - spent
         images = store.count()
     finally:
         store.close()
     if images != opened.bench.sizes.rows:
         raise RuntimeError(f"only {images} of {opened.bench.sizes.rows} images are stored")
-    return Run(images, seconds, busy.percent, busy.how, searches.waits)
+    return Run(images, seconds, busy.percent, busy.how, searches.waits, spent)
 
 
 def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
@@ -269,8 +280,9 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
 class Searches:
     """Searches by image in a thread, one search at a time, during its `with` block."""
 
-    def __init__(self, opened: Opened, store: Store) -> None:
-        self._opened, self._store = opened, store
+    def __init__(self, opened: Opened, store: Store, decoders: ImageDecoders) -> None:
+        self._opened, self._store, self._decoders = opened, store, decoders
+        self._order = Order(opened.encoder.steps)
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(1)
         self.waits: list[float] = []
@@ -294,10 +306,10 @@ class Searches:
                 return
 
     def _search(self, number: int) -> None:
-        picture = decode(self._opened.files[number % len(self._opened.files)], 10**8)
-        assert isinstance(picture, Picture)
-        pixels = self._opened.encoder.preprocess(picture)[None]
-        [vector] = self._opened.encoder.embed(pixels, bulk=False)
+        data = self._opened.files[number % len(self._opened.files)]
+        made = self._decoders.submit(data, self._order, urgent=True).result()
+        assert isinstance(made, Prepared)
+        [vector] = self._opened.encoder.embed(np.asarray(made.pixels)[None], bulk=False)
         self._store.query([Query(target=vector, limit=10)])
 
 
@@ -305,25 +317,40 @@ class Searches:
 
 
 def workers(bench: Bench) -> Iterator[Measured]:
-    """Runs several workers on one card, or on two if there are two. Each has its own store."""
-    import torch
+    """Runs several workers on one card, which decode on the CPU. Each has its own store."""
+    yield from _beside_each_other(bench, "cpu", [(n, bench.sizes.plans[0][0]) for n in (1, 2)])
 
+
+def on_card(bench: Bench) -> Iterator[Measured]:
+    """The same where the card decodes: bytes to searchable, by one to four workers."""
+    yield from _beside_each_other(bench, "card", [(1, 2), (1, 4), (2, 2), (3, 2), (4, 2)])
+
+
+def _beside_each_other(
+    bench: Bench, where: str, plans: Sequence[tuple[int, int]]
+) -> Iterator[Measured]:
     alone: float | None = None
-    for cards in range(1, 1 + min(2, max(1, torch.cuda.device_count()))):
-        for count in (1, *bench.sizes.workers) if cards == 1 else (2,):
-            what = f"workers: {count} on {cards} of the cards"
-            try:
-                rate, note = _together(bench, count, cards)
-            except Exception as error:  # noqa: BLE001 - what fails is a line of the table
-                yield tried(what, "images/s", lambda e=error: _again(e))
-                continue
-            alone = rate if alone is None else alone
-            yield one(what, rate, "images/s", f"{rate / alone:.2f} times one worker; {note}")
+    for count, lanes in plans if bench.sizes.workers else ():
+        what = f"decoded by the {where}, {count} workers of {lanes} lanes"
+        try:
+            found = _together(bench, count, lanes, where)
+        except Exception as error:  # noqa: BLE001 - what fails is a line of the table
+            yield tried(what, "images/s", lambda e=error: _again(e))
+            continue
+        alone = found.rate if alone is None else alone
+        note = f"{found.rate / alone:.2f} times the first, {found.images:,} images"
+        yield one(what, found.rate, "images/s", note)
+        yield _busy(found)
+        if found.waits:
+            note = f"p50 {np.percentile(found.waits, 50):.1f}, {len(found.waits)} searches"
+            yield one("- search beside it, p95", float(np.percentile(found.waits, 95)), "ms", note)
+        share = 1000 * found.spent / found.images
+        yield one("- the workers' own processor time", share, "ms an image")
 
 
-def _together(bench: Bench, count: int, cards: int) -> tuple[float, str]:
-    """The images a second of all workers, from the common start until the last one ends."""
-    children = [_child(bench, number % cards) for number in range(count)]
+def _together(bench: Bench, count: int, lanes: int, where: str) -> Run:
+    """All workers' images, from the common start until the last one ends."""
+    children = [_child(bench, count, lanes, where) for _ in range(count)]
     try:
         for child in children:
             _line(child)  # the child is ready
@@ -337,17 +364,18 @@ def _together(bench: Bench, count: int, cards: int) -> tuple[float, str]:
         for child in children:
             child.kill()
             child.communicate()
-    images, seconds = sum(run["images"] for run in runs), max(run["seconds"] for run in runs)
-    note = "" if busy.percent is None else f"the card is busy {busy.percent:.0f} %"
-    return images / seconds, note
+    return Run(
+        sum(run["images"] for run in runs), max(run["seconds"] for run in runs), busy.percent,
+        busy.how, [wait for run in runs for wait in run["waits"]], sum(r["spent"] for r in runs),
+    )  # fmt: skip
 
 
-def _child(bench: Bench, card: int) -> "subprocess.Popen[str]":
+def _child(bench: Bench, count: int, lanes: int, where: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "benchmarks.gpu", "--worker", str(bench.folder)]
-    visible = {} if bench.cpu else {"CUDA_VISIBLE_DEVICES": str(card)}
+    command += ["--plan", f"{count},{lanes},{where}"]
     return subprocess.Popen(
         [*command, "--cpu"] if bench.cpu else command,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **visible},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -359,13 +387,111 @@ def _line(child: "subprocess.Popen[str]") -> str:
     return line
 
 
-def worker(folder: Path, *, cpu: bool, sizes: Any) -> None:
+def worker(folder: Path, plan: str, *, cpu: bool, sizes: Any) -> None:
     """Runs in such a process: reports that it is ready, waits for a line, and reports its run."""
-    lanes, batch = sizes.plans[0]
-    bench = Bench(folder, cpu, replace(sizes, rows=sizes.rows // 2))
-    opened = _opened(bench, Sizing(batch, lanes, sizes.shard))
+    count, lanes, where = plan.split(",")
+    rows = sizes.rows if where == "cpu" else sizes.card_rows
+    bench = Bench(folder, cpu, replace(sizes, rows=rows // int(count)))
+    chosen = Sizing(sizes.plans[0][1], int(lanes), sizes.shard)
+    opened = _opened(bench, chosen, workers=int(count), decode=where)
+    warm = replace(
+        opened, bench=replace(bench, sizes=replace(sizes, rows=int(lanes) * sizes.plans[0][1]))
+    )
+    ingest(replace(warm, settings=_elsewhere(opened.settings)))
     print("ready", flush=True)
     if not sys.stdin.readline():
         return  # the benchmark has ended, or was ended
     run = ingest(opened)
-    print(json.dumps({"images": run.images, "seconds": run.seconds}), flush=True)
+    print(
+        json.dumps(
+            {"images": run.images, "seconds": run.seconds, "waits": run.waits, "spent": run.spent}
+        ),
+        flush=True,
+    )
+
+
+def _elsewhere(settings: Settings) -> Settings:
+    return settings.model_copy(update={"data": settings.data.with_name(f"{settings.data.name}-w")})
+
+
+# --- where a lane's time goes --------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Adds up what calls take, of the clock and of the calling thread's processor time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.wall: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
+
+    def timed(self, name: str, call: Any) -> Any:
+        def measured(*args: Any, **named: Any) -> Any:
+            wall, spent = time.perf_counter(), time.thread_time()
+            try:
+                return call(*args, **named)
+            finally:
+                wall, spent = time.perf_counter() - wall, time.thread_time() - spent
+                with self._lock:
+                    self.wall[name] = self.wall.get(name, 0.0) + wall
+                    self.spent[name] = self.spent.get(name, 0.0) + spent
+
+        return measured
+
+
+_watch: Stopwatch | None = None
+
+
+@contextmanager
+def watched(work: Ingest) -> Iterator[None]:
+    """Has the stopwatch time the lanes of an ingest, if there is one."""
+    watch = _watch
+    if watch is None:
+        yield
+        return
+    from pipeline.lifecycle import ingest as module
+
+    timed: list[tuple[Any, str, str]] = [
+        (Ingest, "_start", "all before the embedding"),
+        (Ingest, "_commit", "all from the pixels on"),
+        (Ingest, "_record", "checkpoint"),
+        (Ingest, "_write_previews", "- write previews"),
+        (Ingest, "_points", "- ids and payloads"),
+        (module, "identify", "- SHA-256 and ids"),
+        (module, "described", "- metadata"),
+        (module, "claim", "- claim ids"),
+        (type(work.store), "retrieve", "- look up what is indexed"),
+        (type(work.store), "upsert", "- upsert"),
+        (type(work.decoders), "submit", "- hand to a decoder"),
+        (type(work.encoder), "stack", "- stack"),
+        (type(work.encoder), "embed", "- forward"),
+        (Future, "result", "- wait for decoders and others"),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in timed]
+    try:
+        for owner, name, what in timed:
+            setattr(owner, name, watch.timed(what, getattr(owner, name)))
+        yield
+    finally:
+        for owner, name, call in before:
+            setattr(owner, name, call)
+
+
+def lane(bench: Bench) -> Iterator[Measured]:
+    """Runs a job where the card decodes, and times what its lanes do."""
+    global _watch
+    lanes, batch = bench.sizes.plans[0]
+    shorter = replace(bench, sizes=replace(bench.sizes, rows=bench.sizes.card_rows // 2))
+    plan = Sizing(batch, lanes, bench.sizes.shard)
+    opened = _opened(shorter, plan, decode="card")
+    _watch = Stopwatch()
+    try:
+        run = ingest(opened)
+        watch = _watch
+    finally:
+        _watch = None
+    yield one(f"ingest of {lanes} lanes, while it is timed", run.rate, "images/s")
+    for name, wall in watch.wall.items():
+        note = f"{1000 * watch.spent[name] / run.images:.4f} of a core"
+        yield one(name, 1000 * wall / run.images, "ms an image", note)
+    yield one("the whole process", 1000 * run.spent / run.images, "ms of cores an image")

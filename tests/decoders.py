@@ -12,7 +12,7 @@ class InlineDecoders:
     max_pixels: int = 10**8
 
     def submit(
-        self, data: bytes, order: Order, *, urgent: bool = False
+        self, data: bytes, order: Order, *, urgent: bool = False, suspect: bool = False
     ) -> "Future[Prepared | Unusable]":
         future: Future[Prepared | Unusable] = Future()
         future.set_result(prepare(data, self.max_pixels, order))

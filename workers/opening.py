@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.base.blobs import Blobs
+from pipeline.base.errors import ConfigurationError
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoders import Decoders
+from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
@@ -59,6 +60,22 @@ def _decoders(settings: Settings) -> int:
     return settings.decoders
 
 
+def _on_card(settings: Settings, encoder: Encoder, cpu: Decoders) -> ImageDecoders:
+    """The decoders of jobs: where the settings say so, those on the card, before those on the CPU.
+
+    Raises ConfigurationError where there is no card, or no decoder for it.
+    """
+    if settings.decode == "cpu":
+        return cpu
+    if encoder.device.type != "cuda":
+        raise ConfigurationError(("KINDRED_DECODE=card needs a GPU: set it to cpu",))
+    from pipeline.images.card.codecs import NvImageCodec
+    from pipeline.images.card.decoders import CardDecoders
+
+    device = encoder.device
+    return CardDecoders(cpu, lambda: NvImageCodec(device), settings.max_pixels)
+
+
 def _opened(
     settings: Settings,
     publish: Callable[[Lease], None],
@@ -68,6 +85,7 @@ def _opened(
 ) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
+    bulk = _on_card(settings, encoder, decoders)
     stopping = threading.Event()
     # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.
     device = settings.device if ":" in settings.device else str(encoder.device)
@@ -80,8 +98,8 @@ def _opened(
         raise
     return Runtime(
         name=name,
-        context=_context(settings, ledger, blobs, encoder, store, decoders, stopping),
-        decoders=decoders,
+        context=_context(settings, ledger, blobs, encoder, store, decoders, bulk, stopping),
+        decoders=bulk,
         probe=Probe(encoder),
         publish=publish,
         alone="" if settings.qdrant_url else name,
@@ -105,6 +123,7 @@ def _context(
     encoder: Encoder,
     store: Store,
     decoders: Decoders,
+    bulk: ImageDecoders,
     stopping: threading.Event,
 ) -> Context:
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
@@ -117,7 +136,7 @@ def _context(
         blobs=blobs,
         jobs=ledger.jobs,
         deletions=deletions,
-        decoders=decoders,
+        decoders=bulk,
         limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
     )

@@ -19,7 +19,7 @@ from pipeline.base.errors import (
     Unavailable,
 )
 from pipeline.base.logs import where
-from pipeline.images.decoders import Decoders
+from pipeline.images.decoders import ImageDecoders
 from pipeline.ledger import PLAN, Lease, Ledger, WorkerInfo, WorkItem
 from pipeline.messages import Problem, problem
 from pipeline.operations.context import Context
@@ -83,7 +83,7 @@ class Runtime:
 
     name: str
     context: Context
-    decoders: Decoders
+    decoders: ImageDecoders
     probe: Probe
     publish: Callable[[Lease], None]
     alone: str = ""

@@ -219,6 +219,11 @@ class Settings(BaseSettings):
     keep_names: bool = Field(
         True, description="Whether an image keeps the name of its file, as `source.name`"
     )
+    decode: Literal["cpu", "card"] = Field(
+        "cpu",
+        description="Where images of a job are decoded: cpu, in the decoders; card: JPEGs on the "
+        "worker's GPU, all else in the decoders. It needs the extra card",
+    )
     decode_seconds: float = Field(
         30,
         gt=0,

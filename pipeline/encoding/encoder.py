@@ -147,19 +147,31 @@ class Encoder:
         """The pixels that the model sees of a picture, uint8 (3, H, W)."""
         return self._preprocessing.pixels(picture.image)
 
-    def stack(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def stack(self, images: Sequence[np.ndarray | torch.Tensor]) -> np.ndarray | torch.Tensor:
         """Stacks pixels of pictures, uint8 (3, H, W) each, to one batch for `embed` (n, 3, H, W).
+
+        If some are on the card already, all are brought there, on the calling thread's stream for
+        bulk work: the same thread embeds them.
 
         For a GPU the batch is in page-locked memory: the GPU copies from there at full speed while
         its kernels run. Torch keeps such memory and reuses it, so little of it is locked anew.
         """
+        if any(isinstance(image, torch.Tensor) for image in images):
+            with torch.inference_mode(), self._stream(bulk=True):
+                return torch.stack([self._there(image) for image in images])
+        arrays = [np.asarray(image) for image in images]
         if self.device.type != "cuda":
-            return np.stack(images)
-        shape = (len(images), *images[0].shape)
+            return np.stack(arrays)
+        shape = (len(arrays), *arrays[0].shape)
         locked: np.ndarray = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
-        return np.stack(images, out=locked)
+        return np.stack(arrays, out=locked)
 
-    def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
+    def _there(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if not isinstance(image, torch.Tensor):
+            image = torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))
+        return image.to(self.device)
+
+    def embed(self, pixels: np.ndarray | torch.Tensor, *, bulk: bool) -> np.ndarray:
         """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), in the model's own scale.
 
         Bulk work uses its lane's share of the cores, which is one unless there are fewer lanes than
@@ -173,12 +185,13 @@ class Encoder:
             return self._embed_here(pixels, bulk=bulk)
         return self._searcher.submit(self._embed_here, pixels, bulk=False).result()
 
-    def _embed_here(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
+    def _embed_here(self, pixels: np.ndarray | torch.Tensor, *, bulk: bool) -> np.ndarray:
         """Does what `embed` does, in the calling thread."""
         self._set_threads(bulk)
-        writable = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
+        if not isinstance(pixels, torch.Tensor):
+            pixels = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
         with torch.inference_mode(), self._stream(bulk):
-            batches = torch.split(writable, self.sizing.batch_size)
+            batches = torch.split(pixels, self.sizing.batch_size)
             vectors = torch.cat([self._embed_halving(batch) for batch in batches])
         result: np.ndarray = vectors.numpy()
         return result
@@ -271,8 +284,8 @@ class Encoder:
         raise TooLargeForDevice(f"The image needs more memory than {self.device} has.")
 
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
-        """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), both in the CPU's memory."""
-        if self.device.type == "cuda":
+        """Embeds uint8 (n, 3, H, W), wherever it is, as float32 (n, d) in the CPU's memory."""
+        if self.device.type == "cuda" and not batch.is_cuda:
             locked = batch if batch.is_pinned() else batch.pin_memory()
             batch = locked.to(self.device, non_blocking=True)
         values = self._preprocessing.normalize(batch).to(self.dtype)

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from pipeline.base.logs import where
@@ -69,7 +70,7 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
         made = preparing.prepare(data, max_pixels, order)
         if isinstance(made, Unusable):
             return {"reason": made.reason}
-        memory_files.write(file, made.pixels.tobytes(), made.preview)
+        memory_files.write(file, np.asarray(made.pixels).tobytes(), made.preview)
     except MemoryError:
         return {"reason": NO_MEMORY.reason}
     except OSError:

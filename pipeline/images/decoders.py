@@ -17,6 +17,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipeline import metrics
 from pipeline.base.errors import DecodersUnavailable
@@ -53,6 +54,22 @@ _IDLE_SECONDS = 1.0
 Result = Prepared | Unusable
 
 
+class ImageDecoders(Protocol):
+    """What decodes a worker's images: `Decoders`, or those on a card before them."""
+
+    def submit(
+        self, data: bytes, order: Order, *, urgent: bool = False, suspect: bool = False
+    ) -> "Future[Result]": ...
+
+    @property
+    def pids(self) -> list[int]: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(eq=False)
 class _Job:
     data: bytes
@@ -78,7 +95,14 @@ class Decoders:
         ]
         self._queue.wait_for_one()
 
-    def submit(self, data: bytes, order: Order, *, urgent: bool = False) -> "Future[Result]":
+    def submit(
+        self,
+        data: bytes,
+        order: Order,
+        *,
+        urgent: bool = False,
+        suspect: bool = False,  # no matter here: no file ends the worker
+    ) -> "Future[Result]":
         """Decodes a file. `urgent` work comes before all that is not.
 
         The future raises DecodersUnavailable if no decoder can be started for some time.

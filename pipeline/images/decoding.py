@@ -51,6 +51,8 @@ MAX_SIDE = 65_535
 # The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
 # PNG's size.
 PREVIEW_QUALITY = 88
+# It takes half the time of bicubic and is sharper than bilinear.
+PREVIEW_FILTER = Resampling.HAMMING
 
 # We check the caller's limit right after opening; Pillow's own limit would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -150,13 +152,21 @@ def preview(picture: Picture, longest: int) -> bytes:
 
     It is never enlarged. It has no metadata because a `Picture` has none.
     """
-    scale = min(1.0, longest / max(picture.image.size))
-    width, height = (max(1, round(side * scale)) for side in picture.image.size)
-    image = picture.image
-    if (width, height) != image.size:
-        # Hamming takes half the time of bicubic and is sharper than bilinear. The gap lets Pillow
-        # shrink large scans in two steps.
-        image = image.resize((width, height), Resampling.HAMMING, reducing_gap=2.0)
+    image, size = picture.image, preview_size(*picture.image.size, longest)
+    if size != image.size:
+        # The gap lets Pillow shrink large scans in two steps.
+        image = image.resize(size, PREVIEW_FILTER, reducing_gap=2.0)
+    return as_preview(image)
+
+
+def preview_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The (width, height) of a picture's preview."""
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def as_preview(image: Image.Image) -> bytes:
+    """A picture without metadata as a JPEG."""
     with _scratch() as out:
         image.save(out, "JPEG", quality=PREVIEW_QUALITY)
         out.seek(0)

@@ -21,7 +21,8 @@ HASH_BITS = 256
 # lesions, two differ in no more, and one of these shows one photograph twice.
 NEAR_BITS = 40
 
-_PIXELS, _FREQUENCIES = 64, 16  # a side
+HASHED_SIDE, HASHED_GAP = 64, 3.0  # pixels, and Pillow's `reducing_gap`
+_FREQUENCIES = 16  # a side
 
 # Coefficients up to this count as zero, in grey levels times pixels: a wave of a 25th of a grey
 # level. In smooth pictures, compression turns the signs of smaller ones at random.
@@ -30,8 +31,8 @@ _ZERO = 40.0
 
 def _cosines() -> np.ndarray:
     """The transform (DCT-II) of a row of pixels into its lowest frequencies, as a matrix."""
-    frequency, pixel = np.mgrid[:_FREQUENCIES, :_PIXELS]
-    matrix: np.ndarray = np.cos(np.pi * frequency * (2 * pixel + 1) / (2 * _PIXELS))
+    frequency, pixel = np.mgrid[:_FREQUENCIES, :HASHED_SIDE]
+    matrix: np.ndarray = np.cos(np.pi * frequency * (2 * pixel + 1) / (2 * HASHED_SIDE))
     return matrix.astype(np.float32)
 
 
@@ -41,9 +42,14 @@ _TRANSFORM = _cosines()
 def perceptual_hash(picture: Picture) -> str:
     """The perceptual hash of a picture, as 64 hex digits."""
     # The gap lets Pillow shrink large scans in two steps, and the first step is cheap.
-    small = picture.image.resize((_PIXELS, _PIXELS), Resampling.BILINEAR, reducing_gap=3.0)
-    grey = np.asarray(small.convert("L"), dtype=np.float32)
-    bits = _TRANSFORM @ grey @ _TRANSFORM.T > _ZERO
+    size, gap = (HASHED_SIDE, HASHED_SIDE), HASHED_GAP
+    small = picture.image.resize(size, Resampling.BILINEAR, reducing_gap=gap)
+    return hash_of(np.asarray(small.convert("L")))
+
+
+def hash_of(brightness: np.ndarray) -> str:
+    """The hash of a picture that is resized already: uint8 (64, 64)."""
+    bits = _TRANSFORM @ brightness.astype(np.float32) @ _TRANSFORM.T > _ZERO
     bits[0, 0] = False  # the mean brightness is always positive, and says nothing
     return np.packbits(bits).tobytes().hex()
 

@@ -70,3 +70,14 @@ def _shorter_edge_to(edge: int, size: tuple[int, int]) -> tuple[int, int]:
     if width <= height:
         return edge, int(edge * height / width)
     return int(edge * width / height), edge
+
+
+def resized_size(steps: PixelSteps, width: int, height: int) -> tuple[int, int] | None:
+    """The (width, height) that an image is resized to, before the crop; None if it is not, or if
+    only a part of it is."""
+    if steps.resize is None:
+        return None
+    if isinstance(steps.resize, tuple):
+        return steps.resize[1], steps.resize[0]
+    wide, high = _shorter_edge_to(steps.resize, (width, height))
+    return (wide, high) if wide * high <= _LARGEST else None

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,20 @@ from pipeline.images.decoding import NO_MEMORY, Unusable, cut, decode, preview
 from pipeline.images.hashes import perceptual_hash
 from pipeline.images.pixels import PixelSteps
 
+if TYPE_CHECKING:  # decoders do without torch
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Prepared:
     """A decoded image: uint8 pixels of shape (3, H, W) for the encoder, its own size and hash.
 
+    Where a card has decoded it, the pixels are still there.
+
     `preview` is a JPEG, or empty if none was ordered.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: "NDArray[np.uint8] | Tensor"
     preview: bytes
     width: int
     height: int

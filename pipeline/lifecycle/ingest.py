@@ -22,7 +22,7 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import sha256
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoders import Decoders
+from pipeline.images.decoders import ImageDecoders
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
 from pipeline.ledger import JobLedger, Progress, WorkItem
@@ -78,7 +78,7 @@ class Ingest:
     blobs: Blobs
     jobs: JobLedger
     deletions: Deletions
-    decoders: Decoders
+    decoders: ImageDecoders
     limits: Limits
     stopping: Callable[[], bool]
     writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(WRITERS, "preview"))
@@ -175,10 +175,10 @@ class Ingest:
         elif indexed:
             recognise(batch, item, each, metadata, known or {})
         else:
-            prepared = self._prepare(row)
+            prepared = self._prepare(row, suspect=batch.start < item.quarantined)
             batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
 
-    def _prepare(self, row: Row) -> "Future[Prepared | Unusable]":
+    def _prepare(self, row: Row, *, suspect: bool) -> "Future[Prepared | Unusable]":
         """Decodes a row.
 
         Its preview is written once the image is embedded: a rejected row must not leave a preview
@@ -186,7 +186,7 @@ class Ingest:
         """
         if row.fault is None:
             order = Order(self.encoder.steps, preview=self.limits.preview_pixels)
-            return self.decoders.submit(row.data, order)
+            return self.decoders.submit(row.data, order, suspect=suspect)
         known: Future[Prepared | Unusable] = Future()
         known.set_result(row.fault)
         return known

@@ -19,7 +19,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(folder, cpu=True, sizes=TINY)
 
 
-@pytest.mark.parametrize("name", [name for name in gpu.PARTS if name != "workers"])
+@pytest.mark.parametrize("name", [name for name in gpu.PARTS if name not in ("workers", "card")])
 def test_every_part_runs_to_its_end(name: str, bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "lines.jsonl"
     gpu._write_lines(gpu.PARTS[name], bench, file)
@@ -31,16 +31,18 @@ def test_every_part_runs_to_its_end(name: str, bench: Bench, tmp_path: Path) -> 
     assert "the rest of this part" not in {line.what for line in lines}
 
 
+@pytest.mark.parametrize("where", ["cpu", "card"])
 def test_a_worker_waits_for_the_common_start(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    where: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("go\n"))
-    gpu_bulk.worker(bench.folder, cpu=True, sizes=TINY)
+    gpu_bulk.worker(bench.folder, f"2,1,{where}", cpu=True, sizes=TINY)
 
     ready, result = capsys.readouterr().out.splitlines()
 
     assert ready == "ready"
-    assert json.loads(result)["images"] == TINY.rows // 2
+    rows = TINY.rows if where == "cpu" else TINY.card_rows
+    assert json.loads(result)["images"] == rows // 2
 
 
 def test_without_a_card_it_ends_with_one_line(
