@@ -64,6 +64,7 @@ _AWAY_CODES = {
     *("408", "429", "500", "502", "503", "504", "InternalError", "OperationAborted"),
     *("RequestTimeout", "RequestTimeTooSkewed", "ServerBusy", "ServiceUnavailable", "SlowDown"),
 }
+_UNSAID = {"500", "InternalError"}  # all that rclone, among others, says of a full disk
 _MISSING_CODES = {"404", "550", "BlobNotFound", "NoSuchKey", "ResourceNotFound"}
 
 _REFUSED, _NO_KEY = "the client refuses it", "there is no key"
@@ -154,6 +155,8 @@ def translated(error: Exception) -> Exception:
     if _is_missing(error) and all(_is_missing(e) or _LOOKED_UP & _types(e) for e in chain[1:]):
         return FileNotFoundError(errno.ENOENT, "no such blob")
     known = sorted(codes & _AWAY_CODES)
+    if known and known[-1] in _UNSAID:
+        return away(f"{known[-1]}; its own log says why, and it may have no room left")
     return away(known[-1] if known else _said(error))
 
 

@@ -158,7 +158,7 @@ AWAY = [
     (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), "IncompleteReadError"),
     (refused("SlowDown", 503), "SlowDown"),
     (refused("ServiceUnavailable", 503), "ServiceUnavailable"),
-    (refused("InternalError", 500), "InternalError"),
+    (refused("InternalError", 500), "InternalError; its own log says why, and it may have no room"),
     (refused("RequestTimeout", 400), "RequestTimeout"),
     (refused("RequestTimeTooSkewed"), "RequestTimeTooSkewed"),
     (refused(SECRET, 500), "Input/output error"),
