@@ -28,6 +28,10 @@ BACKLOG_SECONDS = 5  # until a caller should try again after the queue was too l
 PARTS_OF_BACKLOG = 4
 LEAST_SHARE = 4
 
+# The most that a call to an object store may take. A person waits for it, and so does each of the
+# threads that all calls share.
+BLOB_SECONDS = 12.0
+
 BASE = "/v1"  # the default collection; any one is /v1/collections/{name}
 
 
@@ -62,7 +66,7 @@ class Services:
             raise NotFound("There is no such collection.")
         chosen = name or default
         if chosen not in self._blobs:
-            self._blobs[chosen] = Blobs(self.settings.blobs_of(chosen))
+            self._blobs[chosen] = Blobs(self.settings.blobs_of(chosen), BLOB_SECONDS)
         path = BASE if name is None else f"{BASE}/collections/{name}"
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)

@@ -63,4 +63,6 @@ def keys(collection: CollectionDep) -> KeysView:
 )
 def blobs(collection: CollectionDep) -> StreamingResponse:
     """Streams a tar file of uploads, previews and receipts."""
-    return StreamingResponse(tar_of(collection.blobs), media_type=TAR)
+    pieces = tar_of(collection.blobs)
+    first = list(islice(pieces, 1))  # before the answer begins, so that an error gets its status
+    return StreamingResponse(chain(first, pieces), media_type=TAR)

@@ -6,21 +6,14 @@ alike. A blob appears whole or not at all.
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID, uuid4
 
-from pipeline.base.blob_clients import (
-    away,
-    call_options,
-    client_errors,
-    disk_errors,
-    is_s3,
-    misconfigured,
-    open_file_system,
-)
+from pipeline.base.blob_clients import S3_PATIENCE, Patience, is_s3, open_file_system
+from pipeline.base.blob_errors import away, client_errors, disk_errors, misconfigured
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
@@ -34,12 +27,15 @@ class Blobs:
     fault of a row.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raises BlobsMisconfigured, as without the package that the URL needs."""
+    def __init__(self, url: str, patience: float = S3_PATIENCE) -> None:
+        """`patience`: the most seconds that a call to an object store may take.
+
+        Raises BlobsMisconfigured, as without the package that the URL needs.
+        """
         self._fs: Any
         self._fs, self._root, self._local = open_file_system(url)
         self._s3 = is_s3(url)
-        self._options = call_options(url)
+        self._patience = Patience(url, patience)
 
     def probe(self) -> None:
         """Writes, lists, reads and deletes a small blob, to find wrong settings at the start.
@@ -61,7 +57,7 @@ class Blobs:
                 if self._local:
                     _write_whole(Path(path), Path(self._root, PARTS), data)
                 else:
-                    self._fs.pipe_file(path, data, **self._options)
+                    self._fs.pipe_file(path, data, **self._patience.options(len(data)))
         except FileNotFoundError as error:
             raise away(os.strerror(error.errno or 0)) from error
 
@@ -69,7 +65,7 @@ class Blobs:
         """Raises FileNotFoundError if there is no such blob."""
         path = self._path(name)
         with self._errors():
-            data: bytes = self._fs.cat_file(path, **self._options)
+            data: bytes = self._fs.cat_file(path, **self._patience.options())
         return data
 
     def exists(self, name: str) -> bool:
@@ -77,7 +73,7 @@ class Blobs:
         try:
             with self._errors():
                 # fsspec's own `exists` takes any error for a no.
-                self._fs.info(path, **self._options)
+                self._fs.info(path, **self._patience.options())
         except FileNotFoundError:
             return False
         return True
@@ -118,8 +114,8 @@ class Blobs:
             self._fs.rm(path, recursive=True)
             return
         # s3fs says nothing of what its `rm` could not delete.
-        for each in self._fs.find(path, **self._options):
-            self._fs.rm_file(each, **self._options)
+        for each in self._fs.find(path, **self._patience.options()):
+            self._fs.rm_file(each, **self._patience.options())
 
     def _entries(self, folder: str) -> list[tuple[str, bool]]:
         """(name, whether it is a folder) of all that lies directly in a folder.
@@ -129,7 +125,7 @@ class Blobs:
         path = self._path(folder)
         try:
             with self._errors():
-                found = self._fs.ls(path, detail=True, **self._options)
+                found = self._fs.ls(path, detail=True, **self._patience.options())
         except FileNotFoundError:
             return []
         return [
@@ -138,8 +134,14 @@ class Blobs:
             if not entry["name"].endswith("/")  # a store's mark for an empty folder
         ]
 
-    def _errors(self) -> AbstractContextManager[None]:
-        return disk_errors() if self._local else client_errors()
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        if self._local:
+            with disk_errors():
+                yield
+        else:
+            with client_errors(), self._patience.watching():
+                yield
 
     def _path(self, name: str) -> str:
         parts = PurePosixPath(name).parts
