@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image as Pillow
 
-from cli.processes import Child, Program
+from cli.processes import Child, Program, module_command
 from tests import qdrant_server
 from tests.forked import ForkedWorker
 from tests.system import System, free_port, kill, until
