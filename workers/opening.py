@@ -27,6 +27,7 @@ from workers.health import Probe
 from workers.memory import keep_freed_memory
 from workers.names import name_worker
 from workers.runtime import Runtime
+from workers.services import Services
 
 
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
@@ -88,6 +89,7 @@ def _opened(
         stopping=stopping,
         device=device,
         processes=settings.processes,
+        services=Services.of(store, blobs),
     )
 
 

@@ -6,7 +6,7 @@ alike. A blob appears whole or not at all.
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.base.blob_clients import (
     misconfigured,
     open_file_system,
 )
+from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
@@ -40,6 +41,7 @@ class Blobs:
         self._fs, self._root, self._local = open_file_system(url)
         self._s3 = is_s3(url)
         self._options = call_options(url)
+        self.outage = Outage("blobs", "blobs")
 
     def probe(self) -> None:
         """Writes, lists, reads and deletes a small blob, to find wrong settings at the start.
@@ -57,7 +59,7 @@ class Blobs:
     def write(self, name: str, data: bytes) -> None:
         path = self._path(name)
         try:
-            with self._errors():
+            with self._errors(writes=True):
                 if self._local:
                     _write_whole(Path(path), Path(self._root, PARTS), data)
                 else:
@@ -138,8 +140,12 @@ class Blobs:
             if not entry["name"].endswith("/")  # a store's mark for an empty folder
         ]
 
-    def _errors(self) -> AbstractContextManager[None]:
-        return disk_errors() if self._local else client_errors()
+    @contextmanager
+    def _errors(self, *, writes: bool = False) -> Iterator[None]:
+        """Around each call. A deletion writes nothing: it succeeds on a full disk."""
+        errors = disk_errors() if self._local else client_errors()
+        with self.outage.watching(writes=writes), errors:
+            yield
 
     def _path(self, name: str) -> str:
         parts = PurePosixPath(name).parts

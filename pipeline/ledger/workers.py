@@ -2,16 +2,20 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.outage import Away
 from pipeline.ledger.records import Lease
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 from pipeline.messages.base import read
+
+# What a worker needs beside Redis, by name, as the subject of a sentence.
+SERVICES = {"store": "The vector store", "blobs": "The blobs' store"}
 
 # Missed beats until a worker counts as gone, and others get its work.
 BEATS = 5
@@ -21,7 +25,7 @@ class WorkerInfo(BaseModel):
     """What a worker says of itself. `ready`: it has embedded a test image.
 
     `lanes` has the items that it takes at once, by queue; `processes` is how many workers were
-    started with it on its host, itself included.
+    started with it on its host, itself included. `away` has the services that it does not reach.
     """
 
     # A newer Kindred can say more of its workers.
@@ -34,6 +38,21 @@ class WorkerInfo(BaseModel):
     dtype: str
     encoder: EncoderInfo
     processes: int = 1
+    away: Mapping[str, Away] = Field(default_factory=dict)
+
+
+def away_for_all(workers: Sequence[WorkerInfo]) -> dict[str, Away]:
+    """What keeps every one of these workers from its work, by service, the earliest of each.
+
+    Empty if one of them can work, or if there are none.
+    """
+    found: dict[str, Away] = {}
+    if not all(worker.away for worker in workers):
+        return found
+    for name, away in (pair for worker in workers for pair in worker.away.items()):
+        if name in SERVICES and (name not in found or away.since < found[name].since):
+            found[name] = away
+    return found
 
 
 class WorkerLedger:
@@ -87,6 +106,11 @@ class WorkerLedger:
 
     def alive(self) -> list[WorkerInfo]:
         return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]
+
+    def away(self) -> dict[str, Away]:
+        """The services without which no live worker can work now (`away_for_all`)."""
+        workers = self.alive()
+        return away_for_all([one for one in workers if one.ready] or workers)
 
     def metrics(self) -> list[tuple[str, str]]:
         """The name and the metrics of every live worker that has sent some."""
