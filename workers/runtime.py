@@ -213,6 +213,7 @@ class Runtime:
     def _retry_later(self, request: str, error: Unavailable) -> Result:
         """Gives a query back. One that was given back for too long fails: a person waits for it."""
         self.services.note(error)
+        error = self.services.why_unanswered() or error
         if not self._is_hopeless() and self.ledger.requests.requeue(request, SERVICE_DELAY):
             return given_back(error.title)
         return self._fail_query(request, problem(error))

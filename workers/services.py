@@ -64,12 +64,20 @@ class Services:
 
         `reading`: a store that only takes no writes will do.
         """
-        for name, away in self._hindering(reading):
-            raise _ERRORS[name](away.sentence(SERVICES[name]))
+        for error in self._errors(reading):
+            raise error
+
+    def why_unanswered(self) -> Unavailable | None:
+        """What no query can be answered without now."""
+        return next(self._errors(reading=True), None)
 
     def seconds(self) -> float:
         """For how long no query could be answered; 0 if one can."""
         return max((time.time() - away.since for _, away in self._hindering(True)), default=0.0)
+
+    def _errors(self, reading: bool) -> Iterator[Unavailable]:
+        for name, away in self._hindering(reading):
+            yield _ERRORS[name](away.sentence(SERVICES[name]))
 
     def _hindering(self, reading: bool) -> Iterator[tuple[str, Away]]:
         """An answer is a blob that is written."""
