@@ -723,13 +723,13 @@ def test_the_help_of_every_command_has_an_example_of_it(kindred):
 
 
 def test_every_command_that_talks_to_one_collection_can_be_told_which():
-    of_all = {("kindred", "collections", "list")}
+    of_all = {("kindred", "collections", "list"), ("kindred", "status")}
     by_argument = {("kindred", "collections", "show")}
     options = {path: {o for p in c.params for o in p.opts} for c, path in commands()}
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 3  # a backup takes several calls
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 4  # a backup takes several calls
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 
