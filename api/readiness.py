@@ -78,15 +78,20 @@ def readiness(services: Services) -> Readiness:
         with services.broker.watching():
             services.ledgers.check_schema()
             services.ledgers.check_eviction()
-            workers = _ready(collection)
+            workers, stuck = _ready(collection), {}
+            if not workers:
+                stuck = collection.ledger.workers.away()
     except LedgerUnavailable as error:
         away = services.broker.look()
         broker = _OK if away is None else Part.of("away", away)
         raise NotReady(error, Readiness(broker=broker)) from None
-    found = Readiness(
-        workers=len(workers), store=_part("store", workers), blobs=_blobs(collection, workers)
-    )
-    why = _trouble(workers) if workers else Unavailable(_NO_WORKER)
+    parts = {name: _part(name, workers) for name in SERVICES}
+    parts |= {name: Part.of("away", away) for name, away in stuck.items()}
+    parts["blobs"] = _with_own(parts["blobs"], collection)
+    found = Readiness(workers=len(workers), **parts)
+    why = _trouble(away_for_all(workers) or stuck)
+    if why is None and not workers:
+        why = Unavailable(_NO_WORKER)
     if why is not None:
         raise NotReady(why, found)
     return found
@@ -94,15 +99,15 @@ def readiness(services: Services) -> Readiness:
 
 def trouble(collection: Collection) -> Unavailable | None:
     """Why no worker can answer a query, as the error that it would give; None if one can."""
-    return _trouble(_ready(collection))
+    return _trouble(collection.ledger.workers.away())
 
 
 def _ready(collection: Collection) -> list[WorkerInfo]:
     return [worker for worker in collection.ledger.workers.alive() if worker.ready]
 
 
-def _trouble(workers: Sequence[WorkerInfo]) -> Unavailable | None:
-    for name, away in away_for_all(workers).items():
+def _trouble(hindering: Mapping[str, Away]) -> Unavailable | None:
+    for name, away in hindering.items():
         if name != "store" or not away.writes_only:
             return _ERRORS[name](away.sentence(SERVICES[name]))
     return None
@@ -120,8 +125,9 @@ def _part(name: str, workers: Sequence[WorkerInfo]) -> Part:
     return Part.of("read-only" if all(each.writes_only for each in away) else "away", first)
 
 
-def _blobs(collection: Collection, workers: Sequence[WorkerInfo]) -> Part:
-    found, own = _part("blobs", workers), collection.own_blobs()
-    if own is None or found.state == "away":
-        return found
+def _with_own(blobs: Part, collection: Collection) -> Part:
+    """With what the api has met itself."""
+    own = collection.own_blobs()
+    if own is None or blobs.state == "away":
+        return blobs
     return Part.of("read-only" if own.writes_only else "away", own)

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.outage import Away
+from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import Lease
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
@@ -16,6 +18,10 @@ from pipeline.messages.base import read
 
 # What a worker needs beside Redis, by name, as the subject of a sentence.
 SERVICES = {"store": "The vector store", "blobs": "The blobs' store"}
+
+# Seconds for which the word of a worker that could not start counts. Its supervisor starts it again
+# after half a minute at most, and then it loads its model.
+STUCK = 120
 
 # Missed beats until a worker counts as gone, and others get its work.
 BEATS = 5
@@ -108,9 +114,34 @@ class WorkerLedger:
         return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]
 
     def away(self) -> dict[str, Away]:
-        """The services without which no live worker can work now (`away_for_all`)."""
+        """The services without which no worker can work now, or start."""
         workers = self.alive()
+        if not workers:
+            return self.stuck()
         return away_for_all([one for one in workers if one.ready] or workers)
+
+    def cannot_start(self, service: str, cause: str) -> None:
+        """A worker ends, since this service is away. For a while, others are told (`stuck`)."""
+        known = self.stuck().get(service)
+        away = Away(since=time.time() if known is None else known.since, cause=cause)
+        with contextlib.suppress(LedgerUnavailable), reachable():
+            self._script.redis.set(self._stuck(service), away.model_dump_json(), ex=STUCK)
+
+    def can_start(self, service: str) -> None:
+        """This service is away no more."""
+        with reachable():
+            self._script.redis.delete(self._stuck(service))
+
+    def stuck(self) -> dict[str, Away]:
+        """What kept workers from starting, as of late. It says nothing while one lives."""
+        names = [*SERVICES]
+        with reachable():
+            found = self._script.redis.mget([self._stuck(name) for name in names])
+        pairs = zip(names, found, strict=True)
+        return {name: Away.model_validate_json(text) for name, text in pairs if text}
+
+    def _stuck(self, service: str) -> str:
+        return self._script.key(f"workers:stuck:{service}")
 
     def metrics(self) -> list[tuple[str, str]]:
         """The name and the metrics of every live worker that has sent some."""

@@ -286,6 +286,23 @@ def test_readiness_names_each_part(api: MemoryApi) -> None:
     assert (some.status_code, parts(some)["store"]) == (200, "partial")
 
 
+def test_workers_that_cannot_start_say_why(api: MemoryApi) -> None:
+    """They have no heartbeat: each ends, and is started again."""
+    api.ledger.workers.cannot_start("store", GONE.cause)
+    first = api.http.get("/readyz").json()["store"]
+    api.ledger.workers.cannot_start("store", GONE.cause)
+
+    answer = api.http.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["store"] == first
+    assert first["state"] == "away"
+    assert answer.json()["type"] == "urn:kindred:problem:store-unavailable"
+    assert GONE.cause in api.http.get("/v1/collection").json()["detail"]
+
+    api.ledger.workers.can_start("store")
+    assert parts(api.http.get("/readyz"))["store"] == "unknown"
+
+
 def test_a_store_that_takes_no_writes_is_ready_for_searches(api: MemoryApi) -> None:
     api.ledger.workers.beat(unable(store=FULL))
 
