@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.readiness import Part, Readiness
 from pipeline.base.identity import point_id
+from pipeline.base.outage import Away
 from pipeline.ledger import JobRecord
 from pipeline.messages import EncoderInfo, Hit, Receipt, Rejection, StoredImage, preview_path
 from pipeline.operations.browse import ImagesAnswer
@@ -81,13 +83,20 @@ _STORED = StoredImage(**_HIT.model_dump(exclude={"score"}, exclude_none=True))
 _FACETS = {"dx": (FacetValue(value="melanoma", count=12), FacetValue(value="nevus", count=30))}
 _RECEIPT = Receipt(id=_ID, count=1, image_ids=(_IMAGE,))
 _DELETING = DeletionView(id=_ID, state="running", final=False, total=1)
+_AWAY = Away(since=_TIME, cause="Blobs cannot be read or written just now: timed out.")
 _DELETED = DeletionView(
     id=_ID, state="succeeded", final=True, total=1, deleted=1, count=1, image_ids=(_IMAGE,)
 )
 
 EXAMPLES: dict[str, Example] = {
     "is_alive": Example(answers={"200": {"status": "alive"}}),
-    "is_ready": Example(answers={"200": {"status": "ready", "workers": 1}}),
+    "is_ready": Example(
+        answers={
+            "200": _shown(
+                Readiness(workers=2, store=Part(state="ok"), blobs=Part.of("partial", _AWAY))
+            )
+        }
+    ),
     "get_metrics": Example(
         answers={"200": 'kindred_workers{collection="kindred"} 1.0\n'},
     ),

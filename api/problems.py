@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from api.body import BodyRefused
 from api.queries import AnsweredWithProblem
+from api.readiness import NotReady
 from pipeline.base.errors import (
     InvalidQuery,
     KindredError,
@@ -83,6 +84,8 @@ def of(error: KindredError) -> JSONResponse:
     """The answer to an error of ours, with its headers and its fault's path."""
     if isinstance(error, AnsweredWithProblem):
         return response(error.problem)
+    if isinstance(error, NotReady):
+        return response(problem(error.error), **error.parts)
     if isinstance(error, InvalidQuery) and error.path:
         fault = _fault(error.path, str(error))
         detail = f"{fault['path']}: {fault['message']}"

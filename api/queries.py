@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.audit import Entry, images_in
+from api.readiness import trouble
 from api.services import Collection
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import KindredError, NotFound, Unavailable
@@ -79,8 +80,14 @@ async def _answered(collection: Collection, wanted: Operation, body: Message) ->
     if record.error is not None:
         raise AnsweredWithProblem(record.error)
     if record.state != "succeeded":
-        raise Unavailable("No worker has answered yet. Is one running? Try again in a moment.")
+        raise await run_in_threadpool(_why_unanswered, collection)
     return await run_in_threadpool(answer, collection, identifier)
+
+
+def _why_unanswered(collection: Collection) -> Unavailable:
+    return trouble(collection) or Unavailable(
+        "No worker has answered yet. Is one running? Try again in a moment."
+    )
 
 
 async def wait_for(collection: Collection, request: str, seconds: float) -> RequestRecord:

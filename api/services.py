@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 from uuid import uuid4
 
@@ -10,9 +11,11 @@ from fastapi import Depends, Path, Request
 
 from api.access import LOCAL, AccessControl, Caller
 from api.waiting import WaitingRoom
+from pipeline.base.asking import Asked, ask_blobs
 from pipeline.base.blobs import Blobs, request_folder
 from pipeline.base.errors import LedgerUnavailable, NotFound, RateLimited
 from pipeline.base.keys import Keys
+from pipeline.base.outage import Away, Outage
 from pipeline.base.settings import Settings
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.receipts import Receipts
@@ -45,7 +48,9 @@ class Services:
     waiting: WaitingRoom
     access: AccessControl
     allowed: AllowedSources
+    broker: Outage = field(default_factory=lambda: Outage("api", "Redis"))
     _blobs: dict[str, Blobs] = field(default_factory=dict)
+    _asked: dict[str, Asked] = field(default_factory=dict)
 
     @classmethod
     def open(cls, settings: Settings, keys: Keys) -> "Services":
@@ -66,10 +71,16 @@ class Services:
             raise NotFound("There is no such collection.")
         chosen = name or default
         if chosen not in self._blobs:
-            self._blobs[chosen] = Blobs(self.settings.blobs_of(chosen), BLOB_SECONDS)
+            blobs = Blobs(self.settings.blobs_of(chosen), BLOB_SECONDS)
+            self._asked[chosen] = Asked(blobs.outage, partial(ask_blobs, blobs))
+            self._blobs[chosen] = blobs
         path = BASE if name is None else f"{BASE}/collections/{name}"
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
+
+    def blobs_away(self, name: str) -> Away | None:
+        """Whether those of a collection are away for this process; asks them if they seem so."""
+        return self._asked[name].look()
 
     def names(self) -> list[str]:
         """All collections that a worker has opened, and the default one."""
@@ -96,6 +107,10 @@ class Collection:
     @property
     def receipts(self) -> Receipts:
         return Receipts(self.blobs, self.ledger.tombstones)
+
+    def own_blobs(self) -> Away | None:
+        """Whether they are away for this process."""
+        return self.services.blobs_away(self.name)
 
     def start_job(self, job: str, wanted: Operation, request: str) -> None:
         """The job is accepted once it is in the ledger; publishing only makes it start sooner."""

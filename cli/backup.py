@@ -19,9 +19,9 @@ from pathlib import Path
 from cli.client import Client
 from cli.documents import Document
 from cli.export import make_empty, write_images
-from cli.failure import CommandError
+from cli.failure import CommandError, WrongSetting
 from cli.preflight import locked
-from cli.processes import Child, Program, module_command, module_environment
+from cli.processes import EX_CONFIG, Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.up import private_folder, say
 from pipeline.backup.manifest import (
@@ -97,9 +97,23 @@ def restore(folder: Path, settings: Settings) -> Document:
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise CommandError(lines[-1] if lines else "the restore has failed")
+        kind = WrongSetting if done.returncode == EX_CONFIG else CommandError
+        raise kind(lines[-1] if lines else "the restore has failed")
     manifest: Document = json.loads(done.stdout)
     return manifest
+
+
+def how_to_start(settings: Settings) -> str:
+    """What runs the system that was restored: its Redis may be one that `kindred up` has not."""
+    given = settings.model_fields_set
+    if "redis_url" in given:
+        return (
+            "start the workers with `kindred worker` and the api with `kindred api`, with the same"
+            " settings"
+        )
+    if "qdrant_url" in given:
+        return "start it with `kindred up`, with the same KINDRED_QDRANT_URL"
+    return "start it with `kindred up`"
 
 
 @contextmanager

@@ -164,6 +164,14 @@ class Client:
         """How many images are indexed, and what embedded them."""
         return self._document("GET", self._path("collection"))
 
+    def readiness(self) -> Document:
+        """What of the system is away. Of an api that is not ready as well."""
+        response = self._send("GET", "/readyz")
+        found = _object(response)
+        if "broker" not in found:
+            raise self._refusal(response)
+        return {**found, "status": "ready" if response.is_success else "not ready"}
+
     def collections(self) -> list[Collection]:
         """All that the api serves, whichever one this client is of."""
         return cast(list[Collection], self._document("GET", "/v1/collections")["collections"])

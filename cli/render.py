@@ -34,6 +34,19 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def readiness_lines(found: Document) -> list[str]:
+    """What /readyz answers: a line for the whole, and one for each part."""
+    workers = found["workers"]
+    whole = f"{found['status']}, {workers} worker{'' if workers == 1 else 's'} with a sound encoder"
+    return [whole, *(_part_line(name, found[name]) for name in ("broker", "store", "blobs"))]
+
+
+def _part_line(name: str, part: Document) -> str:
+    since = str(part.get("since") or "")[:16].replace("T", " ")
+    why = f" since {since} UTC: {part.get('cause')}" if since else ""
+    return printable(f"{name}: {part['state']}{why}")
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 

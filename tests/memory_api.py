@@ -55,6 +55,7 @@ class MemoryApi:
             access=AccessControl(keys, ledgers.sessions, ledgers.calls, rate_limit=0),
             allowed=AllowedSources.of(self.settings.sources),
         )
+        self.services = services
         self.ledger: Ledger = ledgers.of(self.settings.collection)
         self.blobs = Blobs(self.settings.blobs_of(self.settings.collection))
         with pytest.MonkeyPatch.context() as patch:

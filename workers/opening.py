@@ -2,11 +2,12 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import ConfigurationError
+from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
@@ -28,6 +29,7 @@ from workers.health import Probe
 from workers.memory import keep_freed_memory
 from workers.names import name_worker
 from workers.runtime import Runtime
+from workers.services import Services
 
 
 def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtime:
@@ -44,10 +46,12 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     blobs = Blobs(settings.blobs_of(settings.collection))
     # Earlier versions prepared copies of data sets there, and patients are in them.
     shutil.rmtree(settings.data / "datasets", ignore_errors=True)
-    blobs.probe()  # before the model, which takes a while
+    ledger = ledgers.of(settings.collection)
+    with _told(ledger, "blobs"):
+        blobs.probe()  # before the model, which takes a while
     decoders = Decoders(_decoders(settings), settings.max_pixels, settings.decode_seconds)
     try:
-        return _opened(settings, publish, ledgers.of(settings.collection), blobs, decoders)
+        return _opened(settings, publish, ledger, blobs, decoders)
     except BaseException:
         decoders.close()
         raise
@@ -92,7 +96,8 @@ def _opened(
     name = name_worker(device)
     ledger.register()
     try:
-        store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
+        with _told(ledger, "store"):
+            store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
     except BaseException:
         ledger.workers.leave(name)  # its claim must not outlive it
         raise
@@ -106,7 +111,19 @@ def _opened(
         stopping=stopping,
         device=device,
         processes=settings.processes,
+        services=Services.of(store, blobs),
     )
+
+
+@contextmanager
+def _told(ledger: Ledger, service: str) -> Iterator[None]:
+    """A worker that ends here has no heartbeat to say why."""
+    try:
+        yield
+    except (StoreUnavailable, BlobsUnavailable) as error:
+        ledger.workers.cannot_start(service, str(error))
+        raise
+    ledger.workers.can_start(service)
 
 
 def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:

@@ -12,13 +12,21 @@ from pipeline.backup import archive
 from pipeline.backup.manifest import BackupManifest
 from pipeline.backup.snapshot import Snapshots
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import ConfigurationError, Conflict, KindredError
+from pipeline.base.errors import (
+    BlobsMisconfigured,
+    ConfigurationError,
+    Conflict,
+    KindredError,
+    LedgerMisconfigured,
+)
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import Ledgers, namespace_of
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
+
+_WRONG_SETTINGS = (ConfigurationError, BlobsMisconfigured, LedgerMisconfigured)
 
 
 def restore(folder: Path, settings: Settings) -> BackupManifest:
@@ -95,7 +103,7 @@ def main() -> int:
         manifest = restore(Path(sys.argv[1]), load_settings())
     except KindredError as error:
         print(f"{error.title}: {error}", file=sys.stderr)
-        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1
+        return EXIT_CONFIGURATION if isinstance(error, _WRONG_SETTINGS) else 1
     print(manifest.model_dump_json(exclude={"files"}))
     return 0
 

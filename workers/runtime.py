@@ -15,16 +15,17 @@ from pipeline.base.errors import (
     QueryGone,
     SourceElsewhere,
     SourceUnavailable,
-    StoreUnavailable,
     Unavailable,
 )
 from pipeline.base.logs import where
 from pipeline.images.decoders import ImageDecoders
 from pipeline.ledger import PLAN, Lease, Ledger, WorkerInfo, WorkItem
+from pipeline.ledger.requests import PATIENCE
 from pipeline.messages import Problem, problem
 from pipeline.operations.context import Context
 from pipeline.operations.registry import operation
 from workers.health import Probe, end_process
+from workers.services import Services
 
 logger = logging.getLogger("kindred.worker")
 
@@ -90,6 +91,7 @@ class Runtime:
     stopping: threading.Event = field(default_factory=threading.Event)
     device: str = ""  # as the settings name it; torch's own name by default
     processes: int = 1
+    services: Services = field(default_factory=Services)
     _held: dict[str, Lease] = field(default_factory=dict)  # by token
     _answering: dict[str, object] = field(default_factory=dict)  # requests, each by its thread
     _heard: list[float] = field(default_factory=lambda: [time.monotonic()])  # of the last message
@@ -105,16 +107,19 @@ class Runtime:
 
     @property
     def info(self) -> WorkerInfo:
-        """It is given no work item while its encoder fails, nor when it is to stop."""
-        encoder = self.context.encoder
+        """It is given no work item while its encoder fails or a service is away, nor when it is to
+        stop."""
+        encoder, away = self.context.encoder, self.services.away
+        takes_work = self.probe.healthy and not self.stopping.is_set() and not away
         return WorkerInfo(
             name=self.name,
             ready=self.probe.healthy,
-            lanes=self.lanes if self.probe.healthy and not self.stopping.is_set() else {},
+            lanes=self.lanes if takes_work else {},
             device=self.device or str(encoder.device),
             dtype=str(encoder.dtype).removeprefix("torch."),
             encoder=encoder.info,
             processes=self.processes,
+            away=away,
         )
 
     def work(self, lease: Lease) -> Result:
@@ -128,12 +133,15 @@ class Runtime:
             result = self._run(item)
         finally:
             del self._held[lease.token]
+        if self.services.away:
+            self.beat()  # else the next items would come to us, who can only give them back
         self.dispatch()
         return result
 
     def _run(self, item: WorkItem) -> Result:
         jobs, lease = self.ledger.jobs, item.lease
         try:
+            self.services.refuse()
             return self._work(item)
         except LedgerUnavailable as error:
             logger.warning("ledger unavailable, item left to its lease", extra={"job": lease.job})
@@ -142,7 +150,10 @@ class Runtime:
             elsewhere = isinstance(error, SourceElsewhere)
             waits = isinstance(error, SourceUnavailable) and not elsewhere
             delay = SOURCE_DELAY if waits else SERVICE_DELAY
-            jobs.retry_later(lease, delay, _notice(error), elsewhere=elsewhere)
+            self.services.note(error)
+            # What our heartbeats say need not be said twice, and ends with them.
+            notice = "" if self.services.away else error.title
+            jobs.retry_later(lease, delay, notice, elsewhere=elsewhere)
             return given_back(error.title)
         except KindredError as error:
             return self._fail(item, problem(error), error.logged)
@@ -184,6 +195,7 @@ class Runtime:
     def _run_query(self, request: str, name: str) -> Result:
         started = time.monotonic()
         try:
+            self.services.refuse(reading=True)
             self._answer(request, name)
             result = DONE
         except Unavailable as error:
@@ -200,9 +212,19 @@ class Runtime:
 
     def _retry_later(self, request: str, error: Unavailable) -> Result:
         """Gives a query back. One that was given back for too long fails: a person waits for it."""
-        if self.ledger.requests.requeue(request, SERVICE_DELAY):
+        self.services.note(error)
+        error = self.services.why_unanswered() or error
+        if not self._is_hopeless() and self.ledger.requests.requeue(request, SERVICE_DELAY):
             return given_back(error.title)
         return self._fail_query(request, problem(error))
+
+    def _is_hopeless(self) -> bool:
+        """Whether it has been asked for long enough, and nobody else can answer either."""
+        return self.services.seconds() >= PATIENCE and not self.others_can_answer()
+
+    def others_can_answer(self) -> bool:
+        others = (one for one in self.ledger.workers.alive() if one.name != self.name)
+        return any(one.ready and not one.away for one in others)
 
     def _fail_query(self, request: str, why: Problem) -> Result:
         self.ledger.requests.fail(request, why)
@@ -248,8 +270,3 @@ class Runtime:
         self.ledger.jobs.fail(item.lease.job, why)
         self.ledger.jobs.release(item.lease)
         return failed(why.title)
-
-
-def _notice(error: Unavailable) -> str:
-    """What the job waits for. Of the store also why: a full disk needs someone to act."""
-    return f"{error.title}: {error}" if isinstance(error, StoreUnavailable) else error.title

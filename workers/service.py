@@ -23,6 +23,7 @@ from pipeline.base.settings import (
 from pipeline.encoding.device import hide_other_cards
 from pipeline.ledger import Lease
 from pipeline.lifecycle.sweep import SWEEP_SECONDS, TURN_SECONDS
+from pipeline.operations.base import queue_name
 from pipeline.operations.registry import operation
 from pipeline.sources.cache import trim
 from workers.app import register_tasks
@@ -33,11 +34,13 @@ from workers.background import (
     delete_queues_of_departed_workers,
 )
 from workers.health import EXIT_TRY_AGAIN, PROBE_SECONDS, WATCH_SECONDS, Watchdog
+from workers.intake import Intake, Watch
 from workers.names import short
 from workers.opening import open_runtime
 from workers.queue import make_app, publish_lease, queues_of
 from workers.restore import refuse_half_a_restore
 from workers.runtime import Runtime
+from workers.services import LOOK_SECONDS
 
 logger = logging.getLogger("kindred.worker")
 
@@ -87,7 +90,13 @@ def _publish(app: Celery, collection: str, lease: Lease) -> None:
 def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
     """Runs Celery's worker in this thread; returns after a warm shutdown."""
     heartbeat = Repeating("heartbeat", settings.heartbeat_seconds, runtime.beat)
-    background = (heartbeat, *_background(app, runtime, settings))
+    intake = Intake(queue_name(settings.collection, "search"))
+    watch = Watch(runtime, intake, heartbeat.hasten)
+    background = (
+        heartbeat,
+        Repeating("services", LOOK_SECONDS, watch),
+        *_background(app, runtime, settings),
+    )
 
     @worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
@@ -99,7 +108,7 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
         runtime.stopping.set()  # lanes release their shards at the next batch
         heartbeat.hasten()  # and nobody leases them new ones, which would wait in vain
 
-    app.Worker(
+    worker = app.Worker(
         hostname=f"kindred@{runtime.name}",
         pool="workers.pool:ThreadPool",
         concurrency=sum(runtime.lanes.values()) + settings.search_threads,
@@ -108,7 +117,9 @@ def serve(app: Celery, runtime: Runtime, settings: Settings) -> None:
         without_mingle=True,
         loglevel=settings.log_level,
         task_events=True,
-    ).start()
+    )
+    intake.of(worker)
+    worker.start()
     for thread in reversed(background):
         thread.stop()
 

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from api.readiness import Readiness, readiness
 from api.services import Services, ServicesDep
 from pipeline import metrics
-from pipeline.base.errors import Unavailable
 from pipeline.operations.base import LEASED_QUEUES, queue_name
 
 router = APIRouter(tags=["health"])
@@ -21,18 +21,15 @@ def alive() -> dict[str, str]:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", name="is_ready")
-def ready(services: ServicesDep) -> dict[str, str | int]:
-    """A search would be answered: Redis is available, and so is a worker of the default collection
-    that embeds its test picture correctly."""
-    services.ledgers.check_schema()
-    services.ledgers.check_eviction()
-    workers = [worker for worker in services.collection().ledger.workers.alive() if worker.ready]
-    if not workers:
-        raise Unavailable(
-            "No worker is ready. A worker that has just started loads its model first; if its "
-            "encoder fails, its log says so."
-        )
-    return {"status": "ready", "workers": len(workers)}
+def ready(services: ServicesDep) -> Readiness:
+    """Whether a search would be answered, and how Redis (`broker`), the vector store and the blobs
+    are, each by itself.
+
+    It would if Redis is available, and a worker of the default collection embeds its test picture
+    correctly and reaches the store and the blobs. A store that only takes no writes, as on a full
+    disk, still answers searches. A 503 has the same parts.
+    """
+    return readiness(services)
 
 
 @router.get("/metrics", name="get_metrics", response_class=PlainTextResponse)

@@ -43,11 +43,13 @@ def restore(
 
     The collection has the name that KINDRED_COLLECTION gives it.
     """
+    from cli.backup import how_to_start
     from cli.backup import restore as bring_back
     from cli.up import load_settings
 
-    manifest = bring_back(folder, load_settings(data))
+    settings = load_settings(data)
+    manifest = bring_back(folder, settings)
     if as_json:
         print_json(manifest)
     else:
-        typer.echo(f"{manifest['images']:,} images are back; start it with `kindred up`")
+        typer.echo(f"{manifest['images']:,} images are back; {how_to_start(settings)}")

@@ -1,11 +1,12 @@
-"""`kindred up`, `worker`, `api` and `demo`: what runs the system, or a part of it."""
+"""`kindred up`, `worker`, `api`, `status` and `demo`: what runs the system, or a part of it."""
 
 import os
 from typing import Annotated, NoReturn
 
 import typer
 
-from cli.options import Data, Host, Port, examples
+from cli.failure import ExitCode
+from cli.options import LOCAL_URL, Data, Host, Json, Port, Url, examples
 from cli.processes import module_command, module_environment
 
 app = typer.Typer()
@@ -43,6 +44,25 @@ def worker() -> None:
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the api in this process. KINDRED_REDIS_URL names the Redis."""
     _become("api", "--host", host, "--port", str(port))
+
+
+@app.command(epilog=examples("kindred status", "kindred status --url https://hospital/kindred"))
+def status(url: Url = LOCAL_URL, as_json: Json = False) -> None:
+    """Show whether a search would be answered, and which part of the system is away.
+
+    Ends with exit code 1 if none would be.
+    """
+    from cli.client import connect
+    from cli.render import print_json, readiness_lines
+
+    with connect(url) as client:
+        found = client.readiness()
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(readiness_lines(found)))
+    if found["status"] != "ready":
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command(epilog=examples("kindred demo"))

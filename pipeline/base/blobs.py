@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from pipeline.base.blob_clients import S3_PATIENCE, Patience, is_s3, open_file_system
 from pipeline.base.blob_errors import away, client_errors, disk_errors, misconfigured
+from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
@@ -36,6 +37,7 @@ class Blobs:
         self._fs, self._root, self._local = open_file_system(url)
         self._s3 = is_s3(url)
         self._patience = Patience(url, patience)
+        self.outage = Outage("blobs", "blobs")
 
     def probe(self) -> None:
         """Writes, lists, reads and deletes a small blob, to find wrong settings at the start.
@@ -53,7 +55,7 @@ class Blobs:
     def write(self, name: str, data: bytes) -> None:
         path = self._path(name)
         try:
-            with self._errors():
+            with self._errors(writes=True):
                 if self._local:
                     _write_whole(Path(path), Path(self._root, PARTS), data)
                 else:
@@ -135,13 +137,15 @@ class Blobs:
         ]
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        if self._local:
-            with disk_errors():
-                yield
-        else:
-            with client_errors(), self._patience.watching():
-                yield
+    def _errors(self, *, writes: bool = False) -> Iterator[None]:
+        """Around each call. A deletion writes nothing: it succeeds on a full disk."""
+        with self.outage.watching(writes=writes):
+            if self._local:
+                with disk_errors():
+                    yield
+            else:
+                with client_errors(), self._patience.watching():
+                    yield
 
     def _path(self, name: str) -> str:
         parts = PurePosixPath(name).parts

@@ -11,7 +11,7 @@ from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import JobRecord, Lease, Progress, QueueItems, WorkItem
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
-from pipeline.ledger.workers import WorkerLedger
+from pipeline.ledger.workers import SERVICES, WorkerLedger
 from pipeline.messages import Problem
 
 _CLAIMS_SECONDS = 7 * 86_400  # an upload has no end that the ledger would see
@@ -102,6 +102,7 @@ class JobLedger:
     ) -> None:
         """Gives an item back: a service is unavailable. It is sent again after `delay` seconds.
 
+        `notice` says what the job waits for; it may be empty where heartbeats say it.
         `elsewhere`: for a minute, this worker gets nothing of the job, because its host lacks the
         source.
         """
@@ -244,7 +245,15 @@ class JobLedger:
                 pipe.hgetall(self._key(job, ":counts"))
             found = pipe.execute()
         each = zip(jobs, found[::2], found[1::2], strict=True)
-        return [JobRecord.of(job, fields, counts) for job, fields, counts in each if fields]
+        records = [JobRecord.of(job, fields, counts) for job, fields, counts in each if fields]
+        working = any(record.working for record in records)
+        notice = self._notice() if working else None
+        return [record.waiting_for(notice) for record in records] if notice else records
+
+    def _notice(self) -> str | None:
+        """What all jobs wait for now, if no worker can work."""
+        away = self._workers.away()
+        return " ".join(away[name].sentence(SERVICES[name]) for name in sorted(away)) or None
 
     def _key(self, job: str, part: str = "") -> str:
         return self._script.key(f"job:{job}{part}")

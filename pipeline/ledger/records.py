@@ -6,7 +6,7 @@ Fields that are not known here are ignored: a newer Kindred can have written the
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.base.states import FINAL_STATES, JobState
@@ -141,6 +141,14 @@ class JobRecord:
     @property
     def final(self) -> bool:
         return self.state in FINAL_STATES
+
+    @property
+    def working(self) -> bool:
+        return self.state in ("planning", "running")
+
+    def waiting_for(self, notice: str) -> "JobRecord":
+        """With this notice, if it is to go on."""
+        return replace(self, notice=notice) if self.working else self
 
     @property
     def done(self) -> int:

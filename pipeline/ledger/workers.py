@@ -2,16 +2,26 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.base.errors import LedgerUnavailable
+from pipeline.base.outage import Away
+from pipeline.ledger.connection import reachable
 from pipeline.ledger.records import Lease
 from pipeline.ledger.replies import named
 from pipeline.ledger.script import Script
 from pipeline.messages import EncoderInfo
 from pipeline.messages.base import read
+
+# What a worker needs beside Redis, by name, as the subject of a sentence.
+SERVICES = {"store": "The vector store", "blobs": "The blobs' store"}
+
+# Seconds for which the word of a worker that could not start counts. Its supervisor starts it again
+# after half a minute at most, and then it loads its model.
+STUCK = 120
 
 # Missed beats until a worker counts as gone, and others get its work.
 BEATS = 5
@@ -21,7 +31,7 @@ class WorkerInfo(BaseModel):
     """What a worker says of itself. `ready`: it has embedded a test image.
 
     `lanes` has the items that it takes at once, by queue; `processes` is how many workers were
-    started with it on its host, itself included.
+    started with it on its host, itself included. `away` has the services that it does not reach.
     """
 
     # A newer Kindred can say more of its workers.
@@ -34,6 +44,21 @@ class WorkerInfo(BaseModel):
     dtype: str
     encoder: EncoderInfo
     processes: int = 1
+    away: Mapping[str, Away] = Field(default_factory=dict)
+
+
+def away_for_all(workers: Sequence[WorkerInfo]) -> dict[str, Away]:
+    """What keeps every one of these workers from its work, by service, the earliest of each.
+
+    Empty if one of them can work, or if there are none.
+    """
+    found: dict[str, Away] = {}
+    if not all(worker.away for worker in workers):
+        return found
+    for name, away in (pair for worker in workers for pair in worker.away.items()):
+        if name in SERVICES and (name not in found or away.since < found[name].since):
+            found[name] = away
+    return found
 
 
 class WorkerLedger:
@@ -87,6 +112,36 @@ class WorkerLedger:
 
     def alive(self) -> list[WorkerInfo]:
         return [WorkerInfo.model_validate_json(text) for _, text in self._live("info")]
+
+    def away(self) -> dict[str, Away]:
+        """The services without which no worker can work now, or start."""
+        workers = self.alive()
+        if not workers:
+            return self.stuck()
+        return away_for_all([one for one in workers if one.ready] or workers)
+
+    def cannot_start(self, service: str, cause: str) -> None:
+        """A worker ends, since this service is away. For a while, others are told (`stuck`)."""
+        known = self.stuck().get(service)
+        away = Away(since=time.time() if known is None else known.since, cause=cause)
+        with contextlib.suppress(LedgerUnavailable), reachable():
+            self._script.redis.set(self._stuck(service), away.model_dump_json(), ex=STUCK)
+
+    def can_start(self, service: str) -> None:
+        """This service is away no more."""
+        with reachable():
+            self._script.redis.delete(self._stuck(service))
+
+    def stuck(self) -> dict[str, Away]:
+        """What kept workers from starting, as of late. It says nothing while one lives."""
+        names = [*SERVICES]
+        with reachable():
+            found = self._script.redis.mget([self._stuck(name) for name in names])
+        pairs = zip(names, found, strict=True)
+        return {name: Away.model_validate_json(text) for name, text in pairs if text}
+
+    def _stuck(self, service: str) -> str:
+        return self._script.key(f"workers:stuck:{service}")
 
     def metrics(self) -> list[tuple[str, str]]:
         """The name and the metrics of every live worker that has sent some."""

@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.outage import Outage
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.messages.filters import Filter
 
@@ -83,6 +84,11 @@ class Store(Protocol):
     @property
     def encoder(self) -> EncoderInfo:
         """What filled this collection."""
+        ...
+
+    @property
+    def outage(self) -> Outage:
+        """Whether its calls succeed, and since when they do not."""
         ...
 
     def upsert(self, points: Points) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from pipeline.base.errors import InvalidQuery, KindredError, StoreUnavailable
+from pipeline.base.outage import Outage
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.messages.filters import Filter, json_path
 from pipeline.store import common, edge_folder
@@ -27,7 +28,6 @@ from pipeline.store.edge_filters import to_edge
 from pipeline.store.edge_folder import Folder
 from pipeline.store.edge_generations import Generations, Stopped
 from pipeline.store.edge_index import Indexer
-from pipeline.store.outage import Outage
 
 # Comparisons of a query with a point in one call, during which all other threads wait: measured, a
 # call takes 3 ms, and 70 ms more for a million of them.
@@ -77,7 +77,7 @@ class EdgeStore:
                 raise
             # A full disk, say; the engine raises bare Exceptions.
             raise StoreUnavailable(f"the store in {folder} cannot be opened") from error
-        self._outage = Outage()
+        self.outage = Outage()
         self._current = Current(shard)
         self._due = PurgeDue(folder)
         self._generations = Generations(
@@ -238,7 +238,7 @@ class EdgeStore:
 
     def _update(self, operation: edge.UpdateOperation, ids: Sequence[UUID]) -> None:
         """In the write-ahead log when it returns, so that no kill of the process loses it."""
-        with self._outage.watching(writes=True):
+        with self.outage.watching(writes=True):
             edge_folder.check_free(self._folder)
             with self._writing(ids) as shard:
                 self._due.note(shard, ids)
@@ -250,18 +250,18 @@ class EdgeStore:
             with self._current.writing(ids) as shard:
                 yield shard
         except Exception as error:  # the engine raises bare Exceptions
-            raise StoreUnavailable(f"the store in {self._folder} takes no writes") from error
+            raise StoreUnavailable("the embedded store takes no writes") from error
 
     @contextmanager
     def _reading(self) -> Iterator[edge.EdgeShard]:
-        with self._outage.watching():
+        with self.outage.watching():
             try:
                 with self._current.reading() as shard:
                     yield shard
             except (TypeError, ValueError, OverflowError):
                 raise InvalidQuery("the engine does not take this query", ("filter",)) from None
             except Exception as error:  # the engine raises bare Exceptions
-                raise StoreUnavailable(f"the store in {self._folder} cannot be read") from error
+                raise StoreUnavailable("the embedded store cannot be read") from error
 
 
 def _no_tick() -> None:

@@ -167,7 +167,7 @@ def add_indexes(shard: edge.EdgeShard, indexes: Mapping[str, str]) -> None:
 def check_free(folder: Path) -> None:
     """Raises StoreUnavailable where a write could end the process."""
     if shutil.disk_usage(folder).free < _LEAST_FREE:
-        raise StoreUnavailable(f"the disk of the store in {folder} is full")
+        raise StoreUnavailable("the disk of the embedded store is full")
 
 
 def remove(path: Path) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from pipeline.base.errors import Conflict
+from pipeline.base.outage import Outage
 from pipeline.messages import EncoderInfo, Payload
 from pipeline.messages.filters import Filter, json_path
 from pipeline.store import common
 from pipeline.store.base import Examples, Points, Query, Record, ScoredPoint, Vectors
-from pipeline.store.outage import Outage
 from pipeline.store.server_connection import connect
 from pipeline.store.server_errors import ERRORS, errors_at_start, server_errors
 
@@ -55,10 +55,10 @@ class ServerStore:
         self._encoder = encoder
         self._indexes = indexes
         self._name = common.data_name(collection, encoder)
-        self._outage = Outage()
+        self.outage = Outage()
         self._candidates: int | None = None
         self._counted = -_COUNT_AGAIN
-        with self._outage.watching(), errors_at_start():
+        with self.outage.watching(), errors_at_start():
             self._open(collection, claim)
             self._index()
 
@@ -300,7 +300,7 @@ class ServerStore:
         *,
         writes: bool = False,
     ) -> Iterator[None]:
-        with self._outage.watching(writes=writes), server_errors(path, filters):
+        with self.outage.watching(writes=writes), server_errors(path, filters):
             yield
 
     def _params(self) -> models.SearchParams | None:

@@ -20,6 +20,10 @@ logger = logging.getLogger("kindred.store")
 LEAST_VERSION = (1, 20)
 
 _TIMEOUT = 30  # seconds a request; the client's own 5 are short for a write to a busy cluster
+
+# By default gRPC waits longer and longer, up to two minutes, before it connects anew.
+_RECONNECTS = {"grpc.max_reconnect_backoff_ms": 2000}
+
 _HTTP_PORT, _GRPC_PORT = 6333, 6334  # Qdrant's own
 
 _VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?")
@@ -117,5 +121,10 @@ def _trust(ca: Path | None) -> dict[str, Any]:
 
 
 def _over_grpc(options: dict[str, Any], port: int, ca: Path | None) -> dict[str, Any]:
-    roots = {} if ca is None else {"grpc_options": {"root_certificates": ca.read_bytes()}}
-    return {**options, **roots, "prefer_grpc": True, "grpc_port": port}
+    roots = {} if ca is None else {"root_certificates": ca.read_bytes()}
+    return {
+        **options,
+        "grpc_options": {**_RECONNECTS, **roots},
+        "prefer_grpc": True,
+        "grpc_port": port,
+    }

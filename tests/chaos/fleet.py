@@ -76,11 +76,11 @@ class Fleet(Rig):
         command = module_command("tests.chaos.api", "--port", str(self.system.port))
         self.system.api = self.system.child("api", command)
         command = module_command("tests.chaos.qdrant", str(self._socket))
-        self._qdrant = Child(self.system.child("qdrant", command).program)
+        self.qdrant = Child(self.system.child("qdrant", command).program)
 
     def __enter__(self) -> Self:
         if not SERVER:
-            self._qdrant.start()
+            self.qdrant.start()
             until(self._socket.exists, "the stand-in of Qdrant")
         return super().__enter__()
 
@@ -91,7 +91,7 @@ class Fleet(Rig):
             if alias.alias_name == self.collection:
                 client.delete_collection(alias.collection_name)
         if not SERVER:
-            end(self._qdrant)
+            end(self.qdrant)
 
     def client(self) -> Any:
         if not SERVER:

@@ -5,6 +5,7 @@
 Workers call it as they call a client. It answers one call at a time, and keeps nothing on disk.
 """
 
+import os
 import sys
 import threading
 from multiprocessing.managers import BaseManager
@@ -56,13 +57,17 @@ class SharedClient:
 
 
 class Unreliable:
-    """A client whose calls fail while the file `away` exists, as those to a server that is down."""
+    """A client whose calls fail while the file `away` exists, as those to a server that is down.
+
+    With the number of a process behind its name, the file is for that process alone.
+    """
 
     def __init__(self, client: Any, away: Path) -> None:
-        self._client, self._away = client, away
+        self._client = client
+        self._switches = (away, away.with_name(f"{away.name}-{os.getpid()}"))
 
     def __getattr__(self, name: str) -> Any:
-        if self._away.exists():
+        if any(switch.exists() for switch in self._switches):
             raise ResponseHandlingException(httpx.ConnectError("simulated"))
         return getattr(self._client, name)
 

@@ -723,13 +723,13 @@ def test_the_help_of_every_command_has_an_example_of_it(kindred):
 
 
 def test_every_command_that_talks_to_one_collection_can_be_told_which():
-    of_all = {("kindred", "collections", "list")}
+    of_all = {("kindred", "collections", "list"), ("kindred", "status")}
     by_argument = {("kindred", "collections", "show")}
     options = {path: {o for p in c.params for o in p.opts} for c, path in commands()}
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 3  # a backup takes several calls
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 4  # a backup takes several calls
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 
@@ -823,3 +823,36 @@ def test_a_table_for_excel_holds_no_formula(tmp_path):
     assert (tmp_path / "t.csv").read_bytes() == (
         b"\xef\xbb\xbfrow,name\r\n-1,'=1+1.jpg\r\n2,a=b.jpg\r\n"
     )
+
+
+# --- status --------------------------------------------------------------------------------------
+
+
+def readiness(state: str = "ok", **store: str | None) -> dict:
+    part = {"state": "ok", "since": None, "cause": None}
+    return {"workers": 2, "broker": part, "store": {**part, "state": state, **store}, "blobs": part}
+
+
+def test_status_shows_each_part(api, kindred):
+    api.on("GET /readyz", answer({"status": "ready", **readiness()}))
+    assert kindred("status") == (
+        0,
+        "ready, 2 workers with a sound encoder\nbroker: ok\nstore: ok\nblobs: ok\n",
+        "",
+    )
+
+
+def test_status_says_what_is_away_and_ends_with_1(api, kindred):
+    away = readiness("away", since="2026-01-01T00:00:00Z", cause="it does not answer")
+    api.on("GET /readyz", answer({"type": "x", "title": "t", "status": 503, **away}, 503))
+
+    code, out, _ = kindred("status")
+    assert code == 1
+    assert "not ready" in out
+    assert "store: away since 2026-01-01 00:00 UTC: it does not answer" in out
+    code, out, _ = kindred("status", "--json")
+    assert code == 1
+    assert json.loads(out)["status"] == "not ready"
+
+    api.on("GET /readyz", problem(500, "The data has another schema", "Upgrade."))
+    assert "Upgrade." in fails_with_one_line(kindred("status"))

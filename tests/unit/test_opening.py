@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_worker_is_called_after_its_device(
     settings: Any, device: str, ledgers: Ledgers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not after what torch calls it: each process sees one card alone."""
-    monkeypatch.setattr(opening, "open_store", lambda *_: None)
+    monkeypatch.setattr(opening, "open_store", lambda *_: MagicMock())
     monkeypatch.setattr(opening, "_context", lambda *_: SimpleNamespace(encoder=MODEL))
     monkeypatch.setattr(opening, "Probe", lambda _: None)
     runtime = open_with(tmp_path, processes=2, **settings)

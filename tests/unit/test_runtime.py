@@ -181,17 +181,6 @@ def test_a_fault_of_twenty_seconds_fails_no_query() -> None:
     assert (MOST_REQUEUES + 1) * 2 * SERVICE_DELAY < PATIENCE, "seconds decide, not tries"
 
 
-def test_a_job_says_why_the_store_is_unavailable(runtime: Runtime, ledger: Ledger) -> None:
-    played: Any = runtime
-    played.context.ingest.run.side_effect = StoreUnavailable("Its disk is full (INTERNAL)")
-
-    runtime.work(planned(ledger))
-
-    assert ledger.jobs.get("job").notice == (
-        "The vector store is unavailable: Its disk is full (INTERNAL)"
-    )
-
-
 def run_search(runtime: Runtime, ledger: Ledger) -> None:
     body = SEARCH.envelope("/v1", SearchRequest(query=SearchQuery(image_id="A")))
     runtime.context.blobs.write(f"{request_folder('request')}/request.json", body)

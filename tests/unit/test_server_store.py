@@ -4,7 +4,6 @@ No server is needed: qdrant-client's in-memory stand-in answers, errors are rais
 raises them, and races are interleaved on purpose.
 """
 
-import logging
 import socket
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,15 +26,13 @@ from pipeline.base.errors import (
     ConfigurationError,
     EncoderMismatch,
     InvalidQuery,
-    KindredError,
     StoreUnavailable,
 )
 from pipeline.base.settings import Settings
 from pipeline.ledger import Ledger
 from pipeline.messages.filters import Filter
-from pipeline.store import Points, Query, fingerprint, open_store, outage, server
+from pipeline.store import Points, Query, fingerprint, open_store, server
 from pipeline.store.common import in_use
-from pipeline.store.outage import Outage
 from pipeline.store.server import ServerStore
 from pipeline.store.server_connection import _client, _key, _over_grpc, _trust, connect
 from tests.encoders import DIMENSIONS, ENCODER
@@ -506,92 +503,3 @@ def test_points_are_counted_again_when_a_minute_has_passed(
         now[0] += seconds
         store.query([Query(VECTOR, limit=1)])
         assert len(asked) == times
-
-
-# --- what the log says -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO)
-
-    def lines() -> list[str]:
-        found = [f"{r.levelname} {r.message} {getattr(r, 'reason', '')}" for r in caplog.records]
-        caplog.clear()
-        return [line.strip() for line in found]
-
-    return lines
-
-
-def fail(outage_: Outage, cause: str, *, writes: bool = False) -> None:
-    with pytest.raises(StoreUnavailable), outage_.watching(writes=writes):
-        raise StoreUnavailable(cause)
-
-
-def work(outage_: Outage, *, writes: bool = False) -> None:
-    with outage_.watching(writes=writes):
-        pass
-
-
-def test_an_outage_is_one_warning_a_minute_and_cause_and_one_line_at_its_end(
-    log: Callable[[], list[str]],
-) -> None:
-    now = [0.0]
-    watched = Outage(lambda: now[0])
-    for second in range(121):
-        now[0] = float(second)
-        fail(watched, "gone")
-        if second == 30:
-            fail(watched, "full")
-    assert log() == [
-        f"WARNING vector store unavailable {why}" for why in ("gone", "full", *["gone"] * 2)
-    ]
-    for _ in range(3):
-        work(watched)
-    assert log() == ["WARNING vector store available again"]
-    fail(watched, "gone")
-    assert log() == [], "it comes and goes: one line a minute is enough"
-
-
-def test_where_writes_fail_reading_is_no_sign_of_health(log: Callable[[], list[str]]) -> None:
-    watched = Outage()
-    fail(watched, "full", writes=True)
-    work(watched)
-    assert log() == ["WARNING vector store unavailable full"]
-    work(watched, writes=True)
-    assert log() == ["WARNING vector store available again"]
-
-
-def test_a_query_that_is_refused_is_no_outage(log: Callable[[], list[str]]) -> None:
-    watched = Outage()
-    with pytest.raises(KindredError), watched.watching():
-        raise InvalidQuery("no such field")
-    assert log() == []
-
-
-def test_both_stores_say_that_they_are_unavailable(
-    client: QdrantClient,
-    store: ServerStore,
-    tmp_path: Path,
-    log: Callable[[], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
-        patched.setattr(client, "upsert", raising(Failure(StatusCode.UNAVAILABLE)))
-        store.upsert(ONE)
-    store.upsert(ONE)
-    [away, back] = log()
-    assert away.endswith("The Qdrant server cannot be reached (UNAVAILABLE)")
-    assert back == "WARNING vector store available again"
-
-    embedded = open_store(Settings(data=tmp_path).store, ENCODER)
-    with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
-        patched.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=4096))
-        embedded.upsert(ONE)
-    assert embedded.count() == 0
-    embedded.upsert(ONE)
-    [full, well] = log()
-    assert full.endswith("is full")
-    assert well == "WARNING vector store available again"
-    embedded.close()
-    assert outage.SAY_AGAIN == 60

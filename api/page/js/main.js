@@ -70,13 +70,16 @@ const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], same: f
 
 let waiting = null;
 
-/** Says so, and continues when a worker is ready. @param {{status: number}} problem */
+/** What is away, in the api's own words, since somebody must act where a disk is full. */
+const AWAY = /:(store|blobs)-unavailable$/;
+
+/** Says so, and continues when a worker is ready. @param {{status: number, type?: string, detail?: string}} problem */
 async function onUnavailable(problem) {
   const banner = byId("banner");
   const text =
     problem.status === 0
       ? "Kindred cannot be reached. This page tries again by itself."
-      : "Kindred cannot search just now: the part that compares images is not available or still starting. This page continues by itself.";
+      : `Kindred cannot search just now: ${reason(problem)}. This page continues by itself.`;
   fill(banner, h("p", {}, text));
   banner.hidden = false;
   if (waiting) return;
@@ -86,6 +89,11 @@ async function onUnavailable(problem) {
   banner.hidden = true;
   announce("Kindred is available again");
   if (state.view === "jobs" || isIncomplete()) show();
+}
+
+function reason(problem) {
+  if (AWAY.test(problem.type ?? "")) return problem.detail.replace(/\.$/, "");
+  return "the part that compares images is not available or still starting";
 }
 
 /** @param {number} seconds until delayed calls are repeated; 0: no call is delayed */

@@ -38,6 +38,7 @@
 -- workers:known           zset   workers that may have queues on the broker -> last heartbeat
 -- workers:sweep           string which turn of which worker sweeps; it expires
 -- workers:clock           hash   at: when the last call came; most: the longest pause that counts
+-- workers:stuck:SERVICE   string why the last worker could not start (JSON); it expires
 -- workers:opening         zset   worker -> when it claimed the collection for its encoder
 -- encoder                 hash   identity info (of the encoder that has the collection)
 -- request:ID              hash   operation state owner attempts requeues requeued_at (the first

@@ -104,7 +104,10 @@ end
 -- Replies the lanes of the others.
 local function reserve(queue, job, workers, free)
   local reserved, planning = call('GET', reserved_key(queue)), planners(queue)
-  local function suits(worker) return not planning[worker] and not is_avoided(job, worker) end
+  local function suits(worker)
+    local lanes = number(lanes_key(queue), worker) -- one that takes no work has none
+    return lanes > 0 and not planning[worker] and not is_avoided(job, worker)
+  end
   for _, worker in ipairs(workers) do
     if worker == reserved and suits(worker) then return without(free, worker) end
   end

@@ -208,5 +208,5 @@ function commands.retry_later(job, item, token, delay, notice, avoid)
   end
   end_lease(job, item)
   call('ZADD', ns .. ':waiting', now + delay, member_of(job, item))
-  call('HSET', job_key(job), 'notice', notice)
+  if notice ~= '' then call('HSET', job_key(job), 'notice', notice) end
 end
