@@ -21,7 +21,8 @@ COMPILER = "torch._dynamo"
 
 def spare() -> None:
     """Holds for the whole process. To be called before anything of transformers is imported."""
-    torch.compiler.disable = torch.compiler.allow_in_graph = _unmarked
+    for mark in ("disable", "allow_in_graph"):
+        setattr(torch.compiler, mark, _unmarked)
     if COMPILER not in sys.modules:
         sys.modules[COMPILER] = torch._dynamo = _Compiler.of(torch.__path__)
     # As in a build of torch without it, which transformers knows.
