@@ -109,7 +109,7 @@ _TRANSPORT: dict[str, Any] = {
 
 
 def _in_memory() -> dict[str, Any]:
-    return {"broker_url": IN_MEMORY, "broker_transport_options": {}}
+    return {"broker_url": f"{IN_MEMORY}localhost//", "broker_transport_options": {}}
 
 
 def broker_of(redis_url: str) -> dict[str, Any]:
