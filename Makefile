@@ -5,15 +5,16 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 setup: .venv/.done
 
 .venv/.done: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "Kindred needs Python 3.11 to 3.13" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what Kindred needs into .venv; torch is the largest, and it takes a while"
 	$(PIP) install --requirement requirements.lock
-	$(PIP) install --no-deps --editable .
+	$(PIP) install --quiet --no-deps --editable .
 	touch $@
 
 demo: setup

@@ -1,6 +1,9 @@
 """Runs queries, from the call to its answer."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from urllib.request import parse_http_list
 
@@ -11,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.audit import Entry, images_in
 from api.readiness import trouble
-from api.services import Collection
+from api.services import Collection, new_id
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import KindredError, NotFound, Unavailable
 from pipeline.ledger import RequestRecord
@@ -23,6 +26,8 @@ PATIENCE = 10.0
 LONGEST_WAIT = 60.0
 
 JSON = "application/json"
+
+Submit = Callable[[str], None]  # takes the id that the query gets
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,31 +62,30 @@ async def passed_on(
     Raises AnsweredWithProblem, Unavailable if no worker answers in time, or RateLimited if too many
     queries wait.
     """
-    await run_in_threadpool(collection.refuse_when_full)
+    submit = collection.submit_unless_full
     try:
-        found = await _answered(collection, wanted, body)
+        found = await _answered(collection, partial(submit, wanted, body), entry)
     except AnswerGone:  # a deletion took it in this moment
-        found = await _answered_again(collection, wanted, body)
-    if entry is not None:
-        entry.shown = await run_in_threadpool(images_in, found)
+        found = await _answered_again(collection, partial(submit, wanted, body), entry)
     return Response(found, media_type=JSON)
 
 
-async def _answered_again(collection: Collection, wanted: Operation, body: Message) -> bytes:
+async def _answered_again(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:
     try:
-        return await _answered(collection, wanted, body)
+        return await _answered(collection, submit, entry)
     except AnswerGone:
         raise Unavailable("Images are being deleted. Try again in a moment.") from None
 
 
-async def _answered(collection: Collection, wanted: Operation, body: Message) -> bytes:
-    identifier = await run_in_threadpool(collection.submit, wanted, body)
-    record = await wait_for(collection, identifier, PATIENCE)
-    if record.error is not None:
-        raise AnsweredWithProblem(record.error)
-    if record.state != "succeeded":
+async def _answered(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:
+    identifier, waiting = new_id(), collection.services.waiting
+    get, begin = partial(_look, collection, entry), partial(submit, identifier)
+    found = await waiting.finished(get, identifier, PATIENCE, begin)
+    if found.record.error is not None:
+        raise AnsweredWithProblem(found.record.error)
+    if found.record.state != "succeeded":
         raise await run_in_threadpool(_why_unanswered, collection)
-    return await run_in_threadpool(answer, collection, identifier)
+    return found.answer
 
 
 def _why_unanswered(collection: Collection) -> Unavailable:
@@ -90,10 +94,26 @@ def _why_unanswered(collection: Collection) -> Unavailable:
     )
 
 
-async def wait_for(collection: Collection, request: str, seconds: float) -> RequestRecord:
-    """The request's record as soon as it is final, or after so many seconds at the latest."""
-    waiting = collection.services.waiting
-    return await waiting.finished(collection.ledger.requests.get, request, seconds)
+@dataclass(frozen=True)
+class _Found:
+    """`answer` is the worker's, once it has succeeded."""
+
+    record: RequestRecord
+    answer: bytes = b""
+
+    @property
+    def final(self) -> bool:
+        return self.record.final
+
+
+def _look(collection: Collection, entry: Entry | None, request: str) -> _Found:
+    record = collection.ledger.requests.get(request)
+    if record.state != "succeeded":
+        return _Found(record)
+    body = answer(collection, request)
+    if entry is not None:
+        entry.shown = images_in(body)
+    return _Found(record, body)
 
 
 def answer(collection: Collection, request: str) -> bytes:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from celery import Celery
 from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.access import LOCAL, AccessControl, Caller
 from api.waiting import WaitingRoom
@@ -129,25 +130,28 @@ class Collection:
 
     def refuse_when_full(self) -> None:
         """Call it before storing anything of a query. Raises RateLimited if too many wait."""
-        waiting = self.services.ledgers.queue_length(queue_name(self.name, "search"))
-        backlog = self.services.settings.search_backlog
+        queue, backlog = queue_name(self.name, "search"), self.services.settings.search_backlog
+        waiting, own = self.ledger.requests.waiting(queue, self.caller)
         if waiting >= backlog:
             raise RateLimited("Too many searches are waiting. Try again soon.", BACKLOG_SECONDS)
-        if self.ledger.requests.open_of(self.caller) >= share_of(backlog):
+        if own >= share_of(backlog):
             raise RateLimited(
                 f"{share_of(backlog)} searches of your own are waiting; others have their turn. "
                 "Try again when some of them are answered.",
                 BACKLOG_SECONDS,
             )
 
-    def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
-        """Gives a query to the workers and returns its id. Only the blobs contain its body."""
-        identifier = identifier or new_id()
+    def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
+        """Gives a query to the workers. Only the blobs contain its body."""
         envelope = wanted.envelope(self.base, body)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
         self.ledger.requests.create(identifier, wanted.name, self.caller)
         publish_query(self.services.queue, self.name, wanted, identifier)
-        return identifier
+
+    def submit_unless_full(self, wanted: Operation, body: Message, identifier: str) -> None:
+        """Raises RateLimited, with nothing stored."""
+        self.refuse_when_full()
+        self.submit(wanted, body, identifier)
 
 
 def share_of(backlog: int) -> int:
@@ -167,8 +171,12 @@ async def _services(request: Request) -> Services:  # async, else FastAPI runs i
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def _collection(request: Request, services: ServicesDep) -> Collection:
-    collection = services.collection(request.path_params.get("collection"))
+async def _collection(request: Request, services: ServicesDep) -> Collection:
+    name = request.path_params.get("collection")
+    if name is None:  # as a rule, and it asks nobody
+        collection = services.collection()
+    else:
+        collection = await run_in_threadpool(services.collection, name)
     return replace(collection, caller=_whose(request))
 
 

@@ -65,13 +65,24 @@ class WaitingRoom:
         await self._redis.aclose()
 
     async def finished(
-        self, get: Callable[[str], Record], identifier: str, seconds: float
+        self,
+        get: Callable[[str], Record],
+        identifier: str,
+        seconds: float,
+        begin: Callable[[], None] | None = None,
     ) -> Record:
-        """The record as soon as it is final, or after so many seconds at the latest."""
-        deadline = time.monotonic() + seconds
+        """The record as soon as it is final, or after so many seconds at the latest.
+
+        `begin` starts what is waited for: then there is nothing to see before it is heard of.
+        """
         event = self._events.setdefault(identifier, asyncio.Event())
         self._waiting[identifier] += 1
         try:
+            if begin is not None:
+                await run_in_threadpool(begin)
+            deadline = time.monotonic() + seconds
+            if begin is not None and seconds > 0:
+                await _wait(event, min(seconds, LOOK_ANYWAY))
             while True:
                 record = await run_in_threadpool(get, identifier)
                 left = deadline - time.monotonic()
@@ -114,7 +125,8 @@ class WaitingRoom:
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
         event.clear()
     except TimeoutError:
         return

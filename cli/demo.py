@@ -30,6 +30,13 @@ START_SECONDS = 600.0  # for the whole system, a model's download included
 STOP_SECONDS = 90.0  # more than `kindred up` gives a worker
 LOG_LINES = 15
 
+NEXT = """
+Next, with your own images:
+  kindred up                      serves on http://127.0.0.1:8000, with a page; Ctrl-C stops it
+  kindred ingest FOLDER           in a second terminal: a folder of images, or a data set
+  kindred search PICTURE          the images most similar to it
+In a checkout the command is .venv/bin/kindred. README.md goes on from here."""
+
 # A demonstration must reach neither the Redis nor the collection of a real installation.
 KEPT_SETTINGS = frozenset({"KINDRED_DEVICE", "KINDRED_DTYPE", "KINDRED_LOG_LEVEL"})
 
@@ -56,6 +63,7 @@ def run_demo() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     typer.echo("stopped, and the folder is removed")
+    typer.echo(NEXT)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

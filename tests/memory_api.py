@@ -32,8 +32,10 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def finished(self, get: Any, identifier: str, seconds: float) -> Any:
+    async def finished(self, get: Any, identifier: str, seconds: float, begin: Any = None) -> Any:
         self.seconds.append(seconds)
+        if begin is not None:
+            begin()
         self.play(identifier)
         return get(identifier)
 

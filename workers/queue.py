@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -68,8 +68,10 @@ def _queue(name: str, exchange: str, **options: bool) -> Any:
 def _send(app: Celery, operation: Operation, args: list[Any], queue: Any) -> None:
     """The ledger has the work already; a message only makes it start sooner."""
     try:
-        app.send_task(operation.task, args=args, queue=queue)
-    except (OperationalError, RedisError):  # kombu wraps only the errors of connecting
+        # The message and its event for Flower, in one call to Redis.
+        with app.producer_or_acquire() as producer, producer.batch():
+            app.send_task(operation.task, args=args, queue=queue, producer=producer)
+    except (BatchPublishError, OperationalError, RedisError):  # kombu wraps some
         logger.warning("not published; the reconciler will", extra={"operation": operation.name})
 
 
@@ -91,6 +93,7 @@ _CONFIGURATION: dict[str, Any] = {
     "task_send_sent_event": True,
     # A worker takes a search only if it has a free thread for it (`workers/pool.py`).
     "worker_disable_prefetch": True,
+    "worker_consumer": "workers.events:Consumer",
     "worker_prefetch_multiplier": 1,
     "worker_hijack_root_logger": False,
     "enable_utc": True,
@@ -106,7 +109,7 @@ _TRANSPORT: dict[str, Any] = {
 
 
 def _in_memory() -> dict[str, Any]:
-    return {"broker_url": IN_MEMORY, "broker_transport_options": {}}
+    return {"broker_url": f"{IN_MEMORY}localhost//", "broker_transport_options": {}}
 
 
 def broker_of(redis_url: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.base.errors import (
 )
 from pipeline.base.logs import where
 from pipeline.images.decoders import ImageDecoders
-from pipeline.ledger import PLAN, Lease, Ledger, WorkerInfo, WorkItem
+from pipeline.ledger import PLAN, Claim, Lease, Ledger, WorkerInfo, WorkItem
 from pipeline.ledger.requests import PATIENCE
 from pipeline.messages import Problem, problem
 from pipeline.operations.context import Context
@@ -187,16 +187,16 @@ class Runtime:
         if self._answering.setdefault(request, thread) is not thread:
             return DONE
         try:
-            name = self.ledger.requests.claim(request, self.name)
-            return DONE if name is None else self._run_query(request, name)
+            claim = self.ledger.requests.claim(request, self.name)
+            return DONE if claim is None else self._run_query(request, claim)
         finally:
             del self._answering[request]
 
-    def _run_query(self, request: str, name: str) -> Result:
+    def _run_query(self, request: str, claim: Claim) -> Result:
         started = time.monotonic()
         try:
             self.services.refuse(reading=True)
-            self._answer(request, name)
+            self._answer(request, claim)
             result = DONE
         except Unavailable as error:
             result = self._retry_later(request, error)
@@ -207,7 +207,9 @@ class Runtime:
             self._doubt_the_encoder()
             result = self._fail_query(request, _BROKEN)
         seconds = time.monotonic() - started
-        metrics.observe("kindred_query_seconds", "Time to answer", seconds, operation=name)
+        metrics.observe(
+            "kindred_query_seconds", "Time to answer", seconds, operation=claim.operation
+        )
         return result
 
     def _retry_later(self, request: str, error: Unavailable) -> Result:
@@ -230,19 +232,20 @@ class Runtime:
         self.ledger.requests.fail(request, why)
         return failed(why.title)
 
-    def _answer(self, request: str, name: str) -> None:
+    def _answer(self, request: str, claim: Claim) -> None:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
         folder = request_folder(request)
         try:
             envelope = self.context.blobs.read(f"{folder}/request.json")
         except FileNotFoundError:
             raise QueryGone("What this search looked for is gone: search again.") from None
+        epoch = claim.epoch
         while True:
-            epoch = self.ledger.tombstones.epoch()
-            answer = operation(name).answer_to(self.context, request, envelope)
+            answer = operation(claim.operation).answer_to(self.context, request, envelope)
             self.context.blobs.write(f"{folder}/answer.json", answer)
             if self.ledger.requests.succeed(request, epoch):
                 return
+            epoch = self.ledger.tombstones.epoch()
 
     def close(self) -> None:
         self.decoders.close()

@@ -1,6 +1,8 @@
 """Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,14 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from api.access import require
 from api.audit import Entry, EntryDep, images_in
 from api.forms import FORM, files_of, is_form, read_form, text_of
-from api.queries import JSON, answer, parse, preferred_wait, wait_for
+from api.queries import JSON, answer, parse, preferred_wait
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
 from pipeline.images.decoding import Unusable, inspect
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
-from pipeline.operations.base import Operation
 from pipeline.operations.search import (
     BATCH,
     MAX_PICTURES,
@@ -70,14 +71,16 @@ def _finished(model: type[Message]) -> dict[int | str, dict[str, Any]]:
 )
 async def search(request: Request, collection: CollectionDep, entry: EntryDep) -> Response:
     """Searches by pictures sent along (multipart), or by the target that the query names (JSON)."""
-    await run_in_threadpool(collection.refuse_when_full)  # before a body is read and stored
     identifier = new_id()
     if is_form(request):
-        wanted = await _upload(request, collection, identifier)
+        await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
+        wanted, submit = await _upload(request, collection, identifier), collection.submit
     else:
         wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        submit = collection.submit_unless_full
     entry.images = list(wanted.query.named)
-    return await _accept(SEARCH, wanted, identifier, request, collection, entry)
+    begin = partial(submit, SEARCH, wanted, identifier)
+    return await _accept(begin, identifier, request, collection, entry)
 
 
 @router.post(
@@ -91,9 +94,10 @@ async def batch(
     body: BatchRequest, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
-    await run_in_threadpool(collection.refuse_when_full)
+    identifier = new_id()
     entry.images = [image_id for query in body.searches for image_id in query.named]
-    return await _accept(BATCH, body, new_id(), request, collection, entry)
+    begin = partial(collection.submit_unless_full, BATCH, body, identifier)
+    return await _accept(begin, identifier, request, collection, entry)
 
 
 @router.get("/{identifier}", name="get_search", response_model=SearchView)
@@ -101,9 +105,10 @@ async def one(
     identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
     """The search's current state; with `Prefer: wait=N`, as soon as it has finished."""
-    record = await wait_for(collection, identifier, preferred_wait(request))
-    await run_in_threadpool(_refuse_gone, collection, record)
-    return await run_in_threadpool(_view, collection, record, entry)
+    waiting, get = collection.services.waiting, partial(_look, collection, entry)
+    found = await waiting.finished(get, identifier, preferred_wait(request))
+    await run_in_threadpool(_refuse_gone, collection, found.record)
+    return found.response
 
 
 def _refuse_gone(collection: Collection, record: RequestRecord) -> None:
@@ -116,19 +121,17 @@ def _refuse_gone(collection: Collection, record: RequestRecord) -> None:
 
 
 async def _accept(
-    wanted: Operation,
-    body: Message,
+    begin: Callable[[], None],
     identifier: str,
     request: Request,
     collection: Collection,
     entry: Entry,
 ) -> Response:
-    await run_in_threadpool(collection.submit, wanted, body, identifier)
-    wait = preferred_wait(request)
-    record = await wait_for(collection, identifier, wait)
-    response = await run_in_threadpool(_view, collection, record, entry)
+    wait, get = preferred_wait(request), partial(_look, collection, entry)
+    found = await collection.services.waiting.finished(get, identifier, wait, begin)
+    response = found.response
     response.headers["Location"] = f"{collection.base}/searches/{identifier}"
-    if not record.final:
+    if not found.final:
         response.status_code = 202
     elif wait:
         response.headers["Preference-Applied"] = f"wait={wait:.0f}"
@@ -155,6 +158,23 @@ def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
         if isinstance(found, Unusable):
             raise InvalidQuery(found.reason, ("image",))
         collection.blobs.write(name, data)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A search, and what the api says of it now."""
+
+    record: RequestRecord
+    response: Response
+
+    @property
+    def final(self) -> bool:
+        return self.record.final
+
+
+def _look(collection: Collection, entry: Entry, identifier: str) -> _Found:
+    record = collection.ledger.requests.get(identifier)
+    return _Found(record, _view(collection, record, entry))
 
 
 def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Response:

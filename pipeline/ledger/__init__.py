@@ -9,7 +9,7 @@ from pipeline.base.states import FINAL_STATES, JobState, RequestState
 from pipeline.ledger.jobs import Action, JobLedger
 from pipeline.ledger.ledger import Ledger, Ledgers, namespace_of
 from pipeline.ledger.records import PLAN, JobRecord, Lease, Progress, WorkItem
-from pipeline.ledger.requests import RequestLedger, RequestRecord
+from pipeline.ledger.requests import Claim, RequestLedger, RequestRecord
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.workers import WorkerInfo, WorkerLedger
@@ -20,6 +20,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Action",
     "CallLedger",
+    "Claim",
     "JobLedger",
     "JobRecord",
     "JobState",

@@ -49,6 +49,14 @@ class RequestRecord:
         return self.state in FINAL_STATES
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A request that a worker may answer. `epoch` is that of `Tombstones` when it was claimed."""
+
+    operation: str
+    epoch: int
+
+
 class RequestLedger:
     """`ttl`: seconds until a request that nobody answers fails; `keep`: until it is forgotten.
 
@@ -68,14 +76,18 @@ class RequestLedger:
         keep = int(self._ttl + self._keep)
         self._script("create_request", request_id, operation, keep, LOOK_AGAIN, caller)
 
-    def open_of(self, caller: str) -> int:
-        """How many requests of this caller are not answered yet."""
-        return int(self._script("open_requests_of", caller))
+    def waiting(self, queue: str, caller: str) -> tuple[int, int]:
+        """How many messages wait on a Celery queue, and how many requests of this caller."""
+        messages, requests = self._script("waiting_requests", queue, caller)
+        return int(messages), int(requests)
 
-    def claim(self, request_id: str, owner: str) -> str | None:
-        """The request's operation; None when there is nothing (more) to do."""
-        operation: str | None = self._script("claim_request", request_id, owner, self._lease)
-        return operation
+    def claim(self, request_id: str, owner: str) -> Claim | None:
+        """None when there is nothing (more) to do."""
+        found = self._script("claim_request", request_id, owner, self._lease)
+        if found is None:
+            return None
+        claim = named(found)
+        return Claim(claim["operation"], int(claim["epoch"]))
 
     def succeed(self, request_id: str, epoch: int = 0) -> bool:
         """Whether the answer stands: its blob is written, and no images were deleted since `epoch`.

@@ -184,18 +184,21 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def finished(self, get: Any, identifier: str, seconds: float) -> Any:
-        if isinstance(getattr(get, "__self__", None), _Jobs):
-            return get(identifier)
-        return RequestRecord(identifier, "search", "queued", None)
+    async def finished(self, get: Any, identifier: str, seconds: float, begin: Any = None) -> Any:
+        if begin is not None:
+            begin()
+        return get(identifier)
+
+
+def _queued(identifier: str) -> RequestRecord:
+    return RequestRecord(identifier, "search", "queued", None)
 
 
 class _Collection(Collection):
     """The api's own, with nothing behind it."""
 
-    def submit(self, wanted: Operation, body: Message, identifier: str | None = None) -> str:
+    def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
         wanted.envelope(self.base, body)
-        return identifier or "any"
 
     def refuse_when_full(self) -> None: ...
 
@@ -203,7 +206,7 @@ class _Collection(Collection):
 class _Services(Services):
     def collection(self, name: str | None = None) -> Collection:
         jobs: Any = _Jobs()
-        requests: Any = SimpleNamespace(get=None)
+        requests: Any = SimpleNamespace(get=_queued)
         tombstones: Any = SimpleNamespace(remove=lambda keys: None)
         ledger: Any = SimpleNamespace(
             jobs=jobs, requests=requests, tombstones=tombstones, collection="any"

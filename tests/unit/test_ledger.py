@@ -5,7 +5,7 @@ import time
 import pytest
 
 from pipeline.base.errors import Conflict, LedgerUnavailable, NotFound
-from pipeline.ledger import PLAN, Lease, Ledger, Ledgers, Progress, Timing
+from pipeline.ledger import PLAN, Claim, Lease, Ledger, Ledgers, Progress, Timing
 from tests.fleet import CLOCK, set_clock
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, work, worker
 from tests.system import until
@@ -575,9 +575,11 @@ def test_what_a_job_waits_for_is_said_until_one_of_its_rows_is_done(ledger: Ledg
 def test_a_request_is_claimed_once_and_answered_once(ledger: Ledger) -> None:
     ledger.requests.create("one", "search")
 
-    assert ledger.requests.claim("one", US) == "search"
+    assert ledger.requests.claim("one", US) == Claim("search", epoch=0)
     assert ledger.requests.claim("one", OTHER) is None
-    assert ledger.requests.claim("one", US) == "search", "the reply to the first was lost"
+    assert ledger.requests.claim("one", US) == Claim("search", epoch=0), (
+        "the reply to the first was lost"
+    )
     ledger.requests.succeed("one")
     assert ledger.requests.claim("one", OTHER) is None
     assert ledger.requests.get("one").state == "succeeded"

@@ -14,6 +14,7 @@ from pipeline.base.errors import NotFound, SchemaMismatch
 from pipeline.ledger import (
     FINAL_STATES,
     SCHEMA_VERSION,
+    Claim,
     JobState,
     Ledger,
     Progress,
@@ -214,7 +215,7 @@ def test_finished_requests_are_known_until_they_are_forgotten(ledger: Ledger) ->
 def test_a_requeued_request_loses_no_attempt(ledger: Ledger) -> None:
     ledger.requests.create("one", "search")
     for _ in range(5):
-        assert ledger.requests.claim("one", US) == "search"
+        assert ledger.requests.claim("one", US) == Claim("search", epoch=0)
         ledger.requests.requeue("one", 0)
         assert ledger.requests.reclaim() == [("one", "search")]
 

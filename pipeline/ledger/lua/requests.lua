@@ -6,6 +6,8 @@ local ATTEMPTS = 3
 local open_requests = ns .. ':requests'
 local request_expiry = open_requests .. ':expiry'
 
+local function current_epoch() return call('GET', ns .. ':epoch') or '0' end
+
 local function request_key(request) return ns .. ':request:' .. request end
 
 local function requests_by(caller) return open_requests .. ':by:' .. caller end
@@ -23,8 +25,8 @@ function commands.create_request(request, operation, keep, look_again, caller)
   call('ZADD', request_expiry, now + keep, request)
 end
 
--- Replies how many of its requests are not answered. Forgets those that are, or that are gone.
-function commands.open_requests_of(caller)
+-- How many of its requests are not answered. Forgets those that are, or that are gone.
+local function open_requests_of(caller)
   local open = 0
   for _, request in ipairs(call('SMEMBERS', requests_by(caller))) do
     local state = get(request_key(request), 'state')
@@ -37,17 +39,25 @@ function commands.open_requests_of(caller)
   return open
 end
 
--- Replies the operation; nothing if the request is answered, gone, or with another live worker. One
--- that the worker has claimed already is its own: the reply was lost on the way.
+-- Replies how many messages wait on the broker's queue, and how many requests of the caller.
+function commands.waiting_requests(queue, caller)
+  return { call('LLEN', queue), open_requests_of(caller) }
+end
+
+-- Replies the operation, and the epoch in which its answer begins; nothing if the request is
+-- answered, gone, or with another live worker. One that the worker has claimed already is its own:
+-- the reply was lost on the way.
 function commands.claim_request(request, owner, lease)
   local key = request_key(request)
   local state = get(key, 'state')
-  if state == 'running' and get(key, 'owner') == owner then return get(key, 'operation') end
-  if state ~= 'queued' then return nil end
-  call('HSET', key, 'state', 'running', 'owner', owner)
-  call('HINCRBY', key, 'attempts', 1)
-  call('ZADD', open_requests, now + lease, request)
-  return get(key, 'operation')
+  local own = state == 'running' and get(key, 'owner') == owner
+  if not own and state ~= 'queued' then return nil end
+  if not own then
+    call('HSET', key, 'state', 'running', 'owner', owner)
+    call('HINCRBY', key, 'attempts', 1)
+    call('ZADD', open_requests, now + lease, request)
+  end
+  return named({ operation = get(key, 'operation'), epoch = current_epoch() })
 end
 
 function commands.finish_request(request, state, error)
@@ -66,7 +76,7 @@ end
 -- Images were deleted since the answer was computed, if the epoch is another. Replies whether the
 -- answer stands.
 function commands.succeed_request(request, epoch)
-  if (call('GET', ns .. ':epoch') or '0') ~= epoch then return 0 end
+  if current_epoch() ~= epoch then return 0 end
   commands.finish_request(request, 'succeeded', '')
   return 1
 end
