@@ -299,14 +299,18 @@ def _milliseconds(call: Callable[[], object], times: int = 5) -> float:
 
 
 def index(backend: Backend, images: int, folder: Path) -> dict[str, Any]:
-    """Waits for an index, while one thread searches, one writes, and one waits for the lock."""
+    """Waits for an index, while one thread searches, one writes, and one waits for the lock.
+
+    Only the first for a server: it holds no lock of ours, and indexes what is written at once, so
+    that it would have no end.
+    """
     done = threading.Event()
     times: dict[str, list[float]] = {"searches": [], "writes": [], "gaps": []}
     begun = time.perf_counter()
     store = backend.open(Settings().index_from)
+    beside = [_searching] if isinstance(backend, Server) else [_searching, _writing, _ticking]
     threads = [
-        threading.Thread(target=action, args=(store, images, times, done))
-        for action in (_searching, _writing, _ticking)
+        threading.Thread(target=action, args=(store, images, times, done)) for action in beside
     ]
     for thread in threads:
         thread.start()
