@@ -1,7 +1,8 @@
 """`python -m benchmarks.scale` measures the cost of an image, from a thousand images to a million.
 
 SCALE_SIZES=1000,10000,100000,1000000 chooses. A million images take about half an hour on two
-cores, and 12 GiB of disk. It writes build/scale.json.
+cores, and 12 GiB of disk. SCALE_SERVER=URL, and SCALE_GRPC_PORT where gRPC is not on its usual
+port, measures a Qdrant server beside the embedded store. It writes build/scale.json.
 """
 
 import json
@@ -15,10 +16,12 @@ from typing import Any
 
 from benchmarks.machine import describe
 from benchmarks.report import Goal, number, table
+from benchmarks.scale_backends import Server
 from pipeline.base.settings import Settings
 
 SIZES = "1000,10000,100000,1000000"
 SEARCH_MS, OPENING_S, RECALL = 50.0, 10.0, 0.98
+SERVER_RECALL = 0.985
 
 
 def main() -> int:
@@ -46,7 +49,21 @@ def measure(images: int, folder: Path) -> dict[str, Any]:
         done["index"] = _step("scale_store", "index", images, folder)
         done["indexed"] = _step("scale_store", "search", images, folder)
     done["append"] = _step("scale_store", "append", images, folder)
+    if url := os.environ.get("SCALE_SERVER"):
+        done["server"] = measure_server(images, folder / "server", url)
     return done
+
+
+def measure_server(images: int, folder: Path, url: str) -> dict[str, Any]:
+    port = os.environ.get("SCALE_GRPC_PORT")
+    words = (images, folder, "--server", url, *(["--grpc-port", port] if port else []))
+    server = Server(url, int(port) if port else None, images)
+    server.delete()  # what a run that was cut off has left
+    try:
+        steps = {"fill": "fill", "index": "index", "indexed": "search", "append": "append"}
+        return {name: _step("scale_store", step, *words) for name, step in steps.items()}
+    finally:
+        server.delete()
 
 
 def _step(module: str, *words: object) -> Any:
@@ -69,6 +86,7 @@ def report(machine: dict[str, str], measured: list[dict[str, Any]]) -> str:
             _columns(measured, MEMORY),
             _searches(measured),
             _columns([m for m in measured if "index" in m], BUILDS),
+            *_server([m for m in measured if "server" in m]),
         ]
     )
 
@@ -79,11 +97,16 @@ def goals(largest: dict[str, Any]) -> list[Goal]:
     times = {name: found["times"]["p95"] for name, found in final["filters"].items()}
     recall = min(found["recall"] for found in final["filters"].values())
     images = f"{largest['images']:,} images"
+    server = largest["server"]["indexed"]["filters"].values() if "server" in largest else ()
     return [
         Goal(f"{images}: top-10, p95 ms", times["any"], SEARCH_MS, False),
         Goal(f"{images}: filtered, slowest, p95 ms", max(times.values()), SEARCH_MS, False),
         Goal(f"{images}: recall@10, lowest", recall, RECALL, True),
         Goal(f"{images}: opening cold, s", final["opening_s"]["cold"], OPENING_S, False),
+        *(
+            Goal(f"{images}: recall@10, lowest of a server", recall, SERVER_RECALL, True)
+            for recall in sorted(found["recall"] for found in server)[:1]
+        ),
     ]
 
 
@@ -141,6 +164,47 @@ def _searches(measured: list[dict[str, Any]]) -> str:
                 index = "yes" if kind == "indexed" else "no"
                 fitting = f"{found['fitting']:,}"
                 rows.append([f"{m['images']:,}", index, name, fitting, *map(number, cells)])
+    return table(head, rows)
+
+
+def _server(measured: list[dict[str, Any]]) -> list[str]:
+    """The embedded store and a server, side by side."""
+    if not measured:
+        return []
+    both = {
+        f"{m['images']:,}, {name}": store
+        for m in measured
+        for name, store in (("embedded", m), ("server", m["server"]))
+    }
+    costs = [[what, *(number(of(store)) for store in both.values())] for what, of in BOTH.items()]
+    return [table(["", *both], costs), _beside(measured)]
+
+
+BOTH = {
+    "upsert and flush, ms an image": lambda m: m["fill"]["ms_an_image"],
+    "- processor time of the worker": lambda m: m["fill"]["cpu_ms_an_image"],
+    "its own memory, filled, MiB": lambda m: m["fill"]["memory"]["own"],
+    "- searched": lambda m: _final(m)["memory"]["searched"]["own"],
+    "index there after, s": lambda m: m.get("index", {}).get("seconds_since_filled"),
+    "50 searches in a batch, ms": lambda m: _final(m)["batch_of_50_ms"]["any"],
+    "- rare": lambda m: _final(m)["batch_of_50_ms"]["rare"],
+    "- combined": lambda m: _final(m)["batch_of_50_ms"]["combined"],
+}
+
+
+def _beside(measured: list[dict[str, Any]]) -> str:
+    kinds = ("p50 ms", "p95 ms", "recall@10")
+    head = ["images", "filter", "fitting", *kinds, *(f"server: {kind}" for kind in kinds)]
+    rows = []
+    for m in measured:
+        theirs = m["server"]["indexed"]["filters"]
+        for name, found in _final(m)["filters"].items():
+            cells = [
+                cell
+                for each in (found, theirs[name])
+                for cell in (each["times"]["p50"], each["times"]["p95"], each["recall"])
+            ]
+            rows.append([f"{m['images']:,}", name, f"{found['fitting']:,}", *map(number, cells)])
     return table(head, rows)
 
 

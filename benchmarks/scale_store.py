@@ -1,12 +1,15 @@
-"""Measures the embedded store at one size: fill, search, index, open and search again.
+"""Measures a store at one size: fill, search, index, open and search again.
 
-    python -m benchmarks.scale_store IMAGES FOLDER      one JSON document
+    python -m benchmarks.scale_store STEP IMAGES FOLDER                     the embedded store
+    python -m benchmarks.scale_store STEP IMAGES FOLDER --server URL [--grpc-port PORT]
 
-Each step runs in its own process, so the measured memory is that of the step.
+Each prints one JSON document. FOLDER keeps the embedded store, and for both what the searches
+should find. Each step runs in its own process, so the measured memory is that of the step; of a
+server, it is the server's.
 """
 
+import argparse
 import json
-import os
 import sys
 import threading
 import time
@@ -18,13 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.embeddings import DIMENSIONS, Made, Maker
+from benchmarks.embeddings import Made, Maker
+from benchmarks.scale_backends import Backend, Embedded, Server
 from pipeline.base.identity import point_id
 from pipeline.base.settings import Settings
-from pipeline.messages import EncoderInfo
 from pipeline.messages.filters import Filter
-from pipeline.store import Points, Query
-from pipeline.store.edge import EdgeStore
+from pipeline.store import Points, Query, Store
 
 BATCH = 256  # images an upsert
 SHARD = 1024  # images a flush
@@ -32,16 +34,7 @@ PART = 8192  # images made at a time
 QUERIES = 200
 TOP = 10
 TRICKLE = 64  # images written again each second during an index build
-MIB = 2**20
 
-ENCODER = EncoderInfo(
-    model="made",
-    revision=None,
-    weights_sha256="0" * 64,
-    pooling="mean",
-    preprocessing="none",
-    dimensions=DIMENSIONS,
-)
 CLASSES = (
     "melanocytic_Nevi", "melanoma", "benign_keratosis-like_lesions", "basal_cell_carcinoma",
     "actinic_keratoses", "vascular_lesions", "dermatofibroma",
@@ -175,13 +168,9 @@ def _merge(
 # --- steps, each in its own process ---------------------------------------------------------------
 
 
-def open_store(folder: Path, index_from: int) -> EdgeStore:
-    return EdgeStore(folder / "store", "made", ENCODER, Settings().indexed_fields, index_from)
-
-
-def fill(images: int, folder: Path) -> dict[str, Any]:
+def fill(backend: Backend, images: int, folder: Path) -> dict[str, Any]:
     """Fills the store through our own interface, as ingest does; times only upserts and flushes."""
-    store, maker, truth = open_store(folder, 0), Maker(images), Truth(images)
+    store, maker, truth = backend.open(), Maker(images), Truth(images)
     parts: list[float] = []
     spent = 0.0
     for part, start in enumerate(range(0, images, PART)):
@@ -193,22 +182,23 @@ def fill(images: int, folder: Path) -> dict[str, Any]:
         truth.add(batch)
     (folder / "truth.json").write_text(json.dumps(truth.ids()))
     (folder / "expected.json").write_text(json.dumps(store.count()))
+    (folder / "filled.json").write_text(json.dumps(time.time()))
     tenth = max(1, len(parts) // 10)
     result = {
         "ms_an_image": 1000 * float(np.mean(parts)),
         "cpu_ms_an_image": 1000 * spent / images,
         "ms_an_image_first_tenth": 1000 * float(np.mean(parts[:tenth])),
         "ms_an_image_last_tenth": 1000 * float(np.mean(parts[-tenth:])),
-        "memory": memory(),
+        "memory": backend.memory(),
     }
     store.close()
     return result
 
 
-def append(images: int, folder: Path) -> dict[str, float]:
+def append(backend: Backend, images: int, folder: Path) -> dict[str, float]:
     """Returns what the next 4,096 images cost, in wall-clock and processor time. The expected
     results change with it."""
-    store = open_store(folder, 0)
+    store = backend.open()
     batch = points(Maker(images).make(4096, part=10**6 + 1), images)
     begun, cpu = time.perf_counter(), time.process_time()
     _write(store, batch)
@@ -217,7 +207,7 @@ def append(images: int, folder: Path) -> dict[str, float]:
     return {"ms_an_image": 1000 * seconds / 4096, "cpu_ms_an_image": 1000 * spent / 4096}
 
 
-def _write(store: EdgeStore, batch: Points) -> None:
+def _write(store: Store, batch: Points) -> None:
     for start in range(0, len(batch.ids), BATCH):
         some = slice(start, start + BATCH)
         store.upsert(Points(batch.ids[some], batch.vectors[some], batch.payloads[some]))
@@ -226,41 +216,40 @@ def _write(store: EdgeStore, batch: Points) -> None:
     store.flush()
 
 
-def search(images: int, folder: Path) -> dict[str, Any]:
+def search(backend: Backend, images: int, folder: Path) -> dict[str, Any]:
     """Opens the store twice, first with its files out of the page cache, and then searches.
 
     The engine evicts its files from the page cache when it closes them, so both openings read the
     disk; the second finds the rest of the process warm. The first searches are reported separately.
     """
-    drop_page_cache(folder)
-    before = memory()
+    backend.drop_page_cache()
+    before = backend.memory()
     begun = time.perf_counter()
-    open_store(folder, 0).close()
+    backend.open().close()
     cold = time.perf_counter() - begun
     begun = time.perf_counter()
-    store = open_store(folder, 0)
+    store = backend.open()
     warm = time.perf_counter() - begun
-    opened = memory()
-    info = store._current.shard.info()
+    opened = backend.memory()
+    state = backend.state(store)
     result = {
         "opening_s": {"cold": cold, "warm": warm},
-        "indexed": info.indexed_vectors_count,
-        "segments": info.segments_count,
+        "indexed": state.indexed,
+        "segments": state.segments,
         "first": _search(store, images, folder, "any"),
         "filters": {name: _search(store, images, folder, name) for name in FILTERS},
-        "batch_of_50_ms": _batch(store, images),
+        "batch_of_50_ms": {name: _batch(store, images, name) for name in FILTERS},
         "calls_ms": _calls(store),
-        "memory": {"before": before, "opened": opened, "searched": memory()},
-        "disk_mib": size(folder / "store") / MIB,
+        "memory": {"before": before, "opened": opened, "searched": backend.memory()},
+        "disk_mib": backend.disk_mib(),
     }
     assert store.count() == json.loads((folder / "expected.json").read_text())
     store.close()
     return result
 
 
-def _search(store: EdgeStore, images: int, folder: Path, name: str) -> dict[str, Any]:
-    wanted = FILTERS[name]
-    filter_ = None if wanted is None else Filter.model_validate(wanted)
+def _search(store: Store, images: int, folder: Path, name: str) -> dict[str, Any]:
+    filter_ = _filter(name)
     truth = json.loads((folder / "truth.json").read_text())[name]
     seconds, found, expected = [], 0, 0
     for vector, right in zip(query_vectors(images), truth, strict=True):
@@ -276,17 +265,21 @@ def _search(store: EdgeStore, images: int, folder: Path, name: str) -> dict[str,
     }
 
 
-def _batch(store: EdgeStore, images: int) -> float:
-    queries = [Query(vector, limit=TOP) for vector in query_vectors(images)[:50]]
+def _batch(store: Store, images: int, name: str) -> float:
+    vectors = query_vectors(images)[:50]
+    queries = [Query(vector, limit=TOP, filter=_filter(name)) for vector in vectors]
     return _milliseconds(lambda: store.query(queries))
 
 
-def _calls(store: EdgeStore) -> dict[str, float]:
+def _filter(name: str) -> Filter | None:
+    wanted = FILTERS[name]
+    return None if wanted is None else Filter.model_validate(wanted)
+
+
+def _calls(store: Store) -> dict[str, float]:
     return {
         "count": _milliseconds(store.count),
-        "count, filtered": _milliseconds(
-            lambda: store.count(Filter.model_validate(FILTERS["common"]))
-        ),
+        "count, filtered": _milliseconds(lambda: store.count(_filter("common"))),
         "facet": _milliseconds(lambda: store.facet("dx")),
         "bounds": _milliseconds(lambda: store.bounds("age")),
         "scroll, 100": _milliseconds(lambda: store.scroll(100)),
@@ -305,30 +298,36 @@ def _milliseconds(call: Callable[[], object], times: int = 5) -> float:
     return 1000 * float(np.median(spent))
 
 
-def index(images: int, folder: Path) -> dict[str, Any]:
-    """Builds an index, while one thread searches, one writes, and one waits for the lock."""
+def index(backend: Backend, images: int, folder: Path) -> dict[str, Any]:
+    """Waits for an index, while one thread searches, one writes, and one waits for the lock.
+
+    Only the first for a server: it holds no lock of ours, and indexes what is written at once, so
+    that it would have no end.
+    """
     done = threading.Event()
     times: dict[str, list[float]] = {"searches": [], "writes": [], "gaps": []}
     begun = time.perf_counter()
-    store = open_store(folder, Settings().index_from)
+    store = backend.open(Settings().index_from)
+    beside = [_searching] if isinstance(backend, Server) else [_searching, _writing, _ticking]
     threads = [
-        threading.Thread(target=action, args=(store, images, times, done))
-        for action in (_searching, _writing, _ticking)
+        threading.Thread(target=action, args=(store, images, times, done)) for action in beside
     ]
     for thread in threads:
         thread.start()
-    store.wait_until_idle()
+    backend.wait_until_indexed(store)
     seconds = time.perf_counter() - begun
+    since_filled = time.time() - json.loads((folder / "filled.json").read_text())
     done.set()
     for thread in threads:
         thread.join()
-    info = store._current.shard.info()
+    state = backend.state(store)
     result = {
         "seconds": seconds,
-        "indexed": info.indexed_vectors_count,
-        "points": info.points_count,
-        "memory": memory(),
-        **{name: asdict(Times.of(spent)) for name, spent in times.items()},
+        "seconds_since_filled": since_filled,
+        "indexed": state.indexed,
+        "points": state.points,
+        "memory": backend.memory(),
+        **{name: asdict(Times.of(spent)) for name, spent in times.items() if spent},
         "longest_stalls_ms": [1000 * gap for gap in sorted(times["gaps"])[:-6:-1]],
         "longest_searches_ms": [1000 * s for s in sorted(times["searches"])[:-6:-1]],
     }
@@ -337,7 +336,7 @@ def index(images: int, folder: Path) -> dict[str, Any]:
 
 
 def _searching(
-    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+    store: Store, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
     """Searches twice a second. The time counts from when a search was due, stalls included."""
     vectors = query_vectors(images)
@@ -349,7 +348,7 @@ def _searching(
 
 
 def _writing(
-    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+    store: Store, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
     """Writes points that are already stored, so that the expected results stay the same."""
     batch = points(Maker(images).make(min(PART, images), 0), 0)
@@ -363,7 +362,7 @@ def _writing(
 
 
 def _ticking(
-    store: EdgeStore, images: int, times: dict[str, list[float]], done: threading.Event
+    store: Store, images: int, times: dict[str, list[float]], done: threading.Event
 ) -> None:
     """Measures how late a thread wakes that needs only the interpreter's lock."""
     while not done.is_set():
@@ -372,36 +371,22 @@ def _ticking(
         times["gaps"].append(time.perf_counter() - begun - 0.002)
 
 
-# --- the machine ----------------------------------------------------------------------------------
-
-
-def memory() -> dict[str, float]:
-    """This process's own memory and its mapped files, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
-    return {"own": kib["RssAnon"] / 1024, "mapped": kib["RssFile"] / 1024}
-
-
-def size(folder: Path) -> int:
-    """The bytes on disk, without the holes of sparse files."""
-    return sum(entry.stat().st_blocks * 512 for entry in folder.rglob("*"))
-
-
-def drop_page_cache(folder: Path) -> None:
-    """Evicts the files from the page cache, as after a restart of the machine."""
-    for entry in folder.rglob("*"):
-        if entry.is_file():
-            with entry.open("rb") as file:
-                os.fsync(file.fileno())
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 STEPS = {"fill": fill, "search": search, "index": index, "append": append}
 
 
 def main() -> int:
-    step, images, folder = sys.argv[1:]
-    print(json.dumps(STEPS[step](int(images), Path(folder))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("images", type=int)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--server", metavar="URL")
+    parser.add_argument("--grpc-port", type=int)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    backend: Backend = Embedded(args.folder)
+    if args.server:
+        backend = Server(args.server, args.grpc_port, args.images)
+    print(json.dumps(STEPS[args.step](backend, args.images, args.folder)))
     return 0
 
 

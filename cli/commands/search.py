@@ -55,6 +55,9 @@ def search(
         str | None, typer.Option(metavar="FIELD", help="Images with one value count as one.")
     ] = None,
     group_size: Annotated[int | None, typer.Option(min=1, help="Shown of each group.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every image that fits; slower.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
     include: Annotated[list[str] | None, typer.Option(help="Only this field; repeat it.")] = None,
@@ -75,7 +78,8 @@ def search(
         "ids": only, "not_ids": without, "not_same": not_same,
         "exclude_same_lesion": not_same_lesion or None, "max_hash_distance": duplicates,
         "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
-        "limit": limit, "offset": offset or None, "include": include, "exclude": exclude,
+        "exact": exact or None, "limit": limit, "offset": offset or None,
+        "include": include, "exclude": exclude,
     }  # fmt: skip
     query = make_query(options, image or ())
     with connect(url, collection) as client:

@@ -38,6 +38,10 @@ logger = logging.getLogger("kindred.store")
 _ROOM_FOR_COPY = 1.25
 _ROOM_FOR_INDEX = 2.5
 
+# If a filter leaves fewer points, the engine compares with all of them. That is exact, and takes no
+# longer than to walk the graph, which compares with about as many: docs/scale.md.
+_EXACT_BELOW = 20_000
+
 _READ = 2**20  # bytes at once
 
 # Points a call while copying and catching up, during which a search waits: about 5 ms.
@@ -223,7 +227,7 @@ class Generations:
 
     def _optimize(self, path: Path) -> None:
         """-P: or Python would look for modules in the folder of the script."""
-        numbers = (os.getpid(), self._folder.encoder.dimensions, self._from // 2)
+        numbers = (os.getpid(), self._folder.encoder.dimensions, _EXACT_BELOW)
         command = [sys.executable, "-P", edge_build.__file__, str(path), *map(str, numbers)]
         with self._lock:
             self._check_stopping()

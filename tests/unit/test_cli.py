@@ -325,13 +325,14 @@ def test_search_by_a_file_does_not_tell_its_name(api, kindred, tmp_path):
     scan.write_bytes(b"pixels")
     api.on("POST /v1/searches", answer({"id": "s", "state": "succeeded", "results": []}))
 
-    code, out, _ = kindred("search", str(scan), "--threshold", "0.9")
+    code, out, _ = kindred("search", str(scan), "--threshold", "0.9", "--exact")
 
     assert (code, out) == (0, "no images\n")
     body = api.requests[0].content
     assert b"pixels" in body
     assert b'name="image"; filename="image.png"' in body
     assert b'"score_threshold": 0.9' in body
+    assert b'"exact": true' in body
     assert b"Jane" not in body
 
 

@@ -15,7 +15,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -41,7 +40,7 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.messages import EncoderInfo
 from pipeline.messages.filters import Filter
-from pipeline.store import Examples, Points, Query, Store, fingerprint, open_store
+from pipeline.store import Examples, Points, Query, Store, edge_generations, fingerprint, open_store
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.encoders import DIMENSIONS, ENCODER
@@ -77,8 +76,12 @@ def edge(folder: Path, index_from: int = 0) -> Iterator[Open]:
         store.close()
 
 
-# The engine with an index, which it else builds for many points only.
-indexed = partial(edge, index_from=100)
+@contextmanager
+def indexed(folder: Path) -> Iterator[Open]:
+    """The engine with an index, which it else builds and walks for many points only."""
+    with pytest.MonkeyPatch.context() as patched, edge(folder, index_from=100) as open_:
+        patched.setattr(edge_generations, "_EXACT_BELOW", 50)
+        yield open_
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_edge import SearchParams
 
 from pipeline.base.errors import KindredError
 from pipeline.base.identity import point_id
 from pipeline.messages.filters import Filter
-from pipeline.store import Points, Query, fingerprint
+from pipeline.store import Points, Query, edge, edge_generations, fingerprint
 from pipeline.store.edge import EdgeStore
 from pipeline.store.edge_generations import Generations
 from tests.encoders import DIMENSIONS, ENCODER
@@ -105,6 +106,32 @@ def test_what_is_written_beside_an_index_is_found_beside_it(tmp_path: Path):
         assert found[0].payload == points.payloads[0]
     assert store.count() == FROM + 10
     assert dict(store.facet("dx")) == {"nv": 54, "mel": 55, "bkl": 1}
+    store.close()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_where_few_points_fit_a_filter_all_of_them_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact: bool
+):
+    """Also in a batch. A walk through the graph with the fewest candidates there are would miss."""
+    if not exact:
+        monkeypatch.setattr(edge_generations, "_EXACT_BELOW", 1)
+    for params in ("_WIDE", "_PAST_HOLES"):
+        monkeypatch.setattr(edge, params, SearchParams(hnsw_ef=1))
+    count = 4000
+    stored, asked = rows(0, count), rows(count, count + 30).vectors
+    fitting = Filter.model_validate({"must": [{"key": "dx", "match": {"value": "mel"}}]})
+    store = open_(tmp_path, index_from=count)
+    store.upsert(stored)
+    store.wait_until_idle()
+    assert built(store) == (count, count)
+
+    found = store.query([Query(vector, limit=10, filter=fitting) for vector in asked])
+
+    unit = stored.vectors / np.linalg.norm(stored.vectors, axis=1, keepdims=True)
+    nearest = np.argsort(-(asked @ unit[1::2].T), axis=1)[:, :10]
+    expected = [[stored.ids[1 + 2 * row] for row in each] for each in nearest]
+    assert ([[hit.id for hit in hits] for hits in found] == expected) is exact
     store.close()
 
 
