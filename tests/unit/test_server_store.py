@@ -40,6 +40,7 @@ from pipeline.store.server import ServerStore
 from pipeline.store.server_connection import _client, _key, _over_grpc, _trust, connect
 from tests.encoders import DIMENSIONS, ENCODER
 from tests.memory_ledger import memory_ledgers
+from tests.memory_qdrant import MemoryQdrant
 
 OTHER = ENCODER.model_copy(update={"model": "acme/other", "weights_sha256": "cd" * 32})
 INDEXES = {"dx": "keyword", "age": "float"}
@@ -81,7 +82,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 @pytest.fixture
 def client() -> Iterator[QdrantClient]:
-    client = QdrantClient(":memory:")
+    client = MemoryQdrant()
     yield client
     client.close()
 

@@ -45,6 +45,7 @@ from pipeline.store import Examples, Points, Query, Store, fingerprint, open_sto
 from pipeline.store.edge import EdgeStore
 from pipeline.store.server import ServerStore
 from tests.encoders import DIMENSIONS, ENCODER
+from tests.memory_qdrant import MemoryQdrant
 
 ROOT = Path(__file__).parents[2]
 SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
@@ -83,7 +84,7 @@ indexed = partial(edge, index_from=100)
 
 @contextmanager
 def memory(folder: Path) -> Iterator[Open]:
-    client = QdrantClient(":memory:")
+    client = MemoryQdrant()
     yield lambda encoder=ENCODER, indexes=INDEXES: ServerStore(client, "kindred", encoder, indexes)
     client.close()
 
@@ -961,7 +962,7 @@ def test_a_server_that_cannot_be_reached_is_named_unavailable():
 
 def test_a_collection_named_by_an_older_version_goes_on():
     """Older versions hashed the model's path too."""
-    client, older = QdrantClient(":memory:"), "kindred-0123456789ab"
+    client, older = MemoryQdrant(), "kindred-0123456789ab"
     vectors = models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)
     recorded = {"encoder": ENCODER.model_dump(mode="json")}
     client.create_collection(older, vectors_config=vectors, metadata=recorded)
@@ -983,7 +984,7 @@ def test_a_collection_named_by_an_older_version_goes_on():
 def test_what_a_server_says_of_a_filter_is_not_repeated(
     status: int, expected: type[KindredError], monkeypatch: pytest.MonkeyPatch
 ):
-    client = QdrantClient(":memory:")
+    client = MemoryQdrant()
     store = ServerStore(client, "kindred", ENCODER, {})
 
     def refuse(*args: Any, **options: Any) -> None:
@@ -999,7 +1000,7 @@ def test_what_a_server_says_of_a_filter_is_not_repeated(
 
 
 def test_a_collection_of_somebody_elses_is_left_alone():
-    client = QdrantClient(":memory:")
+    client = MemoryQdrant()
     vectors = models.VectorParams(size=4, distance=models.Distance.DOT)
     client.create_collection("kindred", vectors_config=vectors)
     with pytest.raises(Conflict, match="KINDRED_COLLECTION"):
