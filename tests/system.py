@@ -21,7 +21,7 @@ import redis
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from pipeline.base.states import FINAL_STATES
-from tests import qdrant_server
+from tests import real_qdrant
 from tests.forked import ForkedWorker
 
 # Nothing waits as long as this unless it is broken, on a busy machine neither; a test never asserts
@@ -67,9 +67,9 @@ class System:
     ) -> None:
         self.folder = folder
         # The tests may take a server which is too old for the worker of another checkout.
-        embedded = embedded or (checkout is not None and qdrant_server.is_older())
+        embedded = embedded or (checkout is not None and real_qdrant.is_older())
         if not embedded and "QDRANT_URL" not in settings:
-            settings = {**qdrant_server.settings(folder), **settings}
+            settings = {**real_qdrant.settings(folder), **settings}
         self.collection = settings.get("COLLECTION", "kindred")
         self.blobs = folder / "blobs" / self.collection
         # A socket's path is limited to about 100 characters, and pytest's folders are long.
@@ -100,10 +100,10 @@ class System:
         if checkout is not None:
             self.environment["PYTHONPATH"] = str(checkout)
         self.redis_process = self.child("redis", self._redis.command)
-        module = "workers" if embedded else qdrant_server.worker_module()
+        module = "workers" if embedded else real_qdrant.worker_module()
         self.worker: Child | ForkedWorker = self.child("worker", module_command(module))
         if forked and checkout is None and sys.platform == "linux":
-            self.worker = ForkedWorker(self.worker.program, qdrant_server.prepare())
+            self.worker = ForkedWorker(self.worker.program, real_qdrant.prepare())
         self.api = self.child("api", module_command("api", "--port", str(self.port)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 

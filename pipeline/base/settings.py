@@ -26,7 +26,7 @@ Pooling = Literal["auto", "mean", "cls", "projection"]
 Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
-IndexType = Literal["keyword", "integer", "float", "bool", "datetime"]
+IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).

@@ -130,9 +130,9 @@ class Deletions:
 
     def _check(self, deletion: str, request: DeleteRequest) -> None:
         wanted = request.wanted
-        self.fields.check_filter(wanted.filter)
+        self.fields.check_filter(wanted.filter, scan=True)
         if wanted.field is not None:
-            self.fields.check_identifier(wanted.field, ("field",))
+            self.fields.check_identifier(wanted.field, ("field",), scan=True)
         if request.must_exist and not self.receipts.begun(deletion):
             ids = wanted.image_ids or ()
             stored = self.store.retrieve([point_id(image_id) for image_id in ids])
@@ -147,7 +147,7 @@ class Deletions:
             return
         cursor = None
         while True:
-            page, cursor = self.store.scroll(PAGE, filter=_filter(wanted), cursor=cursor)
+            page, cursor = self.store.scroll(PAGE, filter=_filter(wanted), cursor=cursor, scan=True)
             yield from page
             if cursor is None:
                 return
@@ -158,7 +158,7 @@ class Deletions:
             return []
         these = HasIdCondition(has_id=tuple(str(point) for point in points))
         both = Filter(must=(request.wanted.filter, these))
-        return self.store.scroll(len(points), filter=both)[0]
+        return self.store.scroll(len(points), filter=both, scan=True)[0]
 
 
 def _pages(items: Iterable[str]) -> Iterator[tuple[str, ...]]:

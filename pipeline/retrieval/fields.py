@@ -56,7 +56,7 @@ class Fields:
         if name not in self.grouping:
             raise InvalidQuery(f"This must be one of {', '.join(self.grouping)}.", path)
 
-    def check_identifier(self, name: str, path: Path) -> None:
+    def check_identifier(self, name: str, path: Path, *, scan: bool = False) -> None:
         """Raises InvalidQuery for a field by whose value images cannot be deleted for good."""
         if not is_identifier(name):
             raise InvalidQuery(
@@ -64,22 +64,36 @@ class Fields:
                 "delete by a filter.",
                 path,
             )
-        self.check(name, path)
+        self.check(name, path, scan=scan)
 
-    def check_filter(self, wanted: Filter | None) -> None:
+    def check_filter(self, wanted: Filter | None, *, scan: bool = False) -> None:
         """Raises InvalidQuery when the filter names a field that no image has."""
         for path, name in wanted.fields() if wanted is not None else ():
-            self.check(name, ("filter", *path))
+            self.check(name, ("filter", *path), scan=scan)
 
-    def check(self, name: str, path: Path) -> None:
-        """Raises InvalidQuery when no image has the field."""
+    def check(self, name: str, path: Path, *, scan: bool = False) -> None:
+        """Raises InvalidQuery when no image has the field.
+
+        A server's strict mode may not tell, if the field has no index: then a search may name it,
+        and only a `scan` of all images finds out.
+        """
         if name in self.indexes or name in (*ID_COLUMNS, RESERVED) or name in self._seen:
             return
         # A field that exists is looked up once; for one that does not, this reads all payloads.
-        is_empty = IsEmptyCondition(is_empty=PayloadField(key=json_path(name)))
-        records, _ = self.store.scroll(1, filter=Filter(must_not=(is_empty,)))
-        if not records and self.store.count():
+        try:
+            found = self._is_anywhere(name, scan)
+        except InvalidQuery:
+            return  # what filters by it is refused by the store, which names the field
+        if not found and self.store.count():
             common = ", ".join(self.indexes)
             raise InvalidQuery(f"No image has this field. The usual ones are {common}.", path)
-        if records:
+        if found:
             self._seen.add(name)
+
+    def _is_anywhere(self, name: str, scan: bool) -> bool:
+        is_empty = IsEmptyCondition(is_empty=PayloadField(key=json_path(name)))
+        has_it, cursor = Filter(must_not=(is_empty,)), None
+        while True:
+            records, cursor = self.store.scroll(1, filter=has_it, cursor=cursor, scan=scan)
+            if records or cursor is None:
+                return bool(records)

@@ -114,8 +114,13 @@ class Store(Protocol):
         filter: Filter | None = None,  # noqa: A002 - Qdrant's own word
         cursor: UUID | None = None,
         vectors: bool = False,
+        scan: bool = False,
     ) -> tuple[list[Record], UUID | None]:
-        """A page in the order of point ids, and the cursor of the next one (None: the last)."""
+        """A page in the order of point ids, and the cursor of the next one (None: the last).
+
+        With `scan`, a filter that a server's strict mode refuses is matched by reading all points:
+        page by page, so a page can have fewer than `limit`, or none, and yet a cursor.
+        """
         ...
 
     def count(self, filter: Filter | None = None) -> int:  # noqa: A002
@@ -154,7 +159,7 @@ class Store(Protocol):
         What is deleted or overwritten while it runs is due again. It rewrites the whole store, so
         its time grows with all that is stored; if nothing is due, it returns at once. `tick` is
         called in this thread as the work goes on, many times a second or every second, and may
-        raise in order to end it. A server does this by itself, in its own time (`server.py`).
+        raise in order to end it. A server's log keeps it some seconds longer (`server_purge.py`).
         """
         ...
 

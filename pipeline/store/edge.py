@@ -134,6 +134,7 @@ class EdgeStore:
         filter: Filter | None = None,  # noqa: A002 - Qdrant's own word
         cursor: UUID | None = None,
         vectors: bool = False,
+        scan: bool = False,
     ) -> tuple[list[Record], UUID | None]:
         with self._reading() as shard:
             records, following = shard.scroll(

@@ -21,6 +21,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,17 @@ from pipeline.store import common
 # is full does not fail a call: it ends the process (SIGBUS). One segment of its log takes 32 MiB.
 _LEAST_FREE = 64 * 2**20
 
+# Words as the engine tells them apart where a field has no index; a server's are the same.
+_text = partial(
+    edge.TextIndexParams, tokenizer=edge.TokenizerType.Word, lowercase=True, phrase_matching=True
+)
 _PARAMETERS: dict[str, Any] = {
     "keyword": edge.KeywordIndexParams,
     "integer": edge.IntegerIndexParams,
     "float": edge.FloatIndexParams,
     "bool": edge.BoolIndexParams,
     "datetime": edge.DatetimeIndexParams,
+    "text": _text,
 }
 
 

@@ -20,30 +20,35 @@ from qdrant_client.http.exceptions import (
 
 from pipeline.base.errors import ConfigurationError, InvalidQuery, StoreUnavailable
 from pipeline.messages.filters import Filter
+from pipeline.store import server_strict
+from pipeline.store.server_strict import Path
 
 # All that qdrant-client raises for a server. Over gRPC it does not wrap the library's errors.
 ERRORS = (RpcError, ApiException, ResourceExhaustedResponse)
-
-Path = tuple[str | int, ...]
 
 _REFUSED = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "HTTP 400", "HTTP 422")
 _WRONG_KEY = ("UNAUTHENTICATED", "PERMISSION_DENIED", "HTTP 401", "HTTP 403")
 _UNREACHED = ("UNAVAILABLE", "ConnectError", "ConnectTimeout", "ReadError", "RemoteProtocolError")
 _SILENT = ("DEADLINE_EXCEEDED", "ReadTimeout", "WriteTimeout", "PoolTimeout")
 _FULL_DISK = re.compile(r"no space left on device", re.IGNORECASE)
+_RATE = ("RESOURCE_EXHAUSTED", "ResourceExhaustedResponse", "HTTP 429")
 _NO_INDEX = re.compile(r"index required but not found", re.IGNORECASE)
-_LIMIT = re.compile(r'limit exceeded \d+ > (\d+) for "limit"', re.IGNORECASE)
 
 
 @contextmanager
-def server_errors(path: Path = (), filters: Sequence[Filter | None] = ()) -> Iterator[None]:
+def server_errors(
+    path: Path = (), filters: Sequence[Filter | None] = (), *, writes: bool = False
+) -> Iterator[None]:
     """Raises InvalidQuery, with `path`, or StoreUnavailable in the place of the client's errors.
 
-    `filters` are those that the request has: their fields may be named in the error.
+    `filters` are those that the request has: their fields may be named in the error. If it
+    `writes`, a refusal is StoreUnavailable, too: no image is to blame for it, and it can be lifted.
     """
     try:
         yield
     except ERRORS as error:
+        if writes:
+            raise _unavailable(error) from None
         _raise(error, path, filters)
 
 
@@ -58,6 +63,10 @@ def errors_at_start() -> Iterator[None]:
             line = f"KINDRED_QDRANT_API_KEY: the Qdrant server refuses it ({reason})"
         elif "CERTIFICATE_VERIFY_FAILED" in _text(error):
             line = "KINDRED_QDRANT_CA: it does not vouch for the Qdrant server's certificate"
+        elif most := server_strict.most_indexes(_text(error)):
+            line = (
+                f"KINDRED_INDEXED_FIELDS: strict mode allows the collection {most} indexes in all"
+            )
         else:
             _raise(error)
     else:
@@ -69,7 +78,12 @@ def _raise(error: Exception, path: Path = (), filters: Sequence[Filter | None] =
     reason, text = _reason(error), _text(error)
     if reason in _REFUSED:
         raise _refusal(reason, text, path, filters) from None
-    raise StoreUnavailable(f"{_cause(reason, text)} ({reason})") from None
+    raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    reason = _reason(error)
+    return StoreUnavailable(f"{_cause(reason, _text(error))} ({reason})")
 
 
 def _refusal(reason: str, text: str, path: Path, filters: Sequence[Filter | None]) -> InvalidQuery:
@@ -80,11 +94,9 @@ def _refusal(reason: str, text: str, path: Path, filters: Sequence[Filter | None
             "that fits.",
             path,
         )
-    if limit := _LIMIT.search(text):
-        return InvalidQuery(
-            f"The Qdrant server's strict mode allows {limit[1]} results at most ({reason}).",
-            ("limit",),
-        )
+    if found := server_strict.refusal(text):
+        limit, where = found
+        return InvalidQuery(f"The Qdrant server's strict mode {limit} ({reason}).", where)
     return InvalidQuery(f"Qdrant does not take this request ({reason})", path)
 
 
@@ -97,6 +109,10 @@ def _cause(reason: str, text: str) -> str:
         return "The Qdrant server cannot be reached"
     if reason in _SILENT:
         return "The Qdrant server does not answer in time"
+    if reason in _RATE:
+        return "The Qdrant server's strict mode limits how often it is asked"
+    if server_strict.is_full(text):
+        return "The Qdrant server's strict mode takes no more into this collection"
     return "Qdrant did not do as asked"
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException
+
+from tests.memory_qdrant import MemoryQdrant
 
 KEY = b"of tests"
 
@@ -23,7 +24,7 @@ class _Engine:
     """Its engine is not safe to be shared by threads."""
 
     def __init__(self) -> None:
-        self._client = QdrantClient(":memory:")
+        self._client = MemoryQdrant()
         self._lock = threading.Lock()
 
     def call(self, name: str, arguments: Any, named: Any) -> Any:

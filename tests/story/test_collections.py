@@ -9,7 +9,7 @@ import pytest
 
 from cli.processes import Child, Program
 from cli.sample import write_dataset, write_encoder
-from tests import qdrant_server
+from tests import real_qdrant
 from tests.system import System, end, kill, until
 
 NAME = f"test-other-{os.getpid()}"
@@ -56,7 +56,7 @@ def other(system: System, other_encoder: Path) -> Iterator[Child]:
     finally:
         if worker.running:
             end(worker)  # type: ignore[arg-type]
-        qdrant_server.forget(NAME)
+        real_qdrant.forget(NAME)
 
 
 def workers(system: System) -> dict[str, int]:

@@ -14,7 +14,7 @@ from datasets import Features, Image, Value
 from PIL import Image as Pillow
 
 from cli.processes import Program
-from tests import qdrant_server
+from tests import real_qdrant
 from tests.forked import ForkedWorker
 from tests.system import WAIT, System, kill, until
 
@@ -214,9 +214,7 @@ def test_what_the_queue_refuses_is_kept_and_sent_later(system: System) -> None:
     assert found["state"] == "succeeded", found
 
 
-@pytest.mark.skipif(
-    qdrant_server.URL is not None, reason="on a Qdrant server any number of workers run"
-)
+@pytest.mark.skipif(real_qdrant.URL, reason="on a Qdrant server any number of workers run")
 def test_a_second_worker_on_the_folder_says_why_it_stops(system: System, tmp_path: Path) -> None:
     said = refused(system.environment, tmp_path / "second.log")
 
@@ -241,7 +239,7 @@ def test_a_worker_with_another_encoder_is_refused(
 
 def refused(environment: dict[str, str], log: Path) -> str:
     """What a worker says that gives up at its start."""
-    worker = ForkedWorker(Program("worker", (), environment, log), qdrant_server.prepare())
+    worker = ForkedWorker(Program("worker", (), environment, log), real_qdrant.prepare())
     worker.start()
     until(lambda: not worker.running, "the end of the worker")
     assert worker.exit_code == 78

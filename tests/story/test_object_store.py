@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from cli.processes import Child, Program, module_command
-from tests import qdrant_server
+from tests import real_qdrant
 from tests.forked import ForkedWorker
 from tests.system import System, free_port, kill, until
 
@@ -336,7 +336,7 @@ def test_a_worker_says_at_the_start_what_is_wrong(
 ) -> None:
     environment = {**system.environment, **changes}
     log = tmp_path / "worker.log"
-    worker = ForkedWorker(Program("worker", (), environment, log), qdrant_server.prepare())
+    worker = ForkedWorker(Program("worker", (), environment, log), real_qdrant.prepare())
 
     worker.start()
     until(lambda: not worker.running, "the worker's end")

@@ -73,7 +73,7 @@ def ledger() -> Ledger:
 def context(tmp_path: Path, ledger: Ledger) -> Context:
     store, blobs = Store(), Blobs(str(tmp_path))
     played: Any = store
-    fields: Any = SimpleNamespace(check_filter=lambda wanted: None)
+    fields: Any = SimpleNamespace(check_filter=lambda wanted, **_: None)
     parts: dict[str, Any] = {name: MagicMock() for name in Context.__dataclass_fields__}
     parts |= {
         "store": store,

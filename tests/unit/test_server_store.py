@@ -7,10 +7,11 @@ raises them, and races are interleaved on purpose.
 import socket
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -32,11 +33,13 @@ from pipeline.base.settings import Settings
 from pipeline.ledger import Ledger
 from pipeline.messages.filters import Filter
 from pipeline.store import Points, Query, fingerprint, open_store, server
-from pipeline.store.common import in_use
+from pipeline.store.common import BATCH, in_use
 from pipeline.store.server import ServerStore
 from pipeline.store.server_connection import _client, _key, _over_grpc, _trust, connect
+from tests import real_qdrant
 from tests.encoders import DIMENSIONS, ENCODER
 from tests.memory_ledger import memory_ledgers
+from tests.memory_qdrant import MemoryQdrant
 
 OTHER = ENCODER.model_copy(update={"model": "acme/other", "weights_sha256": "cd" * 32})
 INDEXES = {"dx": "keyword", "age": "float"}
@@ -78,7 +81,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 @pytest.fixture
 def client() -> Iterator[QdrantClient]:
-    client = QdrantClient(":memory:")
+    client = MemoryQdrant()
     yield client
     client.close()
 
@@ -187,6 +190,16 @@ def test_the_embedded_store_claims_too_and_lets_its_folder_go_if_refused(
         open_store(options, ENCODER, claiming(ledger, "here", ENCODER))
     ledger.workers.leave("elsewhere")
     open_store(options, ENCODER, claiming(ledger, "here", ENCODER)).close()
+
+
+@pytest.mark.skipif(not real_qdrant.URL, reason="KINDRED_TEST_QDRANT_URL names no Qdrant server")
+def test_of_64_openings_in_groups_of_eight_all_open() -> None:
+    for _ in range(8):
+        with real_qdrant.collection() as open_, ThreadPoolExecutor(8) as pool:
+            opened = [pool.submit(open_, ENCODER, INDEXES) for _ in range(8)]
+            stores = [each.result() for each in opened]
+            stores[0].upsert(ONE)
+            assert [store.count() for store in stores] == [1] * 8
 
 
 # --- the connection ----------------------------------------------------------------------------
@@ -341,6 +354,27 @@ def test_a_wrong_key_is_a_wrong_setting_at_the_start(
     assert str(caught.value).startswith("KINDRED_QDRANT_API_KEY:")
     assert "Lovelace" not in str(caught.value)
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "error", [Failure(StatusCode.PERMISSION_DENIED, "Forbidden"), over_rest(403, "Forbidden")]
+)
+def test_a_key_that_may_only_read_is_a_wrong_setting_at_the_start(
+    client: QdrantClient, store: ServerStore, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is made already, so nothing else would be written before the first image."""
+    monkeypatch.setattr(client, "delete", raising(error))
+    with pytest.raises(ConfigurationError, match="KINDRED_QDRANT_API_KEY"):
+        ServerStore(client, "kindred", ENCODER, INDEXES)
+
+
+def test_a_worker_starts_while_the_disk_of_the_server_is_full(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches work."""
+    full = Failure(StatusCode.INTERNAL, "No space left on device")
+    monkeypatch.setattr(client, "delete", raising(full))
+    assert ServerStore(client, "kindred", ENCODER, INDEXES).count() == 0
 
 
 @pytest.mark.parametrize("error", REFUSED_KEYS, ids=str)
@@ -503,3 +537,179 @@ def test_points_are_counted_again_when_a_minute_has_passed(
         now[0] += seconds
         store.query([Query(VECTOR, limit=1)])
         assert len(asked) == times
+
+
+# --- several batches at once ----------------------------------------------------------------------
+
+
+def many(count: int) -> Points:
+    vectors = np.random.default_rng(5).normal(size=(count, DIMENSIONS)).astype(np.float32)
+    return Points([uuid4() for _ in range(count)], vectors, [{"dx": "nv"}] * count)
+
+
+def test_several_batches_are_on_their_way_at_once(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them would go on if the others were not there."""
+    together, upsert = Barrier(server._STREAMS, timeout=30), client.upsert
+
+    def meet(*arguments: Any, **named: Any) -> Any:
+        together.wait()
+        return upsert(*arguments, **named)
+
+    monkeypatch.setattr(client, "upsert", meet)
+    store.upsert(many(server._STREAMS * BATCH))
+    assert store.count() == server._STREAMS * BATCH
+
+
+def test_nothing_is_written_after_an_error_is_raised(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch fails while others are on their way; those that wait are not begun."""
+    upsert, failed = client.upsert, Event()
+    begun: list[str] = []
+    written: list[str] = []
+    points = many(20 * BATCH)
+
+    def fail_first(name: str, points: Any, wait: bool) -> Any:
+        begun.append(points.ids[0])
+        if points.ids[0] == first:
+            failed.set()
+            raise Failure(StatusCode.UNAVAILABLE)
+        failed.wait()
+        done = upsert(name, points=points, wait=wait)
+        written.append(points.ids[0])
+        return done
+
+    first = str(points.ids[0])
+    monkeypatch.setattr(client, "upsert", fail_first)
+    with pytest.raises(StoreUnavailable):
+        store.upsert(points)
+    assert {*begun} == {*written, first}, "all that began had ended"
+    assert len(begun) < 20
+    assert store.count() == len(written) * BATCH
+    before = store.count()
+    monkeypatch.setattr(client, "upsert", upsert)
+    store.upsert(points)
+    assert store.count() == 20 * BATCH > before
+
+
+def test_a_caller_that_is_stopped_leaves_nothing_on_its_way(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert = client.upsert
+    begun: list[str] = []
+    written: list[str] = []
+
+    def note(name: str, points: Any, wait: bool) -> Any:
+        begun.append(points.ids[0])
+        done = upsert(name, points=points, wait=wait)
+        written.append(points.ids[0])
+        return done
+
+    def stop(running: Any, return_when: str = "") -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "upsert", note)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        waits = server.wait
+        patched.setattr(
+            server, "wait", lambda running, **how: stop(running) if how else waits(running)
+        )
+        store.upsert(many(20 * BATCH))
+    assert begun
+    assert {*begun} == {*written}
+    assert store.count() == len(written) * BATCH
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_deletion_makes_a_purge_due_whatever_another_worker_does(
+    client: QdrantClient, store: ServerStore, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its purge may take our mark over just before our points go; or we are killed then."""
+    store.upsert(ONE)
+    delete = client.delete
+
+    def taken_over(*arguments: Any, **named: Any) -> Any:
+        [mark] = store._purge._marks()
+        client.update_collection(store._name, metadata={mark: None})
+        return delete(*arguments, **named)
+
+    monkeypatch.setattr(
+        client, "delete", raising(Failure(StatusCode.UNAVAILABLE)) if lost else taken_over
+    )
+    if lost:
+        with pytest.raises(StoreUnavailable):
+            store.delete(ONE.ids)
+    else:
+        store.delete(ONE.ids)
+    monkeypatch.undo()
+    assert store.purge_due
+
+
+def test_of_points_with_one_id_the_last_is_stored(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their batches go one after the other."""
+    points, upsert, others = many(3 * BATCH), client.upsert, Event()
+    twice = Points([*points.ids[:-1], points.ids[0]], points.vectors, points.payloads)
+
+    def let_others_pass(name: str, points: Any, wait: bool) -> Any:
+        if np.array_equal(points.vectors, twice.vectors[:BATCH]):
+            others.wait(0.5)  # it is set at once if others are on their way beside the first
+            return upsert(name, points=points, wait=wait)
+        done = upsert(name, points=points, wait=wait)
+        if np.array_equal(points.vectors, twice.vectors[-BATCH:]):
+            others.set()
+        return done
+
+    monkeypatch.setattr(client, "upsert", let_others_pass)
+    store.upsert(twice)
+    [record] = store.retrieve(twice.ids[:1], vectors=True).values()
+    last = points.vectors[-1] / np.linalg.norm(points.vectors[-1])
+    assert record.vector is not None
+    np.testing.assert_allclose(record.vector, last, atol=1e-6)
+
+
+# --- indexes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "replaced"),
+    [
+        ({"tokenizer": "word", "lowercase": True, "phrase_matching": True}, False),
+        ({"phrase_matching": True}, False),
+        ({"phrase_matching": True, "on_disk": True}, False),
+        ({}, True),
+        ({"phrase_matching": True, "lowercase": False}, True),
+        ({"phrase_matching": True, "tokenizer": "prefix"}, True),
+        ({"phrase_matching": True, "min_token_len": 3}, True),
+        ({"phrase_matching": True, "ascii_folding": True}, True),
+    ],
+    ids=str,
+)
+def test_a_text_index_that_tells_words_apart_in_another_way_is_replaced(
+    client: QdrantClient,
+    store: ServerStore,
+    params: dict[str, Any],
+    replaced: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise `match.text` would mean something else on this server alone."""
+    info = client.get_collection(store._name)
+    text = models.TextIndexParams(type=models.TextIndexType.TEXT, **params)
+    data_type = models.PayloadSchemaType.TEXT
+    info.payload_schema = {
+        "note": models.PayloadIndexInfo(data_type=data_type, params=text, points=0),
+        "dx": models.PayloadIndexInfo(data_type=models.PayloadSchemaType.KEYWORD, points=0),
+        "age": models.PayloadIndexInfo(data_type=models.PayloadSchemaType.FLOAT, points=0),
+    }
+    made: list[Any] = []
+    monkeypatch.setattr(client, "get_collection", lambda name: info)
+    monkeypatch.setattr(
+        client, "create_payload_index", lambda name, path, kind, wait: made.append((path, kind))
+    )
+    ServerStore(client, "kindred", ENCODER, INDEXES)
+    assert [path for path, _ in made] == (["note"] if replaced else [])
+    assert all(kind.phrase_matching and kind.lowercase for _, kind in made)

@@ -238,7 +238,7 @@ def test_payload_indexes_are_named_with_their_types(monkeypatch):
     assert Settings().indexed_fields == {"dx": "keyword", "age": "float"}
 
 
-@pytest.mark.parametrize("entry", ["dx=text", "dx", "dx=", "=keyword", "dx=Keyword"])
+@pytest.mark.parametrize("entry", ["dx=geo", "dx", "dx=", "=keyword", "dx=Keyword"])
 def test_an_index_of_no_type_is_named_with_the_types_that_there_are(monkeypatch, entry):
     monkeypatch.setenv("KINDRED_INDEXED_FIELDS", f"age=float,{entry}")
 
