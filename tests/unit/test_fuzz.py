@@ -208,8 +208,9 @@ class _Services(Services):
         jobs: Any = _Jobs()
         requests: Any = SimpleNamespace(get=_queued)
         tombstones: Any = SimpleNamespace(remove=lambda keys: None)
+        workers: Any = SimpleNamespace(away=dict)
         ledger: Any = SimpleNamespace(
-            jobs=jobs, requests=requests, tombstones=tombstones, collection="any"
+            jobs=jobs, requests=requests, tombstones=tombstones, workers=workers, collection="any"
         )
         return _Collection("/v1", ledger, Blobs(str(self.settings.data / "blobs")), self)
 
