@@ -253,9 +253,11 @@ class Ingest:
 
     def _write_previews(self, fitting: Sequence[tuple[Candidate, Prepared]]) -> None:
         """Side by side. None is written after an error: what is deleted then would come back."""
+        previews = [(preview_name(c.id), p.preview) for c, p in fitting]
+        share = -(-len(previews) // WRITERS)
         writes = [
-            self.writers.submit(self.blobs.write, preview_name(candidate.id), prepared.preview)
-            for candidate, prepared in fitting
+            self.writers.submit(_write_all, self.blobs, previews[start : start + share])
+            for start in range(0, len(previews), share)
         ]
         wait(writes)
         for write in writes:
@@ -313,6 +315,11 @@ class Ingest:
         vectors = [rows for _, rows, _ in each if len(rows)]
         large = [candidate for _, _, found in each for candidate in found]
         return fitting, np.concatenate(vectors or [np.empty((0, 0), np.float32)]), large
+
+
+def _write_all(blobs: Blobs, named: Sequence[tuple[str, bytes]]) -> None:
+    for name, data in named:
+        blobs.write(name, data)
 
 
 def _reject_poison(item: WorkItem, reader: Reader) -> tuple[Progress, list[Rejection]]:
