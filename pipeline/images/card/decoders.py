@@ -75,7 +75,7 @@ class CardDecoders:
 
         Raises ConfigurationError if no decoder for the card is installed, or if it disagrees.
         """
-        codecs = [make_codec() for _ in range(threads)]
+        self.codecs = codecs = [make_codec() for _ in range(threads)]
         self._cpu, self._max_pixels = cpu, max_pixels
         with _stream(codecs[0].device):
             self._kinds = agreeing(codecs[0])
