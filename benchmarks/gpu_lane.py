@@ -33,8 +33,10 @@ from pipeline.lifecycle import ingest as module
 from pipeline.lifecycle.ingest import Ingest
 
 EVERY = 0.005  # seconds between samples
+AGAIN = 50  # samples between looks at the threads' processor time
 SHOWN = 25
-SECONDS = 6.0  # of one run, about
+SECONDS = 5.0  # of one run, about
+IDLE = ("MainThread", "decoder", "sampler")  # threads that only wait here
 PROJECT = tuple(f"{os.sep}{folder}{os.sep}" for folder in ("pipeline", "benchmarks", "workers"))
 
 Patch = tuple[Any, str, str]
@@ -120,10 +122,10 @@ def watched(work: Ingest, watch: Stopwatch) -> Iterator[None]:
 # --- by thread -----------------------------------------------------------------------------------
 
 
-def by_thread() -> dict[str, float]:
-    """Processor seconds by the name of the thread, also of libraries' own; empty if unknown."""
+def by_thread() -> dict[int, tuple[str, float]]:
+    """Name and processor seconds of each thread, also of libraries' own; empty if unknown."""
     names = {each.native_id: _short(each.name) for each in threading.enumerate()}
-    found: dict[str, float] = defaultdict(float)
+    found = {}
     try:
         tasks = [*Path("/proc/self/task").iterdir()]
     except OSError:
@@ -135,7 +137,8 @@ def by_thread() -> dict[str, float]:
             continue
         user, system = rest.split()[11:13]
         called = names.get(int(task.name), f"no Python: {_short(name)}")
-        found[called] += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        seconds = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        found[int(task.name)] = called, seconds
     return found
 
 
@@ -155,15 +158,17 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> "Sampler":
-        self._before = by_thread()
+        self._before, self._spent = by_thread(), {}
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        after = by_thread()
-        self.threads = {name: spent - self._before.get(name, 0) for name, spent in after.items()}
+        self._spent |= by_thread()
         self._over.set()
         self._thread.join()
+        for number, (name, seconds) in self._spent.items():
+            before = self._before.get(number, ("", 0.0))[1]
+            self.threads[name] = self.threads.get(name, 0.0) + seconds - before
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -171,20 +176,22 @@ class Sampler:
             time.sleep(EVERY)
             self.late.append(1000 * (time.perf_counter() - start - EVERY))
             self._look()
+            if self.samples % AGAIN == 0:
+                self._spent |= by_thread()  # a thread that ends is still in it
 
     def _look(self) -> None:
         names = {each.ident: _short(each.name) for each in threading.enumerate()}
         self.samples += 1
         for ident, frame in sys._current_frames().items():
-            where = _where(frame)
-            if where and ident != self._thread.ident:
-                self.seen[names.get(ident, "?"), where] += 1
+            name, where = names.get(ident, "?"), _where(frame)
+            if where and name not in IDLE and ident != self._thread.ident:
+                self.seen[name, where] += 1
 
 
 def _where(frame: FrameType) -> str:
     """The innermost function of the project, and what it is in; empty if there is none."""
     leaf, found = frame, frame
-    while not any(part in found.f_code.co_filename for part in PROJECT):
+    while not _ours(found.f_code.co_filename):
         if found.f_back is None:
             return ""
         found = found.f_back
@@ -192,6 +199,10 @@ def _where(frame: FrameType) -> str:
     here = f"{file.parent.name}/{file.stem}.{found.f_code.co_name}:{found.f_lineno}"
     inner = f" in {Path(leaf.f_code.co_filename).stem}.{leaf.f_code.co_name}"
     return here + (inner if leaf is not found else "")
+
+
+def _ours(file: str) -> bool:
+    return file != __file__ and any(part in file for part in PROJECT)
 
 
 # --- the part ------------------------------------------------------------------------------------
