@@ -16,15 +16,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from benchmarks import gpu_bulk
 from benchmarks.gpu_bulk import Opened, Run
 from benchmarks.gpu_setup import Bench, Measured, one, tried
-from pipeline.base.blobs import Blobs
+from pipeline.base.blobs import Blobs, preview_name
 from pipeline.encoding.device import Sizing
 from pipeline.encoding.encoder import Encoder, vectors_of
 from pipeline.images.card import batches
@@ -249,7 +250,15 @@ class _Nothing(ThreadPoolExecutor):
 
 
 def _processes(count: int) -> Executor:
-    return ProcessPoolExecutor(count, get_context("spawn"))
+    """They import no more than they need, so not this program's main module."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        pool = ProcessPoolExecutor(count, get_context("spawn"))
+        for made in [pool.submit(preview_name, uuid4()) for _ in range(8 * count)]:
+            made.result()  # they have started
+    finally:
+        sys.modules["__main__"] = main
+    return pool
 
 
 def lane(bench: Bench) -> Iterator[Measured]:
@@ -318,8 +327,6 @@ def _in_this_way(opened: Opened, way: Way) -> Run:
         if way.graphs:
             undo.enter_context(recorded(opened.encoder, way.lanes))
         writers = undo.enter_context(way.writers()) if way.writers else None
-        for made in [writers.submit(int) for _ in range(8)] if writers else []:
-            made.result()  # its processes have started
         sys.setswitchinterval(way.interval)
         return gpu_bulk.ingest(
             opened, writers=writers, searches=way.searches, card_threads=way.threads

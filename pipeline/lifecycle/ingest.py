@@ -256,7 +256,7 @@ class Ingest:
         previews = [(preview_name(c.id), p.preview) for c, p in fitting]
         share = -(-len(previews) // WRITERS)
         writes = [
-            self.writers.submit(_write_all, self.blobs, previews[start : start + share])
+            self.writers.submit(self.blobs.write_all, previews[start : start + share])
             for start in range(0, len(previews), share)
         ]
         wait(writes)
@@ -315,11 +315,6 @@ class Ingest:
         vectors = [rows for _, rows, _ in each if len(rows)]
         large = [candidate for _, _, found in each for candidate in found]
         return fitting, np.concatenate(vectors or [np.empty((0, 0), np.float32)]), large
-
-
-def _write_all(blobs: Blobs, named: Sequence[tuple[str, bytes]]) -> None:
-    for name, data in named:
-        blobs.write(name, data)
 
 
 def _reject_poison(item: WorkItem, reader: Reader) -> tuple[Progress, list[Rejection]]:

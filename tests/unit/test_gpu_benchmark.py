@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,25 @@ def test_goals_are_those_of_what_was_measured(tmp_path: Path) -> None:
         True,
         False,
     ]
+
+
+def test_a_part_that_is_cut_off_takes_its_children_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    program = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(mark)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    assert gpu.run_for(5, [sys.executable, "-c", program]) == "cut off after 5 s"
+    wait_until_ended(int(mark.read_text()))
+
+
+def wait_until_ended(pid: int) -> None:
+    """Its parent is gone, so that it may stay a zombie where nobody collects it."""
+    end = time.monotonic() + 60
+    while (state := Path(f"/proc/{pid}/stat")).exists():
+        if ") Z" in state.read_text():
+            return
+        assert time.monotonic() < end
+        time.sleep(0.01)
