@@ -6,10 +6,12 @@ without a card, to show that it runs: such numbers mean nothing.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from benchmarks.gpu_setup import FULL, TINY, Bench, Measured, prepare, reason
 from benchmarks.report import Goal, Spread, number, table
 from workers.memory import keep_freed_memory
 
-TOTAL_SECONDS = 450.0  # all parts together; rented machines often allow ten minutes a call
+TOTAL_SECONDS = 470.0  # all parts together; rented machines often allow ten minutes a call
 NO_CARD = "torch sees no GPU here; --cpu runs all of it on tiny sizes, whose numbers mean nothing"
 
 
@@ -42,11 +44,11 @@ class Part:
 
 # The parts that the goals need come first, because the total time is limited.
 PARTS = {
+    "lane": Part("gpu_lane", "lane", "decoded on the card: where the time goes", 150),
+    "speed": Part("gpu_card", "speed", "decoded on the card: how fast", 105),
+    "card": Part("gpu_bulk", "on_card", "decoded on the card: bytes to searchable", 190),
     "forward": Part("gpu_compute", "forward", "the forward pass", 60),
     "agree": Part("gpu_card", "agreement", "decoded on the card: whether it agrees", 80),
-    "speed": Part("gpu_card", "speed", "decoded on the card: how fast", 90),
-    "lane": Part("gpu_bulk", "lane", "decoded on the card: where a lane's time goes", 50),
-    "card": Part("gpu_bulk", "on_card", "decoded on the card: bytes to searchable", 180),
     "encoders": Part("gpu_encoders", "encoders", "larger encoders, untrained", 40),
     "workers": Part("gpu_bulk", "workers", "several workers, which decode on the CPU", 120),
     "limits": Part("gpu_compute", "limits", "the card itself", 40),
@@ -57,7 +59,7 @@ PARTS = {
     "compile": Part("gpu_compute", "compiled", "torch.compile, which Kindred does not use", 150),
 }
 # What took long and is settled runs only by its name.
-USUAL = ("forward", "agree", "speed", "lane", "card", "encoders", "workers")
+USUAL = ("lane", "speed", "card")
 
 
 def main() -> int:
@@ -156,12 +158,22 @@ def _apart(name: str, folder: Path, arguments: argparse.Namespace) -> Found:
     limit = min(part.seconds, TOTAL_SECONDS - (start - _began))
     if limit <= 0:
         return Found([], 0, "left out: no time was left")
-    try:
-        ended = subprocess.run([*command, *["--cpu"] * arguments.cpu], timeout=limit, check=False)
-        error = "" if ended.returncode == 0 else f"ended with {ended.returncode}"
-    except subprocess.TimeoutExpired:
-        error = f"cut off after {limit:.0f} s"
+    error = run_for(limit, [*command, *["--cpu"] * arguments.cpu])
     return Found(_read_lines(lines), time.monotonic() - start, error)
+
+
+def run_for(seconds: float, command: Sequence[str]) -> str:
+    """How it went wrong, or "". All that the command has started in its session ends with it."""
+    child = subprocess.Popen(command, start_new_session=True)
+    try:
+        code = child.wait(seconds)
+        return "" if code == 0 else f"ended with {code}"
+    except subprocess.TimeoutExpired:
+        return f"cut off after {seconds:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def _write_lines(part: Part, bench: Bench, out: Path) -> None:
@@ -220,7 +232,7 @@ def report(described: dict[str, str], found: dict[str, Found], *, cpu: bool) -> 
 def goals(found: dict[str, Found]) -> list[Goal]:
     """The goals that could be measured. The best plan counts, because it can be configured."""
     forward = _values(found, "forward", "forward, ")
-    kindred = "nvImageCodec: the same"
+    kindred = "nvImageCodec:"
     wanted = [
         ("forward pass, images/s", max(forward, default=None), 15_000, True),
         ("ingest, images/s", _best(found, "bulk", "ingest, "), 5_000, True),
@@ -228,8 +240,8 @@ def goals(found: dict[str, Found]) -> list[Goal]:
         ("ingest, decoded on the card, images/s", _best(found, "card", "decoded"), 10_000, True),
         ("- the card is busy, %", _best(found, "card", "- the card is busy"), 85, True),
         ("- search beside it, p95 in ms", _least(found, "card", "- search beside"), 50, False),
-        ("- the same neighbours, %", _best(found, "agree", f"{kindred} 10"), 99, True),
-        ("- the same hashes, %", _best(found, "agree", f"{kindred} hashes"), 99, True),
+        ("- the same neighbours, %", _best(found, "agree", f"{kindred} the same 10"), 99, True),
+        ("- most bits apart of 256", _best(found, "agree", f"{kindred} hashes, most"), 8, False),
         ("- other verdicts", _best(found, "agree", "damaged and odd files"), 0, False),
     ]
     return [

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import Sizing
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.card.decoders import CardDecoders
+from pipeline.images.card.decoders import THREADS, CardDecoders
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
@@ -45,6 +45,7 @@ from pipeline.sources.dataset import DatasetSource
 from pipeline.store import Query, Store, open_store
 
 SEARCH_EVERY = 0.05  # seconds
+WORKER_SECONDS = 8.0  # of the run of one of several workers, about
 SOURCE = DatasetSource(dataset="memory")
 METADATA = {
     "dx": "melanocytic_Nevi", "dx_type": "histo", "age": 45.0, "sex": "female",
@@ -205,7 +206,13 @@ def _vectors(opened: Opened) -> float:
             return sum(counts) * size / (time.perf_counter() - start)
 
 
-def _decoders(opened: Opened) -> ImageDecoders:
+def anew(opened: Opened) -> Opened:
+    """The same in another folder, so that nothing is stored yet."""
+    data = opened.bench.folder / f"data-{os.getpid()}-{next(_numbers)}"
+    return replace(opened, settings=opened.settings.model_copy(update={"data": data}))
+
+
+def _decoders(opened: Opened, card_threads: int = THREADS) -> ImageDecoders:
     """As many as a worker has. Those beside a card only have searches here."""
     settings, card = opened.settings, opened.settings.decode == "card"
     count = 1 if card else max(1, cores() // opened.workers - 1)
@@ -214,15 +221,28 @@ def _decoders(opened: Opened) -> ImageDecoders:
         return cpu
     from benchmarks.gpu_card import chosen
 
-    return CardDecoders(cpu, chosen(opened.bench), settings.max_pixels)
+    return CardDecoders(cpu, chosen(opened.bench), settings.max_pixels, threads=card_threads)
 
 
-def ingest(opened: Opened) -> Run:
-    """Runs a whole job. Raises RuntimeError unless every row is embedded."""
+def ingest(
+    opened: Opened,
+    *,
+    around: Callable[[Ingest], AbstractContextManager[None]] = lambda _: nullcontext(),
+    writers: Executor | None = None,
+    searches: bool = True,
+    card_threads: int = THREADS,
+) -> Run:
+    """Runs a whole job, with `searches` beside it. `writers` write previews, not a worker's own.
+
+    Raises RuntimeError unless every row is embedded.
+    """
     settings, encoder = opened.settings, opened.encoder
     store = open_store(settings.store, encoder.info)
     try:
-        with stages.redis_ledger(settings) as ledger, closing(_decoders(opened)) as decoders:
+        with (
+            stages.redis_ledger(settings) as ledger,
+            closing(_decoders(opened, card_threads)) as decoders,
+        ):
             blobs = Blobs(settings.blobs_of(settings.collection))
             deletions = Deletions(
                 store, blobs, ledger.tombstones, Fields(store, settings.indexed_fields)
@@ -230,9 +250,13 @@ def ingest(opened: Opened) -> Run:
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
                 decoders=decoders, limits=Limits(settings.preview_pixels),
-                stopping=lambda: False,
+                stopping=lambda: False, **({"writers": writers} if writers else {}),
             )  # fmt: skip
-            with Searches(opened, store, decoders) as searches, Busy() as busy, watched(work):
+            with (
+                Searches(opened, store, decoders, searches) as beside,
+                Busy() as busy,
+                around(work),
+            ):
                 start, spent = time.perf_counter(), time.process_time()
                 _job(opened, ledger, work)
                 seconds = time.perf_counter() - start
@@ -242,7 +266,7 @@ def ingest(opened: Opened) -> Run:
         store.close()
     if images != opened.bench.sizes.rows:
         raise RuntimeError(f"only {images} of {opened.bench.sizes.rows} images are stored")
-    return Run(images, seconds, busy.percent, busy.how, searches.waits, spent)
+    return Run(images, seconds, busy.percent, busy.how, beside.waits, spent)
 
 
 def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
@@ -265,7 +289,7 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
     (plan,) = ledger.jobs.dispatch()
     ledger.jobs.begin(plan, "bench")
     ledger.jobs.planned(plan, len(rows), opened.plan.shard_size_for(len(rows)))
-    with ThreadPoolExecutor(opened.plan.lanes) as lanes:
+    with ThreadPoolExecutor(opened.plan.lanes, "lane") as lanes:
         running: set[Future[None]] = set()
         while True:
             ledger.workers.beat(info)  # nothing is dispatched to a worker that may be dead
@@ -280,22 +304,24 @@ def _job(opened: Opened, ledger: Ledger, work: Ingest) -> None:
 class Searches:
     """Searches by image in a thread, one search at a time, during its `with` block."""
 
-    def __init__(self, opened: Opened, store: Store, decoders: ImageDecoders) -> None:
+    def __init__(self, opened: Opened, store: Store, decoders: ImageDecoders, on: bool) -> None:
         self._opened, self._store, self._decoders = opened, store, decoders
         self._order = Order(opened.encoder.steps)
         self._over = threading.Event()
-        self._pool = ThreadPoolExecutor(1)
+        self._on = on
+        self._pool = ThreadPoolExecutor(1, "search")
         self.waits: list[float] = []
 
     def __enter__(self) -> "Searches":
         self._search(0)  # the first search opens what later ones reuse
-        self._running = self._pool.submit(self._run)
+        self._running = self._pool.submit(self._run) if self._on else None
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._pool.shutdown()
-        self._running.result()
+        if self._running is not None:
+            self._running.result()
 
     def _run(self) -> None:
         for number in itertools.count():
@@ -322,8 +348,8 @@ def workers(bench: Bench) -> Iterator[Measured]:
 
 
 def on_card(bench: Bench) -> Iterator[Measured]:
-    """The same where the card decodes: bytes to searchable, by one to four workers."""
-    yield from _beside_each_other(bench, "card", [(1, 2), (1, 4), (2, 2), (3, 2), (4, 2)])
+    """The same where the card decodes: bytes to searchable, by one to six workers."""
+    yield from _beside_each_other(bench, "card", [(1, 2), (2, 2), (4, 2), (6, 2)])
 
 
 def _beside_each_other(
@@ -352,12 +378,12 @@ def _together(bench: Bench, count: int, lanes: int, where: str) -> Run:
     """All workers' images, from the common start until the last one ends."""
     children = [_child(bench, count, lanes, where) for _ in range(count)]
     try:
-        for child in children:
-            _line(child)  # the child is ready
+        rates = [float(_line(child)) for child in children]  # they are ready
+        rows = rows_for(bench, min(rates), WORKER_SECONDS)
         with Busy() as busy:
             for child in children:
                 assert child.stdin is not None
-                child.stdin.write("go\n")
+                child.stdin.write(f"{rows}\n")
                 child.stdin.flush()
             runs = [json.loads(_line(child)) for child in children]
     finally:
@@ -388,20 +414,20 @@ def _line(child: "subprocess.Popen[str]") -> str:
 
 
 def worker(folder: Path, plan: str, *, cpu: bool, sizes: Any) -> None:
-    """Runs in such a process: reports that it is ready, waits for a line, and reports its run."""
+    """Runs in such a process: says a first run's rate, reads how many rows, reports their run."""
     count, lanes, where = plan.split(",")
-    rows = sizes.rows if where == "cpu" else sizes.card_rows
-    bench = Bench(folder, cpu, replace(sizes, rows=rows // int(count)))
+    warm = sizes.shard if cpu else int(lanes) * 2 * sizes.plans[0][1]
+    bench = Bench(folder, cpu, replace(sizes, rows=warm))
     chosen = Sizing(sizes.plans[0][1], int(lanes), sizes.shard)
     opened = _opened(bench, chosen, workers=int(count), decode=where)
-    warm = replace(
-        opened, bench=replace(bench, sizes=replace(sizes, rows=int(lanes) * sizes.plans[0][1]))
-    )
-    ingest(replace(warm, settings=_elsewhere(opened.settings)))
-    print("ready", flush=True)
-    if not sys.stdin.readline():
+    # The first run is for what only the first one does; its rate says how long the next would take.
+    rate = ingest(opened).rate
+    print(rate, flush=True)
+    line = sys.stdin.readline()
+    if not line:
         return  # the benchmark has ended, or was ended
-    run = ingest(opened)
+    longer = replace(bench, sizes=replace(sizes, rows=int(line)))
+    run = ingest(anew(replace(opened, bench=longer)))
     print(
         json.dumps(
             {"images": run.images, "seconds": run.seconds, "waits": run.waits, "spent": run.spent}
@@ -410,88 +436,9 @@ def worker(folder: Path, plan: str, *, cpu: bool, sizes: Any) -> None:
     )
 
 
-def _elsewhere(settings: Settings) -> Settings:
-    return settings.model_copy(update={"data": settings.data.with_name(f"{settings.data.name}-w")})
-
-
-# --- where a lane's time goes --------------------------------------------------------------------
-
-
-class Stopwatch:
-    """Adds up what calls take, of the clock and of the calling thread's processor time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.wall: dict[str, float] = {}
-        self.spent: dict[str, float] = {}
-
-    def timed(self, name: str, call: Any) -> Any:
-        def measured(*args: Any, **named: Any) -> Any:
-            wall, spent = time.perf_counter(), time.thread_time()
-            try:
-                return call(*args, **named)
-            finally:
-                wall, spent = time.perf_counter() - wall, time.thread_time() - spent
-                with self._lock:
-                    self.wall[name] = self.wall.get(name, 0.0) + wall
-                    self.spent[name] = self.spent.get(name, 0.0) + spent
-
-        return measured
-
-
-_watch: Stopwatch | None = None
-
-
-@contextmanager
-def watched(work: Ingest) -> Iterator[None]:
-    """Has the stopwatch time the lanes of an ingest, if there is one."""
-    watch = _watch
-    if watch is None:
-        yield
-        return
-    from pipeline.lifecycle import ingest as module
-
-    timed: list[tuple[Any, str, str]] = [
-        (Ingest, "_start", "all before the embedding"),
-        (Ingest, "_commit", "all from the pixels on"),
-        (Ingest, "_record", "checkpoint"),
-        (Ingest, "_write_previews", "- write previews"),
-        (Ingest, "_points", "- ids and payloads"),
-        (module, "identify", "- SHA-256 and ids"),
-        (module, "described", "- metadata"),
-        (module, "claim", "- claim ids"),
-        (type(work.store), "retrieve", "- look up what is indexed"),
-        (type(work.store), "upsert", "- upsert"),
-        (type(work.decoders), "submit", "- hand to a decoder"),
-        (type(work.encoder), "stack", "- stack"),
-        (type(work.encoder), "embed", "- forward"),
-        (Future, "result", "- wait for decoders and others"),
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in timed]
-    try:
-        for owner, name, what in timed:
-            setattr(owner, name, watch.timed(what, getattr(owner, name)))
-        yield
-    finally:
-        for owner, name, call in before:
-            setattr(owner, name, call)
-
-
-def lane(bench: Bench) -> Iterator[Measured]:
-    """Runs a job where the card decodes, and times what its lanes do."""
-    global _watch
-    lanes, batch = bench.sizes.plans[0]
-    shorter = replace(bench, sizes=replace(bench.sizes, rows=bench.sizes.card_rows // 2))
-    plan = Sizing(batch, lanes, bench.sizes.shard)
-    opened = _opened(shorter, plan, decode="card")
-    _watch = Stopwatch()
-    try:
-        run = ingest(opened)
-        watch = _watch
-    finally:
-        _watch = None
-    yield one(f"ingest of {lanes} lanes, while it is timed", run.rate, "images/s")
-    for name, wall in watch.wall.items():
-        note = f"{1000 * watch.spent[name] / run.images:.4f} of a core"
-        yield one(name, 1000 * wall / run.images, "ms an image", note)
-    yield one("the whole process", 1000 * run.spent / run.images, "ms of cores an image")
+def rows_for(bench: Bench, rate: float, seconds: float) -> int:
+    """Whole shards, for a run of so many seconds."""
+    shard = bench.sizes.shard
+    if bench.cpu:
+        return 2 * shard
+    return shard * max(2, min(64, round(rate * seconds / shard)))

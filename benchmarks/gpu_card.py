@@ -189,10 +189,8 @@ def _results(
         name, _vectors(encoder, [a for _, a in both]), vectors[[n for n, _ in both]]
     )
     bits = [hash_distance(a.phash, expected[n].phash) for n, a in both]
-    yield one(
-        f"{name}: the same hashes", 100 * float(np.mean([b == 0 for b in bits])), "%",
-        f"most bits apart {max(bits)}",
-    )  # fmt: skip
+    same = 100 * float(np.mean([b == 0 for b in bits]))
+    yield one(f"{name}: hashes, most bits apart", max(bits), "of 256", f"the same {same:.1f} %")
     pairs = [(a.preview, expected[n].preview) for n, a in both[:32]]
     apart = [np.abs(_shown(a).astype(int) - _shown(b)).mean() for a, b in pairs]
     sizes = [len(a) / len(b) for a, b in pairs]
@@ -310,34 +308,67 @@ def _pool(bench: Bench, **options: Any) -> CardDecoders:
 
 
 def speed(bench: Bench) -> Iterator[Measured]:
-    """Measures decoders alone, each stage of a batch, and whole pools of decoders."""
+    """Measures whole pools of decoders, encoders alone, each stage of a batch, decoders alone."""
     files = bench.photographs()
     size = 2 if bench.cpu else 256
     batch = [*itertools.islice(itertools.cycle(files), size)]
     encoder = encoder_of(bench)
+    yield tried(
+        "look whether the card may have it", "ms an image",
+        lambda: per(bench.rate(lambda: [frame_of(one, CAP) for one in batch], size), 1000),
+    )  # fmt: skip
+    yield Measured("what decodes from here on", None, "", name_of_chosen(bench))
+    with torch.inference_mode():
+        yield from _by_stage(bench, encoder, batch)
+        yield from _encoding(bench, size)
+    order = Order(encoder.steps, preview=PREVIEW)
+    for threads in (1,) if bench.cpu else (1, 2, 3, 4):
+        what = f"bytes to prepared, {threads} threads, previews encoded by the card"
+        yield tried(
+            what, "images/s", lambda n=threads: _prepared(bench, files, order, {"threads": n})
+        )
+    yield tried(
+        "the same without previews, 2 threads", "images/s",
+        lambda: _prepared(bench, files, Order(encoder.steps), {"threads": 2}),
+    )  # fmt: skip
+    with ThreadPoolExecutor(max(1, cores() - 2)) as writers:
+        yield tried(
+            "bytes to prepared, 2 threads, previews encoded by the CPU", "images/s",
+            lambda: _prepared(bench, files, order, {"threads": 2, "writers": writers}),
+        )  # fmt: skip
     with torch.inference_mode():
         for name, make in makers(bench).items():
             yield tried(
                 f"{name}: decode alone, {size} images", "images/s",
                 lambda m=make: bench.rate(_decoding(m(), batch), size),
             )  # fmt: skip
-        yield tried(
-            "look whether the card may have it", "ms an image",
-            lambda: per(bench.rate(lambda: [frame_of(one, CAP) for one in batch], size), 1000),
-        )  # fmt: skip
-        yield Measured("what decodes from here on", None, "", name_of_chosen(bench))
-        yield from _by_stage(bench, encoder, batch)
-    order = Order(encoder.steps, preview=PREVIEW)
-    with ThreadPoolExecutor(max(1, cores() - 2)) as writers:
-        counts = (1,) if bench.cpu else (1, 2, 3)
-        for threads, where in itertools.product(counts, ("the card", "the CPU")):
-            what = f"bytes to prepared, {threads} threads, previews encoded by {where}"
-            options = {"threads": threads, "writers": writers if where == "the CPU" else None}
-            yield tried(what, "images/s", lambda o=options: _prepared(bench, files, order, o))
-        yield tried(
-            "the same without previews, 2 threads", "images/s",
-            lambda: _prepared(bench, files, Order(encoder.steps), {"threads": 2}),
-        )  # fmt: skip
+
+
+def _encoding(bench: Bench, size: int) -> Iterator[Measured]:
+    """Encodes previews of 512 pixels, by so many of nvImageCodec's threads, and by torchvision."""
+    images = torch.stack([
+        torch.from_numpy(_shown(data)[:384, :512].copy())
+        for data in itertools.islice(itertools.cycle(bench.photographs()), size)
+    ]).to(bench.device)  # fmt: skip
+    ways: dict[str, Callable[[], Codec]] = {
+        f"nvImageCodec by {n} threads": lambda n=n: NvImageCodec(bench.device, encoding=n)
+        for n in (1, 4, 8, 16)
+    }
+    ways["torchvision"] = lambda: Torchvision(bench.device)
+    for name, make in ({"a stand-in": chosen(bench)} if bench.cpu else ways).items():
+        try:
+            codec = make()
+            codec.encode(images, 88)
+            start, spent, rounds = time.perf_counter(), time.process_time(), 1 if bench.cpu else 6
+            for _ in range(rounds):
+                codec.encode(images, 88)
+            wall, spent = time.perf_counter() - start, time.process_time() - spent
+        except Exception as error:  # noqa: BLE001 - as where it is not installed
+            yield tried(f"encode previews, {name}", "ms an image", lambda e=error: _raise(e))
+            continue
+        done = rounds * size
+        note = f"{1000 * spent / done:.3f} of cores"
+        yield one(f"encode previews, {name}", 1000 * wall / done, "ms an image", note)
 
 
 def _decoding(codec: Codec, batch: Sequence[bytes]) -> Callable[[], object]:
@@ -347,28 +378,25 @@ def _decoding(codec: Codec, batch: Sequence[bytes]) -> Callable[[], object]:
 def _by_stage(bench: Bench, encoder: Encoder, batch: Sequence[bytes]) -> Iterator[Measured]:
     order, frame = Order(encoder.steps, preview=PREVIEW), frame_of(batch[0], CAP)
     assert frame is not None
-    with ThreadPoolExecutor(max(1, cores() - 2)) as writers:
-        for where, pool in (("the card", None), ("the CPU", writers)):
-            clock = Clock(bench.wait)
-            maker = Maker(chosen(bench)(), pool, clock, exact_dtype(bench.device))
-            rounds = 1 if bench.cpu else 8
-            try:
-                maker.make(batch, frame, order)
-                clock.seconds.clear()
-                for _ in range(rounds):
-                    maker.make(batch, frame, order)
-            except Exception as error:  # noqa: BLE001 - as where previews cannot be encoded
-                yield tried(f"stages, previews by {where}", "ms", lambda e=error: _raise(e))
-                continue
-            for stage, seconds in clock.seconds.items():
-                milliseconds = 1000 * seconds / rounds / len(batch)
-                yield one(f"{stage}, previews by {where}", milliseconds, "ms an image")
+    clock = Clock(bench.wait)
+    maker = Maker(chosen(bench)(), None, clock, exact_dtype(bench.device))
+    rounds = 1 if bench.cpu else 8
+    try:
+        maker.make(batch, frame, order)
+        clock.seconds.clear()
+        for _ in range(rounds):
+            maker.make(batch, frame, order)
+    except Exception as error:  # noqa: BLE001 - as where previews cannot be encoded
+        yield tried("stages", "ms", lambda e=error: _raise(e))
+        return
+    for stage, seconds in clock.seconds.items():
+        yield one(stage, 1000 * seconds / rounds / len(batch), "ms an image")
 
 
 def _prepared(bench: Bench, files: Sequence[bytes], order: Order, options: dict[str, Any]) -> float:
     """The images a second of a pool that two lanes fill, each a batch ahead."""
     size = 2 if bench.cpu else 256
-    batches = 1 if bench.cpu else 24
+    batches = 1 if bench.cpu else 8
     batch = [*itertools.islice(itertools.cycle(files), size)]
     with closing(_pool(bench, **options)) as pool:
 

@@ -24,7 +24,6 @@ class Sizes:
     plans: tuple[tuple[int, int], ...]  # lanes and images a batch of the bulk runs
     workers: tuple[int, ...]  # processes on one card
     rows: int  # rows of a bulk run
-    card_rows: int  # the same where the card decodes
     shard: int
     images: int  # different images, made beforehand
     seconds: float
@@ -38,7 +37,6 @@ FULL = Sizes(
     plans=((2, 256),),
     workers=(1, 2, 3, 4),
     rows=12_288,
-    card_rows=49_152,
     shard=1024,
     images=512,
     seconds=0.5,
@@ -52,7 +50,6 @@ TINY = Sizes(
     plans=((2, 4),),
     workers=(),
     rows=32,
-    card_rows=16,
     shard=8,
     images=8,
     seconds=0.01,

@@ -5,7 +5,7 @@ alike. A blob appears whole or not at all.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -62,6 +62,11 @@ class Blobs:
                     self._fs.pipe_file(path, data, **self._patience.options(len(data)))
         except FileNotFoundError as error:
             raise away(os.strerror(error.errno or 0)) from error
+
+    def write_all(self, named: Sequence[tuple[str, bytes]]) -> None:
+        """Writes one after the other; none after an error."""
+        for name, data in named:
+            self.write(name, data)
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError if there is no such blob."""

@@ -169,7 +169,7 @@ class Encoder:
     def _there(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         if not isinstance(image, torch.Tensor):
             image = torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))
-        return image.to(self.device)
+        return image if image.device == self.device else image.to(self.device)
 
     def embed(self, pixels: np.ndarray | torch.Tensor, *, bulk: bool) -> np.ndarray:
         """Embeds uint8 (n, 3, H, W) as float32 (n, dimensions), in the model's own scale.

@@ -54,6 +54,15 @@ def hash_of(brightness: np.ndarray) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
+def hashes_of(brightness: np.ndarray) -> list[str]:
+    """The same of many at once: uint8 (n, 64, 64)."""
+    bits = _TRANSFORM @ brightness.astype(np.float32) @ _TRANSFORM.T > _ZERO
+    bits[:, 0, 0] = False
+    digits = np.packbits(bits.reshape(len(bits), HASH_BITS), axis=1).tobytes().hex()
+    size = HASH_BITS // 4
+    return [digits[n : n + size] for n in range(0, len(digits), size)]
+
+
 def hash_distance(one: str, other: str) -> int:
     """The number of differing bits of two hashes, 0 to 256."""
     return (int(one, 16) ^ int(other, 16)).bit_count()

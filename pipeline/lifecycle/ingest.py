@@ -253,9 +253,11 @@ class Ingest:
 
     def _write_previews(self, fitting: Sequence[tuple[Candidate, Prepared]]) -> None:
         """Side by side. None is written after an error: what is deleted then would come back."""
+        previews = [(preview_name(c.id), p.preview) for c, p in fitting]
+        share = -(-len(previews) // WRITERS)
         writes = [
-            self.writers.submit(self.blobs.write, preview_name(candidate.id), prepared.preview)
-            for candidate, prepared in fitting
+            self.writers.submit(self.blobs.write_all, previews[start : start + share])
+            for start in range(0, len(previews), share)
         ]
         wait(writes)
         for write in writes:

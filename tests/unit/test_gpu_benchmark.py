@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,14 +37,13 @@ def test_every_part_runs_to_its_end(name: str, bench: Bench, tmp_path: Path) -> 
 def test_a_worker_waits_for_the_common_start(
     where: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("go\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("16\n"))
     gpu_bulk.worker(bench.folder, f"2,1,{where}", cpu=True, sizes=TINY)
 
-    ready, result = capsys.readouterr().out.splitlines()
+    rate, result = capsys.readouterr().out.splitlines()
 
-    assert ready == "ready"
-    rows = TINY.rows if where == "cpu" else TINY.card_rows
-    assert json.loads(result)["images"] == rows // 2
+    assert float(rate) > 0
+    assert json.loads(result)["images"] == 16
 
 
 def test_without_a_card_it_ends_with_one_line(
@@ -96,3 +97,25 @@ def test_goals_are_those_of_what_was_measured(tmp_path: Path) -> None:
         True,
         False,
     ]
+
+
+def test_a_part_that_is_cut_off_takes_its_children_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    program = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(mark)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    assert gpu.run_for(5, [sys.executable, "-c", program]) == "cut off after 5 s"
+    wait_until_ended(int(mark.read_text()))
+
+
+def wait_until_ended(pid: int) -> None:
+    """Its parent is gone, so that it may stay a zombie where nobody collects it."""
+    end = time.monotonic() + 60
+    while (state := Path(f"/proc/{pid}/stat")).exists():
+        if ") Z" in state.read_text():
+            return
+        assert time.monotonic() < end
+        time.sleep(0.01)

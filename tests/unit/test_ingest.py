@@ -349,7 +349,10 @@ def test_a_row_with_a_fault_of_its_own_is_not_decoded(ingest: Ingest, jobs: Jobs
     decoded: list[bytes] = []
     decoders: Any = ingest.decoders
     submit = decoders.submit
-    decoders.submit = lambda data, order: (decoded.append(data), submit(data, order))[1]
+    decoders.submit = lambda data, order, **how: (
+        decoded.append(data),
+        submit(data, order, **how),
+    )[1]
 
     assert ingest.run(item(), SOURCE, Faulty())
 
@@ -358,7 +361,7 @@ def test_a_row_with_a_fault_of_its_own_is_not_decoded(ingest: Ingest, jobs: Jobs
 
 
 def test_where_no_decoder_starts_no_row_is_rejected(ingest: Ingest, jobs: Jobs) -> None:
-    def submit(data: bytes, order: Any) -> Future[Any]:
+    def submit(data: bytes, order: Any, *, suspect: bool) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_exception(DecodersUnavailable("none starts"))
         return future

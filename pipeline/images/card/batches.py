@@ -27,7 +27,7 @@ from pipeline.images.card.resampling import (
     resized,
 )
 from pipeline.images.decoding import PREVIEW_FILTER, PREVIEW_QUALITY, as_preview, preview_size
-from pipeline.images.hashes import HASHED_GAP, HASHED_SIDE, hash_of
+from pipeline.images.hashes import HASHED_GAP, HASHED_SIDE, hashes_of
 from pipeline.images.preparing import Order, Prepared
 
 # Source pixels that are resized at once. They take some 40 bytes each of the card's memory.
@@ -100,7 +100,7 @@ class Maker:
         small = brightness(planes)
         self._lap("hash")
         previews = self._previews(images, planes, frame, order.preview)
-        hashes = [hash_of(one) for one in small.cpu().numpy()]
+        hashes = hashes_of(small.cpu().numpy())
         self._lap("hash")
         return [
             Prepared(one, preview, frame.width, frame.height, phash)

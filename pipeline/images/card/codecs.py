@@ -22,8 +22,9 @@ MISSING = (
     "(pip install 'kindred[card]'), or set it to cpu"
 )
 
-# Threads of the library. They only start work on the card, and cores are needed elsewhere.
-_THREADS = 4
+# Threads of the library. Those that decode only start work on the card. Each that encodes waits for
+# its picture, so some have to wait side by side.
+_DECODING, ENCODING = 4, 8
 
 
 class Codec(Protocol):
@@ -46,8 +47,13 @@ class Codec(Protocol):
 class NvImageCodec:
     """Decodes by the card's JPEG engines, and by its processors where it has no such engine."""
 
-    def __init__(self, device: torch.device, engines: float = 1.0) -> None:
-        """`engines`: the share that they get. Raises ConfigurationError without the library."""
+    def __init__(
+        self, device: torch.device, engines: float = 1.0, encoding: int = ENCODING
+    ) -> None:
+        """`engines`: the share that they get; `encoding`: threads.
+
+        Raises ConfigurationError without the library.
+        """
         try:
             library: Any = importlib.import_module("nvidia.nvimgcodec")
         except ImportError:
@@ -59,9 +65,9 @@ class NvImageCodec:
         if engines:
             backends.insert(0, library.Backend(kinds.HW_GPU_ONLY, engines))
         number = device.index or 0
-        self._decoder = library.Decoder(number, _THREADS, backends)
-        encoding = [library.Backend(kinds.GPU_ONLY), library.Backend(kinds.HYBRID_CPU_GPU)]
-        self._encoder = library.Encoder(number, _THREADS, encoding)
+        self._decoder = library.Decoder(number, _DECODING, backends)
+        ways = [library.Backend(kinds.GPU_ONLY), library.Backend(kinds.HYBRID_CPU_GPU)]
+        self._encoder = library.Encoder(number, encoding, ways)
         # EXIF is no matter: only upright pictures come here.
         self._how = library.DecodeParams(apply_exif_orientation=False)
 

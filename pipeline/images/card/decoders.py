@@ -75,7 +75,7 @@ class CardDecoders:
 
         Raises ConfigurationError if no decoder for the card is installed, or if it disagrees.
         """
-        codecs = [make_codec() for _ in range(threads)]
+        self.codecs = codecs = [make_codec() for _ in range(threads)]
         self._cpu, self._max_pixels = cpu, max_pixels
         with _stream(codecs[0].device):
             self._kinds = agreeing(codecs[0])
@@ -87,9 +87,12 @@ class CardDecoders:
         self._queue = _Queue()
         self._threads = [
             threading.Thread(
-                target=self._run, args=(Maker(codec, writers, dtype=dtype),), daemon=True
+                target=self._run,
+                args=(Maker(codec, writers, dtype=dtype),),
+                name=f"card-{number}",
+                daemon=True,
             )
-            for codec in codecs
+            for number, codec in enumerate(codecs)
         ]
         for thread in self._threads:
             thread.start()
@@ -156,7 +159,8 @@ class CardDecoders:
     def _answer(self, jobs: Sequence[_Job], made: "Sequence[Prepared | None]") -> None:
         self._to_cpu([job for job, one in zip(jobs, made, strict=True) if one is None], "failed")
         done = [(job, one) for job, one in zip(jobs, made, strict=True) if one is not None]
-        for job, one in done:
+        # The last first: a lane waits for its first, and wakes once, when all are there.
+        for job, one in reversed(done):
             job.future.set_result(one)
         metrics.count("kindred_card_decoded_total", "Images that the card has decoded", len(done))
 
@@ -267,8 +271,12 @@ def _stream(device: torch.device) -> "torch.cuda.StreamContext":
 
 
 def _wait(device: torch.device) -> None:
+    """For the calling thread's work on the card, asleep: by default CUDA spins, on a whole core."""
     if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()
+        make: Any = torch.cuda.Event
+        done = make(blocking=True)
+        done.record(torch.cuda.current_stream(device))
+        done.synchronize()
 
 
 def _works(device: torch.device) -> bool:
