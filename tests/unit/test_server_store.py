@@ -359,6 +359,27 @@ def test_a_wrong_key_is_a_wrong_setting_at_the_start(
     assert not caught.value.retryable
 
 
+@pytest.mark.parametrize(
+    "error", [Failure(StatusCode.PERMISSION_DENIED, "Forbidden"), over_rest(403, "Forbidden")]
+)
+def test_a_key_that_may_only_read_is_a_wrong_setting_at_the_start(
+    client: QdrantClient, store: ServerStore, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is made already, so nothing else would be written before the first image."""
+    monkeypatch.setattr(client, "delete", raising(error))
+    with pytest.raises(ConfigurationError, match="KINDRED_QDRANT_API_KEY"):
+        ServerStore(client, "kindred", ENCODER, INDEXES)
+
+
+def test_a_worker_starts_while_the_disk_of_the_server_is_full(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches work."""
+    full = Failure(StatusCode.INTERNAL, "No space left on device")
+    monkeypatch.setattr(client, "delete", raising(full))
+    assert ServerStore(client, "kindred", ENCODER, INDEXES).count() == 0
+
+
 @pytest.mark.parametrize("error", REFUSED_KEYS, ids=str)
 def test_a_key_that_is_withdrawn_later_keeps_work_waiting_and_is_named(
     client: QdrantClient, store: ServerStore, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -532,7 +553,7 @@ def many(count: int) -> Points:
 def test_several_batches_are_on_their_way_at_once(
     client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None of the four would go on if the others were not there."""
+    """None of them would go on if the others were not there."""
     together, upsert = Barrier(server._STREAMS, timeout=30), client.upsert
 
     def meet(*arguments: Any, **named: Any) -> Any:
@@ -603,6 +624,31 @@ def test_a_caller_that_is_stopped_leaves_nothing_on_its_way(
     assert begun
     assert {*begun} == {*written}
     assert store.count() == len(written) * BATCH
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_deletion_makes_a_purge_due_whatever_another_worker_does(
+    client: QdrantClient, store: ServerStore, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its purge may take our mark over just before our points go; or we are killed then."""
+    store.upsert(ONE)
+    delete = client.delete
+
+    def taken_over(*arguments: Any, **named: Any) -> Any:
+        [mark] = store._purge._marks()
+        client.update_collection(store._name, metadata={mark: None})
+        return delete(*arguments, **named)
+
+    monkeypatch.setattr(
+        client, "delete", raising(Failure(StatusCode.UNAVAILABLE)) if lost else taken_over
+    )
+    if lost:
+        with pytest.raises(StoreUnavailable):
+            store.delete(ONE.ids)
+    else:
+        store.delete(ONE.ids)
+    monkeypatch.undo()
+    assert store.purge_due
 
 
 def test_of_points_with_one_id_the_last_is_stored(store: ServerStore) -> None:
