@@ -29,6 +29,8 @@ _BEAT = 5.0  # seconds between two signs of life in the metadata
 _DEAD = 30.0  # seconds without one: its worker was killed
 _STUCK = 30.0  # seconds in which the server rewrites nothing that is old
 
+_PATIENCE = 600.0  # seconds for what the server does already; an import may always add to it
+
 _ENTRY = 2**20  # bytes of an entry that fills the log
 
 Errors = Callable[[], AbstractContextManager[None]]
@@ -106,11 +108,19 @@ class ServerPurge:
     # --- the work ----------------------------------------------------------------------------
 
     def _rewrite(self, tick: Callable[[], None]) -> None:
+        self._wait_until_idle(tick)
         old = self._segments()[0]
         with self._errors():
             self._set_on_disk(not self._on_disk())
         self._fill_log(tick)
         self._wait_until_rewritten(old, tick)
+
+    def _wait_until_idle(self, tick: Callable[[], None]) -> None:
+        """A change of settings throws away what is half done, such as the index of an import."""
+        begun = time.monotonic()
+        while self._segments()[1] and time.monotonic() - begun < _PATIENCE:
+            self._live(tick)
+            time.sleep(_PAUSE)
 
     def _wait_until_rewritten(self, old: set[UUID], tick: Callable[[], None]) -> None:
         worked = time.monotonic()

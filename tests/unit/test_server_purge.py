@@ -115,6 +115,23 @@ def test_a_purge_rewrites_every_segment_and_leaves_the_settings_as_they_were(fil
     assert files.metadata == {"encoder": {"model": "m"}}
 
 
+def test_an_index_that_is_being_built_goes_first(files: Files) -> None:
+    """To begin it anew took minutes for 50,000 images."""
+    files.pending, built = [*files.segments], []
+    change = files.update_collection
+
+    def look(*arguments: Any, **named: Any) -> None:
+        if named.get("collection_params") is not None:
+            built.append(not files.pending)
+        change(*arguments, **named)
+
+    files.update_collection = look  # type: ignore[method-assign]
+    purge = worker(files)
+    purge.note()
+    purge.run(tick)
+    assert built[0]
+
+
 def test_a_purge_that_is_ended_stays_due_and_restores_the_settings(files: Files) -> None:
     class Stopping(Exception):
         """Of the worker."""

@@ -651,9 +651,23 @@ def test_a_deletion_makes_a_purge_due_whatever_another_worker_does(
     assert store.purge_due
 
 
-def test_of_points_with_one_id_the_last_is_stored(store: ServerStore) -> None:
-    points = many(3 * BATCH)
+def test_of_points_with_one_id_the_last_is_stored(
+    client: QdrantClient, store: ServerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their batches go one after the other."""
+    points, upsert, others = many(3 * BATCH), client.upsert, Event()
     twice = Points([*points.ids[:-1], points.ids[0]], points.vectors, points.payloads)
+
+    def let_others_pass(name: str, points: Any, wait: bool) -> Any:
+        if np.array_equal(points.vectors, twice.vectors[:BATCH]):
+            others.wait(0.5)  # it is set at once if others are on their way beside the first
+            return upsert(name, points=points, wait=wait)
+        done = upsert(name, points=points, wait=wait)
+        if np.array_equal(points.vectors, twice.vectors[-BATCH:]):
+            others.set()
+        return done
+
+    monkeypatch.setattr(client, "upsert", let_others_pass)
     store.upsert(twice)
     [record] = store.retrieve(twice.ids[:1], vectors=True).values()
     last = points.vectors[-1] / np.linalg.norm(points.vectors[-1])
