@@ -158,17 +158,19 @@ def test_the_next_purge_restores_what_a_killed_one_has_changed(files: Files, on_
     class Killed(BaseException):
         """As far as the code can tell."""
 
-    def kill() -> None:
-        files.update_collection = gone  # type: ignore[method-assign]
-        raise Killed
-
     def gone(*_: Any, **__: Any) -> None:
         raise Killed
 
-    files.then = lambda: setattr(files, "then", kill)
+    def die_afterwards(*arguments: Any, **named: Any) -> None:
+        change(*arguments, **named)
+        if named.get("collection_params") is not None:
+            files.update_collection = files.overwrite_payload = gone  # type: ignore[method-assign]
+
+    change = files.update_collection
+    files.update_collection = die_afterwards  # type: ignore[method-assign]
     with pytest.raises(Killed):
         killed.run(tick)
-    del files.update_collection
+    del files.update_collection, files.overwrite_payload
     assert files.on_disk is not on_disk
     assert next_.is_due
     next_.run(tick)
