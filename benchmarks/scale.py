@@ -111,7 +111,7 @@ def goals(largest: dict[str, Any]) -> list[Goal]:
 
 
 def _final(size: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = size.get("indexed", size["exact"])
+    found: dict[str, Any] = size["indexed"] if "indexed" in size else size["exact"]
     return found
 
 
