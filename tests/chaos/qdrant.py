@@ -5,6 +5,7 @@
 Workers call it as they call a client. It answers one call at a time, and keeps nothing on disk.
 """
 
+import functools
 import os
 import sys
 import threading
@@ -15,8 +16,6 @@ from typing import Any
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from tests.memory_qdrant import MemoryQdrant
-
 KEY = b"of tests"
 
 
@@ -24,6 +23,9 @@ class _Engine:
     """Its engine is not safe to be shared by threads."""
 
     def __init__(self) -> None:
+        # Not above: workers of an older checkout, which lacks that module, import this one.
+        from tests.memory_qdrant import MemoryQdrant
+
         self._client = MemoryQdrant()
         self._lock = threading.Lock()
 
@@ -32,14 +34,14 @@ class _Engine:
             return getattr(self._client, name)(*arguments, **named)
 
 
-_engine = _Engine()
+_engine = functools.cache(_Engine)
 
 
 class Manager(BaseManager):
     pass
 
 
-Manager.register("engine", callable=lambda: _engine, exposed=["call"])
+Manager.register("engine", callable=_engine, exposed=["call"])
 
 
 class SharedClient:
