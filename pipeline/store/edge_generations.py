@@ -38,9 +38,12 @@ logger = logging.getLogger("kindred.store")
 _ROOM_FOR_COPY = 1.25
 _ROOM_FOR_INDEX = 2.5
 
-# If a filter leaves fewer points, the engine compares with all of them. That is exact, and takes no
-# longer than to walk the graph, which compares with about as many: docs/scale.md.
-_EXACT_BELOW = 20_000
+# If a filter leaves fewer points, the engine compares with all of them, which is exact. An eighth
+# of all: of fewer, a walk loses its way between those that fit (at a million, recall as low as
+# 0.51). At least as many as take no longer than a walk, and at most as many as take 40 ms:
+# docs/scale.md.
+_EXACT_SHARE = 1 / 8
+_EXACT_LEAST, _EXACT_MOST = 20_000, 125_000
 
 _READ = 2**20  # bytes at once
 
@@ -227,7 +230,8 @@ class Generations:
 
     def _optimize(self, path: Path) -> None:
         """-P: or Python would look for modules in the folder of the script."""
-        numbers = (os.getpid(), self._folder.encoder.dimensions, _EXACT_BELOW)
+        exact_below = _exact_below(self._current.shard.info().points_count)
+        numbers = (os.getpid(), self._folder.encoder.dimensions, exact_below)
         command = [sys.executable, "-P", edge_build.__file__, str(path), *map(str, numbers)]
         with self._lock:
             self._check_stopping()
@@ -304,6 +308,10 @@ class Generations:
         points = [edge.Point(record.id, record.vector or [], record.payload) for record in records]
         if points:
             shard.update(edge.UpdateOperation.upsert_points(points))
+
+
+def _exact_below(points: int) -> int:
+    return min(max(_EXACT_LEAST, int(points * _EXACT_SHARE)), _EXACT_MOST)
 
 
 def _no_tick() -> None:

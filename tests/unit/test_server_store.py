@@ -488,11 +488,11 @@ def test_strict_mode_names_the_limit(
     [
         (0, None, None),
         (199_999, None, None),
-        (200_000, None, 256),
-        (1_000_000, None, 256),
+        (200_000, None, 320),
+        (1_000_000, None, 320),
         (3_000_000, None, 512),
         (1_000_000, models.StrictModeConfigOutput(enabled=True, search_max_hnsw_ef=200), 200),
-        (1_000_000, models.StrictModeConfigOutput(enabled=False, search_max_hnsw_ef=200), 256),
+        (1_000_000, models.StrictModeConfigOutput(enabled=False, search_max_hnsw_ef=200), 320),
         (10, models.StrictModeConfigOutput(enabled=True, search_max_hnsw_ef=200), None),
     ],
 )

@@ -81,7 +81,7 @@ def edge(folder: Path, index_from: int = 0) -> Iterator[Open]:
 def indexed(folder: Path) -> Iterator[Open]:
     """The engine with an index, which it else builds and walks for many points only."""
     with pytest.MonkeyPatch.context() as patched, edge(folder, index_from=100) as open_:
-        patched.setattr(edge_generations, "_EXACT_BELOW", 50)
+        patched.setattr(edge_generations, "_EXACT_LEAST", 50)
         yield open_
 
 

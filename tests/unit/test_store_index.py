@@ -115,7 +115,7 @@ def test_where_few_points_fit_a_filter_all_of_them_are_compared(
 ):
     """Also in a batch. A walk through the graph with the fewest candidates there are would miss."""
     if not exact:
-        monkeypatch.setattr(edge_generations, "_EXACT_BELOW", 1)
+        monkeypatch.setattr(edge_generations, "_EXACT_LEAST", 1)
     for params in ("_WIDE", "_PAST_HOLES"):
         monkeypatch.setattr(edge, params, SearchParams(hnsw_ef=1))
     count = 4000
@@ -133,6 +133,13 @@ def test_where_few_points_fit_a_filter_all_of_them_are_compared(
     expected = [[stored.ids[1 + 2 * row] for row in each] for each in nearest]
     assert ([[hit.id for hit in hits] for hits in found] == expected) is exact
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("points", "fewer"), [(1000, 20_000), (100_000, 20_000), (400_000, 50_000), (10**7, 125_000)]
+)
+def test_how_few_are_compared_grows_with_the_points(points: int, fewer: int):
+    assert edge_generations._exact_below(points) == fewer
 
 
 class Gate:
