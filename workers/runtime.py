@@ -193,7 +193,7 @@ class Runtime:
             del self._answering[request]
 
     def _run_query(self, request: str, claim: Claim) -> Result:
-        started = time.monotonic()
+        name, started = claim.operation, time.monotonic()
         try:
             self.services.refuse(reading=True)
             self._answer(request, claim)
@@ -207,9 +207,7 @@ class Runtime:
             self._doubt_the_encoder()
             result = self._fail_query(request, _BROKEN)
         seconds = time.monotonic() - started
-        metrics.observe(
-            "kindred_query_seconds", "Time to answer", seconds, operation=claim.operation
-        )
+        metrics.observe("kindred_query_seconds", "Time to answer", seconds, operation=name)
         return result
 
     def _retry_later(self, request: str, error: Unavailable) -> Result:

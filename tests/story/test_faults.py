@@ -214,8 +214,7 @@ def test_what_the_queue_refuses_is_kept_and_sent_later(system: System) -> None:
     assert found["state"] == "succeeded", found
 
 
-@pytest.mark.skipif(
-    bool(real_qdrant.URL), reason="on a Qdrant server any number of workers run")
+@pytest.mark.skipif(bool(real_qdrant.URL), reason="on a Qdrant server any number of workers run")
 def test_a_second_worker_on_the_folder_says_why_it_stops(system: System, tmp_path: Path) -> None:
     said = refused(system.environment, tmp_path / "second.log")
 
