@@ -49,6 +49,8 @@ def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opening]:
     def open_decoders(count: int = 1, seconds: float = PATIENCE) -> Decoders:
         opened.append(Decoders(count, CAP, seconds))
         until(lambda: len(opened[-1].pids) == count + 1, "all decoders")
+        # Else another could take the first search before the reserved one waits for it.
+        until(lambda: opened[-1]._queue._resting, "the reserved decoder's rest")
         return opened[-1]
 
     yield open_decoders
