@@ -27,7 +27,7 @@ from tests.forked import Prepare
 
 URL = os.environ.get("KINDRED_TEST_QDRANT_URL", "")
 _KEY = os.environ.get("KINDRED_TEST_QDRANT_API_KEY")
-_GRPC = os.environ.get("KINDRED_TEST_QDRANT_GRPC_PORT")
+GRPC_PORT = os.environ.get("KINDRED_TEST_QDRANT_GRPC_PORT")
 
 
 def _version() -> tuple[int, ...]:
@@ -54,7 +54,7 @@ def collection(*, rest: bool = False) -> Iterator[Callable[..., ServerStore]]:
     `rest`: not over gRPC.
     """
     name, opened = f"kindred-test-{uuid4().hex[:8]}", list[ServerStore]()
-    port = 0 if rest else int(_GRPC) if _GRPC else None
+    port = 0 if rest else int(GRPC_PORT) if GRPC_PORT else None
 
     def open_(*arguments: object) -> ServerStore:
         store = ServerStore.connect(URL, _KEY, name, *arguments, grpc_port=port)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def settings(folder: Path) -> dict[str, str]:
         return {}
     name = "test-" + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     _forget_at_the_end(name)
-    optional = {"QDRANT_GRPC_PORT": _GRPC, "QDRANT_API_KEY": _KEY}
+    optional = {"QDRANT_GRPC_PORT": GRPC_PORT, "QDRANT_API_KEY": _KEY}
     given = {name: value for name, value in optional.items() if value is not None}
     return {"QDRANT_URL": URL, "COLLECTION": name, **given}
 
@@ -109,16 +109,16 @@ def worker_module() -> str:
 
 def prepare() -> Prepare | None:
     """What a forked worker needs for this server."""
-    return _take_older if is_older() else None
+    return take_older if is_older() else None
 
 
-def _take_older(_: Mapping[str, str]) -> None:
+def take_older(_: Mapping[str, str]) -> None:
     """In a worker that is about to run."""
-    server_connection.LEAST_VERSION = min(VERSION, LEAST)
+    server_connection.LEAST_VERSION = min(VERSION, LEAST) if URL else LEAST
 
 
 if __name__ == "__main__":
     from workers.service import main
 
-    _take_older(os.environ)
+    take_older(os.environ)
     sys.exit(main())

@@ -12,10 +12,9 @@ from random import Random
 from typing import Any, Self
 from uuid import UUID
 
-from qdrant_client import QdrantClient
-
 from cli.processes import Child, module_command
 from pipeline.base.identity import point_id
+from tests import real_qdrant
 from tests.chaos import checks, clock
 from tests.chaos.faults import (
     DeliverTwice,
@@ -34,8 +33,7 @@ from tests.chaos.worker import STORE_AWAY, break_inside
 from tests.redis_nodes import Watched
 from tests.system import end, until
 
-SERVER = os.environ.get("KINDRED_TEST_QDRANT_URL")
-SERVER_GRPC = os.environ.get("KINDRED_TEST_QDRANT_GRPC_PORT")
+SERVER, SERVER_GRPC = real_qdrant.URL, real_qdrant.GRPC_PORT
 
 SOCKET = "CHAOS_QDRANT"
 BLOBS_SLOW, BLOBS_FAIL = "blobs-slow", "blobs-fail"
@@ -96,7 +94,7 @@ class Fleet(Rig):
     def client(self) -> Any:
         if not SERVER:
             return SharedClient(self._socket)
-        return QdrantClient(SERVER, check_compatibility=False)
+        return real_qdrant.client()
 
     def store_is_right(self, expected: set[str]) -> list[str]:
         """Read with a client alone: each image once, and no other."""
@@ -117,9 +115,8 @@ def break_fleet(environment: Mapping[str, str]) -> None:
     switches = Path(environment["CHAOS_SWITCHES"])
     _break_blobs(switches)
     import pipeline.store.server as server
-    import pipeline.store.server_connection as connection
 
-    connection.LEAST_VERSION = (1, 18)  # the fleet asks nothing that is new in 1.19 or 1.20
+    real_qdrant.take_older(environment)
     socket, connect = environment.get(SOCKET), server.connect
 
     def connected(*arguments: Any) -> Any:
