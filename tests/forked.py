@@ -1,6 +1,7 @@
 """Processes forked from one that has imported what they need: one second instead of ten."""
 
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -81,6 +82,7 @@ def run(environment: Mapping[str, str], log: str, prepare: Prepare | None) -> No
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    faulthandler.enable()
     sys.argv = ["workers"]
     from workers.service import main
 

@@ -249,13 +249,19 @@ def kill(child: Child | ForkedWorker) -> None:
 
 
 def end(child: Child | ForkedWorker) -> None:
-    """SIGTERM, and gone; SIGKILL if it will not go."""
+    """SIGTERM, and gone; SIGKILL if it will not go, and its last words say where it stood."""
     child.send(signal.SIGTERM)
     try:
-        until(lambda: not child.running, f"the end of {child.program.name}", 60)
-    except AssertionError:
+        until(lambda: not child.running, f"the end of {child.program.name}")
+    except AssertionError as error:
+        child.send(signal.SIGABRT)  # a forked worker prints where all its threads stand
+        with suppress(AssertionError):
+            until(lambda: not child.running, "its end", 10)
         kill(child)
-        raise
+        said = (
+            child.program.log.read_text("utf-8", "replace")[-20_000:] if child.program.log else ""
+        )
+        raise AssertionError(f"{error}, which said:\n{said}") from None
 
 
 def free_port() -> int:

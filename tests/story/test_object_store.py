@@ -71,8 +71,16 @@ class ObjectStore:
     def hanging(self) -> Iterator[None]:
         """It takes connections and answers none."""
         self.process.send(signal.SIGSTOP)
-        yield
-        self.process.send(signal.SIGCONT)
+        try:
+            until(self._stands_still, "a stop of all its threads")
+            yield
+        finally:
+            self.process.send(signal.SIGCONT)
+
+    def _stands_still(self) -> bool:
+        """A signal stops the threads one after the other, and the last may answer a call yet."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return all("State:\tT" in (task / "status").read_text() for task in tasks)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -80,10 +88,12 @@ class ObjectStore:
         kill(self.process)
         self.process = self._rekeyed
         self._start()
-        yield
-        kill(self.process)
-        self.process = self._usual
-        self._start()
+        try:
+            yield
+        finally:
+            kill(self.process)
+            self.process = self._usual
+            self._start()
 
     @contextmanager
     def losing(self) -> Iterator[None]:
@@ -91,10 +101,12 @@ class ObjectStore:
         kill(self.process)
         shutil.move(self.bucket, self.lost)
         self._start()
-        yield
-        kill(self.process)
-        shutil.move(self.lost, self.bucket)
-        self._start()
+        try:
+            yield
+        finally:
+            kill(self.process)
+            shutil.move(self.lost, self.bucket)
+            self._start()
 
     @contextmanager
     def full(self) -> Iterator[None]:
@@ -104,8 +116,10 @@ class ObjectStore:
         with (self.served / "filler").open("wb", 0) as filler, suppress(OSError):
             while filler.write(bytes(4096)):
                 pass
-        yield
-        (self.served / "filler").unlink()
+        try:
+            yield
+        finally:
+            (self.served / "filler").unlink()
 
 
 @pytest.fixture(scope="module")
