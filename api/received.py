@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from pipeline.base.blobs import Blobs, manifest_of
 from pipeline.base.errors import InvalidQuery, SourceError
-from pipeline.base.identity import sha256
+from pipeline.base.identity import frame_digest, sha256
+from pipeline.dicom.describing import Policy
 from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import distinct, is_hidden, is_system
@@ -47,7 +48,7 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs, folder: str, received: Received, *, keep_names: bool, most: int
+    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
@@ -58,7 +59,7 @@ def store_upload(
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
     try:
-        for found in survey(_tree(received), Rules(explicit=True)):
+        for found in survey(_tree(received), Rules(explicit=True, dicom=dicom)):
             if isinstance(found, Skipped):
                 skipped.append(SkippedFile(name=found.name, kind=found.kind))
                 continue
@@ -92,7 +93,15 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         place = received.places[number] if received.places else None
         said = merged(said, received.metadata[number])
         name = name if received.files[number][0] else ""
-    file = UploadedFile(name=name or None, place=place, metadata=clean(said), fault=entry.fault)
+    frame = entry.frame
+    file = UploadedFile(
+        name=(name or None) if frame is None else None,
+        place=place,
+        metadata=clean(said),
+        fault=entry.fault,
+        frame=entry.frame,
+        hold=entry.hold,
+    )
     if entry.open is None:
         return file
     try:
@@ -102,8 +111,11 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         return file.model_copy(update={"fault": reason_of(error)})
     if entry.fault is not None:
         return file.model_copy(update={"sha256": sha256(data)})
+    digest = sha256(data)
+    if frame is not None:
+        blob, digest = f"{blob.rpartition('/')[0]}/{digest}.dcm", frame_digest(digest, frame)
     blobs.write(blob, data)
-    return file.model_copy(update={"blob": blob, "sha256": sha256(data)})
+    return file.model_copy(update={"blob": blob, "sha256": digest})
 
 
 def _nameless(manifest: UploadManifest) -> UploadManifest:

@@ -18,6 +18,7 @@ from pipeline.base.errors import LedgerUnavailable, NotFound, RateLimited
 from pipeline.base.keys import Keys
 from pipeline.base.outage import Away, Outage
 from pipeline.base.settings import Settings
+from pipeline.dicom.describing import Policy
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
@@ -108,6 +109,11 @@ class Collection:
     @property
     def receipts(self) -> Receipts:
         return Receipts(self.blobs, self.ledger.tombstones)
+
+    @property
+    def dicom(self) -> Policy:
+        """How DICOM files of this collection are described."""
+        return Policy(self.ledger.pseudonyms.get(self.services.settings.pseudonym_key))
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""

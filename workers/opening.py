@@ -9,6 +9,7 @@ from functools import partial
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
+from pipeline.dicom.describing import Policy
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
@@ -146,7 +147,8 @@ def _context(
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, decoders)
-    opening = Opening(blobs, AllowedSources.of(settings.sources))
+    policy = Policy(ledger.pseudonyms.get(settings.pseudonym_key))
+    opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
     ingest = Ingest(
         encoder=encoder,
         store=store,

@@ -106,7 +106,12 @@ def _store(collection: Collection, job: str, received: Received) -> UploadSource
     most = settings.max_upload_mb * 1_000_000
     try:
         manifest = store_upload(
-            collection.blobs, folder, received, keep_names=settings.keep_names, most=most
+            collection.blobs,
+            folder,
+            received,
+            collection.dicom,
+            keep_names=settings.keep_names,
+            most=most,
         )
     except BaseException as error:
         with suppress(BlobsUnavailable):  # do not leave half an upload, as on a full disk

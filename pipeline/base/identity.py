@@ -63,3 +63,8 @@ def spellings(identifier: str | int) -> list[str | int]:
 def sha256(data: bytes) -> str:
     """The hex digest of the original bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def frame_digest(digest: str, frame: int) -> str:
+    """Of one frame of a DICOM file with this SHA-256, counted from 0."""
+    return sha256(f"{digest}#{frame}".encode())

@@ -214,6 +214,13 @@ class Settings(BaseSettings):
         "auto", description="Rows in one shard; auto: 64 on CPU, 1,024 on GPU"
     )
 
+    pseudonym_key: str | None = Field(
+        None,
+        repr=False,
+        min_length=SHORTEST_KEY,
+        description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
+        "drawn at the first start, and kept in Redis and in backups",
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(

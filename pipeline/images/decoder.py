@@ -82,6 +82,7 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
         "width": made.width,
         "height": made.height,
         "phash": made.phash,
+        "rule": made.rule,
     }
 
 

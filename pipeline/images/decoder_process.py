@@ -120,7 +120,8 @@ class DecoderProcess:
         pixels = np.frombuffer(memory_files.read(file, size), np.uint8).reshape(shape)
         small = memory_files.read(file, answer["preview"], size)
         memory_files.release(file, above=KEPT)
-        return Prepared(pixels, small, answer["width"], answer["height"], answer["phash"])
+        said = (answer["width"], answer["height"], answer["phash"], answer["rule"])
+        return Prepared(pixels, small, *said)
 
     def kill(self) -> None:
         """From any thread: the one that uses it meets Lost."""

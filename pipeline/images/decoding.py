@@ -8,13 +8,14 @@ import io
 import logging
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from PIL.Image import Resampling
 
+from pipeline.dicom.errors import Refused
 from pipeline.images import depths, jpeg, png, tiff
 from pipeline.images.bombs import tile_pixels, too_many_scans
 from pipeline.images.kinds import HEAD, KINDS, Fate, kind_of, not_read, reads_heic
@@ -86,9 +87,13 @@ TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide a
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB image, 8 bits a channel, without any metadata."""
+    """An upright RGB image, 8 bits a channel, without any metadata.
+
+    `rule` says how values of DICOM became shades; empty for other pictures.
+    """
 
     image: Image.Image
+    rule: str = ""
 
     @property
     def width(self) -> int:
@@ -103,6 +108,8 @@ class Picture:
 
 def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     """Why the header alone rules out an image; None if only decoding can tell."""
+    if is_dicom(data):
+        return None
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -110,12 +117,16 @@ def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     return None
 
 
-def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
+def decode(data: bytes, max_pixels: int, frame: int = 0) -> Picture | Unusable:
     """The first frame of an image file, upright and in RGB, or the reason why it is unusable.
+
+    Of DICOM, it is the frame with this number, counted from 0.
 
     No content of `data` makes it raise. It drops an ICC profile instead of applying it: the
     reference notebook uses the file's own pixels, and the preview shows what the encoder saw.
     """
+    if is_dicom(data):
+        return _rendered(data, max_pixels, frame)
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -132,6 +143,22 @@ def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
     return Picture(rgb)
 
 
+def is_dicom(data: bytes) -> bool:
+    return kind_of(data[:HEAD]).name == "dicom"
+
+
+def _rendered(data: bytes, max_pixels: int, frame: int) -> Picture | Unusable:
+    from pipeline.dicom.rendering import render  # with all its codecs
+
+    try:
+        made = render(data, frame, max_pixels)
+        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule)
+    except Refused as refused:
+        return Unusable(refused.reason)
+    except MemoryError:
+        return NO_MEMORY
+
+
 def cut(
     picture: Picture, left: float, top: float, width: float, height: float
 ) -> Picture | Unusable:
@@ -144,7 +171,7 @@ def cut(
     )
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
-    return Picture(picture.image.crop(box))
+    return replace(picture, image=picture.image.crop(box))
 
 
 def preview(picture: Picture, longest: int) -> bytes:

@@ -51,7 +51,6 @@ def not_read(name: str) -> str:
 # Pictures in encodings that no decoder here reads.
 _UNREAD = {
     "heic": f"a HEIC picture; this encoding is not read: install the extra heic, or {EXPORT}",
-    "dicom": not_read("a DICOM file"),
     "jxl": not_read("a JPEG XL picture"),
     "jxr": not_read("a JPEG XR picture"),
     "jpeg-ls": not_read("a JPEG-LS picture"),
@@ -113,6 +112,7 @@ _OTHERS = {
 
 KINDS: dict[str, Kind] = {
     "picture": Kind("picture", Fate.TAKEN),
+    "dicom": Kind("dicom", Fate.TAKEN),
     **{name: Kind(name, Fate.REJECTED, reason) for name, reason in (_UNREAD | _MISSING).items()},
     **{name: Kind(name, Fate.SKIPPED, reason) for name, reason in _OTHERS.items()},
 }

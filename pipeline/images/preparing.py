@@ -22,7 +22,8 @@ class Prepared:
 
     Where a card has decoded it, the pixels are still there.
 
-    `preview` is a JPEG, or empty if none was ordered.
+    `preview` is a JPEG, or empty if none was ordered. `rule` says how values of DICOM became
+    shades; empty for other pictures.
     """
 
     pixels: "NDArray[np.uint8] | Tensor"
@@ -30,6 +31,7 @@ class Prepared:
     width: int
     height: int
     phash: str
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,24 @@ class Order:
     """What to make: pixels by these steps, of all of the picture or of a part.
 
     `crop` is (left, top, width, height) in fractions of the picture. `preview` is the longest side
-    of the preview in pixels; 0: no preview.
+    of the preview in pixels; 0: no preview. `frame`: of DICOM, counted from 0.
     """
 
     steps: PixelSteps
     preview: int = 0
     crop: tuple[float, float, float, float] | None = None
+    frame: int = 0
 
     def as_json(self) -> str:
         steps = (self.steps.resize, int(self.steps.resample), self.steps.crop)
-        return json.dumps((steps, self.preview, self.crop))
+        return json.dumps((steps, self.preview, self.crop, self.frame))
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        (resize, resample, crop), longest, part = json.loads(text)
+        (resize, resample, crop), longest, part, frame = json.loads(text)
         size = tuple(resize) if isinstance(resize, list) else resize
         steps = PixelSteps(size, Resampling(resample), tuple(crop) if crop else None)
-        return cls(steps, longest, tuple(part) if part else None)
+        return cls(steps, longest, tuple(part) if part else None, frame)
 
 
 def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
@@ -62,7 +65,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
     No content of `data` makes it raise.
     """
     try:
-        picture = decode(data, max_pixels)
+        picture = decode(data, max_pixels, order.frame)
         if not isinstance(picture, Unusable) and order.crop is not None:
             picture = cut(picture, *order.crop)
         if isinstance(picture, Unusable):
@@ -73,6 +76,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
             width=picture.width,
             height=picture.height,
             phash=perceptual_hash(picture),
+            rule=picture.rule,
         )
     except MemoryError:
         return NO_MEMORY

@@ -300,7 +300,7 @@ _MARK, _DIRECTORY = b"DICM", b"1.2.840.10008.1.3.10"  # PS3.4, Media Storage Dir
 
 
 def _dicom(head: bytes) -> str | None:
-    """DICOM's own mark stands behind 128 free bytes, where slide scanners may put a TIFF."""
+    """DICOM's own mark stands behind 128 free bytes, where some makers put a TIFF's header."""
     if not head.startswith(_MARK, 128):
         return None
     return "dicom directory" if _DIRECTORY in head else "dicom"
@@ -342,8 +342,8 @@ def _length(head: bytes, at: int, order: str) -> int:
 
 _TESTS: tuple[Callable[[bytes], str | None], ...] = (
     _text_header,
-    _tiff,
     _dicom,
+    _tiff,
     _bitmap,
     _pnm,
     _riff,

@@ -8,6 +8,7 @@ from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.jobs import JobLedger
+from pipeline.ledger.pseudonyms import PseudonymLedger
 from pipeline.ledger.requests import RequestLedger
 from pipeline.ledger.retention import Retention
 from pipeline.ledger.schema import check_schema
@@ -39,6 +40,7 @@ class Ledger:
         self.tombstones = Tombstones(script)
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
+        self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(
             script,
             self.workers,

@@ -185,7 +185,7 @@ class Ingest:
         behind, nor replace the preview of an indexed image.
         """
         if row.fault is None:
-            order = Order(self.encoder.steps, preview=self.limits.preview_pixels)
+            order = Order(self.encoder.steps, preview=self.limits.preview_pixels, frame=row.frame)
             return self.decoders.submit(row.data, order, suspect=suspect)
         known: Future[Prepared | Unusable] = Future()
         known.set_result(row.fault)
@@ -289,6 +289,7 @@ class Ingest:
             "width": prepared.width,
             "height": prepared.height,
             "phash": prepared.phash,
+            **({"pixels": prepared.rule} if prepared.rule else {}),
         }
         return {**candidate.metadata, RESERVED: source}
 

@@ -16,7 +16,8 @@ class UploadedFile(Message):
     """One file of an upload. `name` is its path there; it is not stored if KINDRED_KEEP_NAMES is 0.
 
     A file with a `fault` was not sent, or is not worth storing: it has no `blob`. A row of a data
-    set has a `place` there, and a name only if its picture was a file's.
+    set has a `place` there, and a name only if its picture was a file's. `frame` and `hold` are of
+    DICOM; the frames of one file share its blob, which goes when the job has ended.
     """
 
     blob: str | None = None
@@ -25,6 +26,8 @@ class UploadedFile(Message):
     name: str | None = None
     place: str | None = None
     fault: str | None = None
+    frame: int | None = None
+    hold: str | None = None
 
 
 class UploadManifest(Message):

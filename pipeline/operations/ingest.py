@@ -21,7 +21,7 @@ from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.registry import parse_source
-from pipeline.sources.upload import UploadSource, forget_files
+from pipeline.sources.upload import UploadSource, conclude, forget_files
 
 if TYPE_CHECKING:
     from pipeline.ledger import JobRecord, WorkItem
@@ -95,6 +95,7 @@ def put_away(context: Context, job: JobRecord) -> None:
         catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
     if isinstance(request.source, UploadSource):
+        conclude(context.blobs, request.source)
         if request.dry_run:
             forget_files(context.blobs, request.source)
         context.sweep.uploads.add(upload_folder(job.id))

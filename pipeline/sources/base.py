@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.identity import as_identifier
+from pipeline.dicom.describing import Policy
 from pipeline.images.decoding import Unusable
 from pipeline.messages import MAX_ID, Message, Payload
 from pipeline.sources.allowed import AllowedSources
@@ -42,7 +43,8 @@ class Row:
     If `image_id` is None, the SHA-256 of the bytes becomes the id. `blob` names the bytes of an
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
     an upload's original bytes, which may have been deleted. `name` is the file's own name, without
-    its folders, if it has one.
+    its folders, if it has one. `frame` is the one of a DICOM file, counted from 0; `hold` says why
+    it must wait in quarantine.
     """
 
     number: int
@@ -53,6 +55,8 @@ class Row:
     fault: Unusable | None = None
     sha256: str | None = None
     name: str | None = None
+    frame: int = 0
+    hold: str | None = None
 
 
 class Reader(Protocol):
@@ -71,11 +75,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Opening:
-    """The services that opening a source may need. `job` is the one that opens it."""
+    """The services that opening a source may need. `job` is the one that opens it.
+
+    `dicom` says how DICOM files are described.
+    """
 
     blobs: Blobs
     allowed: AllowedSources
     job: str = ""
+    dicom: Policy | None = None
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _plan(source: DatasetSource, opening: Opening) -> Reader:
         reader = _tabular(source, opening)
         write_plan(opening.blobs, opening.job, {"contents": reader.contents()})
         return Beside(reader, beside.skipped)
-    wanted = _pictures(source, opening.allowed)
+    wanted = _pictures(source, opening)
     return FolderReader(wanted, plan_folder(wanted, opening.blobs, opening.job))
 
 
@@ -127,7 +127,7 @@ def _open(source: DatasetSource, opening: Opening) -> Reader:
     if catalogue is not None:  # the worker that counted it has it
         refuse_absent(opening.allowed.real(source.dataset))
     if catalogue is not None and not catalogue.tabular:
-        return FolderReader(_pictures(source, opening.allowed), catalogue)
+        return FolderReader(_pictures(source, opening), catalogue)
     reader = _tabular(source, opening)
     planned = read_plan(opening.blobs, opening.job).get("contents")
     return reader if planned in (None, reader.contents()) else Other(reader)
@@ -142,9 +142,17 @@ def _open_hub(source: DatasetSource, opening: Opening) -> Reader:
     return open_hub(selection, opening.allowed)
 
 
-def _pictures(source: DatasetSource, allowed: AllowedSources) -> Pictures:
+def _pictures(source: DatasetSource, opening: Opening) -> Pictures:
+    allowed = opening.allowed
     ids = (source.id_column,) if source.id_column else ID_COLUMNS
-    rules = Rules(source.include, source.exclude, source.label_from_folder, ids, source.split)
+    rules = Rules(
+        source.include,
+        source.exclude,
+        source.label_from_folder,
+        ids,
+        source.split,
+        dicom=opening.dicom,
+    )
     root = allowed.real(folder_of_pictures(allowed.real(source.dataset), source.config))
     named = rules.naming_each(explicit=root.is_file())
     return Pictures(root, allowed.folders, named, source.limit)

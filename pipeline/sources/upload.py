@@ -45,7 +45,19 @@ class UploadReader:
         if fault is not None:
             image_id = image_id or file.sha256 or f"#{number}"
         data = self._data(file.blob) if file.blob else b""
-        return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
+        if file.frame is None:
+            return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
+        # No image keeps the file that it was made from: `conclude` deletes it.
+        return Row(
+            number,
+            image_id,
+            data,
+            metadata,
+            fault=fault,
+            sha256=file.sha256,
+            frame=file.frame,
+            hold=file.hold,
+        )
 
     def _data(self, blob: str) -> bytes:
         try:
@@ -61,6 +73,16 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
 def uploaded_image_id(file: UploadedFile) -> str | None:
     """The id that the file's image has, or would have if it were ingested; None if it has none."""
     return _id_of(file)[0] or file.sha256
+
+
+def conclude(blobs: Blobs, source: UploadSource) -> None:
+    """The job has ended: deletes the DICOM files, which name patients. Safe to repeat."""
+    try:
+        manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
+    except FileNotFoundError:  # as on a machine that was restored without it
+        return
+    for blob in {file.blob for file in manifest.files if file.frame is not None and file.blob}:
+        blobs.delete(blob)
 
 
 def forget_files(blobs: Blobs, source: UploadSource) -> None:

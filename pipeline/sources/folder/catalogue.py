@@ -28,7 +28,8 @@ _STAMPS = "rows/stamps"
 class CatalogueRow:
     """`fault` says why the row must be rejected, without looking at its file.
 
-    `stamp` tells its file from another (`stamps`); empty if nothing is known of it.
+    `stamp` tells its file from another (`stamps`); empty if nothing is known of it. `frame` and
+    `hold` are as of `Row`; None for other files than DICOM.
     """
 
     name: str
@@ -36,6 +37,8 @@ class CatalogueRow:
     metadata: Payload
     fault: str | None
     stamp: str = ""
+    frame: int | None = None
+    hold: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Catalogue:
                 skipped[each.kind] += 1
                 names.add([each.name, each.kind])
             else:
-                rows.add([each.name, each.place, each.metadata, each.fault])
+                rows.add([each.name, each.place, each.metadata, each.fault, each.frame, each.hold])
                 stamps.add(each.stamp)
                 if rows.count == limit:
                     break
@@ -98,8 +101,8 @@ class Catalogue:
         rows = self._rows(number)
         pairs = zip(rows, self._stamps(number, len(rows)), strict=True)
         return [
-            CatalogueRow(name, tuple(place), said, fault, stamp)
-            for (name, place, said, fault, *_), stamp in pairs
+            CatalogueRow(name, tuple(place), said, fault, stamp, *of_dicom)
+            for (name, place, said, fault, *of_dicom), stamp in pairs
         ]
 
     def names(self, rows: Sequence[int]) -> dict[int, str]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceChanged, SourceError
+from pipeline.base.identity import frame_digest, sha256
 from pipeline.images.decoding import Unusable
 from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
@@ -106,7 +107,10 @@ class FolderReader:
             self._places.refuse_absent()
         if isinstance(read, Unusable):  # nothing was read, so there is no hash
             return Row(number, image_id or f"#{number}", b"", metadata, fault=read, name=own)
-        return Row(number, image_id, read, metadata, name=own)
+        if row.frame is None:
+            return Row(number, image_id, read, metadata, name=own)
+        digest = frame_digest(sha256(read), row.frame)
+        return Row(number, image_id, read, metadata, sha256=digest, frame=row.frame, hold=row.hold)
 
 
 def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:

@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
+from pipeline.dicom.describing import Policy, describe
+from pipeline.dicom.errors import Refused
+from pipeline.dicom.reading import read_header
 from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
 from pipeline.messages import Payload
 from pipeline.sources.base import own_id
@@ -45,6 +48,7 @@ class Rules:
     `id_fields`: the metadata that has an image's id, the first that is there.
     `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
+    `dicom`: how DICOM files are described, frame by frame; None: they are files like all others.
     """
 
     include: tuple[str, ...] = ()
@@ -53,6 +57,7 @@ class Rules:
     id_fields: tuple[str, ...] = ID_COLUMNS
     split: str | None = None
     explicit: bool = False
+    dicom: Policy | None = None
 
     def naming_each(self, *, explicit: bool) -> "Rules":
         return replace(self, explicit=explicit)
@@ -82,6 +87,8 @@ class Entry:
     size: int = 0
     open: Callable[[], BinaryIO] | None = None
     stamp: str = ""
+    frame: int | None = None
+    hold: str | None = None
 
 
 Found = Entry | Skipped
@@ -196,9 +203,13 @@ class _Survey:
             first = (self._label(directory), beside.metadata(name))
             for rows in self._of_one_id(product(*(each for each in said if each))):
                 metadata = merged(*first, *rows)
-                yield Entry(
+                entry = Entry(
                     file.name, file.place, metadata, fault or None, file.size, file.open, stamp
                 )
+                if kind.name == "dicom" and self.rules.dicom is not None:
+                    yield from of_dicom(entry, self.rules.dicom)
+                else:
+                    yield entry
 
     def _of_one_id(self, rows: Iterable[tuple[Payload, ...]]) -> list[tuple[Payload, ...]]:
         """Of what several tables say, what is about one image: with the same id, or none."""
@@ -328,6 +339,25 @@ def _split_within(found: Found) -> str | None:
     """The split of a member of an archive, by its own path."""
     place = found.place if isinstance(found, Entry) else ()
     return split_of(place[2]) if len(place) > 2 else None
+
+
+def of_dicom(entry: Entry, policy: Policy) -> Iterator[Found]:
+    """The frames of a DICOM file, each a row."""
+    assert entry.open is not None  # noqa: S101 - it is a file
+    try:
+        with entry.open() as file:
+            described = describe(read_header(file), policy)
+    except Refused as refused:
+        yield replace(entry, fault=refused.reason)
+        return
+    except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
+        yield replace(entry, fault=reason_of(error))
+        return
+    if described.skip is not None:
+        yield Skipped(entry.name, described.skip)
+    for frame in described.frames:
+        said = merged(described.said_of(frame), entry.metadata)
+        yield replace(entry, metadata=said, frame=frame, hold=described.hold)
 
 
 def _found(other: Skipped | Fault) -> Found:
