@@ -48,7 +48,13 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
+    blobs: Blobs,
+    folder: str,
+    received: Received,
+    dicom: Policy | None = None,
+    *,
+    keep_names: bool,
+    most: int,
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
