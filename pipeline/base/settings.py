@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
         "drawn at the first start, and kept in Redis and in backups",
     )
+    dicom_frames: str = Field(
+        "auto",
+        pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
+        description="Which frames of a DICOM file become images: first, middle, all, or every N, "
+        "such as every 10; auto: all up to 32, else 32 evenly",
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
