@@ -81,6 +81,10 @@ class Services:
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
+    def default_and_opened(self) -> "list[Collection]":
+        """All of `names`."""
+        return [self.collection(name) for name in self.names()]
+
     def blobs_away(self, name: str) -> Away | None:
         """Whether those of a collection are away for this process; asks them if they seem so."""
         return self._asked[name].look()

@@ -19,7 +19,7 @@ class Policy:
     """How files are described."""
 
     pseudonyms: Pseudonyms = field(repr=False)
-    frames: FramePolicy = FramePolicy()
+    frames: FramePolicy = field(default_factory=FramePolicy)
 
 
 @dataclass(frozen=True)
