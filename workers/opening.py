@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
@@ -134,6 +135,10 @@ def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
         raise in_use(ledger.collection, other, encoder.info)
 
 
+def _policy(settings: Settings, keys: Callable[[], Pseudonyms]) -> Policy:
+    return Policy(keys(), settings.dicom_dates, settings.keep_dicom)
+
+
 def _context(
     settings: Settings,
     ledger: Ledger,
@@ -144,11 +149,13 @@ def _context(
     bulk: ImageDecoders,
     stopping: threading.Event,
 ) -> Context:
-    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
-    deletions = Deletions(store, blobs, ledger.tombstones, fields)
-    targets = QueryTargets(encoder, store, blobs, decoders)
-    policy = Policy(ledger.pseudonyms.get(settings.pseudonym_key))
-    opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
+    keys = partial(ledger.pseudonyms.get, settings.pseudonym_key)
+    keys()  # so that they are drawn at the first start
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field, keys)
+    deletions = Deletions(store, blobs, ledger.tombstones, fields, keys)
+    targets = QueryTargets(encoder, store, blobs, decoders, keys)
+    policy = partial(_policy, settings, keys)
+    opening = Opening(blobs, AllowedSources.of(settings.sources), policy=policy)
     ingest = Ingest(
         encoder=encoder,
         store=store,

@@ -4,7 +4,7 @@ Every regular file comes out once: as an `Entry`, which is a row of the job, or 
 has a `fault` if it must be rejected. What a file is, its content decides (`pipeline.images.kinds`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
-from pipeline.dicom.describing import Policy, describe
+from pipeline.dicom.describing import Described, Policy, describe
 from pipeline.dicom.errors import Refused
 from pipeline.dicom.reading import read_header
 from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
@@ -89,6 +89,7 @@ class Entry:
     stamp: str = ""
     frame: int | None = None
     hold: str | None = None
+    former: tuple[Mapping[str, str], ...] = ()
 
 
 Found = Entry | Skipped
@@ -356,8 +357,17 @@ def of_dicom(entry: Entry, policy: Policy) -> Iterator[Found]:
     if described.skip is not None:
         yield Skipped(entry.name, described.skip)
     for frame in described.frames:
-        said = merged(described.said_of(frame), entry.metadata)
-        yield replace(entry, metadata=said, frame=frame, hold=described.hold)
+        said = merged(described.said_of(frame), _numbered(entry.metadata, described, frame))
+        former = described.former_of(frame)
+        yield replace(entry, metadata=said, frame=frame, hold=described.hold, former=former)
+
+
+def _numbered(said: Payload, described: Described, frame: int) -> Payload:
+    """An id that a table gives a file of several frames, with the frame's number."""
+    own = {name: said[name] for name in ID_COLUMNS if name in said}
+    if described.of == 1 or not own:
+        return said
+    return {**said, **{name: f"{value}#{frame + 1}" for name, value in own.items()}}
 
 
 def _found(other: Skipped | Fault) -> Found:
