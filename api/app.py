@@ -20,6 +20,7 @@ from api.routes import (
     images,
     jobs,
     page,
+    pseudonyms,
     searches,
     session,
     uploads,
@@ -36,6 +37,7 @@ ROUTERS = (
     uploads.router,
     images.router,
     backup.router,
+    pseudonyms.router,
 )
 
 

@@ -25,6 +25,8 @@ from cli.upload import Selection, Upload
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
+from pipeline.dicom.describing import Policy
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.rows import Batch, described, identify, recognise
 from pipeline.messages import RESERVED, Payload
@@ -40,6 +42,9 @@ from tests.drawn_trees import Folder, folders, metadata
 from tests.unit.test_fuzz import bounded
 
 _OF_A_ROW = re.compile(r"(metadata\.\w+), line [\d,]+, names this file")
+
+
+DICOM = Policy(Pseudonyms((b"key",)))
 
 
 @contextmanager
@@ -211,7 +216,7 @@ class Api:
         received = received_of(files, json.dumps(metadata), json.dumps(account))
         folder = f"uploads/{len(self.manifests)}"
         self.manifests.append(
-            store_upload(self.blobs, folder, received, keep_names=True, most=1_000_000)
+            store_upload(self.blobs, folder, received, DICOM, keep_names=True, most=1_000_000)
         )
         return {"id": folder}
 

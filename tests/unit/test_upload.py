@@ -22,7 +22,6 @@ from pipeline.sources.folder.survey import Entry
 from pipeline.sources.upload import UploadSource
 from tests.trees import picture
 
-
 DICOM = Policy(Pseudonyms((b"key",)))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from pipeline.base.blobs import Blobs, original_name
@@ -13,9 +14,10 @@ from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.deidentification import write_account
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.damage import refuse_disk
+from pipeline.sources.folder.dicomdir import base_of, is_dicomdir, listed_in
 from pipeline.sources.folder.hiding import Hiding
 from pipeline.sources.folder.places import CHANGED, GONE, Places
-from pipeline.sources.folder.survey import PLAIN, Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Rules, survey, unused_of
 from pipeline.sources.folder.tree import Directory, LocalTree
 from pipeline.sources.metadata import clean, found_at, is_too_large
 
@@ -42,7 +44,7 @@ class FolderReader:
 
     def __init__(self, wanted: Pictures, catalogue: Catalogue) -> None:
         self._catalogue, self._id_fields = catalogue, wanted.rules.id_fields
-        self._places = Places(wanted.root, wanted.allowed)
+        self._places = Places(base_of(wanted.root), wanted.allowed)
         self._keeps = wanted.rules.dicom is not None and wanted.rules.dicom.keep
         # A batch has a few rows, and several lanes read at once.
         self._pages = lru_cache(maxsize=8)(catalogue.page)
@@ -149,7 +151,8 @@ class _Latest:
 def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
     """Lists the rows of a folder. Raises SourceError, with what to do, and SourceUnavailable."""
     policy = wanted.rules.dicom and wanted.rules.dicom.counting()
-    found = survey(directory(wanted), replace(wanted.rules, dicom=policy))
+    rules = replace(wanted.rules, dicom=policy)
+    found = chain(survey(directory(wanted), rules), unused_of(rules))
     hiding = Hiding.of(policy)
     catalogue = Catalogue.write(blobs, job, found, wanted.limit, hiding=hiding)
     write_account(blobs, job, policy)
@@ -163,6 +166,8 @@ def directory(wanted: Pictures) -> Directory:
     """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
     try:
         wanted.root.stat()
+        if is_dicomdir(wanted.root):
+            return listed_in(wanted.root)
         return LocalTree(wanted.root, wanted.allowed, wanted.only).directory()
     except FileNotFoundError as error:
         raise SourceError(
