@@ -22,6 +22,7 @@ from api.routes import (
     images,
     jobs,
     page,
+    pseudonyms,
     searches,
     session,
     uploads,
@@ -38,6 +39,7 @@ ROUTERS = (
     uploads.router,
     images.router,
     backup.router,
+    pseudonyms.router,
 )
 
 

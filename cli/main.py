@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from cli.commands import (
     backup,
     collections,
+    deidentification,
     deletion,
     images,
     ingest,
@@ -47,6 +48,7 @@ COMMANDS = (
     search.app,
     deletion.app,
     backup.app,
+    deidentification.app,
 )
 for commands in COMMANDS:
     app.add_typer(commands)
@@ -54,6 +56,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
+app.add_typer(deidentification.pseudonyms, name="pseudonyms")
 
 
 def _print_version(given: bool) -> None:

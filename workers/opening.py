@@ -11,6 +11,7 @@ from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnav
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
@@ -135,6 +136,11 @@ def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
         raise in_use(ledger.collection, other, encoder.info)
 
 
+def _policy(settings: Settings, keys: Callable[[], Pseudonyms]) -> Policy:
+    frames = parse(settings.dicom_frames)
+    return Policy(keys(), settings.dicom_dates, settings.keep_dicom, frames=frames)
+
+
 def _context(
     settings: Settings,
     ledger: Ledger,
@@ -145,13 +151,13 @@ def _context(
     bulk: ImageDecoders,
     stopping: threading.Event,
 ) -> Context:
-    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
-    deletions = Deletions(store, blobs, ledger.tombstones, fields)
-    targets = QueryTargets(encoder, store, blobs, decoders)
-    policy = Policy(
-        ledger.pseudonyms.get(settings.pseudonym_key), frames=parse(settings.dicom_frames)
-    )
-    opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
+    keys = partial(ledger.pseudonyms.get, settings.pseudonym_key)
+    keys()  # so that they are drawn at the first start
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field, keys)
+    deletions = Deletions(store, blobs, ledger.tombstones, fields, keys)
+    targets = QueryTargets(encoder, store, blobs, decoders, keys)
+    policy = partial(_policy, settings, keys)
+    opening = Opening(blobs, AllowedSources.of(settings.sources), policy=policy)
     ingest = Ingest(
         encoder=encoder,
         store=store,

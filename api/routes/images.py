@@ -1,5 +1,6 @@
 """Images: pages of those that are indexed, one image, its preview, and its deletion."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,10 +12,11 @@ from api.access import require
 from api.audit import EntryDep
 from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
 from api.routes import deletions
-from api.services import CollectionDep, new_id
-from pipeline.base.blobs import Blobs, preview_name
+from api.services import Collection, CollectionDep, new_id
+from pipeline.base.blobs import preview_name
 from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, sha256
+from pipeline.dicom.pseudonyms import ids_of, is_uid, split_frame
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import (
     MAX_ID,
@@ -90,19 +92,28 @@ async def preview(
             raise NotFound("There is no such image.")
         # The id itself ends with /preview, written with %2F.
         return await one(f"{image_id}/preview", collection, entry)
-    return await run_in_threadpool(_preview, image_id, request, collection.blobs)
+    return await run_in_threadpool(_preview, image_id, request, collection)
 
 
-def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
-    try:
-        data = blobs.read(preview_name(point_id(image_id)))
-    except FileNotFoundError:
-        raise NotFound("There is no preview of this image.") from None
+def _preview(image_id: str, request: Request, collection: Collection) -> Response:
+    data = _picture(collection, image_id)
+    if data is None:
+        raise NotFound("There is no preview of this image.")
     tag = f'"{sha256(data)[:32]}"'
     headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
     if tag in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _picture(collection: Collection, image_id: str) -> bytes | None:
+    """Also by the UID that a DICOM file has."""
+    hashed = is_uid(split_frame(image_id)[0])
+    others = ids_of(collection.pseudonyms, [image_id])[image_id] if hashed else ()
+    for each in (image_id, *others):
+        with suppress(FileNotFoundError):
+            return collection.blobs.read(preview_name(point_id(each)))
+    return None
 
 
 @router.get("/images/{image_id:any}", name="get_image", response_model=IMAGE.answer)

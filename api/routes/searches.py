@@ -15,7 +15,8 @@ from api.queries import JSON, answer, parse, preferred_wait
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
-from pipeline.images.decoding import Unusable, inspect
+from pipeline.base.sealing import seal
+from pipeline.images.decoding import Unusable, inspect, is_dicom
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
 from pipeline.operations.search import (
@@ -157,7 +158,8 @@ def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
         found = inspect(data, collection.services.settings.max_pixels)
         if isinstance(found, Unusable):
             raise InvalidQuery(found.reason, ("image",))
-        collection.blobs.write(name, data)
+        sealed = seal(data, collection.pseudonyms.keys) if is_dicom(data) else data
+        collection.blobs.write(name, sealed)
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,21 @@ def upload_folder(job: str) -> str:
     return f"uploads/{job}"
 
 
+def dicom_folder(job: str) -> str:
+    """The DICOM files of an upload, which name patients: only while its job needs them."""
+    return f"dicom/{job}"
+
+
+def original_name(digest: str) -> str:
+    """A DICOM file as it came, which is kept if KINDRED_KEEP_DICOM is 1."""
+    return f"originals/{digest[:2]}/{digest}.dcm"
+
+
+def account_name(job: str) -> str:
+    """What de-identification has done to the job's files, in numbers."""
+    return f"{job_folder(job)}/deidentification.json"
+
+
 def manifest_of(upload: str) -> str:
     """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"

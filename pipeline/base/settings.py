@@ -217,9 +217,15 @@ class Settings(BaseSettings):
     pseudonym_key: str | None = Field(
         None,
         repr=False,
-        min_length=SHORTEST_KEY,
-        description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
-        "drawn at the first start, and kept in Redis and in backups",
+        description="Secret under which identifiers of DICOM files are hashed; after a change the "
+        "older ones behind it, separated by commas; default: drawn at the first start, and kept in "
+        "Redis and in backups",
+    )
+    dicom_dates: Literal["none", "year", "month", "full"] = Field(
+        "year", description="What is kept of a DICOM study's date: none, year, month or full"
+    )
+    keep_dicom: bool = Field(
+        False, description="Whether DICOM files are kept as they came, with all that they say"
     )
     dicom_frames: str = Field(
         "auto",
@@ -375,13 +381,20 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("api_keys", "qdrant_api_key")
+    @field_validator("api_keys", "qdrant_api_key", "pseudonym_key")
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
         for secret in (value,) if isinstance(value, str) else value or ():
             if secret.lower() in _PLACEHOLDERS:
                 raise ValueError("this is a placeholder: generate a secret, as docs/deploy.md says")
         return value
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _refuse_short_secrets(cls, keys: str | None) -> str | None:
+        if any(len(key.strip()) < SHORTEST_KEY for key in keys.split(",")) if keys else False:
+            raise ValueError(f"each key needs {SHORTEST_KEY} characters, drawn at random")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

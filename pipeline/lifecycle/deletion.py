@@ -10,21 +10,26 @@ deletion adds tombstones first and deletes afterwards. So the one that comes las
 other one missed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
 
 from pipeline.base.blobs import Blobs, preview_name
-from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, spellings
+from pipeline.dicom.kept import HASHED
+from pipeline.dicom.pseudonyms import Pseudonyms, ids_of, no_image, no_pseudonyms
 from pipeline.ledger import Tombstones
 from pipeline.lifecycle.receipts import PAGE, DeleteRequest, Receipts
-from pipeline.lifecycle.tombstone_keys import keys_of_deletion, tombstone_keys
+from pipeline.lifecycle.tombstone_keys import keys_of_deletion, tombstone_key, tombstone_keys
 from pipeline.messages import RESERVED, Deletion
 from pipeline.messages.filters import FieldCondition, Filter, HasIdCondition, Match, json_path
 from pipeline.retrieval.fields import Fields
+from pipeline.retrieval.originals import Originals
 from pipeline.store import Record, Store
+
+# Under which a UID is the image's own, and that of all frames of its file.
+_IDS = ("image_id", HASHED["SOPInstanceUID"])
 
 # Of a deletion that is not known any more.
 DELETED = "This image was deleted here; it comes back only when that deletion is lifted."
@@ -46,15 +51,21 @@ class Deletions:
     blobs: Blobs
     tombstones: Tombstones
     fields: Fields
+    pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
+
+    @property
+    def originals(self) -> Originals:
+        """What original numbers of patients, studies and images are stored as."""
+        return Originals(self.pseudonyms, self.store)
 
     @property
     def receipts(self) -> Receipts:
-        return Receipts(self.blobs, self.tombstones)
+        return Receipts(self.blobs, self.tombstones, self.pseudonyms)
 
     def plan(self, deletion: str, request: DeleteRequest) -> int:
         """Returns how many images will be deleted. Safe to repeat."""
         self._check(deletion, request)
-        keys = keys_of_deletion(request.wanted)
+        keys = [*keys_of_deletion(request.wanted), *self._keys_of_hashes(request.wanted)]
         self.receipts.write_keys(deletion, keys)
         self.tombstones.add(keys, deletion)
         self.tombstones.notify_running_jobs(deletion)
@@ -134,20 +145,30 @@ class Deletions:
         if wanted.field is not None:
             self.fields.check_identifier(wanted.field, ("field",), scan=True)
         if request.must_exist and not self.receipts.begun(deletion):
-            ids = wanted.image_ids or ()
-            stored = self.store.retrieve([point_id(image_id) for image_id in ids])
-            for image_id in ids:
-                if point_id(image_id) not in stored:
-                    raise NotFound(f"There is no image {image_id}.")
+            stored = self.originals.stored_ids(wanted.image_ids or ())
+            for image_id, found in stored.items():
+                if not found:
+                    raise no_image(image_id)
+
+    def _keys_of_hashes(self, wanted: Deletion) -> list[str]:
+        """What original numbers and UIDs are stored as, so that later images stay away too."""
+        if wanted.field is not None and wanted.value is not None:
+            hashes = self.originals.values(wanted.field, wanted.value)
+            return [tombstone_key(wanted.field, each) for each in hashes]
+        hashed = ids_of(self.pseudonyms(), wanted.image_ids or ())
+        each_way = ((name, one) for several in hashed.values() for one in several for name in _IDS)
+        return [tombstone_key(name, one) for name, one in each_way]
 
     def _matching(self, wanted: Deletion) -> Iterator[Record]:
         if wanted.image_ids is not None:
             for ids in _pages(dict.fromkeys(wanted.image_ids)):
-                yield from self.store.retrieve([point_id(image_id) for image_id in ids]).values()
+                found = self.originals.stored_ids(ids)
+                points = [point_id(each) for several in found.values() for each in several]
+                yield from self.store.retrieve(list(dict.fromkeys(points))).values()
             return
-        cursor = None
+        cursor, condition = None, self._filter(wanted)
         while True:
-            page, cursor = self.store.scroll(PAGE, filter=_filter(wanted), cursor=cursor, scan=True)
+            page, cursor = self.store.scroll(PAGE, filter=condition, cursor=cursor, scan=True)
             yield from page
             if cursor is None:
                 return
@@ -157,19 +178,20 @@ class Deletions:
         if request is None or request.wanted.filter is None or not points:
             return []
         these = HasIdCondition(has_id=tuple(str(point) for point in points))
-        both = Filter(must=(request.wanted.filter, these))
+        wanted = self.originals.filter(request.wanted.filter)
+        both = Filter(must=(wanted, these)) if wanted is not None else Filter(must=(these,))
         return self.store.scroll(len(points), filter=both, scan=True)[0]
+
+    def _filter(self, wanted: Deletion) -> Filter | None:
+        originals = self.originals
+        if wanted.field is None or wanted.value is None:
+            return originals.filter(wanted.filter)
+        key = json_path(wanted.field)
+        values = (*spellings(wanted.value), *originals.values(wanted.field, wanted.value))
+        return Filter(should=tuple(FieldCondition(key=key, match=Match(value=v)) for v in values))
 
 
 def _pages(items: Iterable[str]) -> Iterator[tuple[str, ...]]:
     left = iter(items)
     while page := tuple(islice(left, PAGE)):
         yield page
-
-
-def _filter(wanted: Deletion) -> Filter | None:
-    if wanted.field is None or wanted.value is None:
-        return wanted.filter
-    key = json_path(wanted.field)
-    values = spellings(wanted.value)
-    return Filter(should=tuple(FieldCondition(key=key, match=Match(value=v)) for v in values))

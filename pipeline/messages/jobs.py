@@ -28,6 +28,8 @@ class UploadedFile(Message):
     fault: str | None = None
     frame: int | None = None
     hold: str | None = None
+    former: tuple[dict[str, str], ...] = ()
+    original: str | None = None
 
 
 class UploadManifest(Message):

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
+from pipeline.dicom.pseudonyms import no_image
 from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path
 from pipeline.messages.base import ImageId
 from pipeline.messages.filters import Filter
@@ -40,10 +41,11 @@ class ImageRequest(Message):
 
 
 def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswer:
-    context.fields.check_filter(request.filter)
+    condition = context.fields.originals.filter(request.filter)
+    context.fields.check_filter(condition)
     records, following = context.store.scroll(
         request.limit,
-        filter=request.filter,
+        filter=condition,
         cursor=None if request.cursor is None else _cursor(request.cursor),
         vectors=request.vectors,
     )
@@ -52,10 +54,10 @@ def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswe
 
 
 def _image(context: Context, request: ImageRequest, call: Call) -> StoredImage:
-    point = point_id(request.image_id)
+    point = point_id(context.fields.originals.stored_id(request.image_id))
     record = context.store.retrieve([point]).get(point)
     if record is None:
-        raise NotFound(f"There is no image {request.image_id}.")
+        raise no_image(request.image_id)
     return _shown(record, call.base)
 
 

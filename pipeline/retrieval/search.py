@@ -57,6 +57,7 @@ class Search:
 
         `base` is the path of the collection, for the URLs of previews.
         """
+        searches = [self.fields.originals.query(search) for search in searches]
         found = self.targets.of(searches, pictures)
         targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
         possible = [

@@ -1,6 +1,6 @@
 """Query targets: turns pictures, indexed images or words into a vector or examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id, sha256
+from pipeline.base.sealing import unseal
+from pipeline.dicom.pseudonyms import Pseudonyms, no_image, no_pseudonyms
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Unusable
@@ -49,6 +51,7 @@ class QueryTargets:
     store: Store
     blobs: Blobs
     decoders: Decoders
+    pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
 
     def of(
         self, searches: Sequence[SearchQuery], pictures: Sequence[Sequence[str]]
@@ -71,7 +74,7 @@ class QueryTargets:
     ) -> QueryTarget | Refusal:
         for image_id in search.named:
             if image_id not in indexed:
-                return NotFound(f"There is no image {image_id}.")
+                return no_image(image_id)
         try:
             return self._possible_target(search, pictures, indexed)
         except InvalidQuery as error:
@@ -87,7 +90,11 @@ class QueryTargets:
             return QueryTarget(self._given_vector(search.vector))
         if search.image_id is not None:
             return self._from_indexed(search, indexed[search.image_id])
-        return self._from_examples(search, [self.blobs.read(blob) for blob in pictures], indexed)
+        return self._from_examples(search, [self._sent_file(blob) for blob in pictures], indexed)
+
+    def _sent_file(self, blob: str) -> bytes:
+        """A DICOM file is sealed while its search is known."""
+        return unseal(self.blobs.read(blob), self.pseudonyms().keys)
 
     def _from_examples(
         self, search: SearchQuery, files: Sequence[bytes], indexed: Mapping[str, Record]

@@ -44,7 +44,8 @@ class Row:
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
     an upload's original bytes, which may have been deleted. `name` is the file's own name, without
     its folders, if it has one. `frame` is the one of a DICOM file, counted from 0; `hold` says why
-    it must wait in quarantine.
+    it must wait in quarantine. `former` has the identifiers that its image has under older keys.
+    `original` is the blob under which its file is kept, if it is.
     """
 
     number: int
@@ -57,6 +58,8 @@ class Row:
     name: str | None = None
     frame: int = 0
     hold: str | None = None
+    former: tuple[Mapping[str, str], ...] = ()
+    original: str | None = None
 
 
 class Reader(Protocol):
@@ -77,13 +80,15 @@ class Reader(Protocol):
 class Opening:
     """The services that opening a source may need. `job` is the one that opens it.
 
-    `dicom` says how DICOM files are described.
+    `dicom` says how DICOM files are described; `policy` gives it anew for each job, since the key
+    of pseudonyms may have been rotated.
     """
 
     blobs: Blobs
     allowed: AllowedSources
     job: str = ""
     dicom: Policy | None = None
+    policy: Callable[[], Policy] | None = None
 
 
 @dataclass(frozen=True)

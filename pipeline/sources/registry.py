@@ -96,7 +96,9 @@ class SourceCache:
             self._readers.clear()
 
     def _opening_for(self, job: str, granted: str | None) -> Opening:
-        return replace(self._opening, job=job, allowed=self._opening.allowed.granting(granted))
+        own = self._opening
+        policy = own.policy() if own.policy is not None else own.dicom
+        return replace(own, job=job, allowed=own.allowed.granting(granted), dicom=policy)
 
     def _alone(self, job: str) -> Any:
         with self._lock:
