@@ -20,6 +20,7 @@ from api.routes import (
     images,
     jobs,
     page,
+    quarantine,
     searches,
     session,
     uploads,
@@ -35,6 +36,7 @@ ROUTERS = (
     deletions.router,
     uploads.router,
     images.router,
+    quarantine.router,
     backup.router,
 )
 

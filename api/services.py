@@ -20,6 +20,7 @@ from pipeline.base.outage import Away, Outage
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.ledger import Ledger, Ledgers
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
 from pipeline.operations.base import Operation, queue_name
@@ -113,7 +114,13 @@ class Collection:
     @property
     def dicom(self) -> Policy:
         """How DICOM files of this collection are described."""
-        return Policy(self.ledger.pseudonyms.get(self.services.settings.pseudonym_key))
+        settings = self.services.settings
+        keys = self.ledger.pseudonyms.get(settings.pseudonym_key)
+        return Policy(keys, frozenset(settings.dicom_trusted))
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.blobs, self.ledger.withheld)
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""

@@ -13,10 +13,13 @@ from pipeline.dicom.describing import Policy
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
+from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.sweep import Sweep
+from pipeline.lifecycle.withholding import Withholding
 from pipeline.operations.context import Context
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
@@ -145,9 +148,12 @@ def _context(
     stopping: threading.Event,
 ) -> Context:
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
-    deletions = Deletions(store, blobs, ledger.tombstones, fields)
+    quarantine = Quarantine(blobs, ledger.withheld)
+    deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine)
     targets = QueryTargets(encoder, store, blobs, decoders)
-    policy = Policy(ledger.pseudonyms.get(settings.pseudonym_key))
+    policy = Policy(
+        ledger.pseudonyms.get(settings.pseudonym_key), frozenset(settings.dicom_trusted)
+    )
     opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
     ingest = Ingest(
         encoder=encoder,
@@ -156,6 +162,9 @@ def _context(
         jobs=ledger.jobs,
         deletions=deletions,
         decoders=bulk,
+        withholding=Withholding(
+            quarantine, detector(cores(settings.processes)), settings.dicom_ocr
+        ),
         limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
     )

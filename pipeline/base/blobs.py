@@ -18,6 +18,8 @@ from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
+# The pictures that an admin must see before they are embedded.
+QUARANTINE = "quarantine"
 
 
 class Blobs:
@@ -197,6 +199,11 @@ def job_folder(job: str) -> str:
 
 def upload_folder(job: str) -> str:
     return f"uploads/{job}"
+
+
+def withheld_folder(name: str) -> str:
+    """Of an image in quarantine, POINT-DIGEST; spread as previews are."""
+    return f"{QUARANTINE}/{name[:2]}/{name}"
 
 
 def manifest_of(upload: str) -> str:

@@ -27,6 +27,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -221,6 +223,18 @@ class Settings(BaseSettings):
         description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
         "drawn at the first start, and kept in Redis and in backups",
     )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
@@ -318,7 +332,7 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydicom import Dataset
 
+from pipeline.dicom.burned_in import suspicion
 from pipeline.dicom.errors import NO_PIXELS, Refused
 from pipeline.dicom.frames import chosen
 from pipeline.dicom.pseudonyms import Pseudonyms
@@ -16,9 +17,10 @@ from pipeline.dicom.reading import frames_in
 
 @dataclass(frozen=True)
 class Policy:
-    """How files are described."""
+    """How files are described. `trusted`: kinds whose pixels need not wait (`burned_in`)."""
 
     pseudonyms: Pseudonyms = field(repr=False)
+    trusted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def describe(header: Dataset, policy: Policy) -> Described:
             metadata[name] = policy.pseudonyms.of(keyword, value)
     of = frames_in(header)
     hashed = policy.pseudonyms.of("SOPInstanceUID", uid)
-    return Described(hashed, metadata, tuple(chosen(of)), of)
+    hold = suspicion(header, policy.trusted)
+    return Described(hashed, metadata, tuple(chosen(of)), of, hold=hold)
 
 
 def _code(text: str) -> str | None:

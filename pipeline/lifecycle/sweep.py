@@ -56,6 +56,7 @@ class Sweep:
             self._pending_deletions,
             self.uploads.forget_deleted,
             self.uploads.find_others,
+            self.deletions.quarantine.sweep,
             self._purge,
         )
         for step in steps:

@@ -12,7 +12,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.identity import as_identifier
 from pipeline.dicom.describing import Policy
 from pipeline.images.decoding import Unusable
-from pipeline.messages import MAX_ID, Message, Payload
+from pipeline.messages import MAX_ID, Message, Payload, Rectangle
 from pipeline.sources.allowed import AllowedSources
 
 BAD_METADATA = Unusable("its metadata are larger than 1 MB: leave out what is not needed")
@@ -44,7 +44,8 @@ class Row:
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
     an upload's original bytes, which may have been deleted. `name` is the file's own name, without
     its folders, if it has one. `frame` is the one of a DICOM file, counted from 0; `hold` says why
-    it must wait in quarantine.
+    it must wait in quarantine. `masks` are rectangles to be blackened first, and `provenance` what
+    an image that was released from there keeps of its source.
     """
 
     number: int
@@ -57,6 +58,8 @@ class Row:
     name: str | None = None
     frame: int = 0
     hold: str | None = None
+    masks: tuple[Rectangle, ...] = ()
+    provenance: Payload | None = None
 
 
 class Reader(Protocol):

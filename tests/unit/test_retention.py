@@ -69,7 +69,8 @@ def blobs(tmp_path: Path) -> Reads:
 def deletions(store: Store, blobs: Blobs, ledger: Ledger) -> Deletions:
     played: Any = store
     nothing: Any = None
-    return Deletions(played, blobs, ledger.tombstones, nothing)
+    quarantine = Quarantine(blobs, ledger.withheld)
+    return Deletions(played, blobs, ledger.tombstones, nothing, quarantine)
 
 
 @pytest.fixture
@@ -366,7 +367,8 @@ def test_a_receipt_outlives_its_job(tmp_path: Path, state: str) -> None:
     ledger, deletion = api.ledger, str(uuid4())
     nothing: Any = None
     played: Any = Store()
-    deletions = Deletions(played, api.blobs, ledger.tombstones, nothing)
+    quarantine = Quarantine(api.blobs, ledger.withheld)
+    deletions = Deletions(played, api.blobs, ledger.tombstones, nothing, quarantine)
     deletions.receipts.write_plan(deletion, [])
     deletions.receipts.write_page(deletion, "000000", ["A", "B"])
     ledger.workers.beat(worker(US, lanes=1, queue="deletion"))
