@@ -26,15 +26,19 @@ from pipeline.base.identity import point_id
 from pipeline.encoding.encoder import Sizing
 from pipeline.images.decoding import Unusable
 from pipeline.images.pixels import PixelSteps
+from pipeline.images.text_detector import NoDetector
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.deletion import DELETED
 from pipeline.lifecycle.ingest import POISON, TOO_LARGE, WRITERS, Ingest, Limits
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.lifecycle.tombstone_keys import tombstone_key
+from pipeline.lifecycle.withholding import Withholding
 from pipeline.messages import IngestOptions, Rejection
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
 from tests.decoders import InlineDecoders
+from tests.memory_ledger import memory_ledgers
 
 
 class Jobs:
@@ -139,8 +143,11 @@ def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]
     )
     with ThreadPoolExecutor(WRITERS) as writers:
         blobs = Blobs(str(tmp_path))
-        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders(), Limits())
-        yield Ingest(*parts, stopping=lambda: False, writers=writers)
+        quarantine = Quarantine(blobs, memory_ledgers().of("kindred").withheld)
+        withholding = Withholding(quarantine, NoDetector())
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders())
+        rest: Any = (withholding, Limits(), lambda: False)
+        yield Ingest(*parts, *rest, writers=writers)
 
 
 SOURCE = DatasetSource(dataset="any")

@@ -15,6 +15,7 @@ from pipeline.base.errors import BlobsUnavailable, Conflict, InvalidQuery, NotFo
 from pipeline.base.identity import point_id
 from pipeline.ledger import Ledger, Progress
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import keys_of_images
