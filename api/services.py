@@ -19,6 +19,7 @@ from pipeline.base.keys import Keys
 from pipeline.base.outage import Away, Outage
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
@@ -81,6 +82,10 @@ class Services:
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
+    def default_and_opened(self) -> "list[Collection]":
+        """All of `names`."""
+        return [self.collection(name) for name in self.names()]
+
     def blobs_away(self, name: str) -> Away | None:
         """Whether those of a collection are away for this process; asks them if they seem so."""
         return self._asked[name].look()
@@ -116,7 +121,8 @@ class Collection:
         """How DICOM files of this collection are described."""
         settings = self.services.settings
         keys = self.ledger.pseudonyms.get(settings.pseudonym_key)
-        return Policy(keys, frozenset(settings.dicom_trusted))
+        frames, trusted = parse(settings.dicom_frames), frozenset(settings.dicom_trusted)
+        return Policy(keys, frames=frames, trusted=trusted)
 
     @property
     def quarantine(self) -> Quarantine:

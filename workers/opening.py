@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
@@ -152,7 +153,9 @@ def _context(
     deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine)
     targets = QueryTargets(encoder, store, blobs, decoders)
     policy = Policy(
-        ledger.pseudonyms.get(settings.pseudonym_key), frozenset(settings.dicom_trusted)
+        ledger.pseudonyms.get(settings.pseudonym_key),
+        frames=parse(settings.dicom_frames),
+        trusted=frozenset(settings.dicom_trusted),
     )
     opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
     ingest = Ingest(

@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from pipeline.dicom.burned_in import suspicion
 from pipeline.dicom.errors import NO_PIXELS, Refused
-from pipeline.dicom.frames import chosen
+from pipeline.dicom.frames import FramePolicy
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.dicom.reading import frames_in
 
@@ -20,6 +20,7 @@ class Policy:
     """How files are described. `trusted`: kinds whose pixels need not wait (`burned_in`)."""
 
     pseudonyms: Pseudonyms = field(repr=False)
+    frames: FramePolicy = field(default_factory=FramePolicy)
     trusted: frozenset[str] = frozenset()
 
 
@@ -66,7 +67,7 @@ def describe(header: Dataset, policy: Policy) -> Described:
     of = frames_in(header)
     hashed = policy.pseudonyms.of("SOPInstanceUID", uid)
     hold = suspicion(header, policy.trusted)
-    return Described(hashed, metadata, tuple(chosen(of)), of, hold=hold)
+    return Described(hashed, metadata, tuple(policy.frames.of(of)), of, hold=hold)
 
 
 def _code(text: str) -> str | None:

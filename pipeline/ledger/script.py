@@ -23,6 +23,7 @@ _FILES = (
     "tombstones",
     "withheld",
     "retention",
+    "incoming",
     "snapshot",
     "end",
 )

@@ -56,6 +56,10 @@
 -- withheld:points         hash   point -> those of its images, with blanks between them
 -- withheld:releases       hash   image in quarantine -> the last job that was to release it
 -- withheld:refused        hash   digest of a picture that an admin has refused -> its point
+-- incoming                zset   batch of received objects -> when anybody may make a job of it
+-- incoming:files          hash   batch -> how many objects were received for it
+-- incoming:closing        hash   batch -> the token of whoever makes a job of it
+-- incoming:jobs           hash   job that was made of a batch -> its rows; ended ones go in time
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease
