@@ -252,7 +252,8 @@ def ingest(
             deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine)
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
-                decoders=decoders, withholding=Withholding(quarantine, NoDetector()), limits=Limits(settings.preview_pixels),
+                decoders=decoders, withholding=Withholding(quarantine, NoDetector()),
+                limits=Limits(settings.preview_pixels),
                 stopping=lambda: False, **({"writers": writers} if writers else {}),
             )  # fmt: skip
             with (

@@ -35,9 +35,6 @@ MOST = 1000  # images in one call
 ImageIds = Annotated[tuple[ImageId, ...], Field(min_length=1, max_length=MOST)]
 Rectangles = Annotated[tuple[Rectangle, ...], Field(max_length=MOST_RECTANGLES)]
 
-# Names can be in the pixels, so no browser keeps them.
-_NOT_KEPT = {"Cache-Control": "no-store"}
-
 
 class QuarantinedView(WithheldImage):
     """`releasing` is the job that embeds it now, if one does."""
@@ -81,15 +78,15 @@ class RefusedView(Message):
 def waiting(
     collection: CollectionDep,
     entry: EntryDep,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=0, le=200)] = 50,
     cursor: Annotated[int, Query(ge=0, lt=2**53)] = 0,
 ) -> QuarantineView:
-    """The images that wait, a page at a time, those first that came first."""
+    """The images that wait, a page at a time, those first that came first; `limit=0`: their number."""
     ledger = collection.ledger.withheld
     found = ledger.page(cursor, limit + 1)
     views = [view for each in found[:limit] if (view := _view(collection, each)) is not None]
     entry.shown = [view.image_id for view in views]
-    following = found[limit - 1].place if len(found) > limit else None
+    following = found[max(0, limit - 1)].place if len(found) > limit else None
     return QuarantineView(images=tuple(views), count=ledger.count(), cursor=following)
 
 
@@ -247,7 +244,7 @@ def _blob(collection: Collection, image_id: str, blob: str, media: str) -> Respo
         data = collection.blobs.read(f"{withheld_folder(found.name)}/{blob}")
     except FileNotFoundError:
         raise _unknown(image_id) from None
-    return Response(data, media_type=media, headers=_NOT_KEPT)
+    return Response(data, media_type=media)  # which no browser keeps, as no answer of ours
 
 
 def _unknown(image_id: str) -> NotFound:
