@@ -16,8 +16,8 @@ from itertools import chain, islice
 from uuid import UUID
 
 from pipeline.base.blobs import Blobs, preview_name
-from pipeline.base.errors import NotFound
-from pipeline.base.identity import point_id, spellings
+from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.identity import is_identifier, point_id, spellings
 from pipeline.ledger import Tombstones
 from pipeline.ledger.withheld import point_of
 from pipeline.lifecycle.quarantine import Quarantine, payload_of
@@ -155,9 +155,13 @@ class Deletions:
 
     def _check(self, deletion: str, request: DeleteRequest) -> None:
         wanted = request.wanted
-        self.fields.check_filter(wanted.filter, scan=True)
-        if wanted.field is not None:
-            self.fields.check_identifier(wanted.field, ("field",), scan=True)
+        try:
+            self.fields.check_filter(wanted.filter, scan=True)
+            if wanted.field is not None:
+                self.fields.check_identifier(wanted.field, ("field",), scan=True)
+        except InvalidQuery:  # no indexed image has a field of that name
+            if not self._has_in_quarantine(wanted):
+                raise
         if request.must_exist and not self.receipts.begun(deletion):
             ids = wanted.image_ids or ()
             points = [point_id(image_id) for image_id in ids]
@@ -165,6 +169,19 @@ class Deletions:
             for image_id in ids:
                 if point_id(image_id) not in known:
                     raise NotFound(f"There is no image {image_id}.")
+
+    def _has_in_quarantine(self, wanted: Deletion) -> bool:
+        """Whether images that wait have all fields that this names."""
+        if wanted.filter is None and not is_identifier(str(wanted.field)):
+            return False
+        named = [name for _, name in wanted.filter.fields()] if wanted.filter else [wanted.field]
+        missing = {str(name).partition(".")[0] for name in named}
+        missing -= {*self.fields.indexes, "image_id", RESERVED}
+        for _, image in self.quarantine.all():
+            missing -= set(image.metadata) if image is not None else set()
+            if not missing:
+                return True
+        return False
 
     def _matching(self, wanted: Deletion) -> Iterator[Record]:
         if wanted.image_ids is not None:

@@ -2,8 +2,7 @@
 
 import io
 import json
-import os
-import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base.states import FINAL_STATES
 from tests import burned_in
 from tests.system import System, contents, kill, until
 
@@ -134,3 +132,137 @@ def test_what_is_suspect_waits_and_leaves_by_release_mask_or_refusal(
     assert post(system, "allow", {"image_ids": [sc["image_id"]]}) == {"count": 1}
     assert counts(system.ingest(folder)) == {"unchanged": 3, "quarantined": 1}
     post(system, "refuse", {"image_ids": [sc["image_id"]]})
+
+
+def test_a_dry_run_and_an_upload_count_the_same_and_a_dry_run_stores_nothing(
+    system: System,
+) -> None:
+    parts = [("files", (name, data)) for name, data in files(20).items()]
+    answer = system.http.post("/v1/images?dry_run=true", files=parts).raise_for_status()
+    assert counts(system.finished(answer.json()["id"])) == {"embedded": 1, "quarantined": 3}
+    assert waiting(system) == []
+
+    answer = system.http.post("/v1/images", files=parts).raise_for_status()
+    assert counts(system.finished(answer.json()["id"])) == {"embedded": 1, "quarantined": 3}
+    images = waiting(system)
+    assert {image["source"]["kind"] for image in images} == {"upload"}
+    assert post(system, "refuse", {"image_ids": [i["image_id"] for i in images]}) == {"count": 3}
+    metrics = system.http.get("/metrics").text
+    assert f'kindred_quarantined_images{{collection="{system.collection}"}} 0.0' in metrics
+
+
+@pytest.mark.parametrize("by", ["patient", "filter", "image"])
+def test_a_deletion_takes_what_waits(system: System, tmp_path: Path, by: str) -> None:
+    folder = stored(tmp_path / "scans", {"patient": 30, "filter": 40, "image": 50}[by])
+    assert counts(system.ingest(folder))["quarantined"] == 3
+    [us] = [image for image in waiting(system) if modality(image) == "US"]
+    patient = us["metadata"]["patient_id"]
+    indexed = [i for i in system.indexed() if i["payload"].get("patient_id") == patient]
+    assert len(indexed) == 1
+    condition = {"must": [{"key": "patient_id", "match": {"value": patient}}]}
+    wanted: dict[str, Any] = {
+        "patient": {"field": "patient_id", "value": patient},
+        "filter": {"filter": condition},
+        "image": {"image_ids": [us["image_id"]]},
+    }[by]
+    expected = {us["image_id"]} | ({indexed[0]["image_id"]} if by != "image" else set())
+
+    headers = {"Prefer": "wait=60"}
+    done = system.http.post("/v1/deletions", json=wanted, headers=headers).json()
+
+    assert (done["state"], set(done["image_ids"])) == ("succeeded", expected), done
+    assert done["deleted"] == len(expected)
+    left = waiting(system)
+    assert sorted(map(modality, left)) == ["CT", "OT"]
+    assert len(folders(system)) == 3 * 2
+    assert system.http.get(us["picture_url"]).status_code == 404
+    again = counts(system.ingest(folder))
+    assert again["quarantined"] == 2
+    assert again["rejected"] == len(expected)
+    post(system, "refuse", {"image_ids": [image["image_id"] for image in left]})
+
+
+def test_what_cannot_be_done_is_said(system: System, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    data = burned_in.dicom(burned_in.scan(60), burned_in.ULTRASOUND, "US")
+    (tmp_path / "scans" / "us.dcm").write_bytes(data)
+    system.ingest(tmp_path / "scans")
+    [image] = waiting(system)
+    name = image["image_id"]
+
+    def refused(path: str, body: Any) -> int:
+        return int(system.http.post(f"/v1/quarantine/{path}", json=body).status_code)
+
+    beside = {"left": burned_in.WIDTH, "top": 0, "width": 5, "height": 5}
+    assert refused(f"{name}/release", {"rectangles": [beside]}) == 422
+    assert refused("release", {"image_ids": [name, name]}) == 422
+    assert refused("release", {"image_ids": [name, "unknown"]}) == 404
+    assert refused("refuse", {"image_ids": ["unknown"]}) == 404
+    assert [each["releasing"] for each in waiting(system)] == [None]
+    # While it is being released, nobody else decides about it.
+    system.worker.send(signal.SIGSTOP)
+    try:
+        job = post(system, "release", {"image_ids": [name]}, 202)["id"]
+        assert [each["releasing"] for each in waiting(system)] == [job]
+        assert refused("release", {"image_ids": [name]}) == 409
+        assert refused(f"{name}/refuse", None) == 409
+    finally:
+        system.worker.send(signal.SIGCONT)
+    assert counts(system.finished(job)) == {"embedded": 1}
+    until(lambda: waiting(system) == [], "an empty quarantine")
+
+
+def test_the_audit_log_says_who_saw_and_who_decided(system: System) -> None:
+    lines = [
+        json.loads(line) for line in (system.folder / "logs/audit.jsonl").read_text().splitlines()
+    ]
+    calls = {line["call"] for line in lines}
+    assert "GET /v1/quarantine/{image_id}/picture" in calls
+    released = [line for line in lines if line["call"] == "POST /v1/quarantine/release"]
+    assert all(line["images"] for line in released if line["status"] == 202)
+    assert any(line.get("job") for line in released)
+    assert any(line["call"] == "GET /v1/quarantine" and line.get("shown") for line in lines), (
+        "what a list has shown"
+    )
+
+
+def test_no_name_lies_anywhere_but_in_what_waits(system: System) -> None:
+    """Nor does a name in a file's header reach a log, Redis, or a message."""
+    for path, data in contents(system.folder):
+        assert NAME.encode() not in data, path
+
+
+def test_a_killed_worker_loses_nothing_on_either_way(system: System, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for seed in range(48):
+        data = burned_in.dicom(burned_in.scan(100 + seed), burned_in.ULTRASOUND, "US")
+        (tmp_path / "scans" / f"{seed}.dcm").write_bytes(data)
+    before = system.count()
+
+    job = system.submit(tmp_path / "scans")["id"]
+    _kill_twice(system, job, "quarantined")
+    assert counts(system.finished(job)) == {"quarantined": 48}
+    images = waiting(system)
+    assert len({image["image_id"] for image in images}) == 48
+    assert len(folders(system)) == 48 * 3
+    assert (system.count(), system.job(job)["state"]) == (before, "succeeded")
+
+    ids = [image["image_id"] for image in images]
+    job = post(system, "release", {"image_ids": ids, "rectangles": [MASK]}, 202)["id"]
+    _kill_twice(system, job, "embedded")
+    assert counts(system.finished(job)) == {"embedded": 48}
+    until(lambda: waiting(system) == [], "an empty quarantine")
+    assert system.count() == before + 48
+    until(lambda: folders(system) == [], "no blob left")
+
+
+def _kill_twice(system: System, job: str, outcome: str) -> None:
+    for _ in range(2):
+        seen = system.job(job)[outcome]
+        until(
+            lambda seen=seen: system.job(job)[outcome] > seen or system.job(job)["final"],
+            "more progress",
+        )
+        kill(system.worker)
+        system.worker.start()
+    system.wait_ready()

@@ -27,6 +27,8 @@ export function showWithheld(container, image, onDone) {
       draggable: "false",
     }),
   );
+  // Small pictures are enlarged, and the foot of a tall one stays in sight.
+  frame.style.width = `min(100%, 52rem, ${(70 * image.width) / image.height}vh)`;
   const tools = h("div", { class: "mask-tools" });
   const fault = h("p", { class: "fault", role: "alert", hidden: true });
   const asIs = h("button", { onclick: () => release([]) }, "Release as it is");
