@@ -1,9 +1,12 @@
 """DICOM files with text in their pixels, as ultrasound machines and workstations write them."""
 
 import io
+import os
+import shutil
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -14,7 +17,16 @@ SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DERMOSCOPY = "1.2.840.10008.5.1.4.1.1.77.1.4"
 
+PATIENT = "MUSTERMANN^ERIKA"
+
 WIDTH, HEIGHT, BAND = 320, 240, 32  # pixels; the text stands in the band at the top
+
+
+def need_tesseract() -> None:
+    """Skips the test without it; where CI is set, it fails."""
+    if shutil.which("tesseract") is None:
+        # What continuous integration does not run, nobody runs.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("tesseract is not installed")
 
 
 def scan(seed: int, text: str = "") -> Image.Image:
@@ -33,7 +45,7 @@ def dicom(picture: Image.Image, storage: str = CT, modality: str = "CT", **said:
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = storage, generate_uid()
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
-    dataset.Modality, dataset.PatientID = modality, "12345"
+    dataset.Modality, dataset.PatientID, dataset.PatientName = modality, "12345", PATIENT
     for keyword, value in said.items():
         setattr(dataset, keyword, value)
     dataset.Rows, dataset.Columns = picture.height, picture.width

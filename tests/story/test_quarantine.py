@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from tests import burned_in
+from tests.story.test_backup import restore
+from tests.story.test_parity import run
 from tests.system import System, contents, kill, until
 
 NAME = "MUSTERMANN ERIKA 12.08.1964"
@@ -227,9 +229,58 @@ def test_the_audit_log_says_who_saw_and_who_decided(system: System) -> None:
 
 
 def test_no_name_lies_anywhere_but_in_what_waits(system: System) -> None:
-    """Nor does a name in a file's header reach a log, Redis, or a message."""
+    """The names of files' headers are in no blob, log or backup of ours, nor in Redis."""
     for path, data in contents(system.folder):
-        assert NAME.encode() not in data, path
+        assert burned_in.PATIENT.encode() not in data, path
+
+
+def test_a_backup_has_what_waits_and_what_was_refused(
+    system: System, encoder: Path, tmp_path: Path
+) -> None:
+    folder = stored(tmp_path / "scans", 70)
+    system.ingest(folder)
+    us, sc, yes = (next(i for i in waiting(system) if modality(i) == m) for m in ("US", "OT", "CT"))
+    assert us["image_id"] in run(system, "quarantine")
+    run(system, "quarantine", "refuse", sc["image_id"], "--yes")
+    run(system, "backup", tmp_path / "copy")
+    picture = system.http.get(us["picture_url"]).content
+    run(system, "quarantine", "show", us["image_id"], "--picture", tmp_path / "us.png")
+    assert (tmp_path / "us.png").read_bytes() == picture
+    for image in (us, yes):
+        system.http.post(f"/v1/quarantine/{image['image_id']}/refuse").raise_for_status()
+
+    done = restore(tmp_path / "copy", DATA=str(tmp_path / "data"), COLLECTION=system.collection)
+    assert done.returncode == 0, done.stderr
+    ours = {"COLLECTION": system.collection, "DICOM_OCR": "all"}
+    with System(tmp_path / "data", encoder, embedded=True, **ours) as other:
+        assert {i["image_id"] for i in waiting(other)} == {us["image_id"], yes["image_id"]}
+        assert other.http.get(us["picture_url"]).content == picture
+        again = other.ingest(folder)
+        assert counts(again) == {"unchanged": 1, "quarantined": 2, "rejected": 1}
+        rectangle = "0,0,{width},{height}".format(**MASK)
+        told = run(other, "quarantine", "mask", us["image_id"], "--rectangle", rectangle, "--json")
+        [job] = json.loads(told)["jobs"]
+        assert counts(other.finished(job["id"])) == {"embedded": 1}
+        run(other, "quarantine", "allow", sc["image_id"])
+        assert counts(other.ingest(folder)) == {"unchanged": 2, "quarantined": 2}
+        _finds_text(other, tmp_path)
+
+
+def _finds_text(system: System, tmp_path: Path) -> None:
+    """Nobody suspects these files: only what is read in their pixels."""
+    burned_in.need_tesseract()
+    (tmp_path / "more").mkdir()
+    for name, text in (("plain", ""), ("named", NAME)):
+        data = burned_in.dicom(burned_in.scan(80, text), PatientID="P80")
+        (tmp_path / "more" / f"{name}.dcm").write_bytes(data)
+
+    assert counts(system.ingest(tmp_path / "more")) == {"embedded": 1, "quarantined": 1}
+
+    [image] = [i for i in waiting(system) if "found" in i["reason"]]
+    found = image["rectangles"]
+    assert found, "where the text is"
+    assert all(each["top"] + each["height"] <= burned_in.BAND + 8 for each in found)
+    assert counts(system.ingest(tmp_path / "more")) == {"unchanged": 1, "quarantined": 1}
 
 
 def test_a_killed_worker_loses_nothing_on_either_way(system: System, tmp_path: Path) -> None:
