@@ -221,10 +221,10 @@ class Ingest:
         outcomes += [c.outcome("unchanged") for c, _ in usable if c.repeat]
         first = [(c, p) for c, p in usable if not c.repeat]
         clean, suspect = self.withholding.divide(first, self.writers)
-        outcomes += [each.outcome("quarantined") for each, _ in batch.again]
         if options.dry_run:
-            waiting = [each.candidate.outcome("quarantined") for each in suspect]
-            return [*outcomes, *waiting, *(c.outcome("embedded") for c, _ in clean)]
+            held = [*(each.candidate.identified for each in suspect), *(e for e, _ in batch.again)]
+            outcomes += [each.outcome("quarantined") for each in held]
+            return [*outcomes, *(c.outcome("embedded") for c, _ in clean)]
         outcomes += self._withhold(item, source, suspect, batch.again)
         indexed = self._index(item, source, clean)
         rows = {each.row for each in indexed if each.kind == "embedded"}
@@ -244,8 +244,7 @@ class Ingest:
         suspect: Sequence[Suspect],
         again: Sequence[tuple[Identified, WithheldImage]],
     ) -> list[Outcome]:
-        """Puts images into quarantine. Returns the outcomes of `suspect`; those that wait there
-        already have theirs."""
+        """Puts images into quarantine, and says of those that wait there `again` what is known."""
         rows = [*(each.candidate.identified for each in suspect), *(each for each, _ in again)]
         if not rows:
             return []
@@ -260,15 +259,11 @@ class Ingest:
         self.deletions.discard(dict.fromkeys(deleted))
         if not held:
             raise _LeaseLost
-        gone = [each.candidate.identified for each in suspect if each.candidate.id in deleted]
+        gone = [each for each in rows if each.id in deleted]
         reasons = self.deletions.reasons([each.tombstone_keys for each in gone])
         return [
             *(each.outcome("rejected", why) for each, why in zip(gone, reasons, strict=True)),
-            *(
-                each.candidate.outcome("quarantined")
-                for each in suspect
-                if each.candidate.id not in deleted
-            ),
+            *(each.outcome("quarantined") for each in rows if each.id not in deleted),
         ]
 
     def _index(
