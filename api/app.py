@@ -23,6 +23,7 @@ from api.routes import (
     jobs,
     page,
     pseudonyms,
+    quarantine,
     searches,
     session,
     uploads,
@@ -38,6 +39,7 @@ ROUTERS = (
     deletions.router,
     uploads.router,
     images.router,
+    quarantine.router,
     backup.router,
     pseudonyms.router,
 )

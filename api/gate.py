@@ -32,7 +32,7 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 RESOURCES = frozenset(
     {
         "backup", "collection", "collections", "deletions", "facets", "images", "jobs",
-        "pseudonyms", "searches",
+        "pseudonyms", "quarantine", "searches",
     }
 )  # fmt: skip
 

@@ -243,6 +243,16 @@ class Client:
             raise CommandError(problem_line(found.get("error"), "the search has failed"))
         return cast(Search, found)
 
+    # --- quarantine ------------------------------------------------------------------------------
+
+    def quarantine(self, action: str, wanted: Document) -> Document:
+        """`release`, `refuse` or `allow`."""
+        return self._document("POST", self._path("quarantine", action), json=wanted)
+
+    def quarantined_picture(self, image_id: str) -> bytes:
+        """A PNG."""
+        return self._call("GET", self._path("quarantine", image_id, "picture")).content
+
     # --- HTTP ------------------------------------------------------------------------------------
 
     def get(self, *path: str, **params: str | int) -> Document:

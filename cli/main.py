@@ -18,6 +18,7 @@ from cli.commands import (
     ingest,
     jobs,
     keys,
+    quarantine,
     search,
     system,
 )
@@ -54,6 +55,7 @@ for commands in COMMANDS:
     app.add_typer(commands)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deidentification.pseudonyms, name="pseudonyms")

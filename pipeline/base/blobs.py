@@ -20,6 +20,8 @@ from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
+# The pictures that an admin must see before they are embedded.
+QUARANTINE = "quarantine"
 
 
 class Blobs:
@@ -248,6 +250,11 @@ def original_name(digest: str) -> str:
 def account_name(job: str) -> str:
     """What de-identification has done to the job's files, in numbers."""
     return f"{job_folder(job)}/deidentification.json"
+
+
+def withheld_folder(name: str) -> str:
+    """Of an image in quarantine, POINT-DIGEST; spread as previews are."""
+    return f"{QUARANTINE}/{name[:2]}/{name}"
 
 
 def manifest_of(upload: str) -> str:

@@ -27,6 +27,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -227,6 +229,18 @@ class Settings(BaseSettings):
     keep_dicom: bool = Field(
         False, description="Whether DICOM files are kept as they came, with all that they say"
     )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
+    )
     dicom_frames: str = Field(
         "auto",
         pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
@@ -341,7 +355,7 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value

@@ -68,6 +68,7 @@ class Sweep:
             self.uploads.forget_deleted,
             self.uploads.find_others,
             self._dicom_files,
+            self.deletions.quarantine.sweep,
             self._purge,
         )
         for step in steps:

@@ -3,7 +3,13 @@
 Messages on the queue carry only ids. Bodies that can contain a patient's metadata are in the blobs.
 """
 
-from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path
+from pipeline.messages.answers import (
+    EncoderInfo,
+    Hit,
+    StoredImage,
+    preview_path,
+    quarantine_path,
+)
 from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
@@ -14,11 +20,13 @@ from pipeline.messages.jobs import (
     UploadManifest,
 )
 from pipeline.messages.problems import Problem, problem
+from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
 from pipeline.messages.queries import MAX_LIMIT, SearchQuery
 
 __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
+    "MOST_RECTANGLES",
     "RESERVED",
     "Deletion",
     "EncoderInfo",
@@ -28,12 +36,15 @@ __all__ = [
     "Payload",
     "Problem",
     "Receipt",
+    "Rectangle",
     "Rejection",
     "SearchQuery",
     "SkippedFile",
     "StoredImage",
     "UploadManifest",
     "UploadedFile",
+    "WithheldImage",
     "preview_path",
     "problem",
+    "quarantine_path",
 ]

@@ -1,6 +1,6 @@
 """Ingest: makes a source searchable. It is a job whose totals reconcile.
 
-total = embedded + updated + unchanged + rejected, with skipped files by kind beside it
+total = embedded + updated + unchanged + rejected + quarantined; beside it, skipped files by kind
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
 from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.quarantine import QuarantineSource
 from pipeline.sources.registry import parse_source
 from pipeline.sources.upload import UploadSource, forget_files
 
@@ -103,6 +104,8 @@ def put_away(context: Context, job: JobRecord) -> None:
         if request.dry_run:
             forget_files(context.blobs, request.source)
         context.sweep.uploads.add(upload_folder(job.id))
+    if isinstance(request.source, QuarantineSource):
+        context.deletions.released(request.source.images)
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

@@ -12,7 +12,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.identity import as_identifier
 from pipeline.dicom.describing import Policy
 from pipeline.images.decoding import Unusable
-from pipeline.messages import MAX_ID, Message, Payload
+from pipeline.messages import MAX_ID, Message, Payload, Rectangle
 from pipeline.sources.allowed import AllowedSources
 
 BAD_METADATA = Unusable("its metadata are larger than 1 MB: leave out what is not needed")
@@ -45,7 +45,9 @@ class Row:
     an upload's original bytes, which may have been deleted. `name` is the file's own name, without
     its folders, if it has one. `frame` is the one of a DICOM file, counted from 0; `hold` says why
     it must wait in quarantine. `former` has the identifiers that its image has under older keys.
-    `original` is the blob under which its file is kept, if it is.
+    `original` is the blob under which its file is kept, if it is. `masks` are rectangles to be
+    blackened first, and `provenance` what an image that was released from quarantine keeps of its
+    source.
     """
 
     number: int
@@ -60,6 +62,8 @@ class Row:
     hold: str | None = None
     former: tuple[Mapping[str, str], ...] = ()
     original: str | None = None
+    masks: tuple[Rectangle, ...] = ()
+    provenance: Payload | None = None
 
 
 class Reader(Protocol):

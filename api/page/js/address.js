@@ -8,8 +8,9 @@
  * @typedef {{left: number, top: number, width: number, height: number}} Crop fractions of the picture
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"} view
+ * @property {"search"|"jobs"|"quarantine"} view
  * @property {string|null} job
+ * @property {string|null} waits the image in quarantine that is looked at
  * @property {Start} start
  * @property {Crop|null} crop
  * @property {number} limit
@@ -29,6 +30,7 @@ export const DEFAULT_LIMIT = 12;
 export const emptyState = () => ({
   view: "search",
   job: null,
+  waits: null,
   start: null,
   crop: null,
   limit: DEFAULT_LIMIT,
@@ -46,8 +48,9 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = given.get("view") === "jobs" ? "jobs" : "search";
+  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.waits = given.get("waits");
   state.start = parseStart(given);
   if (given.has("crop")) {
     const [left, top, width, height] = given.get("crop").split(",").map(toNumber);
@@ -78,9 +81,10 @@ export function parse(search) {
 export function format(state) {
   const out = new URLSearchParams();
   const set = (name, value) => value !== null && value !== undefined && out.append(name, value);
-  if (state.view === "jobs") {
-    out.set("view", "jobs");
-    set("job", state.job);
+  if (state.view !== "search") {
+    out.set("view", state.view);
+    if (state.view === "jobs") set("job", state.job);
+    else set("waits", state.waits);
     return `./?${out}`;
   }
   if (state.start?.kind === "stored") out.set("image", state.start.id);
