@@ -1,7 +1,7 @@
 """Turns the files of an upload into blobs and their manifest, by the rules of a folder."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -78,7 +78,7 @@ def store_upload(
     # In the order in which they came: of two pictures with one id, the first has it.
     rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *_numbered(received)), skipped=(*skipped, *received.skipped)
     )
     if not keep_names:
         manifest = _nameless(manifest)
@@ -86,8 +86,14 @@ def store_upload(
     return manifest_of(folder)
 
 
+def _numbered(received: Received) -> Iterator[UploadedFile]:
+    """The files that were not sent, with their places behind those that were."""
+    for number, file in enumerate(received.rejected, len(received.files)):
+        yield file.model_copy(update={"number": number})
+
+
 def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> UploadedFile:
-    said, name, place = entry.metadata, entry.name, None
+    said, name, place, number = entry.metadata, entry.name, None, None
     if entry.place:
         number = int(entry.place[0])
         place = received.places[number] if received.places else None
@@ -101,6 +107,7 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         fault=entry.fault,
         frame=entry.frame,
         hold=entry.hold,
+        number=number,
     )
     if entry.open is None:
         return file

@@ -19,6 +19,7 @@ from cli.commands import (
     keys,
     search,
     system,
+    watch,
 )
 from cli.failure import CommandError, ExitCode, printable
 from cli.options import examples
@@ -44,6 +45,7 @@ app = typer.Typer(
 COMMANDS = (
     system.app,
     ingest.app,
+    watch.app,
     search.app,
     deletion.app,
     backup.app,

@@ -19,6 +19,7 @@ from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
+from pipeline.sources.dataset import forget_only
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.registry import parse_source
 from pipeline.sources.upload import UploadSource, conclude, forget_files
@@ -94,6 +95,7 @@ def put_away(context: Context, job: JobRecord) -> None:
     if catalogue is not None:
         catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
+    forget_only(context.blobs, job.id)
     if isinstance(request.source, UploadSource):
         conclude(context.blobs, request.source)
         if request.dry_run:

@@ -1,6 +1,6 @@
 """Reads the pictures of a folder or an archive, as a job has listed them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -25,14 +25,14 @@ LOOKED_AT = 32
 class Pictures:
     """What a job wants of a folder. Links in it may end in the folders `allowed`.
 
-    `only` are names of files in it, if not all of it is wanted.
+    `only` are paths of files in it, if not all of it is wanted.
     """
 
     root: Path
     allowed: tuple[Path, ...]
     rules: Rules = PLAIN
     limit: int | None = None
-    only: frozenset[str] | None = None
+    only: Sequence[str] | None = None
 
 
 class FolderReader:
@@ -115,8 +115,9 @@ class FolderReader:
 
 def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
     """Lists the rows of a folder. Raises SourceError, with what to do, and SourceUnavailable."""
-    catalogue = Catalogue.write(blobs, job, survey(directory(wanted), wanted.rules), wanted.limit)
-    if not catalogue.rows:
+    found = survey(directory(wanted), wanted.rules)
+    catalogue = Catalogue.write(blobs, job, found, wanted.limit, files=wanted.only or ())
+    if not catalogue.rows and wanted.only is None:
         said = nothing_in(str(wanted.root), catalogue.skipped)
         raise SourceError(said, why="there is nothing to ingest")
     return catalogue
@@ -126,7 +127,8 @@ def directory(wanted: Pictures) -> Directory:
     """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
     try:
         wanted.root.stat()
-        return LocalTree(wanted.root, wanted.allowed, wanted.only).directory()
+        only = None if wanted.only is None else frozenset(wanted.only)
+        return LocalTree(wanted.root, wanted.allowed, only).directory()
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no {wanted.root} where the workers look.", why="there is no such folder"
