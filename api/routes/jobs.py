@@ -253,11 +253,15 @@ def start_ingest(
     return _started(collection, job, response)
 
 
-def known_job(collection: Collection, job: str, response: Response, entry: Entry) -> JobView | None:
+def known_job(
+    collection: Collection, job: NewJob, response: Response, entry: Entry
+) -> JobView | None:
     """The job, if an earlier call with the same key has started it."""
-    entry.job = job
+    if not job.repeated:
+        return None
+    entry.job = job.id
     try:
-        return _started(collection, job, response)
+        return _started(collection, job.id, response)
     except NotFound:
         return None
 
