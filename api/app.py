@@ -26,6 +26,7 @@ from api.routes import (
     quarantine,
     searches,
     session,
+    stow,
     uploads,
 )
 from api.services import BASE, Services, named_collection
@@ -42,6 +43,7 @@ ROUTERS = (
     quarantine.router,
     backup.router,
     pseudonyms.router,
+    stow.router,
 )
 
 
@@ -79,11 +81,14 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         log=log,
         root=settings.root_path,
         most=settings.max_upload_mb * 1_000_000,
+        most_stow=settings.stow_mb * 1_000_000,
     )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
     for router in (session.router, collections.router, *ROUTERS):
-        app.include_router(router, prefix=BASE, dependencies=checked)
+        # Clients of DICOMweb expect it at the root.
+        prefix = "" if router is stow.router else BASE
+        app.include_router(router, prefix=prefix, dependencies=checked)
     for router in ROUTERS:
         app.include_router(
             router,

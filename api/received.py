@@ -1,7 +1,7 @@
 """Turns the files of an upload into blobs and their manifest, by the rules of a folder."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -84,12 +84,18 @@ def store_upload(
     # In the order in which they came: of two pictures with one id, the first has it.
     rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *_numbered(received)), skipped=(*skipped, *received.skipped)
     )
     manifest = _nameless(manifest) if not keep_names else _hidden(manifest, Hiding.of(dicom))
     write_account(blobs, folder.rpartition("/")[2], dicom)
     blobs.write(manifest_of(folder), manifest.model_dump_json(exclude_none=True).encode())
     return manifest_of(folder)
+
+
+def _numbered(received: Received) -> Iterator[UploadedFile]:
+    """The files that were not sent, with their places behind those that were."""
+    for number, file in enumerate(received.rejected, len(received.files)):
+        yield file.model_copy(update={"number": number})
 
 
 @dataclass
@@ -122,14 +128,15 @@ class _Store:
         return file.model_copy(update={"blob": f"{self.folder}/{own}", "sha256": sha256(data)})
 
     def _described(self, entry: Entry) -> UploadedFile:
-        said, name, place = entry.metadata, entry.name, None
+        said, name, place, number = entry.metadata, entry.name, None, None
         if entry.place:
             number = int(entry.place[0])
             place = self.received.places[number] if self.received.places else None
             said = merged(said, self.received.metadata[number])
             name = name if self.received.files[number][0] else ""
         own = (name or None) if entry.frame is None else None
-        return listed(entry, said).model_copy(update={"name": own, "place": place})
+        update = {"name": own, "place": place, "number": number}
+        return listed(entry, said).model_copy(update=update)
 
     def _dicom(self, entry: Entry, frame: int, opens: Callable[[], BinaryIO]) -> dict[str, Any]:
         place, blob, digest = self._latest

@@ -21,6 +21,7 @@ from cli.commands import (
     quarantine,
     search,
     system,
+    watch,
 )
 from cli.failure import CommandError, ExitCode, printable
 from cli.options import examples
@@ -46,6 +47,7 @@ app = typer.Typer(
 COMMANDS = (
     system.app,
     ingest.app,
+    watch.app,
     search.app,
     deletion.app,
     backup.app,

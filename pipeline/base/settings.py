@@ -259,6 +259,11 @@ class Settings(BaseSettings):
         description="Free space of the blobs' disk, in MB, below which no object is received",
     )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
+    stow_mb: int = Field(
+        10_000,
+        ge=1,
+        description="Largest STOW-RS request, in MB; of its objects, only one is in memory",
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
         True, description="Whether an image keeps the name of its file, as `source.name`"

@@ -19,6 +19,7 @@ from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
+from pipeline.sources.dataset import forget_only
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.quarantine import QuarantineSource
 from pipeline.sources.registry import parse_source
@@ -97,6 +98,7 @@ def put_away(context: Context, job: JobRecord) -> None:
     else:
         catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
+    forget_only(context.blobs, job.id)
     if isinstance(request.source, UploadSource):
         if job.state == "succeeded":  # of any other, the sweep gives a retry a day
             context.blobs.delete(dicom_folder(job.id))

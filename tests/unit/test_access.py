@@ -73,6 +73,9 @@ NEEDED |= {
     if not call.endswith("/session")
 }
 NEEDED["GET /v1/collections"] = "search"
+for path in ("studies", "studies/{study}"):
+    NEEDED[f"POST /dicom-web/{path}"] = "ingest"
+    NEEDED[f"POST /v1/collections/{{collection}}/dicom-web/{path}"] = "ingest"
 EVENTS = "GET /v1/jobs/{job}/events"
 OPEN = {"GET /healthz", "GET /readyz", "POST /v1/session", "DELETE /v1/session"}
 ANY_KEY = {"GET /metrics"}
@@ -115,7 +118,9 @@ def call(api: Api, name: str, **given):
     method, path = name.split()
     return api.http.request(
         method,
-        path.format(image_id="I", job="J", identifier="S", deletion="D", collection="kindred"),
+        path.format(
+            image_id="I", job="J", identifier="S", deletion="D", collection="kindred", study="1.2"
+        ),
         **given,
     )
 

@@ -217,7 +217,7 @@ class Api:
     most: int
     manifests: list[str] = field(default_factory=list)
 
-    def upload(self, parts: Any, metadata: Any, account: Any, options: Any) -> Any:
+    def upload(self, parts: Any, metadata: Any, account: Any, options: Any, key: Any) -> Any:
         if sum(len(data) for _, (_, data, _) in parts) > self.most:
             raise TooLarge("no")
         files = [(name, io.BytesIO(data)) for _, (name, data, _) in parts]

@@ -49,6 +49,7 @@ class Rules:
     `id_fields`: the metadata that has an image's id, the first that is there.
     `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
+    `partial`: only some files of a folder are read, so a table can name others.
     `dicom`: how DICOM files are described, frame by frame; None: they are files like all others.
     `table` says more of DICOM files, by what they say themselves.
     """
@@ -59,6 +60,7 @@ class Rules:
     id_fields: tuple[str, ...] = ID_COLUMNS
     split: str | None = None
     explicit: bool = False
+    partial: bool = False
     dicom: Policy | None = None
     table: JoinedTable | None = None
 
@@ -126,7 +128,8 @@ class _Survey:
             yield from self.below(below, known)
         for table in own:
             yield from map(_found, table.faults)
-            yield from map(_found, table.unused())
+            if not self.rules.partial:
+                yield from map(_found, table.unused())
 
     def _is_table(self, directory: Directory, name: str) -> bool:
         return (
