@@ -47,7 +47,8 @@ class Entry:
             "job": self.job or path.get("job"),
             "search": self.search or path.get("identifier"),
             "deletion": self.deletion or path.get("deletion"),
-            "images": [path["image_id"]] if "image_id" in path else self.images,
+            # A path can name an image by an original number, in whose place stands its key.
+            "images": self.images or ([path["image_id"]] if "image_id" in path else []),
             "shown": self.shown,
         }
         return {name: value for name, value in found.items() if value or name in ("key", "name")}

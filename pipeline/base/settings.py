@@ -41,6 +41,10 @@ _TEST_PREFIX = f"{_PREFIX}TEST_"
 _INDEXED: dict[str, IndexType] = {
     "image_id": "keyword",
     "lesion_id": "keyword",
+    "patient_id": "keyword",
+    "series_id": "keyword",
+    "study_id": "keyword",
+    "accession_id": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",

@@ -14,12 +14,14 @@ from pipeline.messages.jobs import (
     UploadManifest,
 )
 from pipeline.messages.problems import Problem, problem
-from pipeline.messages.queries import MAX_LIMIT, SearchQuery
+from pipeline.messages.queries import MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.sent import SentFile
 
 __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
     "RESERVED",
+    "SERIES",
     "Deletion",
     "EncoderInfo",
     "Hit",
@@ -30,6 +32,7 @@ __all__ = [
     "Receipt",
     "Rejection",
     "SearchQuery",
+    "SentFile",
     "SkippedFile",
     "StoredImage",
     "UploadManifest",

@@ -18,12 +18,16 @@ def _is_none(value: Any) -> bool:
 
 
 class _Shown(Message):
-    """An image in an answer. `preview_url` is the path under which the api serves its picture."""
+    """An image in an answer. `preview_url` is the path under which the api serves its picture.
+
+    `viewer` is the address of its study in the department's viewer, for whoever may see it.
+    """
 
     image_id: str
     point_id: str
     payload: Payload
     preview_url: str
+    viewer: str | None = Field(None, exclude_if=_is_none)
 
 
 class Hit(_Shown):
@@ -32,9 +36,13 @@ class Hit(_Shown):
     `score` is the cosine similarity, 1 for the same direction; with the strategy best_score it is
     Qdrant's own measure, between -1 and 1. `others` has the next best hits of its group, and
     `hash_distance` counts the bits of 256 that differ: both are set only if requested.
+
+    With the strategy best_match, a hit stands for its group and `score` is the group's; `own_score`
+    is then the cosine of this very image to the most similar one of the query.
     """
 
     score: float
+    own_score: float | None = Field(None, exclude_if=_is_none)
     others: tuple["Hit", ...] | None = Field(None, exclude_if=_is_none)
     hash_distance: int | None = Field(None, exclude_if=_is_none)
 

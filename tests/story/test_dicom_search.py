@@ -1,0 +1,182 @@
+"""Search by DICOM: a file, a frame, an original number, a series; the viewer's link; `/open`."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from cli import main
+from tests.system import System, contents
+
+MARK = "PLANTED^NAME"
+FILES = ("CT_small.dcm", "MR_small.dcm", "emri_small.dcm", "US1_J2KR.dcm", "JPEG2000.dcm")
+
+pytestmark = pytest.mark.usefixtures("job")
+
+
+def dataset(name: str) -> Dataset:
+    return dcmread(str(get_testdata_file(name, download=False)))
+
+
+def written(scan: Dataset) -> bytes:
+    out = io.BytesIO()
+    scan.save_as(out)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def scans() -> dict[str, Dataset]:
+    """Of each a study of its own, since some of the files share one; and a second MR series."""
+    found = {name: dataset(name) for name in FILES}
+    found["again"] = dataset("emri_small.dcm")
+    for number, scan in enumerate(found.values()):
+        scan.PatientName, scan.PatientID = MARK, f"{MARK}-{number}"
+        scan.StudyInstanceUID, scan.SeriesInstanceUID = generate_uid(), generate_uid()
+        scan.SOPInstanceUID = scan.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        scan.AccessionNumber = f"ACC{number}"
+    return found
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("system")
+    viewer = "https://viewer.example/?StudyInstanceUIDs={study}&a={accession}"
+    with System(folder, encoder, VIEWER_URL=viewer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def job(
+    system: System, scans: dict[str, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("scans")
+    for name, scan in scans.items():
+        (folder / name).write_bytes(written(scan))
+    view = system.ingest(folder)
+    assert view["embedded"] == 24, system.http.get(f"/v1/jobs/{view['id']}/rejections").text
+    return view
+
+
+def first(answer: dict[str, Any]) -> dict[str, Any]:
+    assert answer["results"], answer
+    hit: dict[str, Any] = answer["results"][0]
+    return hit
+
+
+def refused(system: System, data: bytes, query: str = "{}") -> dict[str, Any]:
+    answer = system.http.post(
+        "/v1/searches",
+        files=[("image", data)],
+        data={"query": query},
+        headers={"Prefer": "wait=60"},
+    )
+    found: dict[str, Any] = answer.json()
+    if answer.status_code == 200:  # what only a decoder finds out
+        found = found["error"]
+    assert found["status"] == 422, found
+    return found
+
+
+def test_a_file_finds_itself_by_its_middle_frame_or_the_one_that_is_named(
+    system: System, scans: dict[str, Dataset]
+) -> None:
+    data = written(scans["emri_small.dcm"])
+    middle, third = first(system.search([data])), first(system.search([data], frame=3))
+    assert (middle["payload"]["frame"], third["payload"]["frame"]) == (6, 3)
+    assert min(middle["score"], third["score"]) > 0.9999
+    assert "frame" in str(refused(system, data, '{"frame": 11}')["errors"])
+
+
+def test_nothing_of_the_file_stays(system: System, scans: dict[str, Dataset]) -> None:
+    system.search([written(scans["CT_small.dcm"])])
+    for path, data in contents(system.folder):
+        assert MARK.encode() not in data, path
+        assert "pictures" not in path.parts, path
+
+
+def test_the_searched_image_is_known_by_its_bytes_and_by_its_uid(
+    system: System, scans: dict[str, Dataset]
+) -> None:
+    scan = scans["CT_small.dcm"]
+    own = first(system.search([written(scan)]))["image_id"]
+    without = system.search([written(scan)], exclude_same_lesion=True, limit=50)["results"]
+    assert own not in {hit["image_id"] for hit in without}
+    changed = dcmread(io.BytesIO(written(scan)))
+    changed.PatientName = "MARRIED^NAME"  # as an archive does
+    without = system.search([written(changed)], exclude_same_lesion=True, limit=50)["results"]
+    assert own not in {hit["image_id"] for hit in without}
+    study = first(system.search([written(scan)]))["payload"]["study_id"]
+    others = system.search([written(scan)], not_same="study_id", limit=50)["results"]
+    assert study not in {hit["payload"]["study_id"] for hit in others}
+
+
+def test_original_numbers_find_images_and_whole_series(
+    system: System, scans: dict[str, Dataset]
+) -> None:
+    ct, mr = scans["CT_small.dcm"], scans["emri_small.dcm"]
+    own = first(system.search(image_id=str(ct.SOPInstanceUID)))
+    assert own["image_id"] == first(system.search([written(ct)]))["image_id"]
+    image = system.http.get(f"/v1/images/{ct.SOPInstanceUID}").json()
+    assert image["image_id"] == own["image_id"]
+    assert system.http.get(f"/v1/images/{ct.SOPInstanceUID}/preview").status_code == 200
+
+    whole = system.search(series=[str(mr.SeriesInstanceUID)], group_by="series_id")["results"]
+    assert len({hit["payload"]["series_id"] for hit in whole}) == len(whole)
+    assert whole[0]["score"] > 0.9999
+    assert 1 <= whole[0]["payload"]["frame"] <= 10
+    key = whole[0]["payload"]["series_id"]
+    assert system.search(series=[key])["results"][0]["score"] > 0.9999
+    by_study = system.search(study=[str(mr.StudyInstanceUID)], exclude_same_lesion=True)
+    again = str(scans["again"].SeriesInstanceUID)
+    [other] = system.search(series=[again], limit=1)["results"]
+    assert first(by_study)["payload"]["series_id"] == other["payload"]["series_id"]
+    assert first(system.search(accession=[mr.AccessionNumber]))["payload"]["series_id"] == key
+    unknown = system.search(series=[str(generate_uid())])
+    assert unknown["error"]["status"] == 404
+
+
+def test_a_series_is_searched_by_its_files(system: System, scans: dict[str, Dataset]) -> None:
+    files = [written(scans["emri_small.dcm"]), written(scans["MR_small.dcm"])]
+    found = system.search(files, strategy="best_match", group_size=3)["results"]
+    assert len(found[0]["others"]) == 2
+    assert found[0]["own_score"] > 0.9999
+    assert {hit["payload"]["modality"] for hit in found[:2]} == {"MR"}
+
+
+@pytest.mark.parametrize("wrong", ["truncated", "report", "text"])
+def test_a_bad_file_is_refused_with_its_reason(
+    system: System, scans: dict[str, Dataset], wrong: str
+) -> None:
+    scan = dcmread(io.BytesIO(written(scans["CT_small.dcm"])))
+    if wrong == "report":
+        del scan.PixelData, scan.Rows
+    data = written(scan)
+    data = {"truncated": data[:-20_000], "text": b"DICM of a kind"}.get(wrong, data)
+    assert refused(system, data)["detail"]
+
+
+def test_the_command_line_searches_by_file_and_by_number(
+    system: System,
+    scans: dict[str, Dataset],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, url = tmp_path / "scan.dcm", f"http://127.0.0.1:{system.port}"
+    file.write_bytes(written(scans["emri_small.dcm"]))
+    uid = str(scans["emri_small.dcm"].SeriesInstanceUID)
+    for options in (
+        [str(file), "--frame", "3"],
+        [str(file), "--whole"],
+        ["--id", str(scans["CT_small.dcm"].SOPInstanceUID)],
+        ["--series", uid],
+        ["--study", str(scans["emri_small.dcm"].StudyInstanceUID)],
+        ["--accession", "ACC2"],
+    ):
+        assert main.run(["search", *options, "--url", url, "--json"]) == 0, options
+        assert first(json.loads(capsys.readouterr().out))["score"] > 0.9999, options
