@@ -24,12 +24,14 @@ from pipeline.base.errors import AuditUnavailable
 class Entry:
     """What the log says of a call; the call's handlers fill it in.
 
-    `images` has the image ids that the call names, `shown` those that its answer shows.
+    `images` has the image ids that the call names, `shown` those that its answer shows, and
+    `reidentified` those whose original numbers it shows.
     """
 
     caller: Caller | None = None
     images: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
+    reidentified: list[str] = field(default_factory=list)
     job: str | None = None
     search: str | None = None
     deletion: str | None = None
@@ -50,6 +52,7 @@ class Entry:
             # A path can name an image by an original number, in whose place stands its key.
             "images": self.images or ([path["image_id"]] if "image_id" in path else []),
             "shown": self.shown,
+            "reidentified": list(dict.fromkeys(self.reidentified)),
         }
         return {name: value for name, value in found.items() if value or name in ("key", "name")}
 

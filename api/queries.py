@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from api.audit import Entry, images_in
 from api.readiness import trouble
 from api.services import Collection, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import KindredError, NotFound, Unavailable
 from pipeline.ledger import RequestRecord
@@ -113,7 +114,7 @@ def _look(collection: Collection, entry: Entry | None, request: str) -> _Found:
     body = answer(collection, request)
     if entry is not None:
         entry.shown = images_in(body)
-    return _Found(record, body)
+    return _Found(record, with_viewer(body, collection, entry))
 
 
 def answer(collection: Collection, request: str) -> bytes:

@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.originals import Sealing
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
@@ -158,6 +159,7 @@ def _context(
         decoders=bulk,
         limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
+        sealing=Sealing(policy.pseudonyms) if settings.viewer_url else None,
     )
     return Context(
         encoder=encoder,

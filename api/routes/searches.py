@@ -15,6 +15,7 @@ from api.numbers import Numbers
 from api.queries import JSON, answer, parse, preferred_wait
 from api.sent import store_pictures
 from api.services import Collection, CollectionDep, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
 from pipeline.ledger import RequestRecord
@@ -207,4 +208,4 @@ def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Respon
         return Response(view.model_dump_json(), headers=later, media_type=JSON)
     body = answer(collection, record.id)
     entry.shown = images_in(body)
-    return Response(body, media_type=JSON)
+    return Response(with_viewer(body, collection, entry), media_type=JSON)

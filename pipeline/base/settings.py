@@ -54,6 +54,9 @@ _INDEXED: dict[str, IndexType] = {
 
 _LESION = "lesion_id"
 
+# Original numbers that the address of a viewer can have.
+VIEWER_NUMBERS = ("study", "series", "accession")
+
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -298,6 +301,17 @@ class Settings(BaseSettings):
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a study in the department's viewer, with {study}, {series} or "
+        "{accession} where the original number goes; results link to it for those who may see "
+        "the number",
+    )
+    viewer_role: Literal["search", "ingest", "admin"] = Field(
+        "admin",
+        description="Role that sees the viewer's link, which re-identifies: search, "
+        "ingest or admin",
+    )
     root_path: str = Field(
         "",
         description="Path below which a proxy serves the api and its page, such as /kindred",
@@ -314,6 +328,21 @@ class Settings(BaseSettings):
         if device not in ("auto", "cuda") and not _LISTED_DEVICE.fullmatch(device):
             raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
         return device
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _refuse_other_links(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            url.format(**dict.fromkeys(VIEWER_NUMBERS, ""))
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(
+                "Input should have no braces but {study}, {series}, {accession}"
+            ) from None
+        if not url.startswith(("http://", "https://")) or "{" not in url:
+            raise ValueError("Input should be http:// or https://, with {study} in it")
+        return url
 
     @field_validator("devices")
     @classmethod

@@ -21,6 +21,7 @@ from pipeline import metrics
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import sha256
+from pipeline.dicom.originals import Sealing
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import ImageDecoders
 from pipeline.images.decoding import Unusable
@@ -38,6 +39,7 @@ from pipeline.lifecycle.rows import (
     identify,
     recognise,
 )
+from pipeline.lifecycle.seals import sealed_anew, sealed_of
 from pipeline.messages import RESERVED, IngestOptions, Payload, Rejection
 from pipeline.sources.base import Reader, Row, Source
 from pipeline.store import Points, Store
@@ -81,6 +83,7 @@ class Ingest:
     decoders: ImageDecoders
     limits: Limits
     stopping: Callable[[], bool]
+    sealing: Sealing | None = None  # where the department has a viewer
     writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(WRITERS, "preview"))
 
     def run(
@@ -174,9 +177,17 @@ class Ingest:
             batch.outcomes.append(each.outcome("unchanged"))
         elif indexed:
             recognise(batch, item, each, metadata, known or {})
+            self._seal_anew(batch, each, known or {})
         else:
             prepared = self._prepare(row, suspect=batch.start < item.quarantined)
             batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
+
+    def _seal_anew(self, batch: Batch, each: Identified, known: Payload) -> None:
+        """Adds what the viewer's link needs; it is no metadata, so the image stays unchanged."""
+        payload = batch.payloads.get(each.id, known)
+        sealed = sealed_anew(each.row, each.image_id, payload, self.sealing)
+        if sealed is not payload and sealed != payload:
+            batch.payloads[each.id] = sealed
 
     def _prepare(self, row: Row, *, suspect: bool) -> "Future[Prepared | Unusable]":
         """Decodes a row.
@@ -290,6 +301,7 @@ class Ingest:
             "height": prepared.height,
             "phash": prepared.phash,
             **({"pixels": prepared.rule} if prepared.rule else {}),
+            **sealed_of(row, candidate.identified.image_id, self.sealing),
         }
         return {**candidate.metadata, RESERVED: source}
 

@@ -3,8 +3,8 @@
 Messages on the queue carry only ids. Bodies that can contain a patient's metadata are in the blobs.
 """
 
-from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path
-from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
+from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path, unsealed
+from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
     IngestOptions,
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
     "RESERVED",
+    "SEALED",
     "SERIES",
     "Deletion",
     "EncoderInfo",
@@ -39,4 +40,5 @@ __all__ = [
     "UploadedFile",
     "preview_path",
     "problem",
+    "unsealed",
 ]

@@ -5,12 +5,22 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from pipeline.messages.base import Message, Payload
+from pipeline.messages.base import RESERVED, SEALED, Message, Payload
 
 
 def preview_path(image_id: str, base: str) -> str:
     """Where the api serves the picture of an image; `base` is the path of its collection."""
     return f"{base}/images/{quote(image_id, safe='')}/preview"
+
+
+def unsealed(payload: Payload) -> tuple[Payload, str | None]:
+    """The payload as answers show it, and what is sealed in it, which the api opens or drops."""
+    source = payload.get(RESERVED)
+    if not isinstance(source, dict) or SEALED not in source:
+        return payload, None
+    shown = {name: value for name, value in source.items() if name != SEALED}
+    rest = {name: value for name, value in payload.items() if name != RESERVED}
+    return {**rest, **({RESERVED: shown} if shown else {})}, str(source[SEALED])
 
 
 def _is_none(value: Any) -> bool:
@@ -20,7 +30,8 @@ def _is_none(value: Any) -> bool:
 class _Shown(Message):
     """An image in an answer. `preview_url` is the path under which the api serves its picture.
 
-    `viewer` is the address of its study in the department's viewer, for whoever may see it.
+    `viewer` is the address of its study in the department's viewer, for whoever may see it. From
+    worker to api it is what is sealed, which the api opens for them and drops for all others.
     """
 
     image_id: str

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
-from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path
+from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path, unsealed
 from pipeline.messages.base import ImageId
 from pipeline.messages.filters import Filter
 from pipeline.operations.base import Call, query
@@ -73,10 +73,12 @@ def _cursor(text: str) -> UUID:
 
 def _shown(record: Record, base: str) -> StoredImage:
     image_id = record.payload["image_id"]
+    payload, sealed = unsealed(record.payload)
     return StoredImage.model_construct(
         image_id=image_id,
         point_id=str(record.id),
-        payload=record.payload,
+        payload=payload,
+        viewer=sealed,
         preview_url=preview_path(image_id, base),
         vector=None if record.vector is None else tuple(record.vector.tolist()),
     )

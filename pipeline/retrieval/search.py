@@ -15,7 +15,15 @@ from uuid import UUID
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
 from pipeline.images.hashes import hash_distance
-from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
+from pipeline.messages import (
+    MAX_LIMIT,
+    RESERVED,
+    Hit,
+    Payload,
+    SearchQuery,
+    preview_path,
+    unsealed,
+)
 from pipeline.messages.filters import (
     AnyCondition,
     Filter,
@@ -302,7 +310,7 @@ class _Shown:
         return tuple(self.hit(point) for point in points)
 
     def hit(self, point: ScoredPoint, **more: Any) -> Hit:
-        payload = dict(point.payload)
+        payload, sealed = unsealed(dict(point.payload))
         image_id = payload["image_id"]
         for name in self.hidden:
             payload.pop(name, None)
@@ -311,6 +319,7 @@ class _Shown:
             point_id=str(point.id),
             payload=payload,
             preview_url=preview_path(image_id, self.base),
+            viewer=sealed,
             score=point.score,
             **more,
         )

@@ -132,10 +132,10 @@ def test_original_numbers_find_images_and_whole_series(
     assert 1 <= whole[0]["payload"]["frame"] <= 10
     key = whole[0]["payload"]["series_id"]
     assert system.search(series=[key])["results"][0]["score"] > 0.9999
-    by_study = system.search(study=[str(mr.StudyInstanceUID)], exclude_same_lesion=True)
-    again = str(scans["again"].SeriesInstanceUID)
-    [other] = system.search(series=[again], limit=1)["results"]
-    assert first(by_study)["payload"]["series_id"] == other["payload"]["series_id"]
+    # The same pixels in another study are found, and its own series is not.
+    other = first(system.search(study=[str(mr.StudyInstanceUID)], exclude_same_lesion=True))
+    assert other["score"] > 0.9999
+    assert other["payload"]["series_id"] != key
     assert first(system.search(accession=[mr.AccessionNumber]))["payload"]["series_id"] == key
     unknown = system.search(series=[str(generate_uid())])
     assert unknown["error"]["status"] == 404
@@ -180,3 +180,38 @@ def test_the_command_line_searches_by_file_and_by_number(
     ):
         assert main.run(["search", *options, "--url", url, "--json"]) == 0, options
         assert first(json.loads(capsys.readouterr().out))["score"] > 0.9999, options
+
+
+# --- the viewer's link ---------------------------------------------------------------------------
+
+
+def test_an_admin_gets_the_viewers_link_and_nothing_else_has_the_number(
+    system: System, scans: dict[str, Dataset]
+) -> None:
+    scan = scans["CT_small.dcm"]
+    hit = first(system.search([written(scan)]))
+    study = str(scan.StudyInstanceUID)
+    assert hit["viewer"] == f"https://viewer.example/?StudyInstanceUIDs={study}&a=ACC0"
+    image = system.http.get(f"/v1/images/{hit['image_id']}").json()
+    assert image["viewer"] == hit["viewer"]
+    grouped = system.search(image_id=hit["image_id"], group_by="series_id", group_size=2)
+    assert all(study not in str(each["payload"]) for each in grouped["results"])
+    assert "sealed" not in str(grouped) + str(image)
+    lines = [json.loads(line) for line in audit(system).splitlines()]
+    assert (
+        hit["image_id"]
+        in next(l for l in lines[::-1] if l["call"] == "POST /v1/searches")["reidentified"]
+    )
+    for path, data in contents(system.folder):
+        assert study.encode() not in data, path
+
+
+def test_nobody_can_ask_whether_there_is_a_seal(system: System) -> None:
+    for key in ("source.sealed", 'source."sealed"'):
+        condition = {"must_not": [{"is_empty": {"key": key}}]}
+        answer = system.search(image_id=system.indexed()[0]["image_id"], filter=condition)
+        assert answer["error"]["status"] == 422, answer
+
+
+def audit(system: System) -> str:
+    return (system.folder / "logs" / "audit.jsonl").read_text()
