@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from api import document, problems
@@ -11,6 +12,7 @@ from api.audit import AuditLog
 from api.below import BelowPath
 from api.gate import Gate
 from api.headers import SecurityHeaders
+from api.incoming import Batcher
 from api.parameters import known_parameters
 from api.routes import (
     backup,
@@ -19,7 +21,9 @@ from api.routes import (
     health,
     images,
     jobs,
+    opened,
     page,
+    renderings,
     searches,
     session,
     uploads,
@@ -32,6 +36,7 @@ from pipeline.base.settings import Settings
 ROUTERS = (
     jobs.router,
     searches.router,
+    renderings.router,
     deletions.router,
     uploads.router,
     images.router,
@@ -46,11 +51,14 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     """
     services = Services.open(settings, keys)
     log = AuditLog(settings.audit_file)
+    batcher = Batcher(services.default_and_opened, "stow")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
         async with services.waiting:
             yield
+        await run_in_threadpool(batcher.stop)
         services.ledgers.close()
 
     app = FastAPI(
@@ -62,7 +70,7 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
     )
-    app.state.services = services
+    app.state.services, app.state.batcher = services, batcher
     problems.install(app)
     app.add_middleware(
         Gate,
@@ -73,7 +81,8 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
-    for router in (session.router, collections.router, *ROUTERS):
+    app.include_router(opened.links)
+    for router in (session.router, collections.router, opened.router, *ROUTERS):
         app.include_router(router, prefix=BASE, dependencies=checked)
     for router in ROUTERS:
         app.include_router(

@@ -71,6 +71,24 @@ async def passed_on(
     return Response(found, media_type=JSON)
 
 
+async def answered(
+    collection: Collection, wanted: Operation, body_of: Callable[[str], Message]
+) -> bytes:
+    """Runs a query whose body depends on its id, and returns the worker's answer.
+
+    Raises as `passed_on` does.
+    """
+
+    def submit(identifier: str) -> None:
+        collection.refuse_when_full()
+        collection.submit(wanted, body_of(identifier), identifier)
+
+    try:
+        return await _answered(collection, submit, None)
+    except AnswerGone:  # a deletion took it in this moment
+        return await _answered_again(collection, submit, None)
+
+
 async def _answered_again(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:
     try:
         return await _answered(collection, submit, entry)

@@ -11,7 +11,7 @@ from pipeline.base.blobs import Blobs, manifest_of
 from pipeline.base.errors import InvalidQuery, SourceError
 from pipeline.base.identity import frame_digest, sha256
 from pipeline.dicom.describing import Policy
-from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
+from pipeline.messages import Payload, SkippedFile, UploadedFile, UploadManifest
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.names import distinct, is_hidden, is_system
 from pipeline.sources.folder.survey import Entry, Rules, survey
@@ -48,7 +48,13 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
+    blobs: Blobs,
+    folder: str,
+    received: Received,
+    dicom: Policy | None = None,
+    *,
+    keep_names: bool,
+    most: int,
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
@@ -94,13 +100,8 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         said = merged(said, received.metadata[number])
         name = name if received.files[number][0] else ""
     frame = entry.frame
-    file = UploadedFile(
-        name=(name or None) if frame is None else None,
-        place=place,
-        metadata=clean(said),
-        fault=entry.fault,
-        frame=entry.frame,
-        hold=entry.hold,
+    file = listed(entry, said).model_copy(
+        update={"name": (name or None) if frame is None else None, "place": place}
     )
     if entry.open is None:
         return file
@@ -111,11 +112,20 @@ def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> Upload
         return file.model_copy(update={"fault": reason_of(error)})
     if entry.fault is not None:
         return file.model_copy(update={"sha256": sha256(data)})
-    digest = sha256(data)
     if frame is not None:
-        blob, digest = f"{blob.rpartition('/')[0]}/{digest}.dcm", frame_digest(digest, frame)
+        blob = f"{blob.rpartition('/')[0]}/{sha256(data)}.dcm"
     blobs.write(blob, data)
-    return file.model_copy(update={"blob": blob, "sha256": digest})
+    return file.model_copy(update={"blob": blob, "sha256": digest_of(data, frame)})
+
+
+def listed(entry: Entry, said: Payload) -> UploadedFile:
+    """An entry as the list of an upload has it, before its bytes are stored."""
+    return UploadedFile(metadata=clean(said), fault=entry.fault, frame=entry.frame, hold=entry.hold)
+
+
+def digest_of(data: bytes, frame: int | None) -> str:
+    digest = sha256(data)
+    return digest if frame is None else frame_digest(digest, frame)
 
 
 def _nameless(manifest: UploadManifest) -> UploadManifest:

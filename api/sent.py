@@ -10,8 +10,8 @@ from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id, sha256
 from pipeline.dicom.describing import Described, Policy, describe
 from pipeline.dicom.errors import NO_FRAME, NO_PIXELS, Refused
-from pipeline.dicom.frames import evenly
-from pipeline.dicom.reading import read_header
+from pipeline.dicom.frames import FramePolicy, evenly
+from pipeline.dicom.reading import frames_in, read_header
 from pipeline.dicom.stripping import stripped
 from pipeline.images.decoding import Unusable, inspect, is_dicom
 from pipeline.messages import SentFile
@@ -65,6 +65,16 @@ def _checked(
     return data, None
 
 
+def frames_of(data: bytes) -> int:
+    """How many frames a file has; 1 if it is no DICOM, or cannot be read."""
+    if not is_dicom(data):
+        return 1
+    try:
+        return frames_in(read_header(io.BytesIO(data)))
+    except Refused:
+        return 1
+
+
 def read_dicom(
     data: bytes, policy: Policy, frame: int | None, *, whole: bool = False
 ) -> tuple[bytes, SentFile]:
@@ -93,9 +103,9 @@ def read_dicom(
 def _frames(described: Described, frame: int | None, *, whole: bool) -> Sequence[int]:
     """Counted from 0. A single one is the middle one: the first of a stack shows its edge."""
     if whole:
-        return described.frames
+        return [described.frames[n] for n in evenly(len(described.frames), MOST_FRAMES)]
     if frame is None:
-        return [described.of // 2]
+        return FramePolicy("middle").of(described.of)
     if frame > described.of:
         raise Refused(NO_FRAME)
     return [frame - 1]

@@ -19,6 +19,7 @@ from pipeline.base.keys import Keys
 from pipeline.base.outage import Away, Outage
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
@@ -80,6 +81,10 @@ class Services:
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
+    def default_and_opened(self) -> "list[Collection]":
+        """All of `names`."""
+        return [self.collection(name) for name in self.names()]
+
     def blobs_away(self, name: str) -> Away | None:
         """Whether those of a collection are away for this process; asks them if they seem so."""
         return self._asked[name].look()
@@ -113,7 +118,9 @@ class Collection:
     @property
     def dicom(self) -> Policy:
         """How DICOM files of this collection are described."""
-        return Policy(self.ledger.pseudonyms.get(self.services.settings.pseudonym_key))
+        settings = self.services.settings
+        pseudonyms = self.ledger.pseudonyms.get(settings.pseudonym_key)
+        return Policy(pseudonyms, frames=parse(settings.dicom_frames))
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""

@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.dicom.originals import Sealing
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
@@ -148,7 +149,9 @@ def _context(
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
     deletions = Deletions(store, blobs, ledger.tombstones, fields)
     targets = QueryTargets(encoder, store, blobs, decoders)
-    policy = Policy(ledger.pseudonyms.get(settings.pseudonym_key))
+    policy = Policy(
+        ledger.pseudonyms.get(settings.pseudonym_key), frames=parse(settings.dicom_frames)
+    )
     opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
     ingest = Ingest(
         encoder=encoder,

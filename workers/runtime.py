@@ -252,7 +252,7 @@ class Runtime:
             if self.ledger.requests.succeed(request, epoch):
                 break
             epoch = self.ledger.tombstones.epoch()
-        if pictures_folder(request).encode() in envelope:
+        if operation(claim.operation).pictures:
             self._forget_pictures(request)
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ _LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
 
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
-_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+_OUR_PATHS = frozenset({"healthz", "metrics", "open", "openapi.json", "page", "readyz", "v1"})
 
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
@@ -227,6 +227,23 @@ class Settings(BaseSettings):
         min_length=SHORTEST_KEY,
         description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
         "drawn at the first start, and kept in Redis and in backups",
+    )
+    dicom_frames: str = Field(
+        "auto",
+        pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
+        description="Which frames of a DICOM file become images: first, middle, all, or every N, "
+        "such as every 10; auto: all up to 32, else 32 evenly",
+    )
+    incoming_backlog: int = Field(
+        20_000,
+        ge=1,
+        description="Received objects (C-STORE, STOW-RS) that may wait to be indexed; more are "
+        "refused for now",
+    )
+    incoming_free_mb: int = Field(
+        2000,
+        ge=0,
+        description="Free space of the blobs' disk, in MB, below which no object is received",
     )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")

@@ -4,7 +4,14 @@ import io
 import zlib
 from typing import BinaryIO
 
-from pipeline.dicom.errors import BROKEN, LONG_HEADER, MANY_ELEMENTS, SWOLLEN, Refused
+from pipeline.dicom.errors import (
+    BROKEN,
+    LONG_HEADER,
+    LONGER,
+    MANY_ELEMENTS,
+    SWOLLEN,
+    Refused,
+)
 
 # Bytes. The longest headers are those of enhanced multi-frame images: some 5 KB a frame.
 HEADER = 64 * 2**20
@@ -34,7 +41,7 @@ class Bounded:
             raise Deflated
         self._reads -= 1
         if count > self._budget:
-            raise Refused(LONG_HEADER)
+            raise Refused(LONG_HEADER if self._has(count) else LONGER)
         if self._reads < 0:
             raise Refused(MANY_ELEMENTS)
         data = self._file.read(count) if count <= _PIECE else self._in_pieces(count)
@@ -42,6 +49,13 @@ class Bounded:
         if data and len(data) < count:
             self.short = True
         return data
+
+    def _has(self, count: int) -> bool:
+        try:
+            at = self._file.tell()
+            return self._file.seek(0, io.SEEK_END) - at >= count
+        except io.UnsupportedOperation:  # it is deflated
+            return True
 
     def _in_pieces(self, count: int) -> bytes:
         """A file in a file sets aside what it is asked for, also where there is less."""

@@ -1,5 +1,7 @@
 """Colours of any kind to RGB of eight bits (PS3.3 C.7.6.3.1.2). ICC profiles are ignored."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,7 +17,7 @@ Pixels = NDArray[np.uint8]
 _AT_ONCE = 2**18
 
 
-def of_palette(words: NDArray[np.generic], bits: Bits, header: Dataset) -> Pixels:
+def of_palette(words: NDArray[Any], bits: Bits, header: Dataset) -> Pixels:
     """(H, W, 3) of (H, W). Raises Refused."""
     size = words.dtype.itemsize
     if size > 2:
@@ -33,16 +35,17 @@ def of_palette(words: NDArray[np.generic], bits: Bits, header: Dataset) -> Pixel
     return np.take(table.astype(np.uint8), words, axis=0)
 
 
-def eight_bits(values: NDArray[np.generic], bits: Bits) -> Pixels:
+def eight_bits(values: NDArray[Any], bits: Bits) -> Pixels:
     """The upper eight of the bits that are stored; fewer are spread over all shades."""
     if values.dtype == np.uint8 and bits.count == 8:
-        return values
+        return values.view(np.uint8)
     plain = Bits(bits.count, bits.shift, signed=False).values(values)
     if bits.count >= 8:
-        return np.right_shift(plain, bits.count - 8).astype(np.uint8)
+        upper: Pixels = np.right_shift(plain, bits.count - 8).astype(np.uint8)
+        return upper
     highest = (1 << bits.count) - 1
-    table = np.arange(highest + 1) * 255 // highest
-    return table.astype(np.uint8)[plain]
+    table = (np.arange(highest + 1) * 255 // highest).astype(np.uint8)
+    return np.take(table, plain)
 
 
 def rgb(values: Pixels, photometric: str) -> Pixels:

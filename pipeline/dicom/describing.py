@@ -9,7 +9,7 @@ from typing import Any
 from pydicom import Dataset
 
 from pipeline.dicom.errors import NO_PIXELS, Refused
-from pipeline.dicom.frames import chosen
+from pipeline.dicom.frames import FramePolicy
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.dicom.reading import frames_in
 
@@ -19,6 +19,7 @@ class Policy:
     """How files are described."""
 
     pseudonyms: Pseudonyms = field(repr=False)
+    frames: FramePolicy = field(default_factory=FramePolicy)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def describe(header: Dataset, policy: Policy) -> Described:
             metadata[name] = policy.pseudonyms.of(keyword, value)
     of = frames_in(header)
     hashed = policy.pseudonyms.of("SOPInstanceUID", uid)
-    return Described(hashed, metadata, tuple(chosen(of)), of)
+    return Described(hashed, metadata, tuple(policy.frames.of(of)), of)
 
 
 def _code(text: str) -> str | None:

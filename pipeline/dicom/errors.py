@@ -16,6 +16,7 @@ NO_FRAME = "a DICOM file that has fewer frames than it says"
 NO_FRAMES = "a DICOM file that says it has no frames"
 TOO_MANY_PIXELS = "more pixels than KINDRED_MAX_PIXELS allows"
 
+LONGER = "a DICOM file with an element that is longer than the file"
 LONG_HEADER = "a DICOM file with more than 64 MB before its pixels"
 MANY_ELEMENTS = "a DICOM file with more elements before its pixels than any device writes"
 DEEP = "a DICOM file whose sequences are nested too deeply"

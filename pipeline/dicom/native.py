@@ -1,12 +1,14 @@
 """Frames that are not compressed (PS3.5 8.1.1 and Annex D)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dicom.attributes import Attributes
 from pipeline.dicom.errors import BROKEN, NO_FRAME, Refused
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def frame_bits(attributes: Attributes) -> int:

@@ -26,9 +26,9 @@ _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of inte
 
 @dataclass(frozen=True)
 class Pixels:
-    """The element that holds the pixels: its tag, its value's place in bytes.
+    """The element that holds the pixels: its tag, and its value's place in bytes.
 
-    `length` is UNDEFINED where the value is a sequence of fragments. `words`: it is of 16-bit words.
+    `length` is UNDEFINED where it is a sequence of fragments. `words`: it is of 16-bit words.
     """
 
     tag: int

@@ -5,7 +5,7 @@ Of up to 16 bits, the whole way is one table with an entry for each value that a
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,19 @@ Modality = Rescale | Table
 Shading = Window | Range | TableOfShades
 
 
+def window_of(shading: Shading) -> tuple[float, float] | None:
+    """Centre and width of the window that does nearly the same; None where there is none."""
+    if isinstance(shading, Window):
+        return shading.centre, shading.width
+    if isinstance(shading, TableOfShades):
+        low = float(shading.table.first)
+        high = low + len(shading.table.entries) // 2
+    else:
+        low, high = shading.low, shading.high
+    found = (low + high) / 2, high - low
+    return found if np.isfinite(found).all() and high > low else None
+
+
 @dataclass(frozen=True)
 class Bits:
     """How a pixel's value is stored in a word: `count` bits above `shift` others."""
@@ -90,7 +103,7 @@ class Bits:
     shift: int
     signed: bool
 
-    def values(self, words: NDArray[np.generic]) -> NDArray[np.generic]:
+    def values(self, words: NDArray[Any]) -> NDArray[Any]:
         """Of unsigned words, in integers of their size; what the other bits are is no matter."""
         size = 8 * words.dtype.itemsize
         above = size - self.count - self.shift
@@ -107,7 +120,7 @@ class Bits:
 
 
 @lru_cache(maxsize=16)
-def _all_values(allocated: int, bits: Bits) -> NDArray[np.generic]:
+def _all_values(allocated: int, bits: Bits) -> NDArray[Any]:
     """The value of each word that there is."""
     return bits.values(np.arange(1 << allocated, dtype=f"u{allocated // 8}"))
 
@@ -122,7 +135,7 @@ def table_of(
 
 
 def shaded(
-    words: NDArray[np.generic],
+    words: NDArray[Any],
     bits: Bits,
     modality: Modality,
     shading: Shading,
@@ -143,7 +156,7 @@ def shaded(
 
 
 def extremes(
-    words: NDArray[np.generic],
+    words: NDArray[Any],
     bits: Bits,
     modality: Modality,
     padding: tuple[float, float] | None,
@@ -164,9 +177,7 @@ def extremes(
     return found
 
 
-def _range(
-    values: NDArray[np.generic], modality: Modality, padding: tuple[float, float] | None
-) -> Range:
+def _range(values: NDArray[Any], modality: Modality, padding: tuple[float, float] | None) -> Range:
     if padding is not None:
         values = values[(values < padding[0]) | (values > padding[1])]
     scaled = modality.of(values.astype(np.float64))

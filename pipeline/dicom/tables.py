@@ -17,9 +17,10 @@ class Table:
 
     def of(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """What lies beyond the table has its first or last entry."""
-        entries = np.frombuffer(self.entries, np.uint16)
+        entries = np.frombuffer(self.entries, np.uint16).astype(np.float64)
         places = np.clip(np.rint(values) - self.first, 0, len(entries) - 1)
-        return entries[places.astype(np.int64)].astype(np.float64)
+        found: NDArray[np.float64] = np.take(entries, places.astype(np.int64))
+        return found
 
     @property
     def highest(self) -> int:

@@ -56,7 +56,7 @@ def modality_of(header: Dataset, groups: list[Dataset], *, signed: bool) -> Moda
 def shading_of(
     header: Dataset,
     groups: list[Dataset],
-    words: NDArray[np.generic],
+    words: NDArray[Any],
     bits: Bits,
     modality: Modality,
 ) -> tuple[Shading, str]:

@@ -121,7 +121,8 @@ class DecoderProcess:
         small = memory_files.read(file, answer["preview"], size)
         memory_files.release(file, above=KEPT)
         said = (answer["width"], answer["height"], answer["phash"], answer["rule"])
-        return Prepared(pixels, small, *said)
+        window = tuple(answer["window"]) if answer["window"] else None
+        return Prepared(pixels, small, *said, window=window)
 
     def kill(self) -> None:
         """From any thread: the one that uses it meets Lost."""

@@ -23,7 +23,7 @@ class Prepared:
     Where a card has decoded it, the pixels are still there.
 
     `preview` is a JPEG, or empty if none was ordered. `rule` says how values of DICOM became
-    shades; empty for other pictures.
+    shades; empty for other pictures. `window` is as of `Picture`.
     """
 
     pixels: "NDArray[np.uint8] | Tensor"
@@ -32,6 +32,7 @@ class Prepared:
     height: int
     phash: str
     rule: str = ""
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,27 @@ class Order:
     """What to make: pixels by these steps, of all of the picture or of a part.
 
     `crop` is (left, top, width, height) in fractions of the picture. `preview` is the longest side
-    of the preview in pixels; 0: no preview. `frame`: of DICOM, counted from 0.
+    of the preview in pixels; 0: no preview. `frame`: of DICOM, counted from 0. `window`: a
+    centre and a width instead of the file's own rule.
     """
 
     steps: PixelSteps
     preview: int = 0
     crop: tuple[float, float, float, float] | None = None
     frame: int = 0
+    window: tuple[float, float] | None = None
 
     def as_json(self) -> str:
         steps = (self.steps.resize, int(self.steps.resample), self.steps.crop)
-        return json.dumps((steps, self.preview, self.crop, self.frame))
+        return json.dumps((steps, self.preview, self.crop, self.frame, self.window))
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        (resize, resample, crop), longest, part, frame = json.loads(text)
+        (resize, resample, crop), longest, part, frame, window = json.loads(text)
         size = tuple(resize) if isinstance(resize, list) else resize
         steps = PixelSteps(size, Resampling(resample), tuple(crop) if crop else None)
-        return cls(steps, longest, tuple(part) if part else None, frame)
+        shades = tuple(window) if window else None
+        return cls(steps, longest, tuple(part) if part else None, frame, shades)
 
 
 def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
@@ -65,7 +69,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
     No content of `data` makes it raise.
     """
     try:
-        picture = decode(data, max_pixels, order.frame)
+        picture = decode(data, max_pixels, order.frame, order.window)
         if not isinstance(picture, Unusable) and order.crop is not None:
             picture = cut(picture, *order.crop)
         if isinstance(picture, Unusable):
@@ -77,6 +81,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
             height=picture.height,
             phash=perceptual_hash(picture),
             rule=picture.rule,
+            window=picture.window,
         )
     except MemoryError:
         return NO_MEMORY

@@ -103,5 +103,5 @@ def _batch(context: Context, request: HiddenBatch, call: Call) -> BatchAnswer:
     )
 
 
-SEARCH = query("search", SearchRequest, SearchAnswer, _search)
+SEARCH = query("search", SearchRequest, SearchAnswer, _search, pictures=True)
 BATCH = query("batch", HiddenBatch, BatchAnswer, _batch)

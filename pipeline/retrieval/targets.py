@@ -139,7 +139,7 @@ class QueryTargets:
         self, search: SearchQuery, sent: Sequence[Sent], indexed: Mapping[str, Record]
     ) -> QueryTarget:
         files = [each if isinstance(each, SentFile) else None for each in sent]
-        data = [self._file(each if isinstance(each, str) else each.blob) for each in sent]
+        data = [self.file(each if isinstance(each, str) else each.blob) for each in sent]
         orders = [
             (file, each, frame)
             for file, each in zip(files, data, strict=True)
@@ -159,7 +159,8 @@ class QueryTargets:
             _joined([file.known for file in files if file is not None]),
         )
 
-    def _file(self, blob: str) -> bytes:
+    def file(self, blob: str) -> bytes:
+        """What was sent along. Raises QueryGone."""
         try:
             return self.blobs.read(blob)
         except FileNotFoundError:

@@ -76,7 +76,8 @@ class Catalogue:
                 skipped[each.kind] += 1
                 names.add([each.name, each.kind])
             else:
-                rows.add([each.name, each.place, each.metadata, each.fault, each.frame, each.hold])
+                of_dicom = () if each.frame is None else (each.frame, each.hold)
+                rows.add([each.name, each.place, each.metadata, each.fault, *of_dicom])
                 stamps.add(each.stamp)
                 if rows.count == limit:
                     break
