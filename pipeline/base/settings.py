@@ -45,6 +45,7 @@ _INDEXED: dict[str, IndexType] = {
     "series_id": "keyword",
     "study_id": "keyword",
     "accession_id": "keyword",
+    "modality": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",
