@@ -15,8 +15,8 @@ from pipeline.dicom.errors import (
 
 # Bytes. The longest headers are those of enhanced multi-frame images: some 5 KB a frame.
 HEADER = 64 * 2**20
-# A data element takes two or three reads, some 400 bytes of memory, and 2 µs.
-READS = 1_500_000
+# A data element takes one to three reads, some 400 bytes of memory, and 5 µs.
+READS = 600_000
 
 # A deflated file is inflated as far as the asked frame, and at most so far.
 INFLATED = 2**30

@@ -36,6 +36,11 @@ _JPIP = (f"{_ROOT}.4.94", f"{_ROOT}.4.95", f"{_ROOT}.4.204", f"{_ROOT}.4.205")
 _VIDEO = tuple(f"{_ROOT}.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108))
 
 
+# Of a JPEG that does not say its colours: pixels that are looked at, by how many levels a coded
+# colour may leave those that there are, and how many of the pixels may do so.
+_ASKED, _RINGING, _STRAY = 65_536, 24, 0.01
+
+
 @dataclass(frozen=True)
 class Coded:
     """Numbers of shape (H, W) or (H, W, 3). `bits` of a sample are the stream's own.
@@ -80,7 +85,12 @@ def _rle(data: bytes | bytearray, attributes: Attributes) -> Coded:
     pixels = attributes.rows * attributes.columns
     if attributes.allocated < 8:
         raise Refused(NOT_READ)
-    made = _library("rle.rle").decode_frame(bytes(data), pixels, attributes.allocated, "<")
+    try:
+        made = _library("rle.rle").decode_frame(bytes(data), pixels, attributes.allocated, "<")
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # Rust's; it is no Exception
+            raise Refused(BROKEN) from None
+        raise
     values = np.frombuffer(made, f"<u{attributes.allocated // 8}")
     return Coded(native.shaped(values, attributes, planar=True), attributes.allocated)
 
@@ -109,12 +119,22 @@ def _jpeg(data: bytes | bytearray, stream: Stream, attributes: Attributes) -> Co
 def _looks_ybr(values: Array, attributes: Attributes) -> bool:
     """Whether colours without a mark are YCbCr, where the header says that they are RGB.
 
-    Colours vary less than brightness does. Red, green and blue vary alike.
+    Three quarters of all red, green and blue, most of what is dark or bright among them, would be
+    no colours if they were YCbCr. Where that does not tell: colours vary less than brightness does.
     """
     if attributes.photometric != "RGB":
         return True
-    first, *others = (float(values[..., each].std()) for each in range(3))
-    return sum(others) < first
+    step = max(1, values.shape[0] * values.shape[1] // _ASKED)
+    luminance, blue, red = values.reshape(-1, 3)[::step].astype(np.float32).T
+    as_rgb = (
+        luminance + 1.402 * (red - 128),
+        luminance - 0.344 * (blue - 128) - 0.714 * (red - 128),
+        luminance + 1.772 * (blue - 128),
+    )
+    none = np.any([(each < -_RINGING) | (each > 255 + _RINGING) for each in as_rgb], axis=0)
+    if none.mean() > _STRAY:
+        return False
+    return bool(blue.std() + red.std() < 1.5 * luminance.std() + 1)
 
 
 def _twelve(data: bytes | bytearray, stream: Stream, attributes: Attributes) -> Coded:

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -103,26 +103,27 @@ def frames_in(header: Dataset) -> int:
 
 
 def _opened(file: BinaryIO) -> Opened:
-    bounded, found = Bounded(file), _Found()
-    try:
-        found.file = bounded
-        header: Dataset = read_partial(cast(BinaryIO, bounded), found, force=True)
-        inflated = None
-    except Deflated:
+    found, bounded = _Found(), Bounded(file)
+    header: Dataset | None = None
+    inflated: Inflated | None = None
+    found.file = bounded
+    with suppress(Deflated):
+        header = read_partial(cast(BinaryIO, bounded), found, force=True)
+    if header is None:
         inflated = Inflated(file)
-        header, bounded = _inflated(inflated, found)
+        found.file = bounded = Bounded(cast(BinaryIO, inflated))
+        header = _deflated(bounded, found)
     if found.pixels is None and bounded.short:
         raise Refused(BROKEN)
     return Opened(header, found.pixels, inflated)
 
 
-def _inflated(inflated: Inflated, found: "_Found") -> tuple[Dataset, Bounded]:
+def _deflated(bounded: Bounded, found: "_Found") -> Dataset:
     """PS3.5 A.5: all behind the file meta information is deflated."""
-    bounded = found.file = Bounded(cast(BinaryIO, inflated))
     header = read_dataset(cast(BinaryIO, bounded), False, True, stop_when=found)
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    return header, bounded
+    return header
 
 
 class _Found:
