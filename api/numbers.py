@@ -12,7 +12,7 @@ from api.services import Collection
 from pipeline.base.identity import point_id
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.dicom.uids import is_key, is_uid
-from pipeline.messages import SearchQuery
+from pipeline.messages import Named, SearchQuery
 
 # Under which element's name a number is hashed, by the field of the query.
 KINDS = {
@@ -21,22 +21,25 @@ KINDS = {
     "accession": "AccessionNumber",
 }
 
-Named = dict[str, tuple[UUID, ...]]
-
 
 class Numbers:
     """Hashes numbers with the secrets of a collection, which it reads only if there are any."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self.named: Named = {}
+        self._points: dict[str, tuple[UUID, ...]] = {}
 
     @cached_property
     def _pseudonyms(self) -> Pseudonyms:
         return self._collection.dicom.pseudonyms
 
+    @property
+    def named(self) -> tuple[Named, ...]:
+        """The images that were named by numbers."""
+        return tuple(Named(image_id=i, points=points) for i, points in self._points.items())
+
     def hidden(self, query: SearchQuery) -> SearchQuery:
-        """The query with keys in place of numbers. `named` gets the points that they may be."""
+        """The query with keys in place of numbers. `named` gets the images."""
         if query.collected is None and not any(map(_is_number, query.named)):
             return query
         changes: dict[str, object] = {
@@ -62,7 +65,7 @@ class Numbers:
         newest, *older = (
             f"{key}{sign}{frame}" for key in self._pseudonyms.all_of("SOPInstanceUID", uid)
         )
-        self.named[newest] = tuple(point_id(each) for each in (image_id, *older))
+        self._points[newest] = tuple(point_id(each) for each in (image_id, *older))
         return newest
 
     def keys(self, kind: str, numbers: Sequence[str]) -> tuple[str, ...]:

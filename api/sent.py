@@ -90,11 +90,11 @@ def read_dicom(
         path = "frame" if refused.reason == NO_FRAME else "image"
         raise InvalidQuery(refused.reason, (path,)) from None
     keys = policy.pseudonyms
-    known = {
-        name: tuple(keys.all_of(keyword, str(header[keyword].value)))
+    known = tuple(
+        (name, tuple(keys.all_of(keyword, str(header[keyword].value))))
         for name, keyword in _KNOWN.items()
         if name in described.metadata
-    }
+    )
     ids = keys.all_of("SOPInstanceUID", str(header.SOPInstanceUID))
     points = tuple(_points(ids, frames, described.of))
     return kept, SentFile(blob="", frames=frames, sha256=sha256(data), points=points, known=known)

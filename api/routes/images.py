@@ -128,7 +128,9 @@ async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep)
 def _without_number(image_id: str, collection: Collection) -> ImageRequest:
     numbers = Numbers(collection)
     hidden = numbers.image(image_id)
-    return ImageRequest(image_id=hidden, points=numbers.named.get(hidden, ()))
+    return ImageRequest(
+        image_id=hidden, points=tuple(p for each in numbers.named for p in each.points)
+    )
 
 
 @router.delete(

@@ -15,7 +15,7 @@ from pipeline.messages.jobs import (
 )
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.queries import MAX_LIMIT, SERIES, SearchQuery
-from pipeline.messages.sent import SentFile
+from pipeline.messages.sent import Named, SentFile
 
 __all__ = [
     "MAX_ID",
@@ -28,6 +28,7 @@ __all__ = [
     "Hit",
     "IngestOptions",
     "Message",
+    "Named",
     "Payload",
     "Problem",
     "Receipt",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from pydantic import Field, model_validator
 
 from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.base.states import RequestState
-from pipeline.messages import Hit, Message, Problem, SearchQuery, SentFile, problem
+from pipeline.messages import Hit, Message, Named, Problem, SearchQuery, SentFile, problem
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:
@@ -22,18 +21,21 @@ MAX_PICTURES = 32
 class SearchRequest(Message):
     """`images` has what was sent along: the blobs of pictures, and files of DICOM.
 
-    `named` has the further points that an image may be, by its id in the query: an original number
-    has a key under each secret. Raises InvalidQuery unless the search has exactly one target.
+    `named` are the images that the query names by original numbers. Raises InvalidQuery unless the
+    search has exactly one target.
     """
 
     query: SearchQuery
     images: tuple[str | SentFile, ...] = Field((), max_length=MAX_PICTURES)
-    named: dict[str, tuple[UUID, ...]] = Field(default_factory=dict)
+    named: tuple[Named, ...] = ()
 
     @model_validator(mode="after")
     def _one_target(self) -> SearchRequest:
-        known = [each.known if isinstance(each, SentFile) else {} for each in self.images]
-        shared = set.intersection(*map(set, known)) if known else set()
+        known = [
+            {name for name, _ in each.known} if isinstance(each, SentFile) else set()
+            for each in self.images
+        ]
+        shared = set.intersection(*known) if known else set()
         self.query.check_target(len(self.images), shared)
         return self
 
@@ -56,7 +58,7 @@ class BatchRequest(Message):
 class HiddenBatch(BatchRequest):
     """Searches without original numbers. `named` is as of SearchRequest."""
 
-    named: dict[str, tuple[UUID, ...]] = Field(default_factory=dict)
+    named: tuple[Named, ...] = ()
 
 
 class _Search(Message):

@@ -52,9 +52,7 @@ class SameLesion:
             if search.exclude_same_lesion:
                 found |= {record.id: record.payload for record in target.positives}
                 found |= self._by_uid(target)
-                known = equals(
-                    SERIES, {s for sent in target.sent for s in sent.known.get(SERIES, ())}
-                )
+                known = equals(SERIES, {s for sent in target.sent for s in sent.series})
                 if search.collected is not None:
                     known += equals(*search.collected)
             out.append([*self._condition(found), *known])

@@ -19,6 +19,7 @@ from pipeline.messages import (
     MAX_LIMIT,
     RESERVED,
     Hit,
+    Named,
     Payload,
     SearchQuery,
     preview_path,
@@ -58,14 +59,14 @@ class Search:
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[Sent]],
         base: str = "/v1",
-        named: Mapping[str, Sequence[UUID]] | None = None,
+        named: Sequence[Named] = (),
     ) -> list[Outcome]:
         """One outcome for each search; `pictures` has what was sent with each.
 
         `base` is the path of the collection, for the URLs of previews. `named` is as of
         `QueryTargets.of`.
         """
-        found = self.targets.of(searches, pictures, named or {})
+        found = self.targets.of(searches, pictures, named)
         targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
         possible = [
             (search, target)

@@ -14,7 +14,7 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Unusable
 from pipeline.images.preparing import Order, Prepared
-from pipeline.messages import RESERVED, SearchQuery, SentFile
+from pipeline.messages import RESERVED, SERIES, Named, SearchQuery, SentFile
 from pipeline.messages.filters import Filter
 from pipeline.messages.sent import MOST_FRAMES
 from pipeline.retrieval.conditions import equals
@@ -34,13 +34,13 @@ _MOST_COLLECTED = 5_000
 class SentPicture:
     """A picture from outside: the SHA-256 of its file, and the vector of all of it.
 
-    `points` and `known` are as of `SentFile`.
+    Of DICOM, `points` are as of `SentFile`, and `series` has the keys of its series.
     """
 
     sha256: str
     vector: Vectors
     points: tuple[UUID, ...] = ()
-    known: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    series: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ class QueryTargets:
         self,
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[Sent]],
-        named: Mapping[str, Sequence[UUID]],
+        named: Sequence[Named],
     ) -> list[QueryTarget | Refusal]:
         """A target for each search, or why it has none.
 
-        `pictures` has what was sent with each. `named` has the further points that an image may
-        be, by its id in the queries, since an original number has a key under each secret.
+        `pictures` has what was sent with each; `named` are images that have further points.
         """
         indexed = self._retrieve(searches, named)
         return [self._target_of(*each, indexed) for each in zip(searches, pictures, strict=True)]
 
     def _retrieve(
-        self, searches: Sequence[SearchQuery], named: Mapping[str, Sequence[UUID]]
+        self, searches: Sequence[SearchQuery], named: Sequence[Named]
     ) -> dict[str, Record]:
         """The indexed ones of the images that the searches name, by image id."""
-        wanted = {i: (point_id(i), *named.get(i, ())) for s in searches for i in s.named}
+        further = {each.image_id: each.points for each in named}
+        wanted = {i: (point_id(i), *further.get(i, ())) for s in searches for i in s.named}
         points = [point for each in wanted.values() for point in each]
         found = self.store.retrieve(points, vectors=True) if points else {}
         first = {i: next((p for p in each if p in found), None) for i, each in wanted.items()}
@@ -156,7 +156,7 @@ class QueryTargets:
             made[0].phash if len(made) == 1 and not positives else None,
             self._sent(orders, vectors, search) if search.exclude_same_lesion else (),
             np.stack([*vectors, *map(_vector, positives)]) if each_alone else None,
-            _joined([file.known for file in files if file is not None]),
+            _joined([file for file in files if file is not None]),
         )
 
     def file(self, blob: str) -> bytes:
@@ -180,7 +180,9 @@ class QueryTargets:
         return tuple(
             SentPicture(sha256(data), vector)
             if file is None
-            else SentPicture(frame_digest(file.sha256, frame), vector, file.points, file.known)
+            else SentPicture(
+                frame_digest(file.sha256, frame), vector, file.points, file.keys_of(SERIES)
+            )
             for (file, data, frame), vector in zip(orders, vectors, strict=True)
         )
 
@@ -272,10 +274,10 @@ def _vector(record: Record) -> Vectors:
     return record.vector
 
 
-def _joined(known: Sequence[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """What is known of all of several files."""
-    shared = set.intersection(*map(set, known)) if known else set()
-    return {name: tuple(value for each in known for value in each[name]) for name in shared}
+def _joined(files: Sequence[SentFile]) -> dict[str, tuple[str, ...]]:
+    """What is known of several files, by field."""
+    names = {name for file in files for name, _ in file.known}
+    return {name: tuple(key for file in files for key in file.keys_of(name)) for name in names}
 
 
 def _place(record: Record) -> tuple[str, float, str]:

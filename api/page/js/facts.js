@@ -28,7 +28,8 @@ export const viewerLink = ({ viewer }) =>
 /** @param {object} payload @returns {string} such as "45 years, female, back" */
 export function brief(payload) {
   const age = fact(payload, "Age");
-  const years = age === null ? "age not recorded" : /^[0-9.]+$/.test(age) ? `${age} years` : age;
+  const none = payload.modality ? null : "age not recorded";
+  const years = age === null ? none : /^[0-9.]+$/.test(age) ? `${age} years` : age;
   const [sex, site] = ["Sex", "Site"].map((label) => {
     const said = fact(payload, label);
     return said === "unknown" ? `${label.toLowerCase()} unknown` : said;

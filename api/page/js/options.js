@@ -3,7 +3,7 @@
 import { DEFAULT_LIMIT } from "./address.js";
 import { byId, onNumber, putNumber } from "./dom.js";
 import { isCombined, leavesOutSame } from "./search.js";
-import { installGroups, isSeriesGroup, isWhole, showGroups } from "./series.js";
+import { hasSeries, installGroups, isSeriesGroup, isWhole, showGroups } from "./series.js";
 import { fieldNoun } from "./words.js";
 
 /**
@@ -53,8 +53,13 @@ const groupField = (known) => known?.lesion_field ?? known?.group_fields[0] ?? n
 
 /**
  * What the images of one lesion share; of DICOM, their series.
- * @param {{lesion_field: string|null}|null} known
+ * @param {object|null} known
  * @param {import("./address.js").State} [state]
  */
-export const lesionNoun = (known, state) =>
-  state && isWhole(state) ? "series" : known?.lesion_field === null ? "image" : fieldNoun(known?.lesion_field ?? "lesion_id");
+export const lesionNoun = (known, state) => {
+  if (state && isWhole(state)) return "series";
+  return hasSeries(known) ? `${ownNoun(known)} or series` : ownNoun(known);
+};
+
+const ownNoun = (known) =>
+  known?.lesion_field === null ? "image" : fieldNoun(known?.lesion_field ?? "lesion_id");

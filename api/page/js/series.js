@@ -58,7 +58,7 @@ export function installGroups(go) {
 }
 
 /** Whether the stored images are of DICOM, as far as what is known of the collection tells. */
-const hasSeries = (known) => Boolean(known?.facets.modality?.length);
+export const hasSeries = (known) => Boolean(known?.facets.modality?.length);
 
 /** @param {string|null} group */
 export const isSeriesGroup = (group) => GROUPS.includes(group);
