@@ -197,6 +197,15 @@ EXAMPLES: dict[str, Example] = {
             "202": _shown(BatchAnswer(id=_ID, state="queued")),
         },
     ),
+    "render": Example(
+        {FORM: {"image": "(the bytes of a picture)", "shown": '{"frame": 3}'}},
+        {"200": "(the bytes of a JPEG)"},
+    ),
+    "open_study": Example(),
+    "opened": Example(
+        {JSON: {"token": "q83v…"}},
+        {"200": {"kind": "study", "keys": ["5f1d7a84db00d2fce00b31a7fc73224f"]}},
+    ),
     "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
     "create_deletion": Example(
         {JSON: {"field": "lesion_id", "value": "HAM_0000118"}},

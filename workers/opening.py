@@ -11,6 +11,7 @@ from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnav
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
+from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
@@ -160,7 +161,7 @@ def _context(
     fields = Fields(store, settings.indexed_fields, settings.lesion_field, keys)
     quarantine = Quarantine(blobs, ledger.withheld)
     deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine, keys)
-    targets = QueryTargets(encoder, store, blobs, decoders, keys)
+    targets = QueryTargets(encoder, store, blobs, decoders)
     policy = partial(_policy, settings, keys)
     opening = Opening(blobs, AllowedSources.of(settings.sources), policy=policy)
     ingest = Ingest(
@@ -175,6 +176,7 @@ def _context(
         ),
         limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
+        sealing=Sealing(keys()) if settings.viewer_url else None,
     )
     return Context(
         encoder=encoder,

@@ -260,3 +260,8 @@ def withheld_folder(name: str) -> str:
 def manifest_of(upload: str) -> str:
     """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"
+
+
+def pictures_folder(request: str) -> str:
+    """What was sent along with a request. It goes as soon as the request is answered."""
+    return f"{request_folder(request)}/pictures"

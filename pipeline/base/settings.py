@@ -43,6 +43,11 @@ _TEST_PREFIX = f"{_PREFIX}TEST_"
 _INDEXED: dict[str, IndexType] = {
     "image_id": "keyword",
     "lesion_id": "keyword",
+    "patient_id": "keyword",
+    "series_id": "keyword",
+    "study_id": "keyword",
+    "accession_id": "keyword",
+    "modality": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",
@@ -52,6 +57,9 @@ _INDEXED: dict[str, IndexType] = {
 
 _LESION = "lesion_id"
 
+# Original numbers that the address of a viewer can have.
+VIEWER_NUMBERS = ("study", "series", "accession")
+
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -60,7 +68,7 @@ _LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
 
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
-_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+_OUR_PATHS = frozenset({"healthz", "metrics", "open", "openapi.json", "page", "readyz", "v1"})
 
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
@@ -336,6 +344,17 @@ class Settings(BaseSettings):
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a study in the department's viewer, with {study}, {series} or "
+        "{accession} where the original number goes; results link to it for those who may see "
+        "the number",
+    )
+    viewer_role: Literal["search", "ingest", "admin"] = Field(
+        "admin",
+        description="Role that sees the viewer's link, which re-identifies: search, "
+        "ingest or admin",
+    )
     root_path: str = Field(
         "",
         description="Path below which a proxy serves the api and its page, such as /kindred",
@@ -352,6 +371,21 @@ class Settings(BaseSettings):
         if device not in ("auto", "cuda") and not _LISTED_DEVICE.fullmatch(device):
             raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
         return device
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _refuse_other_links(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            url.format(**dict.fromkeys(VIEWER_NUMBERS, ""))
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(
+                "Input should have no braces but {study}, {series}, {accession}"
+            ) from None
+        if not url.startswith(("http://", "https://")) or "{" not in url:
+            raise ValueError("Input should be http:// or https://, with {study} in it")
+        return url
 
     @field_validator("devices")
     @classmethod

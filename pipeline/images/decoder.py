@@ -85,6 +85,7 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
         "height": made.height,
         "phash": made.phash,
         "rule": made.rule,
+        "window": made.window,
     }
 
 

@@ -23,6 +23,7 @@ from pipeline import metrics
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
 from pipeline.base.identity import point_id, sha256
+from pipeline.dicom.originals import Sealing
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import ImageDecoders
 from pipeline.images.decoding import Unusable
@@ -41,6 +42,7 @@ from pipeline.lifecycle.rows import (
     identify,
     recognise,
 )
+from pipeline.lifecycle.seals import sealed_anew, sealed_of
 from pipeline.lifecycle.withholding import Suspect, Withholding
 from pipeline.messages import RESERVED, IngestOptions, Payload, Rejection, WithheldImage
 from pipeline.sources.base import Reader, Row, Source
@@ -86,6 +88,7 @@ class Ingest:
     withholding: Withholding
     limits: Limits
     stopping: Callable[[], bool]
+    sealing: Sealing | None = None  # where the department has a viewer
     writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(WRITERS, "preview"))
 
     def run(
@@ -206,6 +209,7 @@ class Ingest:
             batch.outcomes.append(each.outcome("unchanged"))
         elif indexed:
             recognise(batch, item, each, metadata, known or {})
+            self._seal_anew(batch, each, known or {})
         elif each.id in batch.quarantined.refused:
             batch.outcomes.append(each.outcome("rejected", REFUSED))
         elif not repeat and self.withholding.stays(row, batch.quarantined.waiting.get(each.id)):
@@ -216,6 +220,13 @@ class Ingest:
         else:
             prepared = self._prepare(row, suspect=batch.start < item.quarantined)
             batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
+
+    def _seal_anew(self, batch: Batch, each: Identified, known: Payload) -> None:
+        """Adds what the viewer's link needs; it is no metadata, so the image stays unchanged."""
+        payload = batch.payloads.get(each.id, known)
+        sealed = sealed_anew(each.row, each.image_id, payload, self.sealing)
+        if sealed is not payload and sealed != payload:
+            batch.payloads[each.id] = sealed
 
     def _prepare(self, row: Row, *, suspect: bool) -> "Future[Prepared | Unusable]":
         """Decodes a row.
@@ -374,6 +385,7 @@ class Ingest:
             "height": prepared.height,
             "phash": prepared.phash,
             **({"pixels": prepared.rule} if prepared.rule else {}),
+            **sealed_of(row, candidate.identified.image_id, self.sealing),
         }
         return {**candidate.metadata, RESERVED: source}
 

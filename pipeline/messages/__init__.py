@@ -9,8 +9,9 @@ from pipeline.messages.answers import (
     StoredImage,
     preview_path,
     quarantine_path,
+    unsealed,
 )
-from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
+from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
     IngestOptions,
@@ -21,24 +22,29 @@ from pipeline.messages.jobs import (
 )
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
-from pipeline.messages.queries import MAX_LIMIT, SearchQuery
+from pipeline.messages.queries import MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.sent import Named, SentFile
 
 __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
     "MOST_RECTANGLES",
     "RESERVED",
+    "SEALED",
+    "SERIES",
     "Deletion",
     "EncoderInfo",
     "Hit",
     "IngestOptions",
     "Message",
+    "Named",
     "Payload",
     "Problem",
     "Receipt",
     "Rectangle",
     "Rejection",
     "SearchQuery",
+    "SentFile",
     "SkippedFile",
     "StoredImage",
     "UploadManifest",
@@ -47,4 +53,5 @@ __all__ = [
     "preview_path",
     "problem",
     "quarantine_path",
+    "unsealed",
 ]

@@ -30,6 +30,7 @@ NEEDED = {
     "GET /v1/session": "search",
     "POST /v1/searches": "search",
     "POST /v1/searches/batch": "search",
+    "POST /v1/renderings": "search",
     "GET /v1/searches/{identifier}": "search",
     "GET /v1/images": "search",
     "GET /v1/images/{image_id}": "search",
@@ -77,7 +78,8 @@ for path in ("studies", "studies/{study}"):
     NEEDED[f"POST /dicom-web/{path}"] = "ingest"
     NEEDED[f"POST /v1/collections/{{collection}}/dicom-web/{path}"] = "ingest"
 EVENTS = "GET /v1/jobs/{job}/events"
-OPEN = {"GET /healthz", "GET /readyz", "POST /v1/session", "DELETE /v1/session"}
+NEEDED["POST /v1/opened"] = "search"
+OPEN = {"GET /healthz", "GET /readyz", "GET /open", "POST /v1/session", "DELETE /v1/session"}
 ANY_KEY = {"GET /metrics"}
 
 
@@ -121,6 +123,7 @@ def call(api: Api, name: str, **given):
         path.format(
             image_id="I", job="J", identifier="S", deletion="D", collection="kindred", study="1.2"
         ),
+        follow_redirects=False,
         **given,
     )
 
