@@ -27,6 +27,7 @@ from pipeline.dicom.errors import (
 from pipeline.dicom.reading import UNDEFINED, Opened, Pixels, open_file, refusing
 from pipeline.dicom.shades import Bits, shaded
 from pipeline.dicom.squares import squared
+from pipeline.dicom.values import code
 from pipeline.dicom.windows import groups_of, modality_of, shading_of
 
 _FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}
@@ -146,5 +147,5 @@ def _bits(attributes: Attributes, coded: Coded) -> Bits:
 
 def _inverse(file: _File) -> bool:
     """Whether low values are bright (PS3.3 C.7.6.3.1.2, C.11.6)."""
-    lut = str(file.header.get("PresentationLUTShape") or "").strip()
-    return file.attributes.photometric == "MONOCHROME1" or lut == "INVERSE"
+    shape = code(file.header, "PresentationLUTShape")
+    return file.attributes.photometric == "MONOCHROME1" or shape == "INVERSE"

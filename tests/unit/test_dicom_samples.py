@@ -5,16 +5,25 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_files
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
+)
 
 from pipeline.dicom import errors
 from pipeline.dicom.errors import Refused
 from pipeline.dicom.rendering import Rendered, render
+from pipeline.images.decoding import Picture, decode
 from tests.dcmtk import drawn, need_dcmtk
+from tests.made_bytes import drawing, encoded
+from tests.made_dicom import encapsulated, header, native
 
 CAP = 10_000_000
 
@@ -116,7 +125,7 @@ def _options(name: str, rule: str) -> list[str]:
         return ["+Ww", found[1], found[2]] if found else ["+Wm"]
     kinds = {"window": ["+Wi", "1"], "voi": ["+Wl", "1"], "default": ["+Ww", "40", "400"]}
     kinds |= {"range": ["+Wm"]}
-    return kinds.get(rule.split()[0], [])
+    return kinds.get(rule.split(maxsplit=1)[0], [])
 
 
 def _header(name: str) -> Dataset:
@@ -174,3 +183,38 @@ def _shades(dataset: Dataset, values: np.ndarray, rule: str) -> np.ndarray:
         ends = np.array([0, (1 << bits) - 1]) - (signed << (bits - 1))
         low, high = apply_modality_lut(ends, dataset)
     return (scaled - low) / (high - low) * 255
+
+
+# --- pictures that were wrapped ------------------------------------------------------------------
+
+DERMOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.7"  # PS3.4, Dermoscopic Photography Image Storage
+
+_ARCHIVE = Path(__file__).parents[3] / "shared/data/skin_cancer_dev/train-00000-of-00001.parquet"
+
+
+def _pictures() -> list[bytes]:
+    """JPEGs of skin where they lie beside the repository, and a drawn one."""
+    drawn_here = [encoded(drawing(600, 450), "JPEG", quality=90, subsampling=n) for n in (0, 1, 2)]
+    if not _ARCHIVE.exists():
+        return drawn_here
+    column = parquet.read_table(_ARCHIVE, columns=["image"]).column("image").slice(0, 12)
+    return [*drawn_here, *(cell["bytes"] for cell in column.to_pylist())]
+
+
+@pytest.mark.parametrize(
+    "kind", [SecondaryCaptureImageStorage, VLPhotographicImageStorage, DERMOSCOPIC]
+)
+def test_a_photograph_is_the_same_picture_in_dicom(kind: str) -> None:
+    """So its vector is the same, too: the encoder sees the same pixels."""
+    for data in _pictures():
+        picture = decode(data, CAP)
+        assert isinstance(picture, Picture)
+        pixels = np.asarray(picture.image)
+        said = {"SOPClassUID": kind, "Modality": "XC"}
+        dataset = header(picture.height, picture.width, 3, 8, signed=False, **said)
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+        wrapped = encapsulated([data], JPEGBaseline8Bit, dataset)
+        for made in (wrapped, native(pixels, **said)):
+            same = decode(made, CAP)
+            assert isinstance(same, Picture), same
+            assert np.array_equal(np.asarray(same.image), pixels)
