@@ -100,24 +100,24 @@ def files(picture: Picture) -> Iterator[tuple[str, bytes]]:
     for name, syntax in NATIVE.items():
         yield f"raw, {name}", native(picture.values, picture.bits, syntax, **picture.said)
     plain = native(picture.values, picture.bits, **picture.said)
-    yield "RLE", _compressed(plain, RLELossless)
+    yield "RLE", compressed(plain, RLELossless)
     eight = (picture.values >> (picture.bits - 8)).astype(np.uint8)
-    small = dcmread(io.BytesIO(native(eight, 8, **picture.said, )))
+    small = dcmread(io.BytesIO(native(eight, 8, **picture.said)))
     small.WindowCenter, small.WindowWidth, small.RescaleIntercept = 128, 256, 0
     small.RescaleSlope = 1
     jpeg = encoded(Image.fromarray(eight), "JPEG", quality=90)
     yield "JPEG baseline, of 8 bits", encapsulated([jpeg], JPEGBaseline8Bit, small)
     if shutil.which("dcmcjpeg"):
-        yield "JPEG lossless", _by_dcmtk(plain)
-    yield "JPEG-LS lossless", _compressed(plain, JPEGLSLossless)
-    yield "JPEG-LS near lossless", _compressed(plain, JPEGLSNearLossless, jls_error=3)
-    yield "JPEG 2000 lossless", _compressed(plain, JPEG2000Lossless)
-    yield "JPEG 2000, 10 : 1", _compressed(plain, JPEG2000, j2k_cr=[10])
+        yield "JPEG lossless", by_dcmtk(plain)
+    yield "JPEG-LS lossless", compressed(plain, JPEGLSLossless)
+    yield "JPEG-LS near lossless", compressed(plain, JPEGLSNearLossless, jls_error=3)
+    yield "JPEG 2000 lossless", compressed(plain, JPEG2000Lossless)
+    yield "JPEG 2000, 10 : 1", compressed(plain, JPEG2000, j2k_cr=[10])
     if find_spec("imagecodecs"):
         yield "HTJ2K lossless", _high_throughput(picture, plain)
 
 
-def _compressed(plain: bytes, syntax: str, **how: Any) -> bytes:
+def compressed(plain: bytes, syntax: str, **how: Any) -> bytes:
     dataset = dcmread(io.BytesIO(plain))
     dataset.compress(syntax, generate_instance_uid=False, **how)
     out = io.BytesIO()
@@ -125,7 +125,7 @@ def _compressed(plain: bytes, syntax: str, **how: Any) -> bytes:
     return out.getvalue()
 
 
-def _by_dcmtk(plain: bytes) -> bytes:
+def by_dcmtk(plain: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "plain"), Path(folder, "made")
         given.write_bytes(plain)

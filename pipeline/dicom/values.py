@@ -15,6 +15,7 @@ from pydicom.tag import BaseTag
 
 _TAGS: dict[str, BaseTag] = {}
 _BINARY = (None, "US", "SS", "UN")
+_DECIMAL = ("DS", "IS")
 _TEXT = (None, "CS", "DS", "IS", "UN")
 
 
@@ -43,13 +44,28 @@ def number(source: Dataset, keyword: str) -> float | None:
         raw = _raw(source, keyword)
         if raw is None:
             return None
-        if isinstance(raw, RawDataElement) and raw.VR in ("DS", "IS"):
+        if isinstance(raw, RawDataElement) and raw.VR in _DECIMAL:
             found = float(_first(raw))
         else:
             found = float(_parsed(source, keyword))
     except Exception:  # noqa: BLE001 - what it raises says that it is none
         return None
     return found if isfinite(found) else None
+
+
+def pair(source: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Both of DS or IS; None where it has not two finite numbers."""
+    raw = _raw(source, keyword)
+    if not isinstance(raw, RawDataElement) or raw.VR not in (None, *_DECIMAL):
+        value = None if raw is None else raw.value
+        texts = [str(each) for each in value] if isinstance(value, MultiValue) else []
+    else:
+        texts = (raw.value or b"").decode("latin-1").strip(" \0").split("\\")
+    try:
+        first, second = (float(text) for text in texts)
+    except ValueError:
+        return None
+    return (first, second) if isfinite(first) and isfinite(second) else None
 
 
 def _raw(source: Dataset, keyword: str) -> Any:
