@@ -24,6 +24,7 @@ from pipeline.dicom.errors import (
     TOO_MANY_PIXELS,
     Refused,
 )
+from pipeline.dicom.quick import quick
 from pipeline.dicom.reading import UNDEFINED, Opened, Pixels, open_file, refusing
 from pipeline.dicom.shades import Bits, shaded
 from pipeline.dicom.squares import squared
@@ -73,7 +74,7 @@ def render(data: bytes, frame: int, max_pixels: int) -> Rendered:
 
 
 def _open(data: bytes, max_pixels: int) -> _File:
-    opened = open_file(io.BytesIO(data))
+    opened = quick(data) or open_file(io.BytesIO(data))
     floats = opened.pixels is not None and opened.pixels.tag in _FLOATS
     attributes = attributes_of(opened.header, floats=floats)
     codecs.check_syntax(opened.syntax)
@@ -103,8 +104,8 @@ def _uncompressed(file: _File, data: bytes, frame: int) -> Coded:
         needed = -(-native.frame_bits(attributes) * (frame + 1) // 8)
         inflated.fill(min(end, start + needed))
     value = memoryview(data if inflated is None else inflated.data)[start:end]
-    _, little = file.header.original_encoding
-    words = native.frame_of(value, attributes, frame, big=little is False, words=pixels.words)
+    big = file.opened.big
+    words = native.frame_of(value, attributes, frame, big=big, words=pixels.words)
     if pixels.tag in _FLOATS:
         words = words.view(_FLOATS[pixels.tag])
     return Coded(words, attributes.allocated)

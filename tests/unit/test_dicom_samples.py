@@ -1,6 +1,8 @@
 """Every file with pixels of pydicom and pydicom-data, beside DCMTK's and pydicom's rendering."""
 
+import io
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_files
+from pydicom.datadict import tag_for_keyword
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
@@ -19,6 +22,8 @@ from pydicom.uid import (
 
 from pipeline.dicom import errors
 from pipeline.dicom.errors import Refused
+from pipeline.dicom.quick import NEEDED, quick
+from pipeline.dicom.reading import open_file
 from pipeline.dicom.rendering import Rendered, render
 from pipeline.images.decoding import Picture, decode
 from tests.dcmtk import drawn, need_dcmtk
@@ -183,6 +188,26 @@ def _shades(dataset: Dataset, values: np.ndarray, rule: str) -> np.ndarray:
         ends = np.array([0, (1 << bits) - 1]) - (signed << (bits - 1))
         low, high = apply_modality_lut(ends, dataset)
     return (scaled - low) / (high - low) * 255
+
+
+def test_what_is_read_quickly_is_what_pydicom_reads() -> None:
+    """Of most files; the others are left to pydicom."""
+    read = 0
+    for name, file in files().items():
+        data = file.read_bytes()
+        found = quick(data)
+        if found is None:
+            continue
+        read += 1
+        whole = open_file(io.BytesIO(data))
+        assert replace(found, header=whole.header) == whole, name
+        assert found.header.keys() == whole.header.keys() & NEEDED_TAGS, name
+        for tag in found.header.keys():  # noqa: SIM118 - iterating would parse the values
+            assert found.header[tag] == whole.header[tag], name
+    assert read > 80
+
+
+NEEDED_TAGS = {tag_for_keyword(keyword) for keyword in NEEDED}
 
 
 # --- pictures that were wrapped ------------------------------------------------------------------
