@@ -17,6 +17,7 @@ Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 TABLE_BITS = 16
 _WHITE = 255
+_SAME = np.arange(256, dtype=np.uint8)
 # Pixels at once: where no table is, and where one is, so that what numpy makes of them stays near.
 _ROWS, _PIXELS = 2**20, 2**17
 
@@ -143,6 +144,8 @@ def shaded(
 
 def looked_up(table: NDArray[np.uint8], words: NDArray[Any]) -> NDArray[np.uint8]:
     """The table's entry for each of uint8 or uint16."""
+    if len(table) == 256 and np.array_equal(table, _SAME):
+        return words
     flat = np.ascontiguousarray(words).reshape(-1)
     if len(table) == 256:
         return np.frombuffer(flat.tobytes().translate(table.tobytes()), np.uint8).reshape(
