@@ -97,7 +97,10 @@ def put_away(context: Context, job: JobRecord) -> None:
         catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
     if isinstance(request.source, UploadSource):
-        if job.state == "succeeded":  # of any other, the sweep gives a retry a day
+        if job.state in (
+            "succeeded",
+            "completed_with_rejections",
+        ):  # of any other, the sweep gives a retry a day
             context.blobs.delete(dicom_folder(job.id))
         if request.dry_run:
             forget_files(context.blobs, request.source)
