@@ -83,7 +83,9 @@ def in_redis(system: System) -> set[bytes]:
 
 def in_backup(folder: Path) -> set[bytes]:
     """What Redis has dumped is in base64 there."""
-    values = (json.loads(line).get("value") for line in (folder / "ledger.jsonl").open())
+    values = (
+        json.loads(line).get("value") for line in (folder / "ledger.jsonl").read_text().splitlines()
+    )
     return {mark for value in values if value for mark in marks_in(base64.b64decode(value))}
 
 
