@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from api import document, problems
@@ -11,6 +12,7 @@ from api.audit import AuditLog
 from api.below import BelowPath
 from api.gate import Gate
 from api.headers import SecurityHeaders
+from api.incoming import Batcher
 from api.parameters import known_parameters
 from api.routes import (
     backup,
@@ -48,11 +50,14 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     """
     services = Services.open(settings, keys)
     log = AuditLog(settings.audit_file)
+    batcher = Batcher(services.default_and_opened, "stow")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        batcher.start()
         async with services.waiting:
             yield
+        await run_in_threadpool(batcher.stop)
         services.ledgers.close()
 
     app = FastAPI(
@@ -64,7 +69,7 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         docs_url=None,  # FastAPI's pages load their scripts from other hosts
         redoc_url=None,
     )
-    app.state.services = services
+    app.state.services, app.state.batcher = services, batcher
     problems.install(app)
     app.add_middleware(
         Gate,

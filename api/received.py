@@ -7,12 +7,12 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from pipeline.base.blobs import Blobs, dicom_folder, manifest_of, original_name
+from pipeline.base.blobs import Blobs, dicom_folder, manifest_of
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery, SourceError
 from pipeline.base.identity import frame_digest, sha256
 from pipeline.base.sealing import seal
 from pipeline.dicom.describing import Policy
-from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
+from pipeline.messages import Payload, SkippedFile, UploadedFile, UploadManifest
 from pipeline.sources.deidentification import write_account
 from pipeline.sources.folder.damage import reason_of
 from pipeline.sources.folder.hiding import Hiding, is_called_dicom
@@ -52,15 +52,21 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
+    blobs: Blobs,
+    folder: str,
+    received: Received,
+    dicom: Policy | None = None,
+    *,
+    keep_names: bool,
+    most: int,
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
     `most` is the largest request in bytes. Raises InvalidQuery for a table that cannot be read, or
     an archive that becomes too large, and BlobsUnavailable.
     """
-    dicom = dicom.counting()
-    store = _Store(blobs, folder, received, dicom)
+    dicom = dicom and dicom.counting()
+    store = _Store(blobs, folder, received, dicom.pseudonyms.keys if dicom else ())
     files: list[tuple[int, UploadedFile]] = []  # with their places among those that were sent
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
@@ -99,7 +105,7 @@ class _Store:
     blobs: Blobs
     folder: str
     received: Received
-    dicom: Policy
+    keys: Sequence[bytes]
     _latest: tuple[Place, str, str] = ((), "", "")  # of the file whose frames come one by one
 
     def put(self, entry: Entry, own: str) -> UploadedFile:
@@ -128,15 +134,8 @@ class _Store:
             place = self.received.places[number] if self.received.places else None
             said = merged(said, self.received.metadata[number])
             name = name if self.received.files[number][0] else ""
-        return UploadedFile(
-            name=(name or None) if entry.frame is None else None,
-            place=place,
-            metadata=clean(said),
-            fault=entry.fault,
-            frame=entry.frame,
-            hold=entry.hold,
-            former=tuple(map(dict, entry.former)),
-        )
+        own = {"name": (name or None) if entry.frame is None else None, "place": place}
+        return listed(entry, said).model_copy(update=own)
 
     def _dicom(self, entry: Entry, frame: int, opens: Callable[[], BinaryIO]) -> dict[str, Any]:
         place, blob, digest = self._latest
@@ -145,10 +144,9 @@ class _Store:
                 data = opened.read()
             digest = sha256(data)
             blob = f"{dicom_folder(self.folder.rpartition('/')[2])}/{digest}.dcm"
-            self.blobs.write(blob, seal(data, self.dicom.pseudonyms.keys))
+            self.blobs.write(blob, seal(data, self.keys))
             self._latest = (entry.place, blob, digest)
-        original = original_name(digest) if self.dicom.keep else None
-        return {"blob": blob, "sha256": frame_digest(digest, frame), "original": original}
+        return {"blob": blob, "sha256": frame_digest(digest, frame)}
 
 
 def _hidden(manifest: UploadManifest, hiding: Hiding) -> UploadManifest:
@@ -165,6 +163,22 @@ def _hidden(manifest: UploadManifest, hiding: Hiding) -> UploadManifest:
             SkippedFile(name=shown(each.name) or "", kind=each.kind) for each in manifest.skipped
         ),
     )
+
+
+def listed(entry: Entry, said: Payload) -> UploadedFile:
+    """An entry as the list of an upload has it, before its bytes are stored."""
+    return UploadedFile(
+        metadata=clean(said),
+        fault=entry.fault,
+        frame=entry.frame,
+        hold=entry.hold,
+        former=tuple(map(dict, entry.former)),
+    )
+
+
+def digest_of(data: bytes, frame: int | None) -> str:
+    digest = sha256(data)
+    return digest if frame is None else frame_digest(digest, frame)
 
 
 def _nameless(manifest: UploadManifest) -> UploadManifest:

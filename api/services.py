@@ -20,6 +20,7 @@ from pipeline.base.outage import Away, Outage
 from pipeline.base.sealing import seal
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.receipts import Receipts
@@ -82,6 +83,10 @@ class Services:
         base = self.settings.root_path + path
         return Collection(base, self.ledgers.of(chosen), self._blobs[chosen], self)
 
+    def default_and_opened(self) -> "list[Collection]":
+        """All of `names`."""
+        return [self.collection(name) for name in self.names()]
+
     def blobs_away(self, name: str) -> Away | None:
         """Whether those of a collection are away for this process; asks them if they seem so."""
         return self._asked[name].look()
@@ -116,7 +121,8 @@ class Collection:
     def dicom(self) -> Policy:
         """How DICOM files of this collection are described."""
         settings = self.services.settings
-        return Policy(self.pseudonyms, settings.dicom_dates, settings.keep_dicom)
+        frames = parse(settings.dicom_frames)
+        return Policy(self.pseudonyms, settings.dicom_dates, settings.keep_dicom, frames)
 
     @property
     def pseudonyms(self) -> Pseudonyms:

@@ -17,6 +17,10 @@ from workers.runtime import Runtime
 
 logger = logging.getLogger("kindred.background")
 
+# Seconds that a stop waits for a turn. What takes longer ends with the process: every turn is safe
+# to interrupt, and a supervisor that waits in vain would kill us.
+_LAST_TURN_SECONDS = 8.0
+
 
 class Repeating:
     """Calls `action` every `interval` seconds in its own thread, and goes on after a failure."""
@@ -37,7 +41,7 @@ class Repeating:
         self._stop.set()
         self._soon.set()
         if self._thread.is_alive():  # a worker can be stopped before it is ready
-            self._thread.join(timeout=self._interval + 5)
+            self._thread.join(timeout=_LAST_TURN_SECONDS)
 
     def _loop(self) -> None:
         while not self._stop.is_set():

@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
+from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
@@ -136,7 +137,8 @@ def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
 
 
 def _policy(settings: Settings, keys: Callable[[], Pseudonyms]) -> Policy:
-    return Policy(keys(), settings.dicom_dates, settings.keep_dicom)
+    frames = parse(settings.dicom_frames)
+    return Policy(keys(), settings.dicom_dates, settings.keep_dicom, frames)
 
 
 def _context(

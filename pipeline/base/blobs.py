@@ -5,6 +5,7 @@ alike. A blob appears whole or not at all.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 
 from pipeline.base.blob_clients import S3_PATIENCE, Patience, is_s3, open_file_system
 from pipeline.base.blob_errors import away, client_errors, disk_errors, misconfigured
+from pipeline.base.files import sync_folder
 from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
@@ -39,6 +41,14 @@ class Blobs:
         self._patience = Patience(url, patience)
         self.outage = Outage("blobs", "blobs")
 
+    @property
+    def free(self) -> int | None:
+        """Bytes of the disk that are free; None if the blobs are on none of ours."""
+        if not self._local:
+            return None
+        with self._errors():
+            return shutil.disk_usage(_existing(Path(self._root))).free
+
     def probe(self) -> None:
         """Writes, lists, reads and deletes a small blob, to find wrong settings at the start.
 
@@ -52,12 +62,13 @@ class Blobs:
             raise misconfigured("a blob that was just written is not there")
         self.delete(name)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """`durable`: it survives a power cut. An object store promises that anyway."""
         path = self._path(name)
         try:
             with self._errors(writes=True):
                 if self._local:
-                    _write_whole(Path(path), Path(self._root, PARTS), data)
+                    _write_whole(Path(path), Path(self._root, PARTS), data, durable=durable)
                 else:
                     self._fs.pipe_file(path, data, **self._patience.options(len(data)))
         except FileNotFoundError as error:
@@ -159,23 +170,42 @@ class Blobs:
         return f"{self._root}/{name}"
 
 
-def _write_whole(path: Path, parts: Path, data: bytes) -> None:
+def _write_whole(path: Path, parts: Path, data: bytes, *, durable: bool) -> None:
     """Readers see the old file or the new one, even if the process dies in between."""
     part = parts / uuid4().hex
     try:
         try:
-            _write_and_move(part, path, data)
+            _write_and_move(part, path, data, durable=durable)
         except FileNotFoundError:
             for folder in (parts, path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            _write_and_move(part, path, data)
+                _make(folder, durable=durable)
+            _write_and_move(part, path, data, durable=durable)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write_and_move(part: Path, path: Path, data: bytes) -> None:
-    part.write_bytes(data)
+def _write_and_move(part: Path, path: Path, data: bytes, *, durable: bool) -> None:
+    with part.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(part, path)  # noqa: PTH105
+    if durable:
+        sync_folder(path.parent)
+
+
+def _make(folder: Path, *, durable: bool) -> None:
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    if durable:
+        for each in missing:
+            sync_folder(each.parent)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def preview_name(point: UUID) -> str:
@@ -193,6 +223,12 @@ def deletion_folder(deletion: str) -> str:
 
 def job_folder(job: str) -> str:
     return f"jobs/{job}"
+
+
+def incoming_folder(batch: str = "") -> str:
+    """Objects that were received one by one, until their job has ended; without a
+    batch, the folder of all."""
+    return f"incoming/{batch}".rstrip("/")
 
 
 def upload_folder(job: str) -> str:

@@ -227,6 +227,23 @@ class Settings(BaseSettings):
     keep_dicom: bool = Field(
         False, description="Whether DICOM files are kept as they came, with all that they say"
     )
+    dicom_frames: str = Field(
+        "auto",
+        pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
+        description="Which frames of a DICOM file become images: first, middle, all, or every N, "
+        "such as every 10; auto: all up to 32, else 32 evenly",
+    )
+    incoming_backlog: int = Field(
+        20_000,
+        ge=1,
+        description="Received objects (C-STORE, STOW-RS) that may wait to be indexed; more are "
+        "refused for now",
+    )
+    incoming_free_mb: int = Field(
+        2000,
+        ge=0,
+        description="Free space of the blobs' disk, in MB, below which no object is received",
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(

@@ -1,106 +1,79 @@
-"""The allow-list: which attributes are kept, under which names, and in which form.
+"""What a header says of how its pixels are stored (PS3.3 C.7.6.3)."""
 
-docs/dicom-conformance.md shows it, and a test holds that page against it.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from pipeline.dicom import forms, makers, terms
-from pipeline.dicom.forms import Dates, Form
-from pipeline.dicom.values import items, text, texts
+from pipeline.dicom.errors import BROKEN, COLOURS, NO_PIXELS, NOT_READ, Refused
+from pipeline.dicom.reading import frames_in
+
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
 
 @dataclass(frozen=True)
-class Attribute:
-    """`name` is what it is called in an image's metadata; `said` is how a reader is told."""
+class Attributes:
+    """`stored` bits of `allocated` are a sample, up to the bit `high`; the others say nothing."""
 
-    keyword: str
-    name: str
-    said: str
-    form: Form | None = None
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    planar: bool
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    frames: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        plane = (self.rows, self.columns)
+        return plane if self.samples == 1 else (*plane, self.samples)
 
-# One value, in the form of its kind. Of two with one name, the first that has a value counts.
-VALUES: Sequence[Attribute] = (
-    Attribute("Modality", "modality", "a modality of an image (C.7.3.1.1.1)", forms.MODALITY),
-    Attribute("BodyPartExamined", "body_part", "a term of PS3.16, L-1", forms.BODY_PART),
-    Attribute("ImageLaterality", "laterality", "R, L, U or B", forms.LATERALITY),
-    Attribute("FrameLaterality", "laterality", "R, L, U or B", forms.LATERALITY),
-    Attribute("Laterality", "laterality", "R, L, U or B", forms.LATERALITY),
-    Attribute("ViewPosition", "view", "a defined term (C.8.1.3, C.8.11.5.1)", forms.VIEW),
-    Attribute("Manufacturer", "manufacturer", "the name of a known maker", forms.MAKER),
-    Attribute("PatientSex", "sex", "M, F or O", forms.SEX),
-)
-# Read together with others, below.
-OTHERS: Sequence[Attribute] = (
-    Attribute("ManufacturerModelName", "model", "known words of models, of a known maker"),
-    Attribute("PatientAge", "age", "whole years, 90 for all that are older"),
-    Attribute("PatientBirthDate", "age", "with Study Date, where Patient Age is missing or wrong"),
-    Attribute("StudyDate", "study_year, study_date", "as KINDRED_DICOM_DATES says"),
-    Attribute("NumberOfFrames", "frames", "a whole number, with the frame's own as `frame`"),
-)
-# The first item; kept as `name`, `name_code` and `name_scheme`.
-CODES: Sequence[tuple[Attribute, tuple[int, ...]]] = (
-    (Attribute("AnatomicRegionSequence", "region", "a code of CID 4 or its like"), terms.REGIONS),
-    (Attribute("ViewCodeSequence", "view", "a code of CID 4010 or 4014"), terms.VIEW_CODES),
-)
-# Identifiers of PS3.3, as keyed hashes.
-HASHED: dict[str, str] = {
-    "PatientID": "patient_id",
-    "StudyInstanceUID": "study_id",
-    "SeriesInstanceUID": "series_id",
-    "AccessionNumber": "accession_id",
-    "SOPInstanceUID": "instance_id",
-}
+    @property
+    def grey(self) -> bool:
+        return self.photometric.startswith("MONO")
 
 
-def kept_values(header: Dataset) -> tuple[dict[str, str | int], list[str]]:
-    """The metadata, and the keywords of the elements that they come from."""
-    said: dict[str, str | int] = {}
-    used: list[str] = []
-    for each in VALUES:
-        found = next(iter(texts(header, each.keyword)), "") if each.name not in said else ""
-        kept = each.form(found) if found and each.form is not None else None
-        if kept is not None:
-            said[each.name] = kept
-            used.append(each.keyword)
-    return said, used
+def attributes_of(header: Dataset, *, floats: bool = False) -> Attributes:
+    """`floats`: its pixels are of floats or doubles. Raises Refused, and what pydicom raises."""
+    if "Rows" not in header or "Columns" not in header:
+        raise Refused(NO_PIXELS)
+    rows, columns = int(header.Rows), int(header.Columns)
+    samples = int(header.get("SamplesPerPixel") or 1)
+    photometric = str(header.get("PhotometricInterpretation") or "").strip()
+    # ACR-NEMA, before DICOM, had grey alone.
+    photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
+    allocated = int(header.get("BitsAllocated") or (32 if floats else 0))
+    stored = allocated if floats else int(header.get("BitsStored") or allocated)
+    high = int(header.get("HighBit") or stored - 1)
+    _check(rows, columns, samples, photometric, allocated, stored)
+    return Attributes(
+        rows,
+        columns,
+        samples,
+        photometric,
+        bool(header.get("PlanarConfiguration")),
+        allocated,
+        stored,
+        high if stored - 1 <= high < allocated else stored - 1,
+        bool(header.get("PixelRepresentation")),
+        frames_in(header),
+    )
 
 
-def kept_codes(header: Dataset) -> tuple[dict[str, str | int], list[str]]:
-    said: dict[str, str | int] = {}
-    used: list[str] = []
-    for each, sets in CODES:
-        for item in items(header, each.keyword):
-            found = terms.coded(text(item, "CodeValue"), text(item, "CodingSchemeDesignator"), sets)
-            if found is not None:
-                code, scheme, meaning = found
-                own = {each.name: meaning, f"{each.name}_code": code, f"{each.name}_scheme": scheme}
-                said |= own
-                used.append(each.keyword)
-            break
-    return said, used
+def _check(
+    rows: int, columns: int, samples: int, photometric: str, allocated: int, stored: int
+) -> None:
+    if rows < 1 or columns < 1 or not 1 <= stored <= allocated:
+        raise Refused(BROKEN)
+    if allocated not in (1, 8, 16, 32, 64):
+        raise Refused(NOT_READ)
+    if (samples == 1) != (photometric in _GREY):
+        raise Refused(BROKEN if samples in (1, 3) and photometric in _KNOWN else COLOURS)
+    if samples not in (1, 3) or photometric not in _KNOWN:
+        raise Refused(COLOURS)
 
 
-def kept_dates(header: Dataset, policy: Dates) -> tuple[dict[str, str | int], list[str]]:
-    """The age, and what the policy keeps of the study's date."""
-    used: list[str] = []
-    seen = text(header, "StudyDate")
-    said = forms.study_date(seen, policy)
-    if said:
-        used.append("StudyDate")
-    age = forms.age_of(text(header, "PatientAge"))
-    if age is not None:
-        used.append("PatientAge")
-    else:
-        age = forms.age_between(text(header, "PatientBirthDate"), seen)
-        used += [] if age is None else ["PatientBirthDate"]
-    return said if age is None else {**said, "age": age}, used
-
-
-def kept_model(header: Dataset, maker: object) -> tuple[dict[str, str | int], list[str]]:
-    found = makers.model(text(header, "ManufacturerModelName")) if maker else None
-    return ({}, []) if found is None else ({"model": found}, ["ManufacturerModelName"])
+_YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+_KNOWN = (*_GREY, "RGB", *_YBR)

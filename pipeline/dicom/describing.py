@@ -7,10 +7,10 @@ from pydicom import Dataset
 
 from pipeline.dicom import kinds
 from pipeline.dicom.account import Account
-from pipeline.dicom.attributes import HASHED, kept_codes, kept_dates, kept_model, kept_values
 from pipeline.dicom.errors import NO_PIXELS, Refused
 from pipeline.dicom.forms import Dates
-from pipeline.dicom.frames import chosen
+from pipeline.dicom.frames import FramePolicy
+from pipeline.dicom.kept import HASHED, kept_codes, kept_dates, kept_model, kept_values
 from pipeline.dicom.pseudonyms import UID, Pseudonyms, keyed
 from pipeline.dicom.reading import frames_in
 from pipeline.dicom.values import identifier
@@ -29,6 +29,7 @@ class Policy:
     pseudonyms: Pseudonyms = field(repr=False)
     dates: Dates = "year"
     keep: bool = False
+    frames: FramePolicy = field(default_factory=FramePolicy)
     account: Account | None = field(default=None, repr=False, compare=False)
 
     def counting(self) -> "Policy":
@@ -108,7 +109,12 @@ def _described(header: Dataset, policy: Policy) -> tuple[Described, list[str]]:
     kept += ["NumberOfFrames"] if of > 1 else []
     hold = None
     described = Described(
-        hashed[HASHED[UID]], dict(said), tuple(chosen(of)), of, hold=hold, former=tuple(former)
+        hashed[HASHED[UID]],
+        dict(said),
+        tuple(policy.frames.of(of)),
+        of,
+        hold=hold,
+        former=tuple(former),
     )
     return described, kept
 

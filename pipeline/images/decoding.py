@@ -109,7 +109,7 @@ class Picture:
 def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     """Why the header alone rules out an image; None if only decoding can tell."""
     if is_dicom(data):
-        return None
+        return _checked(data, max_pixels)
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -147,8 +147,20 @@ def is_dicom(data: bytes) -> bool:
     return kind_of(data[:HEAD]).name == "dicom"
 
 
+def _checked(data: bytes, max_pixels: int) -> Unusable | None:
+    from pipeline.dicom.rendering import check  # with pydicom
+
+    try:
+        check(data, max_pixels)
+    except Refused as refused:
+        return Unusable(refused.reason)
+    except MemoryError:
+        return NO_MEMORY
+    return None
+
+
 def _rendered(data: bytes, max_pixels: int, frame: int) -> Picture | Unusable:
-    from pipeline.dicom.rendering import render  # with all its codecs
+    from pipeline.dicom.rendering import render
 
     try:
         made = render(data, frame, max_pixels)

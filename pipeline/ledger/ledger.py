@@ -7,6 +7,7 @@ from pipeline.base.errors import NotFound
 from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.eviction import check_eviction
+from pipeline.ledger.incoming import IncomingLedger
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.pseudonyms import PseudonymLedger
 from pipeline.ledger.requests import RequestLedger
@@ -40,6 +41,7 @@ class Ledger:
         self.tombstones = Tombstones(script)
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
+        self.incoming = IncomingLedger(script)
         self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(
             script,

@@ -22,6 +22,7 @@ _FILES = (
     "requests",
     "tombstones",
     "retention",
+    "incoming",
     "snapshot",
     "end",
 )

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.identity import point_id, spellings
-from pipeline.dicom.attributes import HASHED
+from pipeline.dicom.kept import HASHED
 from pipeline.dicom.pseudonyms import Pseudonyms, ids_of, no_image, no_pseudonyms
 from pipeline.ledger import Tombstones
 from pipeline.lifecycle.receipts import PAGE, DeleteRequest, Receipts

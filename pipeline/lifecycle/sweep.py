@@ -13,6 +13,7 @@ from pipeline.base.blobs import (
     Blobs,
     deletion_folder,
     dicom_folder,
+    incoming_folder,
     job_folder,
     upload_folder,
 )
@@ -120,10 +121,13 @@ class Sweep:
     def _dicom_files(self) -> None:
         """Of uploads that failed, were cancelled, or never became a job. Until then a retry has
         them; they name patients, so that is a day and not as long as the job is known."""
-        found = {folder.rpartition("/")[2]: folder for folder in self.blobs.names("dicom")}
+        sent, received = self.blobs.names("dicom"), self.blobs.names(incoming_folder())
+        jobs = {folder: folder.rpartition("/")[2] for folder in (*sent, *received)}
         running = set(self.ledger.jobs.unfinished())
-        for job, folder in found.items():
-            if job not in running:
+        # What was received and has no job yet waits for one.
+        waiting = set(self.ledger.jobs.unknown([jobs[folder] for folder in received]))
+        for folder, job in jobs.items():
+            if job not in running and (folder in sent or job not in waiting):
                 for blob in self.blobs.names(folder)[:1]:
                     self._delete_if_older(folder, blob, DICOM_SECONDS)
 

@@ -29,7 +29,6 @@ class UploadedFile(Message):
     frame: int | None = None
     hold: str | None = None
     former: tuple[dict[str, str], ...] = ()
-    original: str | None = None
 
 
 class UploadManifest(Message):

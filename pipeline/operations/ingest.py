@@ -21,7 +21,7 @@ from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.registry import parse_source
-from pipeline.sources.upload import UploadSource, forget_files
+from pipeline.sources.upload import UploadSource, conclude, forget_files
 
 if TYPE_CHECKING:
     from pipeline.ledger import JobRecord, WorkItem
@@ -101,6 +101,7 @@ def put_away(context: Context, job: JobRecord) -> None:
             "succeeded",
             "completed_with_rejections",
         ):  # of any other, the sweep gives a retry a day
+            conclude(context.blobs, request.source)
             context.blobs.delete(dicom_folder(job.id))
         if request.dry_run:
             forget_files(context.blobs, request.source)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.identity import point_id
-from pipeline.dicom.attributes import HASHED
+from pipeline.dicom.kept import HASHED
 from pipeline.dicom.pseudonyms import Pseudonyms, ids_of, is_uid, split_frame
 from pipeline.dicom.values import plain
 from pipeline.messages import SearchQuery

@@ -101,12 +101,6 @@ def _dib() -> bytes:
     return encoded(drawing(), "BMP")[14:]
 
 
-def _tiff_and_dicom() -> bytes:
-    """Both in one file, as slide scanners write it; the mark lies among the pixels here."""
-    tiff = made.grey_tiff(np.zeros((16, 16), np.uint8))
-    return tiff[:128] + b"DICM" + tiff[132:]
-
-
 def _raw_tiff(entries: dict[int, int]) -> bytes:
     return made.tiff({made.WIDTH: 8, made.HEIGHT: 8, **entries}, bytes(64))
 
@@ -123,7 +117,6 @@ PICTURES: dict[str, bytes] = {
     "TIFF": encoded(drawing(), "TIFF"),
     "BigTIFF": encoded(drawing(), "TIFF", big_tiff=True),
     "big-endian TIFF": encoded(Image.fromarray(np.zeros((4, 4), ">u2")), "TIFF"),
-    "TIFF in DICOM": _tiff_and_dicom(),
     "WebP": encoded(drawing(), "WEBP"),
     "lossless WebP": encoded(drawing(), "WEBP", lossless=True),
     "AVIF": encoded(drawing(), "AVIF"),
@@ -139,15 +132,16 @@ PICTURES: dict[str, bytes] = {
     "PFM, grey": encoded(drawing().convert("F"), "PPM"),
 }
 
+DICOM: dict[str, bytes] = {
+    "with its mark": bytes(128) + b"DICM" + _element(2, 0, bytes(4), b"UL"),
+    "behind a TIFF's header": b"II*\0\x08\0\0\0" + bytes(120) + b"DICM" + bytes(8),
+    "bare, implicit": _dicom(vr=False),
+    "bare, explicit": _dicom(vr=True),
+    "bare, big-endian": _dicom(vr=True, order=">"),
+    "bare, group 2 first": _element(2, 0, bytes(4), b"UL") + _element(2, 2, b"1.2\0", b"UI"),
+}
+
 UNREAD: dict[str, tuple[str, bytes]] = {
-    "DICOM": ("dicom", bytes(128) + b"DICM" + _element(2, 0, bytes(4), b"UL")),
-    "bare DICOM, implicit": ("dicom", _dicom(vr=False)),
-    "bare DICOM, explicit": ("dicom", _dicom(vr=True)),
-    "bare DICOM, big-endian": ("dicom", _dicom(vr=True, order=">")),
-    "bare DICOM, group 2 first": (
-        "dicom",
-        _element(2, 0, bytes(4), b"UL") + _element(2, 2, b"1.2\0", b"UI"),
-    ),
     "JPEG XL": ("jxl", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40)),
     "JPEG XL, bare": ("jxl", b"\xff\x0a\x10\x20" + bytes(40)),
     "JPEG XR": ("jxr", b"II\xbc\x01" + bytes(40)),
@@ -277,6 +271,12 @@ def _cases(table: dict[str, tuple[str, bytes]]) -> pytest.MarkDecorator:
 def test_what_is_decoded_is_a_picture(data: bytes) -> None:
     assert isinstance(decode(data, CAP), Picture)
     assert kind_of(data[:HEAD]) == KINDS["picture"]
+
+
+@pytest.mark.parametrize("data", list(DICOM.values()), ids=[*DICOM])
+def test_dicom_is_known_with_and_without_its_mark(data: bytes) -> None:
+    assert kind_of(data[:HEAD]) == KINDS["dicom"]
+    assert KINDS["dicom"].fate is Fate.TAKEN
 
 
 @_cases(UNREAD)

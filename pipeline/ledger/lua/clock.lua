@@ -25,7 +25,8 @@ end
 
 local function move_all(seconds)
   for _, queue in ipairs(queues()) do move_set(leases_key(queue), seconds) end
-  for _, set in ipairs({ 'workers', 'workers:opening', 'waiting', 'elsewhere', 'requests' }) do
+  for _, set in ipairs({ 'workers', 'workers:opening', 'waiting', 'elsewhere', 'requests',
+    'incoming' }) do
     move_set(ns .. ':' .. set, seconds)
   end
   for _, request in ipairs(call('ZRANGE', ns .. ':requests', 0, -1)) do

@@ -50,6 +50,10 @@
 -- tombstones:by           hash   key -> the deletion that added it last
 -- tombstones:fresh        set    keys that the lists of uploads were not yet compared with
 -- uploads:mentions        hash   upload -> digests of the keys that its list mentions
+-- incoming                zset   batch of received objects -> when anybody may make a job of it
+-- incoming:files          hash   batch -> how many objects were received for it
+-- incoming:closing        hash   batch -> the token of whoever makes a job of it
+-- incoming:jobs           hash   job that was made of a batch -> its rows; ended ones go in time
 -- deletions:pending       set    deletions that a job may still refer to
 -- epoch                   number grows when images have been deleted
 -- tokens                  number the last token of a lease

@@ -211,7 +211,7 @@ class _Survey:
                     file.name, file.place, metadata, fault or None, file.size, file.open, stamp
                 )
                 if kind.name == "dicom":
-                    yield from of_dicom(entry, self.rules)
+                    yield from of_dicom(entry, self.rules.dicom, self.rules.table)
                 else:
                     yield entry
 
@@ -345,23 +345,25 @@ def _split_within(found: Found) -> str | None:
     return split_of(place[2]) if len(place) > 2 else None
 
 
-def of_dicom(entry: Entry, rules: Rules) -> Iterator[Found]:
+def of_dicom(
+    entry: Entry, policy: Policy | None, table: JoinedTable | None = None
+) -> Iterator[Found]:
     """The frames of a DICOM file, each a row; without a policy, the file as one row."""
-    if rules.dicom is None and rules.table is None:
+    if policy is None and table is None:
         yield entry
         return
     assert entry.open is not None  # noqa: S101 - it is a file
     try:
         with entry.open() as file:
             header = read_header(file)
-        described = describe(header, rules.dicom) if rules.dicom is not None else None
+        described = describe(header, policy) if policy is not None else None
     except Refused as refused:
         yield replace(entry, fault=refused.reason)
         return
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
         yield replace(entry, fault=reason_of(error))
         return
-    joined = rules.table.of(header) if rules.table is not None else {}
+    joined = table.of(header) if table is not None else {}
     entry = replace(entry, metadata=merged(joined, entry.metadata))
     yield from [entry] if described is None else _described(entry, described)
 
