@@ -357,11 +357,11 @@ def of_dicom(
         with entry.open() as file:
             header = read_header(file)
         described = describe(header, policy) if policy is not None else None
-    except Refused as refused:
-        yield replace(entry, fault=refused.reason)
-        return
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-        yield replace(entry, fault=reason_of(error))
+        reason = error.reason if isinstance(error, Refused) else reason_of(error)
+        if policy is not None and policy.account is not None:
+            policy.account.refused += 1
+        yield replace(entry, fault=reason)
         return
     joined = table.of(header) if table is not None else {}
     entry = replace(entry, metadata=merged(joined, entry.metadata))
