@@ -26,12 +26,14 @@ from pipeline.dicom.pseudonyms import is_uid, split_frame
 class Entry:
     """What the log says of a call; the call's handlers fill it in.
 
-    `images` has the image ids that the call names, `shown` those that its answer shows.
+    `images` has the image ids that the call names, `shown` those that its answer shows, and
+    `reidentified` those whose original numbers it shows.
     """
 
     caller: Caller | None = None
     images: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
+    reidentified: list[str] = field(default_factory=list)
     job: str | None = None
     search: str | None = None
     deletion: str | None = None
@@ -54,6 +56,7 @@ class Entry:
             "deletion": self.deletion or path.get("deletion"),
             "images": list(map(_audited, self.named(path))),
             "shown": self.shown,
+            "reidentified": list(dict.fromkeys(self.reidentified)),
         }
         return {name: value for name, value in found.items() if value or name in ("key", "name")}
 

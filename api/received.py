@@ -1,13 +1,13 @@
 """Turns the files of an upload into blobs and their manifest, by the rules of a folder."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from pipeline.base.blobs import Blobs, dicom_folder, manifest_of
+from pipeline.base.blobs import Blobs, dicom_folder, manifest_of, original_name
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery, SourceError
 from pipeline.base.identity import frame_digest, sha256
 from pipeline.base.sealing import seal
@@ -52,21 +52,15 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs,
-    folder: str,
-    received: Received,
-    dicom: Policy | None = None,
-    *,
-    keep_names: bool,
-    most: int,
+    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
     `most` is the largest request in bytes. Raises InvalidQuery for a table that cannot be read, or
     an archive that becomes too large, and BlobsUnavailable.
     """
-    dicom = dicom and dicom.counting()
-    store = _Store(blobs, folder, received, dicom.pseudonyms.keys if dicom else ())
+    dicom = dicom.counting()
+    store = _Store(blobs, folder, received, dicom)
     files: list[tuple[int, UploadedFile]] = []  # with their places among those that were sent
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
@@ -90,12 +84,18 @@ def store_upload(
     # In the order in which they came: of two pictures with one id, the first has it.
     rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *_numbered(received)), skipped=(*skipped, *received.skipped)
     )
     manifest = _nameless(manifest) if not keep_names else _hidden(manifest, Hiding.of(dicom))
     write_account(blobs, folder.rpartition("/")[2], dicom)
     blobs.write(manifest_of(folder), manifest.model_dump_json(exclude_none=True).encode())
     return manifest_of(folder)
+
+
+def _numbered(received: Received) -> Iterator[UploadedFile]:
+    """The files that were not sent, with their places behind those that were."""
+    for number, file in enumerate(received.rejected, len(received.files)):
+        yield file.model_copy(update={"number": number})
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Store:
     blobs: Blobs
     folder: str
     received: Received
-    keys: Sequence[bytes]
+    dicom: Policy
     _latest: tuple[Place, str, str] = ((), "", "")  # of the file whose frames come one by one
 
     def put(self, entry: Entry, own: str) -> UploadedFile:
@@ -128,14 +128,15 @@ class _Store:
         return file.model_copy(update={"blob": f"{self.folder}/{own}", "sha256": sha256(data)})
 
     def _described(self, entry: Entry) -> UploadedFile:
-        said, name, place = entry.metadata, entry.name, None
+        said, name, place, number = entry.metadata, entry.name, None, None
         if entry.place:
             number = int(entry.place[0])
             place = self.received.places[number] if self.received.places else None
             said = merged(said, self.received.metadata[number])
             name = name if self.received.files[number][0] else ""
-        own = {"name": (name or None) if entry.frame is None else None, "place": place}
-        return listed(entry, said).model_copy(update=own)
+        own = (name or None) if entry.frame is None else None
+        update = {"name": own, "place": place, "number": number}
+        return listed(entry, said).model_copy(update=update)
 
     def _dicom(self, entry: Entry, frame: int, opens: Callable[[], BinaryIO]) -> dict[str, Any]:
         place, blob, digest = self._latest
@@ -144,9 +145,26 @@ class _Store:
                 data = opened.read()
             digest = sha256(data)
             blob = f"{dicom_folder(self.folder.rpartition('/')[2])}/{digest}.dcm"
-            self.blobs.write(blob, seal(data, self.keys))
+            self.blobs.write(blob, seal(data, self.dicom.pseudonyms.keys))
             self._latest = (entry.place, blob, digest)
-        return {"blob": blob, "sha256": frame_digest(digest, frame)}
+        return {"blob": blob, **digests(digest, frame, self.dicom)}
+
+
+def listed(entry: Entry, said: Payload) -> UploadedFile:
+    """An entry as the list of an upload has it, before its bytes are stored."""
+    return UploadedFile(
+        metadata=clean(said),
+        fault=entry.fault,
+        frame=entry.frame,
+        hold=entry.hold,
+        former=tuple(map(dict, entry.former)),
+    )
+
+
+def digests(digest: str, frame: int, policy: Policy) -> dict[str, str | None]:
+    """What the list of an upload says of a frame of the DICOM file with this SHA-256."""
+    original = original_name(digest) if policy.keep else None
+    return {"sha256": frame_digest(digest, frame), "original": original}
 
 
 def _hidden(manifest: UploadManifest, hiding: Hiding) -> UploadManifest:
@@ -163,22 +181,6 @@ def _hidden(manifest: UploadManifest, hiding: Hiding) -> UploadManifest:
             SkippedFile(name=shown(each.name) or "", kind=each.kind) for each in manifest.skipped
         ),
     )
-
-
-def listed(entry: Entry, said: Payload) -> UploadedFile:
-    """An entry as the list of an upload has it, before its bytes are stored."""
-    return UploadedFile(
-        metadata=clean(said),
-        fault=entry.fault,
-        frame=entry.frame,
-        hold=entry.hold,
-        former=tuple(map(dict, entry.former)),
-    )
-
-
-def digest_of(data: bytes, frame: int | None) -> str:
-    digest = sha256(data)
-    return digest if frame is None else frame_digest(digest, frame)
 
 
 def _nameless(manifest: UploadManifest) -> UploadManifest:

@@ -23,6 +23,7 @@ from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.ledger import Ledger, Ledgers
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
 from pipeline.operations.base import Operation, queue_name
@@ -121,12 +122,21 @@ class Collection:
     def dicom(self) -> Policy:
         """How DICOM files of this collection are described."""
         settings = self.services.settings
-        frames = parse(settings.dicom_frames)
-        return Policy(self.pseudonyms, settings.dicom_dates, settings.keep_dicom, frames)
+        return Policy(
+            self.pseudonyms,
+            settings.dicom_dates,
+            settings.keep_dicom,
+            frames=parse(settings.dicom_frames),
+            trusted=frozenset(settings.dicom_trusted),
+        )
 
     @property
     def pseudonyms(self) -> Pseudonyms:
         return self.ledger.pseudonyms.get(self.services.settings.pseudonym_key)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.blobs, self.ledger.withheld)
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""

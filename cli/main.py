@@ -18,8 +18,10 @@ from cli.commands import (
     ingest,
     jobs,
     keys,
+    quarantine,
     search,
     system,
+    watch,
 )
 from cli.failure import CommandError, ExitCode, printable
 from cli.options import examples
@@ -45,6 +47,7 @@ app = typer.Typer(
 COMMANDS = (
     system.app,
     ingest.app,
+    watch.app,
     search.app,
     deletion.app,
     backup.app,
@@ -54,6 +57,7 @@ for commands in COMMANDS:
     app.add_typer(commands)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deidentification.pseudonyms, name="pseudonyms")

@@ -31,7 +31,7 @@ _OTHERS: tuple[bytes, ...] = (
     b"{broken",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n",
     b"\0" * 600,
-    b"\xff\x0a" + bytes(100),  # JPEG XL, which is not read
+    bytes(128) + b"DICM" + bytes(100),
     b"PK\x03\x04 and then nothing",
     gzip.compress(b"a log"),
     bytes(range(256)) * 4,

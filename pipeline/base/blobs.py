@@ -20,6 +20,8 @@ from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
+# The pictures that an admin must see before they are embedded.
+QUARANTINE = "quarantine"
 
 
 class Blobs:
@@ -250,6 +252,16 @@ def account_name(job: str) -> str:
     return f"{job_folder(job)}/deidentification.json"
 
 
+def withheld_folder(name: str) -> str:
+    """Of an image in quarantine, POINT-DIGEST; spread as previews are."""
+    return f"{QUARANTINE}/{name[:2]}/{name}"
+
+
 def manifest_of(upload: str) -> str:
     """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"
+
+
+def pictures_folder(request: str) -> str:
+    """What was sent along with a request. It goes as soon as the request is answered."""
+    return f"{request_folder(request)}/pictures"

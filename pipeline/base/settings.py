@@ -27,6 +27,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -41,6 +43,11 @@ _TEST_PREFIX = f"{_PREFIX}TEST_"
 _INDEXED: dict[str, IndexType] = {
     "image_id": "keyword",
     "lesion_id": "keyword",
+    "patient_id": "keyword",
+    "series_id": "keyword",
+    "study_id": "keyword",
+    "accession_id": "keyword",
+    "modality": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",
@@ -50,6 +57,9 @@ _INDEXED: dict[str, IndexType] = {
 
 _LESION = "lesion_id"
 
+# Original numbers that the address of a viewer can have.
+VIEWER_NUMBERS = ("study", "series", "accession")
+
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,7 +68,7 @@ _LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
 
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
-_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+_OUR_PATHS = frozenset({"healthz", "metrics", "open", "openapi.json", "page", "readyz", "v1"})
 
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
@@ -227,6 +237,18 @@ class Settings(BaseSettings):
     keep_dicom: bool = Field(
         False, description="Whether DICOM files are kept as they came, with all that they say"
     )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
+    )
     dicom_frames: str = Field(
         "auto",
         pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
@@ -245,6 +267,11 @@ class Settings(BaseSettings):
         description="Free space of the blobs' disk, in MB, below which no object is received",
     )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
+    stow_mb: int = Field(
+        10_000,
+        ge=1,
+        description="Largest STOW-RS request, in MB; of its objects, only one is in memory",
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
         True, description="Whether an image keeps the name of its file, as `source.name`"
@@ -317,6 +344,17 @@ class Settings(BaseSettings):
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a study in the department's viewer, with {study}, {series} or "
+        "{accession} where the original number goes; results link to it for those who may see "
+        "the number",
+    )
+    viewer_role: Literal["search", "ingest", "admin"] = Field(
+        "admin",
+        description="Role that sees the viewer's link, which re-identifies: search, "
+        "ingest or admin",
+    )
     root_path: str = Field(
         "",
         description="Path below which a proxy serves the api and its page, such as /kindred",
@@ -334,6 +372,21 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
         return device
 
+    @field_validator("viewer_url")
+    @classmethod
+    def _refuse_other_links(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            url.format(**dict.fromkeys(VIEWER_NUMBERS, ""))
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(
+                "Input should have no braces but {study}, {series}, {accession}"
+            ) from None
+        if not url.startswith(("http://", "https://")) or "{" not in url:
+            raise ValueError("Input should be http:// or https://, with {study} in it")
+        return url
+
     @field_validator("devices")
     @classmethod
     def _refuse_other_lists(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -341,7 +394,7 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value

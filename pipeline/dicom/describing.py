@@ -7,6 +7,7 @@ from pydicom import Dataset
 
 from pipeline.dicom import kinds
 from pipeline.dicom.account import Account
+from pipeline.dicom.burned_in import suspicion
 from pipeline.dicom.errors import NO_PIXELS, Refused
 from pipeline.dicom.forms import Dates
 from pipeline.dicom.frames import FramePolicy
@@ -23,6 +24,7 @@ class Policy:
     """How files are described.
 
     `dates` says what is kept of the study's date, `keep` whether files are kept as they came.
+    `trusted`: kinds whose pixels need not wait (`burned_in`).
     `account` counts what is kept and what is dropped, for one job; see `counting`.
     """
 
@@ -30,6 +32,7 @@ class Policy:
     dates: Dates = "year"
     keep: bool = False
     frames: FramePolicy = field(default_factory=FramePolicy)
+    trusted: frozenset[str] = frozenset()
     account: Account | None = field(default=None, repr=False, compare=False)
 
     def counting(self) -> "Policy":
@@ -102,14 +105,10 @@ def _described(header: Dataset, policy: Policy) -> tuple[Described, list[str]]:
     kept += [keyword for keyword, name in HASHED.items() if name in hashed]
     of = frames_in(header)
     kept += ["NumberOfFrames"] if of > 1 else []
-    hold = None
+    hold = suspicion(header, policy.trusted)
+    frames = tuple(policy.frames.of(of))
     described = Described(
-        hashed[HASHED[UID]],
-        dict(said),
-        tuple(policy.frames.of(of)),
-        of,
-        hold=hold,
-        former=tuple(former),
+        hashed[HASHED[UID]], dict(said), frames, of, hold=hold, former=tuple(former)
     )
     return described, kept
 

@@ -68,6 +68,7 @@ class Sweep:
             self.uploads.forget_deleted,
             self.uploads.find_others,
             self._dicom_files,
+            self.deletions.quarantine.sweep,
             self._purge,
         )
         for step in steps:
@@ -103,6 +104,7 @@ class Sweep:
                 self._conclude(job)
             self.uploads.forget(upload_folder(job.id))
             self.blobs.delete(dicom_folder(job.id))
+            self.blobs.delete(incoming_folder(job.id))
             self.blobs.delete(job_folder(job.id))
             self.ledger.retention.forgot(job.id)
 
@@ -121,13 +123,13 @@ class Sweep:
     def _dicom_files(self) -> None:
         """Of uploads that failed, were cancelled, or never became a job. Until then a retry has
         them; they name patients, so that is a day and not as long as the job is known."""
-        sent, received = self.blobs.names("dicom"), self.blobs.names(incoming_folder())
-        jobs = {folder: folder.rpartition("/")[2] for folder in (*sent, *received)}
+        received = {_job_of(folder): folder for folder in self.blobs.names(incoming_folder())}
+        for batch in self.ledger.jobs.unknown([*received]):
+            del received[batch]  # it becomes a job yet (`api.incoming.adopt`)
+        found = {_job_of(folder): folder for folder in self.blobs.names("dicom")}
         running = set(self.ledger.jobs.unfinished())
-        # What was received and has no job yet waits for one.
-        waiting = set(self.ledger.jobs.unknown([jobs[folder] for folder in received]))
-        for folder, job in jobs.items():
-            if job not in running and (folder in sent or job not in waiting):
+        for job, folder in [*found.items(), *received.items()]:
+            if job not in running:
                 for blob in self.blobs.names(folder)[:1]:
                     self._delete_if_older(folder, blob, DICOM_SECONDS)
 
@@ -136,3 +138,7 @@ class Sweep:
         age = self.blobs.age(blob)
         if age is not None and age > seconds:
             self.blobs.delete(path)
+
+
+def _job_of(folder: str) -> str:
+    return folder.rpartition("/")[2]

@@ -13,11 +13,13 @@ from pydantic import Discriminator, Tag
 from pipeline.base.errors import SourceError
 from pipeline.sources.base import Opening, Reader, Source, SourceKind
 from pipeline.sources.dataset import DATASET
+from pipeline.sources.quarantine import QUARANTINE
 from pipeline.sources.upload import UPLOAD
 
 KINDS: tuple[SourceKind, ...] = (
     DATASET,
     UPLOAD,
+    QUARANTINE,
 )
 
 _BY_NAME = {kind.name: kind for kind in KINDS}

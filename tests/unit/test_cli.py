@@ -736,7 +736,7 @@ def test_every_command_that_talks_to_one_collection_can_be_told_which():
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 4  # a backup takes several calls
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 5  # a backup and a watcher take several
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 

@@ -23,6 +23,7 @@ PAGE = 500  # rows, or names
 _INDEXED = ("version", "rows", "skipped", "tabular", "hidden")
 # They lie beside the rows, since an earlier version reads rows of four fields, and go with them.
 _STAMPS = "rows/stamps"
+_FILES = "files"  # of each row, which of the files that were asked for it is of: they name nobody
 _IN_CLEAR = Hiding()
 
 
@@ -72,11 +73,16 @@ class Catalogue:
         *,
         tabular: bool = False,
         hiding: Hiding = _IN_CLEAR,
+        files: Sequence[str] = (),
     ) -> "Catalogue":
-        """Replaces what an earlier plan of the job wrote. `limit`: only the first rows."""
+        """Replaces what an earlier plan of the job wrote. `limit`: only the first rows.
+
+        `files` are those that were asked for: of each row, the place of its file there is kept.
+        """
         cls.discard(blobs, job)
         rows, names = _Pages(blobs, job, "rows"), _Pages(blobs, job, "skipped")
-        stamps = _Pages(blobs, job, _STAMPS)
+        stamps, places = _Pages(blobs, job, _STAMPS), _Pages(blobs, job, _FILES)
+        numbers = {file: number for number, file in enumerate(files)}
         skipped: Counter[str] = Counter()
         for each in found:
             if isinstance(each, Skipped):
@@ -86,9 +92,11 @@ class Catalogue:
                 known = (each.name, each.place, each.metadata, each.fault, each.frame, each.hold)
                 rows.add([*known, hiding.name_of(each.name), each.former])
                 stamps.add(each.stamp)
+                if numbers:
+                    places.add(numbers.get(each.place[0]) if each.place else None)
                 if rows.count == limit:
                     break
-        for pages in (rows, stamps, names):
+        for pages in (rows, stamps, names, places):
             pages.flush()
         version, hidden = uuid4().hex[:16], hiding.seen()
         written = cls(blobs, job, version, rows.count, dict(skipped), tabular, hidden)
@@ -109,7 +117,7 @@ class Catalogue:
     @staticmethod
     def discard(blobs: Blobs, job: str) -> None:
         """Deletes all of it, as of a plan that was not finished."""
-        for part in ("index.json", "rows", "rejected", "skipped"):
+        for part in ("index.json", "rows", "rejected", "skipped", _FILES):
             blobs.delete(f"{job_folder(job)}/{part}")
 
     def page(self, number: int) -> list[CatalogueRow]:
@@ -126,6 +134,17 @@ class Catalogue:
         known: dict[int, str] = {}
         for number in {row // PAGE for row in rows}:
             known |= self._names(number)
+        return {row: known[row] for row in rows if row in known}
+
+    def files(self, rows: Sequence[int]) -> dict[int, int]:
+        """Row → which of the files that were asked for it is of; also after the job has ended."""
+        known: dict[int, int] = {}
+        for number in {row // PAGE for row in rows}:
+            try:
+                page = json.loads(self.blobs.read(_page(self.job, _FILES, number)))
+            except FileNotFoundError:
+                continue
+            known |= {n: at for n, at in enumerate(page, number * PAGE) if at is not None}
         return {row: known[row] for row in rows if row in known}
 
     def skipped_names(self, start: int, stop: int) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Reads the pictures of a folder or an archive, as a job has listed them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -29,14 +29,14 @@ LOOKED_AT = 32
 class Pictures:
     """What a job wants of a folder. Links in it may end in the folders `allowed`.
 
-    `only` are names of files in it, if not all of it is wanted.
+    `only` are paths of files in it, if not all of it is wanted.
     """
 
     root: Path
     allowed: tuple[Path, ...]
     rules: Rules = PLAIN
     limit: int | None = None
-    only: frozenset[str] | None = None
+    only: Sequence[str] | None = None
 
 
 class FolderReader:
@@ -154,9 +154,10 @@ def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
     rules = replace(wanted.rules, dicom=policy)
     found = chain(survey(directory(wanted), rules), unused_of(rules))
     hiding = Hiding.of(policy)
-    catalogue = Catalogue.write(blobs, job, found, wanted.limit, hiding=hiding)
+    files = wanted.only or ()
+    catalogue = Catalogue.write(blobs, job, found, wanted.limit, hiding=hiding, files=files)
     write_account(blobs, job, policy)
-    if not catalogue.rows:
+    if not catalogue.rows and wanted.only is None:
         said = nothing_in(str(wanted.root), catalogue.skipped)
         raise SourceError(said, why="there is nothing to ingest")
     return catalogue
@@ -168,7 +169,8 @@ def directory(wanted: Pictures) -> Directory:
         wanted.root.stat()
         if is_dicomdir(wanted.root):
             return listed_in(wanted.root)
-        return LocalTree(wanted.root, wanted.allowed, wanted.only).directory()
+        only = None if wanted.only is None else frozenset(wanted.only)
+        return LocalTree(wanted.root, wanted.allowed, only).directory()
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no {wanted.root} where the workers look.", why="there is no such folder"

@@ -49,6 +49,7 @@ class Rules:
     `id_fields`: the metadata that has an image's id, the first that is there.
     `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
+    `partial`: only some files of a folder are read, so a table can name others.
     `dicom`: how DICOM files are described, frame by frame; None: they are files like all others.
     `table` says more of DICOM files, by what they say themselves.
     """
@@ -59,6 +60,7 @@ class Rules:
     id_fields: tuple[str, ...] = ID_COLUMNS
     split: str | None = None
     explicit: bool = False
+    partial: bool = False
     dicom: Policy | None = None
     table: JoinedTable | None = None
 
@@ -126,7 +128,8 @@ class _Survey:
             yield from self.below(below, known)
         for table in own:
             yield from map(_found, table.faults)
-            yield from map(_found, table.unused())
+            if not self.rules.partial:
+                yield from map(_found, table.unused())
 
     def _is_table(self, directory: Directory, name: str) -> bool:
         return (
@@ -211,7 +214,7 @@ class _Survey:
                     file.name, file.place, metadata, fault or None, file.size, file.open, stamp
                 )
                 if kind.name == "dicom":
-                    yield from of_dicom(entry, self.rules.dicom, self.rules.table)
+                    yield from of_dicom(entry, self.rules)
                 else:
                     yield entry
 
@@ -345,25 +348,20 @@ def _split_within(found: Found) -> str | None:
     return split_of(place[2]) if len(place) > 2 else None
 
 
-def of_dicom(
-    entry: Entry, policy: Policy | None, table: JoinedTable | None = None
-) -> Iterator[Found]:
+def of_dicom(entry: Entry, rules: Rules) -> Iterator[Found]:
     """The frames of a DICOM file, each a row; without a policy, the file as one row."""
-    if policy is None and table is None:
-        yield entry
-        return
     assert entry.open is not None  # noqa: S101 - it is a file
     try:
         with entry.open() as file:
             header = read_header(file)
-        described = describe(header, policy) if policy is not None else None
+        described = describe(header, rules.dicom) if rules.dicom is not None else None
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
         reason = error.reason if isinstance(error, Refused) else reason_of(error)
-        if policy is not None and policy.account is not None:
-            policy.account.refused += 1
+        if rules.dicom is not None and rules.dicom.account is not None:
+            rules.dicom.account.refused += 1
         yield replace(entry, fault=reason)
         return
-    joined = table.of(header) if table is not None else {}
+    joined = rules.table.of(header) if rules.table is not None else {}
     entry = replace(entry, metadata=merged(joined, entry.metadata))
     yield from [entry] if described is None else _described(entry, described)
 
