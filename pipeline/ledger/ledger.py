@@ -10,6 +10,7 @@ from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.incoming import IncomingLedger
 from pipeline.ledger.jobs import JobLedger
 from pipeline.ledger.pseudonyms import PseudonymLedger
+from pipeline.ledger.receivers import ReceiverLedger
 from pipeline.ledger.requests import RequestLedger
 from pipeline.ledger.retention import Retention
 from pipeline.ledger.schema import check_schema
@@ -42,6 +43,7 @@ class Ledger:
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
         self.incoming = IncomingLedger(script)
+        self.receivers = ReceiverLedger(redis, self.namespace)
         self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(
             script,
