@@ -13,6 +13,7 @@ from cli.commands import (
     backup,
     collections,
     deletion,
+    dicom,
     images,
     ingest,
     jobs,
@@ -31,7 +32,7 @@ Exit codes:
   1    failed
   2    wrong usage: what an option or argument says, or that it is missing
   3    done, but some images were rejected (ingest, jobs follow)
-  78   a KINDRED_… variable cannot be used (up, worker, api, keys, restore)
+  78   a KINDRED_… variable cannot be used (up, worker, api, dicom, keys, restore)
   130  interrupted"""
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
+app.add_typer(dicom.app, name="dicom")
 
 
 def _print_version(given: bool) -> None:

@@ -178,7 +178,11 @@ def _beat(
 
 
 def _make_jobs(settings: Settings, pair: socket.socket) -> None:
-    """What the other process does: makes jobs of what was received, by whomever."""
+    """What the other process does: makes jobs of what was received, by whomever.
+
+    Those who receive go first: a peer waits for them.
+    """
+    os.nice(10)
     collection = _collection(settings)
     batcher = Batcher(lambda: [collection], "c-store")
     batcher.start()

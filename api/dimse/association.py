@@ -12,6 +12,7 @@ import queue
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,9 @@ from typing import Any
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
 logger = logging.getLogger("kindred.dicom")
@@ -135,6 +138,15 @@ class _Messages(DIMSEServiceProvider):
         except queue.Empty:
             return None, None
 
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Answers to C-STORE are written here: pydicom takes a quarter of all time for them."""
+        if not isinstance(primitive, C_STORE) or primitive.MessageIDBeingRespondedTo is None:
+            super().send_msg(primitive, context_id)
+            return
+        data = P_DATA()
+        data.presentation_data_value_list.append((context_id, b"\x03" + _encoded(primitive)))
+        self.dul.send_pdu(data)
+
     def receive_primitive(self, primitive: Any) -> None:
         super().receive_primitive(primitive)
         message = self.message
@@ -152,6 +164,30 @@ class _Messages(DIMSEServiceProvider):
             while True:
                 _, message = self.msg_queue.get(block=False)
                 _remove(getattr(message, "_dataset_file", None))
+
+
+def _encoded(answer: C_STORE) -> bytes:
+    """The command set of a C-STORE-RSP (PS3.7 9.3.1.2), in implicit VR, little endian."""
+    elements = b"".join(
+        [
+            _element(0x0002, _padded(answer.AffectedSOPClassUID)),
+            _element(0x0100, struct.pack("<H", 0x8001)),  # C-STORE-RSP
+            _element(0x0120, struct.pack("<H", answer.MessageIDBeingRespondedTo)),
+            _element(0x0800, struct.pack("<H", 0x0101)),  # without a data set
+            _element(0x0900, struct.pack("<H", answer.Status)),
+            _element(0x1000, _padded(answer.AffectedSOPInstanceUID)),
+        ]
+    )
+    return _element(0x0000, struct.pack("<L", len(elements))) + elements
+
+
+def _element(number: int, value: bytes) -> bytes:
+    return struct.pack("<HHL", 0, number, len(value)) + value
+
+
+def _padded(uid: Any) -> bytes:
+    text = str(uid or "").encode("ascii")
+    return text + b"\0" * (len(text) % 2)
 
 
 class _Cut:

@@ -1,10 +1,11 @@
 """What is received: images alone, in the encodings that can be decoded here."""
 
+from collections.abc import Iterable
 from functools import cache
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import register_uid
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
@@ -33,21 +34,30 @@ def image_classes() -> dict[str, str]:
 
 @cache
 def transfer_syntaxes() -> tuple[str, ...]:
-    """Those for which a decoder is installed. Of several that a peer proposes for one context, the
-    first here is taken: explicit and uncompressed, so that nobody compresses with loss for us."""
-    found = [
+    """Those for which a decoder is installed."""
+    return tuple(
         str(uid)
         for uid, (decoder, _) in _PIXEL_DATA_DECODERS.items()
         if decoder.is_available and uid not in _NOT_OFFERED
+    )
+
+
+def contexts_for(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
+    """What is served of that: storage of images, and verification (C-ECHO).
+
+    Of several transfer syntaxes that a peer proposes for a class, the first that we can decode is
+    taken: the peer knows what its files have.
+    """
+    wanted: dict[str, dict[str, None]] = {}
+    for context in proposed:
+        syntaxes = wanted.setdefault(str(context.abstract_syntax), {})
+        syntaxes |= dict.fromkeys(map(str, context.transfer_syntax))
+    ours = transfer_syntaxes()
+    return [
+        build_context(uid, [each for each in syntaxes if each in ours] or [*ours])
+        for uid, syntaxes in wanted.items()
+        if uid in image_classes() or uid == VERIFICATION
     ]
-    return tuple(sorted(found, key=lambda uid: uid != ExplicitVRLittleEndian))
-
-
-@cache
-def contexts() -> list[PresentationContext]:
-    """What is served: storage of images, and verification (C-ECHO)."""
-    images = [build_context(uid, [*transfer_syntaxes()]) for uid in image_classes()]
-    return [*images, build_context(VERIFICATION)]
 
 
 def register() -> None:

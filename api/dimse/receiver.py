@@ -3,6 +3,7 @@
 import logging
 import socket
 import ssl
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydicom.filereader import read_partial
+from pydicom.filereader import read_dataset
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom import _config as pynetdicom_config
 from pynetdicom.transport import AddressInformation
 
 from api.dimse.association import PDU, Accepted, is_cut
-from api.dimse.contexts import contexts, register
+from api.dimse.contexts import contexts_for, register
 from api.incoming import BACKLOG, DISK, Incoming
 from pipeline import metrics
 from pipeline.base.errors import Unavailable
@@ -27,6 +29,10 @@ from pipeline.base.settings import Settings
 logger = logging.getLogger("kindred.dicom")
 
 _LAST = 0x00080018  # SOPInstanceUID, behind SOPClassUID: the elements of a data set are in order
+
+# Bytes of a file up to the end of the first element of its header, which is the header's length:
+# preamble, DICM, and (0002,0000) UL (PS3.10 7.1).
+_META = 128 + 4 + 12
 
 # Statuses of C-STORE (PS3.4 table B.2-1).
 SUCCESS = 0x0000
@@ -95,7 +101,7 @@ class Receiver:
         try:
             self._associate(self._secured(connection), address, over)
         except (OSError, ValueError):
-            metrics.count("kindred_associations_total", _ASSOCIATIONS, outcome="no TLS")
+            metrics.count("kindred_association_requests_total", _ASSOCIATIONS, outcome="no TLS")
             connection.close()
             over()
 
@@ -115,7 +121,6 @@ class Receiver:
         own.maximum_length = self._ae.maximum_pdu_size
         own.ae_title = self._title
         own.address_info = self._address
-        own.supported_contexts = contexts()
         own.implementation_class_uid = self._ae.implementation_class_uid
         own.implementation_version_name = self._ae.implementation_version_name
         association.requestor.address_info = AddressInformation(address, 0)
@@ -125,17 +130,25 @@ class Receiver:
         association.start()
 
     def _requested(self, event: Any, address: str) -> None:
-        """Rejects those whom no entry of KINDRED_DICOM_PEERS allows."""
+        """Rejects those whom no entry of KINDRED_DICOM_PEERS allows; serves others.
+
+        Until it has run to its end, nothing is served: should it fail, pynetdicom goes on.
+        """
         association, primitive = event.assoc, event.assoc.requestor.primitive
         title = primitive.calling_ae_title.strip()
         if not self._peers.allow(title, address):
-            metrics.count("kindred_associations_total", _ASSOCIATIONS, outcome="not allowed")
+            metrics.count(
+                "kindred_association_requests_total", _ASSOCIATIONS, outcome="not allowed"
+            )
             self._say_refused(address)
             association.acse.send_reject(0x01, 0x01, 0x03)  # the calling title is not recognised
             return
         fits = primitive.called_ae_title.strip() == self._title
         outcome = "accepted" if fits else "other title"
-        metrics.count("kindred_associations_total", _ASSOCIATIONS, outcome=outcome)
+        metrics.count("kindred_association_requests_total", _ASSOCIATIONS, outcome=outcome)
+        proposed = primitive.presentation_context_definition_list
+        # The public attribute cannot be set once a request has come.
+        association.acceptor._contexts = contexts_for(proposed)
 
     def _say_refused(self, address: str) -> None:
         """Not the title: it is the peer's text, and can name anybody."""
@@ -163,7 +176,7 @@ class Receiver:
                 return OUT_OF_RESOURCES, _REASONS[full]
             path = event.dataset_path
             with path.open("rb") as file:
-                found = identity_of(file)
+                found = identity_of(file, event.context.transfer_syntax)
             if not all(found):
                 return NOT_UNDERSTOOD, "not understood"
             if found != (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID):
@@ -203,10 +216,17 @@ class _Closing:
         connection.close()
 
 
-def identity_of(file: BinaryIO) -> tuple[str, str]:
-    """The SOP class and instance that a data set says; "" for what it does not say."""
+def identity_of(file: BinaryIO, syntax: str) -> tuple[str, str]:
+    """The SOP class and instance that a data set of this transfer syntax says; "" for what it does
+    not say. `file` is a whole one, as pynetdicom has written it."""
     try:
-        header = read_partial(file, stop_when=lambda tag, *_: tag > _LAST)
+        file.seek(_META + struct.unpack("<L", file.read(_META)[-4:])[0])
+        header = read_dataset(
+            file,
+            syntax == ImplicitVRLittleEndian,
+            syntax != ExplicitVRBigEndian,
+            stop_when=lambda tag, *_: tag > _LAST,
+        )
         return str(header.get("SOPClassUID") or ""), str(header.get("SOPInstanceUID") or "")
     except Exception:  # noqa: BLE001 - on hostile bytes pydicom raises whatever it stumbles over
         return "", ""

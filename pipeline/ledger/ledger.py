@@ -9,6 +9,7 @@ from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.incoming import IncomingLedger
 from pipeline.ledger.jobs import JobLedger
+from pipeline.ledger.moves import MoveLedger
 from pipeline.ledger.pseudonyms import PseudonymLedger
 from pipeline.ledger.receivers import ReceiverLedger
 from pipeline.ledger.requests import RequestLedger
@@ -43,6 +44,7 @@ class Ledger:
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
         self.incoming = IncomingLedger(script)
+        self.moves = MoveLedger(redis, self.namespace)
         self.receivers = ReceiverLedger(redis, self.namespace)
         self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(
