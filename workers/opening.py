@@ -23,6 +23,7 @@ from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.archives import Archives
 from pipeline.sources.base import Opening
 from pipeline.sources.registry import SourceCache
 from pipeline.store import Store, open_store
@@ -151,7 +152,9 @@ def _context(
     policy = Policy(
         ledger.pseudonyms.get(settings.pseudonym_key), frames=parse(settings.dicom_frames)
     )
-    opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
+    archives = Archives(settings.dicomweb_auth, settings.dicomweb_ca)
+    allowed = AllowedSources.of(settings.sources)
+    opening = Opening(blobs, allowed, dicom=policy, archives=archives)
     ingest = Ingest(
         encoder=encoder,
         store=store,
