@@ -152,7 +152,7 @@ def _context(
     policy = Policy(
         ledger.pseudonyms.get(settings.pseudonym_key), frames=parse(settings.dicom_frames)
     )
-    archives = Archives(settings.dicomweb_auth, settings.dicomweb_ca)
+    archives = Archives(settings.dicomweb_auth or {}, settings.dicomweb_ca)
     allowed = AllowedSources.of(settings.sources)
     opening = Opening(blobs, allowed, dicom=policy, archives=archives)
     ingest = Ingest(

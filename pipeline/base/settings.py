@@ -305,8 +305,8 @@ class Settings(BaseSettings):
         description="Allowed sources, separated by commas: folders, data sets on the hub as "
         "hub:ORG/NAME, and archives as dicomweb:HOST or dicomweb:HOST:PORT; * matches any text",
     )
-    dicomweb_auth: dict[str, str] = Field(
-        {},
+    dicomweb_auth: dict[str, str] | None = Field(
+        None,
         repr=False,
         description='Users of archives for the workers, as JSON: {"HOST:PORT": "user:password"}, '
         'or "Bearer TOKEN" in its place; the port can be left out',
