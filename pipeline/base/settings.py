@@ -353,8 +353,17 @@ class Settings(BaseSettings):
     )
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("hub:*",),
-        description="Allowed sources, separated by commas: folders, and data sets on the hub as "
-        "hub:ORG/NAME, where * matches any text",
+        description="Allowed sources, separated by commas: folders, data sets on the hub as "
+        "hub:ORG/NAME, and archives as dicomweb:HOST or dicomweb:HOST:PORT; * matches any text",
+    )
+    dicomweb_auth: dict[str, str] | None = Field(
+        None,
+        repr=False,
+        description='Users of archives for the workers, as JSON: {"HOST:PORT": "user:password"}, '
+        'or "Bearer TOKEN" in its place; the port can be left out',
+    )
+    dicomweb_ca: Path | None = Field(
+        None, description="PEM file of certificates by which archives are known to the workers"
     )
     cache_gb: float | None = Field(
         None,

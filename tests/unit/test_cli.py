@@ -115,6 +115,11 @@ def fails_with_one_line(result: tuple[int, str, str], code: int = 1) -> str:
 # --- ingest --------------------------------------------------------------------------------------
 
 
+def test_options_of_archives_are_refused_elsewhere(kindred):
+    line = fails_with_one_line(kindred("ingest", "org/name", "--modality", "CR"), 2)
+    assert "--modality has a meaning for dicomweb:// alone" in line
+
+
 def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
     api.on("POST /v1/jobs", answer(job("planning", None, 0), 202))
     api.on(
