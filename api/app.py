@@ -23,9 +23,12 @@ from api.routes import (
     jobs,
     opened,
     page,
+    pseudonyms,
+    quarantine,
     renderings,
     searches,
     session,
+    stow,
     uploads,
 )
 from api.services import BASE, Services, named_collection
@@ -40,7 +43,10 @@ ROUTERS = (
     deletions.router,
     uploads.router,
     images.router,
+    quarantine.router,
     backup.router,
+    pseudonyms.router,
+    stow.router,
 )
 
 
@@ -78,12 +84,15 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         log=log,
         root=settings.root_path,
         most=settings.max_upload_mb * 1_000_000,
+        most_stow=settings.stow_mb * 1_000_000,
     )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
     app.include_router(opened.links)
     for router in (session.router, collections.router, opened.router, *ROUTERS):
-        app.include_router(router, prefix=BASE, dependencies=checked)
+        # Clients of DICOMweb expect it at the root.
+        prefix = "" if router is stow.router else BASE
+        app.include_router(router, prefix=prefix, dependencies=checked)
     for router in ROUTERS:
         app.include_router(
             router,

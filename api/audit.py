@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from api.access import Caller
 from pipeline.base.errors import AuditUnavailable
+from pipeline.dicom.pseudonyms import is_uid, split_frame
 
 
 @dataclass
@@ -36,6 +38,9 @@ class Entry:
     search: str | None = None
     deletion: str | None = None
 
+    def named(self, path: Mapping[str, Any]) -> list[str]:
+        return [path["image_id"]] if "image_id" in path else self.images
+
     def line(self, call: str, path: Mapping[str, Any], status: int) -> dict[str, Any]:
         """`path` has the ids in the call's path, under the names that our routes give them."""
         caller = self.caller
@@ -49,12 +54,18 @@ class Entry:
             "job": self.job or path.get("job"),
             "search": self.search or path.get("identifier"),
             "deletion": self.deletion or path.get("deletion"),
-            # A path can name an image by an original number, in whose place stands its key.
-            "images": self.images or ([path["image_id"]] if "image_id" in path else []),
+            "images": list(map(_audited, self.named(path))),
             "shown": self.shown,
             "reidentified": list(dict.fromkeys(self.reidentified)),
         }
         return {name: value for name, value in found.items() if value or name in ("key", "name")}
+
+
+def _audited(image_id: str) -> str:
+    """A UID as a DICOM file has it is not written down; `shown` has what it is stored as."""
+    if not is_uid(split_frame(image_id)[0]):
+        return image_id
+    return f"uid:{sha256(image_id.encode()).hexdigest()[:16]}"
 
 
 class AuditLog:

@@ -20,6 +20,7 @@ from pipeline.base.errors import (
     Unavailable,
 )
 from pipeline.base.logs import where
+from pipeline.base.sealing import unseal
 from pipeline.images.decoders import ImageDecoders
 from pipeline.ledger import PLAN, Claim, Lease, Ledger, WorkerInfo, WorkItem
 from pipeline.ledger.requests import PATIENCE
@@ -242,7 +243,8 @@ class Runtime:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
         folder = request_folder(request)
         try:
-            envelope = self.context.blobs.read(f"{folder}/request.json")
+            sealed = self.context.blobs.read(f"{folder}/request.json")
+            envelope = unseal(sealed, self.context.fields.pseudonyms().keys)
         except FileNotFoundError:
             raise QueryGone("What this search looked for is gone: search again.") from None
         epoch = claim.epoch

@@ -4,7 +4,8 @@ KindredError
 ├── ConfigurationError         a setting is wrong; nothing starts
 ├── BadRequest            400  the call makes no sense
 │   ├── InvalidQuery      422  understood but impossible: a filter, an id list, a text search
-│   └── UnsupportedMedia  415  the body is compressed
+│   ├── NotAcceptable     406  the answer has no such media type
+│   └── UnsupportedMedia  415  the body is compressed, or of another media type
 ├── Unauthorized          401  no key, or an invalid one
 ├── Forbidden             403  this key's role does not allow it, or that address does not
 ├── NotFound              404  no such job, search, image or key
@@ -27,6 +28,7 @@ KindredError
     │   └── BlobsMisconfigured  the bucket, its endpoint or its key is wrong: no worker starts
     ├── KeysUnavailable        the file of keys exists but cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
+    ├── IncomingFull           the disk is nearly full, or too many objects wait to be indexed
     ├── DecodersUnavailable    no process that decodes can be started
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
     │   ├── SourceElsewhere     this host has no such folder, or does not reach the hub
@@ -89,6 +91,11 @@ class InvalidQuery(BadRequest):
 class UnsupportedMedia(BadRequest):
     status = 415
     title = "Unsupported media type"
+
+
+class NotAcceptable(BadRequest):
+    status = 406
+    title = "Not acceptable"
 
 
 class Unauthorized(KindredError):
@@ -215,6 +222,10 @@ class KeysUnavailable(Unavailable):
 
 class AuditUnavailable(Unavailable):
     title = "The audit log cannot be written"
+
+
+class IncomingFull(Unavailable):
+    title = "Nothing can be received now"
 
 
 class SourceUnavailable(Unavailable):

@@ -27,6 +27,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -225,9 +227,27 @@ class Settings(BaseSettings):
     pseudonym_key: str | None = Field(
         None,
         repr=False,
-        min_length=SHORTEST_KEY,
-        description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
-        "drawn at the first start, and kept in Redis and in backups",
+        description="Secret under which identifiers of DICOM files are hashed; after a change the "
+        "older ones behind it, separated by commas; default: drawn at the first start, and kept in "
+        "Redis and in backups",
+    )
+    dicom_dates: Literal["none", "year", "month", "full"] = Field(
+        "year", description="What is kept of a DICOM study's date: none, year, month or full"
+    )
+    keep_dicom: bool = Field(
+        False, description="Whether DICOM files are kept as they came, with all that they say"
+    )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
     )
     dicom_frames: str = Field(
         "auto",
@@ -247,6 +267,11 @@ class Settings(BaseSettings):
         description="Free space of the blobs' disk, in MB, below which no object is received",
     )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
+    stow_mb: int = Field(
+        10_000,
+        ge=1,
+        description="Largest STOW-RS request, in MB; of its objects, only one is in memory",
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
         True, description="Whether an image keeps the name of its file, as `source.name`"
@@ -369,7 +394,7 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value
@@ -409,13 +434,20 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("api_keys", "qdrant_api_key")
+    @field_validator("api_keys", "qdrant_api_key", "pseudonym_key")
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
         for secret in (value,) if isinstance(value, str) else value or ():
             if secret.lower() in _PLACEHOLDERS:
                 raise ValueError("this is a placeholder: generate a secret, as docs/deploy.md says")
         return value
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _refuse_short_secrets(cls, keys: str | None) -> str | None:
+        if any(len(key.strip()) < SHORTEST_KEY for key in keys.split(",")) if keys else False:
+            raise ValueError(f"each key needs {SHORTEST_KEY} characters, drawn at random")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

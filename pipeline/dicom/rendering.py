@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from pipeline.dicom import codecs, colours, fragments, native
-from pipeline.dicom.attributes import Attributes, attributes_of
 from pipeline.dicom.codecs import Coded
 from pipeline.dicom.errors import (
     NO_FRAME,
@@ -27,6 +26,7 @@ from pipeline.dicom.errors import (
 from pipeline.dicom.reading import UNDEFINED, Opened, Pixels, open_file, refusing
 from pipeline.dicom.shades import Bits, Window, shaded, window_of
 from pipeline.dicom.squares import squared
+from pipeline.dicom.stored import Attributes, attributes_of
 from pipeline.dicom.windows import groups_of, modality_of, shading_of
 
 _FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}

@@ -119,8 +119,9 @@ class DecoderProcess:
         size = int(np.prod(shape))
         pixels = np.frombuffer(memory_files.read(file, size), np.uint8).reshape(shape)
         small = memory_files.read(file, answer["preview"], size)
+        whole = memory_files.read(file, answer["picture"], size + answer["preview"])
         memory_files.release(file, above=KEPT)
-        said = (answer["width"], answer["height"], answer["phash"], answer["rule"])
+        said = (answer["width"], answer["height"], answer["phash"], answer["rule"], whole)
         window = tuple(answer["window"]) if answer["window"] else None
         return Prepared(pixels, small, *said, window=window)
 

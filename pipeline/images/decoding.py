@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
@@ -52,6 +53,8 @@ MAX_SIDE = 65_535
 # The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
 # PNG's size.
 PREVIEW_QUALITY = 88
+# Of 9, for whole pictures: 6 takes twice the time and saves a tenth.
+PNG_EFFORT = 3
 # It takes half the time of bicubic and is sharper than bilinear.
 PREVIEW_FILTER = Resampling.HAMMING
 
@@ -191,6 +194,25 @@ def cut(
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
     return replace(picture, image=picture.image.crop(box))
+
+
+def masked(picture: Picture, rectangles: Sequence[tuple[int, int, int, int]]) -> Picture:
+    """With these (left, top, width, height), in pixels, made black."""
+    image = picture.image.copy()
+    for left, top, width, height in rectangles:
+        image.paste((0, 0, 0), (left, top, left + width, top + height))
+    return replace(picture, image=image)
+
+
+def whole(picture: Picture) -> bytes:
+    """A PNG of all its pixels as they are; of a grey picture with one channel."""
+    image = picture.image
+    red, green, blue = image.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        image = red
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=PNG_EFFORT)
+    return out.getvalue()
 
 
 def preview(picture: Picture, longest: int) -> bytes:

@@ -3,7 +3,14 @@
 Messages on the queue carry only ids. Bodies that can contain a patient's metadata are in the blobs.
 """
 
-from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path, unsealed
+from pipeline.messages.answers import (
+    EncoderInfo,
+    Hit,
+    StoredImage,
+    preview_path,
+    quarantine_path,
+    unsealed,
+)
 from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
@@ -14,12 +21,14 @@ from pipeline.messages.jobs import (
     UploadManifest,
 )
 from pipeline.messages.problems import Problem, problem
+from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
 from pipeline.messages.queries import MAX_LIMIT, SERIES, SearchQuery
 from pipeline.messages.sent import Named, SentFile
 
 __all__ = [
     "MAX_ID",
     "MAX_LIMIT",
+    "MOST_RECTANGLES",
     "RESERVED",
     "SEALED",
     "SERIES",
@@ -32,6 +41,7 @@ __all__ = [
     "Payload",
     "Problem",
     "Receipt",
+    "Rectangle",
     "Rejection",
     "SearchQuery",
     "SentFile",
@@ -39,7 +49,9 @@ __all__ = [
     "StoredImage",
     "UploadManifest",
     "UploadedFile",
+    "WithheldImage",
     "preview_path",
     "problem",
+    "quarantine_path",
     "unsealed",
 ]

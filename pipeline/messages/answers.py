@@ -8,6 +8,11 @@ from pydantic import Field
 from pipeline.messages.base import RESERVED, SEALED, Message, Payload
 
 
+def quarantine_path(image_id: str, base: str) -> str:
+    """The path of an image in quarantine; `base` is that of its collection."""
+    return f"{base}/quarantine/{quote(image_id, safe='')}"
+
+
 def preview_path(image_id: str, base: str) -> str:
     """Where the api serves the picture of an image; `base` is the path of its collection."""
     return f"{base}/images/{quote(image_id, safe='')}/preview"

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
+from pipeline.dicom.pseudonyms import no_image
 from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path, unsealed
 from pipeline.messages.base import ImageId
 from pipeline.messages.filters import Filter
@@ -44,10 +45,11 @@ class ImageRequest(Message):
 
 
 def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswer:
-    context.fields.check_filter(request.filter)
+    condition = context.fields.originals.filter(request.filter)
+    context.fields.check_filter(condition)
     records, following = context.store.scroll(
         request.limit,
-        filter=request.filter,
+        filter=condition,
         cursor=None if request.cursor is None else _cursor(request.cursor),
         vectors=request.vectors,
     )
@@ -60,7 +62,7 @@ def _image(context: Context, request: ImageRequest, call: Call) -> StoredImage:
     found = context.store.retrieve(points)
     record = next((found[point] for point in points if point in found), None)
     if record is None:
-        raise NotFound(f"There is no image {request.image_id}.")
+        raise no_image(request.image_id)
     return _shown(record, call.base)
 
 

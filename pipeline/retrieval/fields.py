@@ -1,13 +1,15 @@
 """Knows the payload fields, so that a misspelt one is an error and not an empty result."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS, is_identifier
+from pipeline.dicom.pseudonyms import Pseudonyms, no_pseudonyms
 from pipeline.messages import RESERVED, SEALED
 from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
+from pipeline.retrieval.originals import Originals
 from pipeline.store import Store
 from pipeline.store.common import FACET_TYPES, NUMBER_TYPES
 
@@ -24,13 +26,20 @@ _SEALED = re.compile(rf'"key":"[^:]*\b{SEALED}\b')
 class Fields:
     """`indexes` maps fields to index types; only top-level names are checked.
 
-    The images of one lesion share the value of `lesion_field`.
+    The images of one lesion share the value of `lesion_field`. `pseudonyms` has the keys under
+    which identifiers of DICOM files are hashed.
     """
 
     store: Store
     indexes: Mapping[str, str]
     lesion_field: str = "lesion_id"
+    pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
     _seen: set[str] = field(default_factory=set)
+
+    @property
+    def originals(self) -> Originals:
+        """What original numbers of patients, studies and images are stored as."""
+        return Originals(self.pseudonyms, self.store)
 
     def of_type(self, kinds: Container[str]) -> list[str]:
         return [name for name, kind in self.indexes.items() if kind in kinds]

@@ -66,6 +66,7 @@ class Search:
         `base` is the path of the collection, for the URLs of previews. `named` is as of
         `QueryTargets.of`.
         """
+        searches = [self.fields.originals.query(search) for search in searches]
         found = self.targets.of(searches, pictures, named)
         targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
         possible = [

@@ -10,6 +10,7 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery, NotFound, QueryGone
 from pipeline.base.identity import frame_digest, point_id, sha256
 from pipeline.dicom.frames import evenly
+from pipeline.dicom.pseudonyms import no_image
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Unusable
@@ -98,7 +99,7 @@ class QueryTargets:
     ) -> QueryTarget | Refusal:
         for image_id in search.named:
             if image_id not in indexed:
-                return NotFound(f"There is no image {image_id}.")
+                return no_image(image_id)
         try:
             return self._possible_target(search, pictures, indexed)
         except (InvalidQuery, NotFound) as error:

@@ -28,6 +28,16 @@ def names_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -
     return {}
 
 
+def files_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -> dict[int, int]:
+    """Row → the place of its file among those that were sent, or asked for, if they were."""
+    if isinstance(source, UploadSource):
+        files = dict(enumerate(_manifest(blobs, source).files))
+        placed = {row: files[row].number for row in rows if row in files}
+        return {row: number for row, number in placed.items() if number is not None}
+    catalogue = Catalogue.read(blobs, job)
+    return catalogue.files(rows) if catalogue else {}
+
+
 def skipped_files(
     blobs: Blobs, job: str, source: Source, start: int, limit: int
 ) -> tuple[list[SkippedFile], int | None]:

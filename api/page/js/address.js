@@ -9,8 +9,9 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"} view
+ * @property {"search"|"jobs"|"quarantine"} view
  * @property {string|null} job
+ * @property {string|null} waits the image in quarantine that is looked at
  * @property {Start} start
  * @property {string|null} open the sealed number of a link, before it is opened
  * @property {Crop|null} crop
@@ -35,6 +36,7 @@ const COLLECTED = ["series", "study", "accession"];
 export const emptyState = () => ({
   view: "search",
   job: null,
+  waits: null,
   start: null,
   open: null,
   crop: null,
@@ -55,8 +57,9 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = given.get("view") === "jobs" ? "jobs" : "search";
+  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.waits = given.get("waits");
   state.open = given.get("open");
   state.start = parseStart(given);
   if (given.has("frame")) state.frame = toNumber(given.get("frame"));
@@ -90,9 +93,10 @@ export function parse(search) {
 export function format(state) {
   const out = new URLSearchParams();
   const set = (name, value) => value !== null && value !== undefined && out.append(name, value);
-  if (state.view === "jobs") {
-    out.set("view", "jobs");
-    set("job", state.job);
+  if (state.view !== "search") {
+    out.set("view", state.view);
+    if (state.view === "jobs") set("job", state.job);
+    else set("waits", state.waits);
     return `./?${out}`;
   }
   if (state.start?.kind === "stored") out.set("image", state.start.id);

@@ -4,6 +4,7 @@ import { announce, byId, fill, h, showFault } from "./dom.js";
 import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
+import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -51,18 +52,22 @@ function show() {
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
+  byId("quarantine-view").hidden = view !== "quarantine";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = view === "jobs" ? "Jobs – Kindred" : title();
-  showSession();
+  document.title = TITLES[view] ?? title();
+  showSession().then(showWaitingCount);
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
-  if (view === "jobs") return;
+  showQuarantine(view === "quarantine" ? state : null);
+  if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
 }
+
+const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
 
 function title() {
   if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
@@ -111,7 +116,7 @@ async function onUnavailable(problem) {
   waiting = null;
   banner.hidden = true;
   announce("Kindred is available again");
-  if (state.view === "jobs" || isIncomplete()) show();
+  if (state.view !== "search" || isIncomplete()) show();
 }
 
 function reason(problem) {
@@ -134,7 +139,7 @@ function follow(event) {
   const ours = link && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey;
   if (!ours) return;
   event.preventDefault();
-  const back = link.dataset.view === "search" && state.view === "jobs";
+  const back = link.dataset.view === "search" && state.view !== "search";
   if (back) go({ ...lastSearch.state, view: "search" }, { picture: lastSearch.picture });
   else go(parse(new URL(link.href).search), {});
 }
@@ -154,6 +159,7 @@ installHelp();
 onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
+installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installOptions(go);
 onChosen(byId("file"), takePicture);
 onChosen(byId("folder"), takePicture);

@@ -231,4 +231,4 @@ const message = (text) => ({ place: "message", text });
 const picture = (text) => ({ place: "picture", text });
 /** What an object itself has under a name, and not what all objects have, as "constructor". */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
