@@ -6,6 +6,7 @@ longer than to decode a small one. Whatever is not in the usual form is left to 
 
 import io
 import struct
+from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -17,7 +18,6 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 _ITEM = [0xFFFE, 0xE000]
-_TAGS: dict[str, BaseTag] = {}
 _BINARY = (None, "US", "SS", "UN")
 _DECIMAL = ("DS", "IS")
 _TEXT = (None, "CS", "DS", "IS", "UN")
@@ -103,12 +103,15 @@ def _nth(raw: RawDataElement, number: int) -> Dataset | None:
     return None
 
 
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """One object for each: two of them are compared in Python, which takes a dictionary long."""
+    return BaseTag(tag_for_keyword(keyword) or 0)
+
+
 def _raw(source: Dataset, keyword: str) -> Any:
     """Without a copy, and without parsing it."""
-    tag = _TAGS.get(keyword)
-    if tag is None:
-        tag = _TAGS.setdefault(keyword, BaseTag(tag_for_keyword(keyword) or 0))
-    return source.get_item(tag) if tag in source else None
+    return source._dict.get(tag_of(keyword))
 
 
 def _first(raw: RawDataElement) -> str:
