@@ -28,6 +28,7 @@ from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.archives import Archives
 from pipeline.sources.base import Opening
 from pipeline.sources.registry import SourceCache
 from pipeline.store import Store, open_store
@@ -163,7 +164,9 @@ def _context(
     deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine, keys)
     targets = QueryTargets(encoder, store, blobs, decoders)
     policy = partial(_policy, settings, keys)
-    opening = Opening(blobs, AllowedSources.of(settings.sources), policy=policy)
+    archives = Archives(settings.dicomweb_auth or {}, settings.dicomweb_ca)
+    allowed = AllowedSources.of(settings.sources)
+    opening = Opening(blobs, allowed, policy=policy, archives=archives)
     ingest = Ingest(
         encoder=encoder,
         store=store,

@@ -10,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 from api.access import require
 from api.incoming import Incoming
 from api.problems import documented
-from api.related import MediaType, Part, parts
 from api.services import CollectionDep
 from api.stored import (
     CLASS_NOT_SUPPORTED,
@@ -30,6 +29,7 @@ from pipeline.base.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from pipeline.base.related import MediaType, NotInParts, Part, Parts
 from pipeline.dicom.describing import Policy, describe
 from pipeline.dicom.errors import NO_PIXELS, NOT_READ, Refused
 from pipeline.dicom.reading import read_header, refusing
@@ -121,8 +121,14 @@ async def _sent(request: Request) -> AsyncIterator[Part]:
         raise UnsupportedMedia(f'Send {RELATED}; type="{DICOM}", or {DICOM}.')
     if not kind.parameters.get("boundary"):
         raise BadRequest("The Content-Type has no boundary.")
-    async for part in parts(request.stream(), kind.parameters["boundary"], MAX_FILE):
-        yield part
+    try:
+        parts = Parts(kind.parameters["boundary"], MAX_FILE)
+        async for chunk in request.stream():
+            for part in parts.feed(chunk):
+                yield part
+        parts.close()
+    except NotInParts:
+        raise BadRequest("The body is not in the parts that its boundary says.") from None
 
 
 async def _single(request: Request) -> Part:

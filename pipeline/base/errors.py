@@ -31,6 +31,8 @@ KindredError
     ├── IncomingFull           the disk is nearly full, or too many objects wait to be indexed
     ├── DecodersUnavailable    no process that decodes can be started
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
+    │   ├── ArchiveAway         an archive does not answer, or is overloaded
+    │   ├── ArchiveClosed       it is outside of the hours in which a job may ask an archive
     │   ├── SourceElsewhere     this host has no such folder, or does not reach the hub
     │   └── SourceChanged       these are not the files that were counted: the job is planned again
     └── DeviceFull             something else uses up the GPU's memory
@@ -238,6 +240,14 @@ class SourceElsewhere(SourceUnavailable):
     """Other workers may have it. Its title becomes the notice of a job that waits."""
 
     title = "A worker's host does not have this source, or cannot reach it: another may"
+
+
+class ArchiveAway(SourceUnavailable):
+    title = "The archive cannot be reached, or answers nobody for now"
+
+
+class ArchiveClosed(SourceUnavailable):
+    title = "The archive may be asked within the hours of the job alone"
 
 
 class SourceChanged(SourceUnavailable):

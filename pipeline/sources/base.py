@@ -5,7 +5,7 @@ only its own row.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.base.blobs import Blobs
@@ -14,6 +14,7 @@ from pipeline.dicom.describing import Policy
 from pipeline.images.decoding import Unusable
 from pipeline.messages import MAX_ID, Message, Payload, Rectangle
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.archives import Archives
 
 BAD_METADATA = Unusable("its metadata are larger than 1 MB: leave out what is not needed")
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
@@ -89,7 +90,7 @@ class Opening:
     """The services that opening a source may need. `job` is the one that opens it.
 
     `dicom` says how DICOM files are described; `policy` gives it anew for each job, since the key
-    of pseudonyms may have been rotated.
+    of pseudonyms may have been rotated. `archives` says how to be let into archives.
     """
 
     blobs: Blobs
@@ -97,6 +98,7 @@ class Opening:
     job: str = ""
     dicom: Policy | None = None
     policy: Callable[[], Policy] | None = None
+    archives: Archives = field(default_factory=Archives)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from pydantic import Discriminator, Tag
 from pipeline.base.errors import SourceError
 from pipeline.sources.base import Opening, Reader, Source, SourceKind
 from pipeline.sources.dataset import DATASET
+from pipeline.sources.dicomweb.source import DICOMWEB
 from pipeline.sources.quarantine import QUARANTINE
 from pipeline.sources.upload import UPLOAD
 
 KINDS: tuple[SourceKind, ...] = (
     DATASET,
+    DICOMWEB,
     UPLOAD,
     QUARANTINE,
 )

@@ -1,6 +1,5 @@
 """STOW-RS as PS3.18 10.5 has it: what is stored, what fails and why, and how that is said."""
 
-import asyncio
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from api import related
 from api.incoming import Incoming
-from api.related import MediaType, parts
 from api.routes import stow
 from api.stored import JSON, XML
 from pipeline.base.errors import BlobsUnavailable
+from pipeline.base.related import MediaType, Parts
 from tests.memory_api import MemoryApi
 
 STUDIES = "/dicom-web/studies"
@@ -238,24 +236,20 @@ def test_no_uid_is_in_a_log(api: MemoryApi, ct: Dataset, caplog: pytest.LogCaptu
 # --- parts, as they come -------------------------------------------------------------------------
 
 
-async def _chunked(data: bytes, size: int) -> Any:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
-
-
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
 def test_parts_are_the_same_however_they_are_cut(size: int) -> None:
     sent = [b"", b"\r\n--", b"\r\n--B", b"--B\r\n" * 3, bytes(range(256)) * 9]
     whole = b"\r\n" + body(sent[:1] + [each.replace(b"--B", b"--C") for each in sent[1:]])
 
-    async def come() -> list[bytes | None]:
-        return [part.data async for part in parts(_chunked(whole, size), "B", 10_000)]
-
-    assert asyncio.run(come()) == [each.replace(b"--B", b"--C") for each in sent]
+    reading = Parts("B", 10_000)
+    cut = [whole[start : start + size] for start in range(0, len(whole), size)]
+    found = [part.data for piece in cut for part in reading.feed(piece)]
+    reading.close()
+    assert found == [each.replace(b"--B", b"--C") for each in sent]
 
 
 def test_a_media_type_is_read_in_any_case() -> None:
     kind = MediaType.of('Multipart/Related; TYPE="application/dicom"; Boundary="a b"')
     assert kind.name == "multipart/related"
     assert kind.parameters == {"type": "application/dicom", "boundary": "a b"}
-    assert related.MediaType.of("").name == ""
+    assert MediaType.of("").name == ""

@@ -1,15 +1,15 @@
 """Reads the parts of a multipart/related body one by one, as they come (RFC 2387)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 
-from pipeline.base.errors import BadRequest
 
-_NO_END = "The body ends before its last boundary."
+class NotInParts(Exception):
+    """The body is not in the parts that its boundary says, or ends before the last one."""
 
 
 @dataclass
@@ -30,28 +30,33 @@ class MediaType:
     @classmethod
     def of(cls, header: str) -> "MediaType":
         name, found = parse_options_header(header)
-        said = {
-            key.decode("latin-1").lower(): value.decode("latin-1") for key, value in found.items()
-        }
-        return cls(name.decode("latin-1").strip().lower(), said)
+        pairs = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in found.items())
+        return cls(name.decode("latin-1").strip().lower(), {k.lower(): v for k, v in pairs})
 
 
-async def parts(body: AsyncIterator[bytes], boundary: str, most: int) -> AsyncIterator[Part]:
-    """Each part when it is whole; only that one is in memory. `most` is its size in bytes.
+class Parts:
+    """Give it the body piece by piece: it has one part in memory. Raises NotInParts."""
 
-    Raises BadRequest.
-    """
-    reading = _Reading(most)
-    try:
-        parser = MultipartParser(boundary.encode("latin-1"), reading.callbacks())
-        async for chunk in body:
-            parser.write(chunk)
-            while reading.whole:
-                yield reading.whole.pop(0)
-    except FormParserError:
-        raise BadRequest("The body is not in the parts that its boundary says.") from None
-    if parser.state != MultipartState.END:
-        raise BadRequest(_NO_END)
+    def __init__(self, boundary: str, most: int) -> None:
+        """`most` is the size of a part in bytes: a larger one comes without its data."""
+        self._reading = _Reading(most)
+        try:
+            self._parser = MultipartParser(boundary.encode("latin-1"), self._reading.callbacks())
+        except (FormParserError, UnicodeError):
+            raise NotInParts from None
+
+    def feed(self, data: bytes) -> Iterator[Part]:
+        """The parts that end in it."""
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            raise NotInParts from None
+        while self._reading.whole:
+            yield self._reading.whole.pop(0)
+
+    def close(self) -> None:
+        if self._parser.state != MultipartState.END:
+            raise NotInParts
 
 
 class _Reading:
@@ -64,13 +69,8 @@ class _Reading:
     def callbacks(self) -> Any:
         """As the parser takes them: it gives each a buffer, and a range of it."""
         names = (
-            "part_begin",
-            "part_data",
-            "part_end",
-            "header_field",
-            "header_value",
-            "header_end",
-        )
+            "part_begin", "part_data", "part_end", "header_field", "header_value", "header_end"
+        )  # fmt: skip
         return {f"on_{name}": getattr(self, f"_{name}") for name in names}
 
     def _part_begin(self) -> None:
