@@ -1,6 +1,7 @@
 """The tables of docs/dicom-conformance.md, made of the code.
 
-`python -m tests.conformance` writes them. Each stands between two marks, `<!-- table: NAME -->` and `<!-- end -->`.
+`python -m tests.conformance` writes them. Each stands between two marks,
+`<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import re
