@@ -63,12 +63,16 @@ class Collection(TypedDict):
 
 
 class Rejection(TypedDict):
-    """`name` is the file's path, or its place in a data set; None where names are not kept."""
+    """`name` is the file's path, or its place in a data set; None where names are not kept.
+
+    `file` is the place of its file among those that were sent or asked for.
+    """
 
     image_id: str
     row: int
     reason: str
     name: NotRequired[str | None]
+    file: NotRequired[int | None]
 
 
 class StoredImage(TypedDict):

@@ -122,7 +122,8 @@ class DecoderProcess:
         whole = memory_files.read(file, answer["picture"], size + answer["preview"])
         memory_files.release(file, above=KEPT)
         said = (answer["width"], answer["height"], answer["phash"], answer["rule"], whole)
-        return Prepared(pixels, small, *said)
+        window = tuple(answer["window"]) if answer["window"] else None
+        return Prepared(pixels, small, *said, window=window)
 
     def kill(self) -> None:
         """From any thread: the one that uses it meets Lost."""

@@ -92,11 +92,13 @@ TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide a
 class Picture:
     """An upright RGB image, 8 bits a channel, without any metadata.
 
-    `rule` says how values of DICOM became shades; empty for other pictures.
+    `rule` says how values of DICOM became shades; empty for other pictures. `window` is its centre
+    and width, where there is one.
     """
 
     image: Image.Image
     rule: str = ""
+    window: tuple[float, float] | None = None
 
     @property
     def width(self) -> int:
@@ -120,16 +122,19 @@ def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     return None
 
 
-def decode(data: bytes, max_pixels: int, frame: int = 0) -> Picture | Unusable:
+def decode(
+    data: bytes, max_pixels: int, frame: int = 0, window: tuple[float, float] | None = None
+) -> Picture | Unusable:
     """The first frame of an image file, upright and in RGB, or the reason why it is unusable.
 
-    Of DICOM, it is the frame with this number, counted from 0.
+    Of DICOM, it is the frame with this number, counted from 0; by its own rule, or in a `window`
+    that a reader has chosen.
 
     No content of `data` makes it raise. It drops an ICC profile instead of applying it: the
     reference notebook uses the file's own pixels, and the preview shows what the encoder saw.
     """
     if is_dicom(data):
-        return _rendered(data, max_pixels, frame)
+        return _rendered(data, max_pixels, frame, window)
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -162,12 +167,14 @@ def _checked(data: bytes, max_pixels: int) -> Unusable | None:
     return None
 
 
-def _rendered(data: bytes, max_pixels: int, frame: int) -> Picture | Unusable:
+def _rendered(
+    data: bytes, max_pixels: int, frame: int, window: tuple[float, float] | None
+) -> Picture | Unusable:
     from pipeline.dicom.rendering import render
 
     try:
-        made = render(data, frame, max_pixels)
-        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule)
+        made = render(data, frame, max_pixels, window)
+        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule, made.window)
     except Refused as refused:
         return Unusable(refused.reason)
     except MemoryError:

@@ -32,6 +32,7 @@ class Prepared:
 
     `preview` is a JPEG, or empty if none was ordered. `rule` says how values of DICOM became
     shades; empty for other pictures. `picture` is all of it as a PNG, if that was ordered.
+    `window` is as of `Picture`.
     """
 
     pixels: "NDArray[np.uint8] | Tensor"
@@ -41,6 +42,7 @@ class Prepared:
     phash: str
     rule: str = ""
     picture: bytes = b""
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Order:
     `crop` is (left, top, width, height) in fractions of the picture. `preview` is the longest side
     of the preview in pixels; 0: no preview. `frame`: of DICOM, counted from 0. `whole`: all of the
     picture as a PNG, too. `masks` are (left, top, width, height) in pixels, made black first.
+    `window`: a centre and a width instead of the file's own rule.
     """
 
     steps: PixelSteps
@@ -58,18 +61,21 @@ class Order:
     frame: int = 0
     whole: bool = False
     masks: tuple[tuple[int, int, int, int], ...] = ()
+    window: tuple[float, float] | None = None
 
     def as_json(self) -> str:
         steps = (self.steps.resize, int(self.steps.resample), self.steps.crop)
-        return json.dumps((steps, self.preview, self.crop, self.frame, self.whole, self.masks))
+        drawn = (self.crop, self.frame, self.whole, self.masks, self.window)
+        return json.dumps((steps, self.preview, *drawn))
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        (resize, resample, crop), longest, part, frame, whole, masks = json.loads(text)
+        (resize, resample, crop), longest, part, frame, whole, masks, window = json.loads(text)
         size = tuple(resize) if isinstance(resize, list) else resize
         steps = PixelSteps(size, Resampling(resample), tuple(crop) if crop else None)
         covered = tuple((left, top, width, height) for left, top, width, height in masks)
-        return cls(steps, longest, tuple(part) if part else None, frame, whole, covered)
+        shades = tuple(window) if window else None
+        return cls(steps, longest, tuple(part) if part else None, frame, whole, covered, shades)
 
 
 def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
@@ -78,7 +84,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
     No content of `data` makes it raise.
     """
     try:
-        picture = decode(data, max_pixels, order.frame)
+        picture = decode(data, max_pixels, order.frame, order.window)
         if not isinstance(picture, Unusable) and order.masks:
             picture = masked(picture, order.masks)
         if not isinstance(picture, Unusable) and order.crop is not None:
@@ -93,6 +99,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
             phash=perceptual_hash(picture),
             rule=picture.rule,
             picture=whole(picture) if order.whole else b"",
+            window=picture.window,
         )
     except MemoryError:
         return NO_MEMORY

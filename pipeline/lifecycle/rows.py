@@ -78,6 +78,11 @@ class Candidate:
     def row(self) -> Row:
         return self.identified.row
 
+    @property
+    def blob(self) -> str | None:
+        """The file that its image is made from, if it stays."""
+        return self.row.blob or self.row.original
+
     def outcome(self, kind: Kind, reason: str = "") -> Outcome:
         return self.identified.outcome(kind, reason)
 
@@ -110,6 +115,8 @@ def identify(row: Row) -> Identified:
     digest = row.sha256 or sha256(row.data)
     image_id = row.image_id or digest
     keys = tombstone_keys(image_id, row.metadata)
+    for former in row.former:
+        keys += tombstone_keys(former["image_id"], dict(former))
     return Identified(row, image_id, digest, point_id(image_id), keys)
 
 

@@ -9,8 +9,9 @@ from pipeline.messages.answers import (
     StoredImage,
     preview_path,
     quarantine_path,
+    unsealed,
 )
-from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
+from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
     IngestOptions,
@@ -21,13 +22,17 @@ from pipeline.messages.jobs import (
 )
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
-from pipeline.messages.queries import MAX_LIMIT, SearchQuery
+from pipeline.messages.queries import COLLECTED, MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.sent import SentFile
 
 __all__ = [
+    "COLLECTED",
     "MAX_ID",
     "MAX_LIMIT",
     "MOST_RECTANGLES",
     "RESERVED",
+    "SEALED",
+    "SERIES",
     "Deletion",
     "EncoderInfo",
     "Hit",
@@ -39,6 +44,7 @@ __all__ = [
     "Rectangle",
     "Rejection",
     "SearchQuery",
+    "SentFile",
     "SkippedFile",
     "StoredImage",
     "UploadManifest",
@@ -47,4 +53,5 @@ __all__ = [
     "preview_path",
     "problem",
     "quarantine_path",
+    "unsealed",
 ]

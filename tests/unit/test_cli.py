@@ -115,6 +115,11 @@ def fails_with_one_line(result: tuple[int, str, str], code: int = 1) -> str:
 # --- ingest --------------------------------------------------------------------------------------
 
 
+def test_options_of_archives_are_refused_elsewhere(kindred):
+    line = fails_with_one_line(kindred("ingest", "org/name", "--modality", "CR"), 2)
+    assert "--modality has a meaning for dicomweb:// alone" in line
+
+
 def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
     api.on("POST /v1/jobs", answer(job("planning", None, 0), 202))
     api.on(
@@ -529,10 +534,16 @@ def test_collections_are_listed_and_shown(api, kindred):
     assert json.loads(kindred("collections", "--json")[1])["collections"] == collections
 
 
+REPORT = {
+    "files": 2, "frames": 3, "refused": 1, "quarantined": 0, "kept": {"Modality": 2},
+    "dropped": {"PatientName": 2}, "skipped": {"dicom sr": 1},
+}  # fmt: skip
 IN_A_COLLECTION = [
     (("ingest", "owner/name"), "POST", "jobs", job()),
     (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
     (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (("deidentify-report", "j1"), "GET", "jobs/j1/deidentification", REPORT),
+    (("pseudonyms", "rotate", "--yes"), "POST", "pseudonyms/rotate", {"keys": 2}),
     (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),
     (("jobs", "list"), "GET", "jobs", {"jobs": []}),
     (("jobs", "show", "j1"), "GET", "jobs/j1", job()),
@@ -741,7 +752,7 @@ def test_every_command_that_talks_to_one_collection_can_be_told_which():
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 4  # a backup takes several calls
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 5  # a backup and a watcher take several
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 

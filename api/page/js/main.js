@@ -8,9 +8,12 @@ import { installQuarantineView, showQuarantine, showWaitingCount } from "./quara
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
+import { block, say } from "./messages.js";
+import { dicomOf } from "./dicom.js";
 import { keep, kept, onChosen, onFiles } from "./picture.js";
+import { unseal } from "./opening.js";
 import { onBusy, whenReady } from "./server.js";
-import { counted } from "./words.js";
+import { BAD_LINK, counted } from "./words.js";
 
 let state = emptyState();
 
@@ -30,8 +33,22 @@ function go(change, { picture = history.state?.picture } = {}) {
   show();
 }
 
+/** Follows a link of another system to what it opens, in place of the link. */
+async function followLink() {
+  const opened = await unseal(state.open).catch(() => null);
+  const start = opened && { kind: "collected", ...opened };
+  state = { ...state, open: null, start };
+  history.replaceState({}, "", format(state));
+  show();
+  if (!opened) say(block("This cannot be opened", [BAD_LINK]));
+}
+
 function show() {
   const { view } = state;
+  if (state.open) {
+    followLink();
+    return;
+  }
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
@@ -53,13 +70,19 @@ function show() {
 const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
 
 function title() {
+  if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
   if (state.start?.kind === "stored") return `Similar to ${state.start.id} – Kindred`;
   return state.start ? "Similar images – Kindred" : "Kindred";
 }
 
-function takePicture([file]) {
+async function takePicture(files) {
   showFault("picture");
-  go({ ...fresh(), start: { kind: "picture" } }, { picture: keep(file) });
+  const scans = await dicomOf(files);
+  const chosen = scans.length ? scans : files.slice(0, 1);
+  if (!chosen.length) return showFault("picture", "There is no image in this folder.");
+  const picture = keep(chosen, scans.length > 0);
+  // Several files of DICOM are a series, which is compared as a whole.
+  go({ ...fresh(), start: { kind: "picture" }, whole: scans.length > 1 }, { picture });
   toFound();
 }
 
@@ -69,7 +92,7 @@ function toFound() {
 }
 
 /** A new query image keeps the settings, but nothing that belonged to the previous image. */
-const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], same: false });
+const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, like: [], unlike: [], same: false });
 
 // --- when the server is unavailable --------------------------------------------------------------
 
@@ -139,6 +162,7 @@ installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installOptions(go);
 onChosen(byId("file"), takePicture);
+onChosen(byId("folder"), takePicture);
 onFiles((files) => (state.view === "jobs" ? uploadFiles(files) : takePicture(files)));
 submit("id-form", "id-field", (id) => ({ kind: "stored", id }));
 submit("text-form", "text-field", (text) => ({ kind: "text", text }));
