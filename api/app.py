@@ -21,7 +21,11 @@ from api.routes import (
     health,
     images,
     jobs,
+    opened,
     page,
+    pseudonyms,
+    quarantine,
+    renderings,
     searches,
     session,
     stow,
@@ -35,10 +39,13 @@ from pipeline.base.settings import Settings
 ROUTERS = (
     jobs.router,
     searches.router,
+    renderings.router,
     deletions.router,
     uploads.router,
     images.router,
+    quarantine.router,
     backup.router,
+    pseudonyms.router,
     stow.router,
 )
 
@@ -81,7 +88,8 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
     )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
-    for router in (session.router, collections.router, *ROUTERS):
+    app.include_router(opened.links)
+    for router in (session.router, collections.router, opened.router, *ROUTERS):
         # Clients of DICOMweb expect it at the root.
         prefix = "" if router is stow.router else BASE
         app.include_router(router, prefix=prefix, dependencies=checked)

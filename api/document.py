@@ -18,6 +18,7 @@ _OTHERWISE: dict[str, set[int]] = {
     "is_alive": set(),
     "is_ready": {503},
     "get_metrics": {401, 403, 429, 503},
+    "open_study": {503},
     "sign_out": {403, 422, 503},
 }
 

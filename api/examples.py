@@ -154,6 +154,25 @@ EXAMPLES: dict[str, Example] = {
     "list_skipped": Example(
         answers={"200": {"skipped": [{"name": "notes.txt", "kind": "text"}], "cursor": None}}
     ),
+    "get_deidentification": Example(
+        answers={
+            "200": {
+                "job": _ID,
+                "files": 40,
+                "frames": 52,
+                "refused": 1,
+                "quarantined": 3,
+                "kept": {"Modality": 40, "PatientID": 40, "StudyDate": 38},
+                "dropped": {"PatientName": 40, "InstitutionName": 22, "private elements": 310},
+                "skipped": {"dicom sr": 4},
+            }
+        }
+    ),
+    "rotate_pseudonyms": Example(answers={"200": {"keys": 2}}),
+    "name_files": Example(
+        {JSON: {"names": ["ward 3/IMG0001.dcm"]}},
+        {"200": {"names": [["dicom/3c1f7a90b2d4e6f8"]]}},
+    ),
     "follow_job": Example(
         answers={"200": f"event: job\ndata: {JobView.of(_RUNNING).model_dump_json()}\n\n"}
     ),
@@ -177,6 +196,15 @@ EXAMPLES: dict[str, Example] = {
             "200": _shown(BatchAnswer(id=_ID, results=((_HIT,), ()))),
             "202": _shown(BatchAnswer(id=_ID, state="queued")),
         },
+    ),
+    "render": Example(
+        {FORM: {"image": "(the bytes of a picture)", "shown": '{"frame": 3}'}},
+        {"200": "(the bytes of a JPEG)"},
+    ),
+    "open_study": Example(),
+    "opened": Example(
+        {JSON: {"token": "q83v…"}},
+        {"200": {"kind": "study", "keys": ["5f1d7a84db00d2fce00b31a7fc73224f"]}},
     ),
     "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
     "create_deletion": Example(

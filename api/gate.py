@@ -30,8 +30,11 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
-    {"backup", "collection", "collections", "deletions", "facets", "images", "jobs", "searches"}
-)
+    {
+        "backup", "collection", "collections", "deletions", "facets", "images", "jobs", "opened",
+        "pseudonyms", "quarantine", "renderings", "searches",
+    }
+)  # fmt: skip
 
 
 # Where DICOMweb is served, beside `/v1/collections/{collection}`.

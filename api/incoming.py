@@ -31,16 +31,18 @@ from functools import partial
 from pathlib import PurePosixPath
 from uuid import uuid4
 
-from api.received import digest_of, listed
+from api.received import digests, listed
 from api.services import Collection, new_id
 from pipeline import metrics
 from pipeline.base.blobs import Blobs, incoming_folder, manifest_of, upload_folder
 from pipeline.base.errors import Unavailable
+from pipeline.base.identity import sha256
 from pipeline.dicom.describing import Policy
 from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
 from pipeline.messages.base import read
 from pipeline.operations.ingest import INGEST, IngestRequest
-from pipeline.sources.folder.survey import Entry, of_dicom
+from pipeline.sources.deidentification import write_account
+from pipeline.sources.folder.survey import Entry, Rules, of_dicom
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.upload import UploadSource
 
@@ -84,6 +86,7 @@ class Incoming:
             batch = self._enter()
             try:
                 name = f"{incoming_folder(batch.id)}/{uuid4().hex}"
+                # Not sealed, as an upload's: what was accepted outlives a Redis that has lost all.
                 self._collection.blobs.write(name, data, durable=True)
                 count = self._collection.ledger.incoming.add(batch.id, PATIENCE)
             finally:
@@ -267,7 +270,7 @@ def _described(
     """The list of the upload; None if another has the batch by now."""
     files: list[UploadedFile] = []
     skipped: list[SkippedFile] = []
-    policy, incoming = collection.dicom, collection.ledger.incoming
+    policy, incoming = collection.dicom.counting(), collection.ledger.incoming
     for number, name in enumerate(names):
         for found in _found(collection.blobs, name, policy):
             if isinstance(found, SkippedFile):
@@ -278,19 +281,23 @@ def _described(
             return None
     if not incoming.hold(batch, token, PATIENCE):
         return None
+    write_account(collection.blobs, batch, policy)
     return UploadManifest(files=tuple(files), skipped=tuple(skipped))
 
 
 def _found(blobs: Blobs, name: str, policy: Policy) -> Iterator[UploadedFile | SkippedFile]:
     """The rows of one object. The blob's name is random, and no name of an image."""
     data = blobs.read(name)
-    for found in of_dicom(Entry("", size=len(data), open=partial(io.BytesIO, data)), policy):
+    digest = sha256(data)
+    entry = Entry("", size=len(data), open=partial(io.BytesIO, data))
+    for found in of_dicom(entry, Rules(dicom=policy)):
         if isinstance(found, Skipped):
             yield SkippedFile(name="", kind=found.kind)
         else:
-            digest = digest_of(data, found.frame)
             blob = None if found.fault else name
-            yield listed(found, found.metadata).model_copy(update={"blob": blob, "sha256": digest})
+            own = found.frame
+            update = {"sha256": digest} if own is None else digests(digest, own, policy)
+            yield listed(found, found.metadata).model_copy(update={"blob": blob, **update})
 
 
 def adopt(collection: Collection) -> None:

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from api.audit import Entry, images_in
 from api.readiness import trouble
 from api.services import Collection, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import KindredError, NotFound, Unavailable
 from pipeline.ledger import RequestRecord
@@ -70,6 +71,24 @@ async def passed_on(
     return Response(found, media_type=JSON)
 
 
+async def answered(
+    collection: Collection, wanted: Operation, body_of: Callable[[str], Message]
+) -> bytes:
+    """Runs a query whose body depends on its id, and returns the worker's answer.
+
+    Raises as `passed_on` does.
+    """
+
+    def submit(identifier: str) -> None:
+        collection.refuse_when_full()
+        collection.submit(wanted, body_of(identifier), identifier)
+
+    try:
+        return await _answered(collection, submit, None)
+    except AnswerGone:  # a deletion took it in this moment
+        return await _answered_again(collection, submit, None)
+
+
 async def _answered_again(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:
     try:
         return await _answered(collection, submit, entry)
@@ -113,7 +132,7 @@ def _look(collection: Collection, entry: Entry | None, request: str) -> _Found:
     body = answer(collection, request)
     if entry is not None:
         entry.shown = images_in(body)
-    return _Found(record, body)
+    return _Found(record, with_viewer(body, collection, entry))
 
 
 def answer(collection: Collection, request: str) -> bytes:

@@ -121,6 +121,18 @@ class Client:
         """All files that are no rows of a job, a page at a time."""
         return self._listed(job_id, "skipped")
 
+    def deidentification(self, job_id: str) -> Document:
+        return self._document("GET", self._path("jobs", job_id, "deidentification"))
+
+    def rotate_pseudonyms(self) -> Document:
+        return self._document("POST", self._path("pseudonyms", "rotate"))
+
+    def hidden_names(self, names: Sequence[str]) -> list[list[str]]:
+        """For each name what lists call it, under each key."""
+        path = self._path("pseudonyms", "names")
+        found: list[list[str]] = self._document("POST", path, json={"names": list(names)})["names"]
+        return found
+
     def _listed(self, job_id: str, what: str) -> Iterator[Document]:
         path = self._path("jobs", job_id, what)
         given: dict[str, int | str] = {"limit": REJECTIONS_PAGE}
@@ -237,6 +249,16 @@ class Client:
         if found["state"] != "succeeded":
             raise CommandError(problem_line(found.get("error"), "the search has failed"))
         return cast(Search, found)
+
+    # --- quarantine ------------------------------------------------------------------------------
+
+    def quarantine(self, action: str, wanted: Document) -> Document:
+        """`release`, `refuse` or `allow`."""
+        return self._document("POST", self._path("quarantine", action), json=wanted)
+
+    def quarantined_picture(self, image_id: str) -> bytes:
+        """A PNG."""
+        return self._call("GET", self._path("quarantine", image_id, "picture")).content
 
     # --- HTTP ------------------------------------------------------------------------------------
 

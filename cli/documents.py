@@ -9,7 +9,7 @@ Document = dict[str, Any]
 Action = Literal["cancel", "pause", "resume", "retry"]
 
 # An ingest shows these even where no image came to one of them.
-INGESTED = ("embedded", "updated", "unchanged", "rejected")
+INGESTED = ("embedded", "updated", "unchanged", "rejected", "quarantined")
 
 
 class Problem(TypedDict):
@@ -41,6 +41,7 @@ class Job(Work):
     updated: NotRequired[int]
     unchanged: NotRequired[int]
     rejected: NotRequired[int]
+    quarantined: NotRequired[int]
     created_at: NotRequired[str]
     finished_at: NotRequired[str | None]
 

@@ -12,11 +12,13 @@ from typer.exceptions import TyperException
 from cli.commands import (
     backup,
     collections,
+    deidentification,
     deletion,
     images,
     ingest,
     jobs,
     keys,
+    quarantine,
     search,
     system,
     watch,
@@ -49,13 +51,16 @@ COMMANDS = (
     search.app,
     deletion.app,
     backup.app,
+    deidentification.app,
 )
 for commands in COMMANDS:
     app.add_typer(commands)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
+app.add_typer(deidentification.pseudonyms, name="pseudonyms")
 
 
 def _print_version(given: bool) -> None:

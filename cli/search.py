@@ -21,9 +21,11 @@ DUPLICATES_THRESHOLD = 0.9
 def make_query(options: Document, images: Sequence[Path]) -> Document:
     """The JSON of a search: what was given, and a sensible threshold for near-duplicates."""
     query = {name: value for name, value in options.items() if value not in (None, [])}
-    targets = [name for name in ("image_id", "text") if name in query]
+    targets = [n for n in ("image_id", "text", "series", "study", "accession") if n in query]
     if len(targets) + bool(images or query.get("positive")) != 1:
-        raise UsageError("search for one of: image files or --like, --id, --text")
+        raise UsageError(
+            "search for one of: image files or --like, --id, --text, --series, --study, --accession"
+        )
     if "max_hash_distance" in query:
         query.setdefault("score_threshold", DUPLICATES_THRESHOLD)
     return query

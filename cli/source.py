@@ -31,6 +31,16 @@ def dataset_source(sources: Sequence[str], host: str) -> Document:
     return {"dataset": resolve_source(sources[0], same_machine=is_loopback(host))}
 
 
+def table_path(table: str | None, host: str) -> str | None:
+    """The path of --table, for the workers. Raises CommandError if no such file is there."""
+    if table is None:
+        return None
+    path = Path(table).expanduser()
+    if path.is_file() or (path.is_absolute() and not is_loopback(host)):
+        return _sendable(str(path.absolute()))
+    raise CommandError(f"no such file: {table}")
+
+
 def parse_fields(given: Sequence[str]) -> Document:
     """Of NAME=VALUE each: a value is JSON, as 5 or ["a"] are, or else text. Raises UsageError."""
     fields: Document = {}

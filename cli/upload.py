@@ -23,9 +23,10 @@ from pipeline.messages import Payload
 from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.dataset import OF_PICTURES
 from pipeline.sources.folder.configs import folder_of_pictures
+from pipeline.sources.folder.dicomdir import base_of
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
-from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey, unused_of
 from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.metadata import clean, described_by, found_at, is_too_large
@@ -131,6 +132,8 @@ class Selection:
                 yield each
                 if rows == self.limit:
                     return
+        for left in unused_of(self.rules):
+            yield left if isinstance(left, Skipped) else LocalFile(left, bytes)
 
     def _below(self, root: Path, only: Sequence[str] | None) -> Iterator[LocalFile | Skipped]:
         try:
@@ -150,7 +153,7 @@ class Selection:
     def _pictures(self, root: Path, only: Sequence[str] | None) -> Iterator[LocalFile | Skipped]:
         named = (only is not None and self.only is None) or root.is_file()
         rules = self.rules.naming_each(explicit=named)
-        places = Places(root, _ANYWHERE)
+        places = Places(base_of(root), _ANYWHERE)
         wanted = Pictures(root, _ANYWHERE, only=only)
         if self.id_field is not None:
             self._look_for_ids(wanted, rules)

@@ -1,6 +1,8 @@
 """Images: pages of those that are indexed, one image, its preview, and its deletion."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,9 +11,10 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from api.access import require
 from api.audit import EntryDep
+from api.numbers import Numbers
 from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
 from api.routes import deletions
-from api.services import CollectionDep, new_id
+from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, sha256
@@ -73,6 +76,13 @@ async def stored(
     return await passed_on(collection, IMAGES, page, entry)
 
 
+def _read(blobs: Blobs, name: str) -> bytes | None:
+    try:
+        return blobs.read(name)
+    except FileNotFoundError:
+        return None
+
+
 # The longer path is tried first, since an id can contain slashes.
 @router.head("/images/{image_id:any}/preview", include_in_schema=False)
 @router.get(
@@ -90,14 +100,16 @@ async def preview(
             raise NotFound("There is no such image.")
         # The id itself ends with /preview, written with %2F.
         return await one(f"{image_id}/preview", collection, entry)
-    return await run_in_threadpool(_preview, image_id, request, collection.blobs)
+    wanted = await run_in_threadpool(_without_number, image_id, collection)
+    entry.images = [wanted.image_id]
+    points = (point_id(wanted.image_id), *wanted.points)
+    return await run_in_threadpool(_preview, points, request, collection.blobs)
 
 
-def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
-    try:
-        data = blobs.read(preview_name(point_id(image_id)))
-    except FileNotFoundError:
-        raise NotFound("There is no preview of this image.") from None
+def _preview(points: Sequence[UUID], request: Request, blobs: Blobs) -> Response:
+    data = next(filter(None, (_read(blobs, preview_name(point)) for point in points)), None)
+    if data is None:
+        raise NotFound("There is no preview of this image.")
     tag = f'"{sha256(data)[:32]}"'
     headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
     if tag in request.headers.get("If-None-Match", ""):
@@ -107,7 +119,18 @@ def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
 
 @router.get("/images/{image_id:any}", name="get_image", response_model=IMAGE.answer)
 async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
-    return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
+    """One image by its id, or by the SOP Instance UID of its file."""
+    wanted = await run_in_threadpool(_without_number, image_id, collection)
+    entry.images = [wanted.image_id]
+    return await passed_on(collection, IMAGE, wanted, entry)
+
+
+def _without_number(image_id: str, collection: Collection) -> ImageRequest:
+    numbers = Numbers(collection)
+    hidden = numbers.image(image_id)
+    return ImageRequest(
+        image_id=hidden, points=tuple(p for each in numbers.named for p in each.points)
+    )
 
 
 @router.delete(

@@ -25,6 +25,7 @@ from pipeline.operations.ingest import INGEST, IngestRequest
 from pipeline.operations.job import JobView
 from pipeline.sources.account import files_of_rows, names_of_rows, skipped_files
 from pipeline.sources.base import Source
+from pipeline.sources.deidentification import read_account
 from pipeline.sources.registry import PublicSource
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require("ingest")])
@@ -57,6 +58,23 @@ class SkippedView(BaseModel):
 
     skipped: list[SkippedFile]
     cursor: int | None
+
+
+class DeidentificationView(BaseModel):
+    """`files` are DICOM images, whose `frames` became rows; `refused` could not be read.
+
+    `kept` and `dropped` count elements by keyword, a sequence as one; `skipped` counts files by
+    kind. `quarantined` counts images that were held since they may show text.
+    """
+
+    job: str
+    files: int
+    frames: int
+    refused: int
+    quarantined: int
+    kept: dict[str, int]
+    dropped: dict[str, int]
+    skipped: dict[str, int]
 
 
 def ingest_options(
@@ -179,6 +197,15 @@ def skipped(
         return SkippedView(skipped=[], cursor=None)
     page, following = skipped_files(collection.blobs, job, source, cursor, limit)
     return SkippedView(skipped=page, cursor=following)
+
+
+@router.get("/{job}/deidentification", name="get_deidentification")
+def deidentification(job: str, collection: CollectionDep) -> DeidentificationView:
+    """What was kept of the job's DICOM files and what was dropped, in numbers: never a value."""
+    record = collection.ledger.jobs.get(job)
+    account = read_account(collection.blobs, job)
+    quarantined = record.counts.get("quarantined", 0)
+    return DeidentificationView(job=job, quarantined=quarantined, **account.as_json())
 
 
 def _source(job: str, collection: Collection) -> Source | None:

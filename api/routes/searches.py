@@ -1,6 +1,6 @@
 """Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,19 +11,22 @@ from starlette.concurrency import run_in_threadpool
 from api.access import require
 from api.audit import Entry, EntryDep, images_in
 from api.forms import FORM, files_of, is_form, read_form, text_of
+from api.numbers import Numbers
 from api.queries import JSON, answer, parse, preferred_wait
+from api.sent import store_pictures
 from api.services import Collection, CollectionDep, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
-from pipeline.images.decoding import Unusable, inspect
 from pipeline.ledger import RequestRecord
-from pipeline.messages import Message, SearchQuery
+from pipeline.messages import Message, SearchQuery, SentFile
 from pipeline.operations.search import (
     BATCH,
     MAX_PICTURES,
     SEARCH,
     BatchAnswer,
     BatchRequest,
+    HiddenBatch,
     SearchAnswer,
     SearchRequest,
 )
@@ -76,7 +79,9 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
         await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
         wanted, submit = await _upload(request, collection, identifier), collection.submit
     else:
-        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        query = parse(SearchQuery, await request.body())
+        query.check_target(pictures=0)
+        wanted = await run_in_threadpool(_without_numbers, collection, query)
         submit = collection.submit_unless_full
     entry.images = list(wanted.query.named)
     begin = partial(submit, SEARCH, wanted, identifier)
@@ -95,8 +100,9 @@ async def batch(
 ) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
     identifier = new_id()
-    entry.images = [image_id for query in body.searches for image_id in query.named]
-    begin = partial(collection.submit_unless_full, BATCH, body, identifier)
+    wanted = await run_in_threadpool(_batch_without_numbers, collection, body)
+    entry.images = [image_id for query in wanted.searches for image_id in query.named]
+    begin = partial(collection.submit_unless_full, BATCH, wanted, identifier)
     return await _accept(begin, identifier, request, collection, entry)
 
 
@@ -143,21 +149,37 @@ async def _upload(request: Request, collection: Collection, identifier: str) -> 
         if set(form) - {"image", "query"}:
             raise BadRequest("The form may have only the fields image and query.")
         query = parse(SearchQuery, text_of(form, "query") or "{}", ("query",))
-        images = files_of(form, "image")
-        names = [f"{request_folder(identifier)}/image-{n}" for n in range(len(images))]
-        wanted = SearchRequest(query=query, images=tuple(names))
-        files = [await image.read() for image in images]
-    await run_in_threadpool(_store, collection, dict(zip(names, files, strict=True)))
-    return wanted
+        files = [await image.read() for image in files_of(form, "image")]
+    return await run_in_threadpool(_store, collection, identifier, query, files)
 
 
-def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
-    """Checks only the headers: a broken picture must not make the api decode it."""
-    for name, data in files.items():
-        found = inspect(data, collection.services.settings.max_pixels)
-        if isinstance(found, Unusable):
-            raise InvalidQuery(found.reason, ("image",))
-        collection.blobs.write(name, data)
+def _store(
+    collection: Collection, identifier: str, query: SearchQuery, files: Sequence[bytes]
+) -> SearchRequest:
+    """Raises InvalidQuery before anything is stored."""
+    if query.not_same is None:  # which depends on what the files say
+        query.check_target(len(files))
+    whole = query.strategy == "best_match"
+    sent = store_pictures(collection, identifier, files, frame=query.frame, whole=whole)
+    try:
+        return _without_numbers(collection, query, tuple(sent))
+    except InvalidQuery:
+        collection.blobs.delete(request_folder(identifier))
+        raise
+
+
+def _without_numbers(
+    collection: Collection, query: SearchQuery, sent: tuple[str | SentFile, ...] = ()
+) -> SearchRequest:
+    numbers = Numbers(collection)
+    hidden = numbers.hidden(query)
+    return SearchRequest(query=hidden, images=sent, named=numbers.named)
+
+
+def _batch_without_numbers(collection: Collection, body: BatchRequest) -> HiddenBatch:
+    numbers = Numbers(collection)
+    searches = tuple(map(numbers.hidden, body.searches))
+    return HiddenBatch(searches=searches, named=numbers.named)
 
 
 @dataclass(frozen=True)
@@ -186,4 +208,4 @@ def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Respon
         return Response(view.model_dump_json(), headers=later, media_type=JSON)
     body = answer(collection, record.id)
     entry.shown = images_in(body)
-    return Response(body, media_type=JSON)
+    return Response(with_viewer(body, collection, entry), media_type=JSON)

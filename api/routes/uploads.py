@@ -15,7 +15,7 @@ from api.queries import json_text
 from api.received import Received, store_upload
 from api.routes.jobs import NewJobDep, OptionsDep, known_job, start_ingest
 from api.services import Collection, CollectionDep
-from pipeline.base.blobs import upload_folder
+from pipeline.base.blobs import dicom_folder, upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery
 from pipeline.messages import Message, SkippedFile, UploadedFile
 from pipeline.operations.job import JobView
@@ -120,6 +120,7 @@ def _store(collection: Collection, job: str, received: Received) -> UploadSource
     except BaseException as error:
         with suppress(BlobsUnavailable):  # do not leave half an upload, as on a full disk
             collection.blobs.delete(folder)
+            collection.blobs.delete(dicom_folder(job))
         raise error
     return UploadSource(manifest=manifest)
 

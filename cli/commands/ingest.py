@@ -1,6 +1,7 @@
 """`kindred ingest`: images into the collection."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,7 @@ app = typer.Typer()
     epilog=examples(
         "kindred ingest /srv/dermoscopy",
         "kindred ingest marmal88/skin_cancer --split train --limit 500",
+        "kindred ingest /srv/scans --table diagnoses.csv",
         "kindred ingest --upload scan1.jpg scan2.jpg",
         "kindred ingest dicomwebs://archive.example/dicom-web --modality CR --date 20250101-",
         "kindred ingest --kind dataset --set dataset=/srv/dermoscopy --set limit=500",
@@ -60,6 +62,13 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="No files that fit it; repeat it.")
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of DICOM files: a table of more metadata, by accession, patient or UID.",
+        ),
+    ] = None,
     label_from_folder: Annotated[
         bool, typer.Option("--label-from-folder", help="A picture's folder is its label.")
     ] = False,
@@ -96,7 +105,7 @@ def ingest(
 ) -> int:
     """Embed images, and follow the job to its end. Its totals come last."""
     from cli.ingest import Course, ingest_source, ingest_upload
-    from cli.source import archive_of, dataset_source, parse_fields
+    from cli.source import archive_of, dataset_source, parse_fields, table_path
 
     report = Report(make_console(), as_json)
     course = Course(detach, strict)
@@ -117,12 +126,14 @@ def ingest(
     if not (sources and archive_of(sources[0])):
         _refuse_options(asked, "has a meaning for dicomweb:// alone")
     if upload:
+        wanted["table"] = table
         _refuse_with_upload({"revision": revision, "kind": kind, "set": fields or None})
         with connect(url, collection) as client:
             selection = _selection(sources, limit, wanted)
             return ingest_upload(client, selection, options, report, course)
     wanted |= {"revision": revision, "limit": limit, "kind": kind, **parse_fields(fields or ())}
     with connect(url, collection) as client:
+        wanted["table"] = wanted.get("table") or table_path(table, client.host)
         if kind is None:
             wanted |= {**dataset_source(sources, client.host), **asked}
         elif sources:
@@ -133,6 +144,7 @@ def ingest(
 def _selection(sources: Sequence[str], limit: int | None, wanted: Document) -> "Selection":
     from cli.upload import Selection
     from pipeline.base.identity import ID_COLUMNS
+    from pipeline.sources.folder.joined import read_joined
     from pipeline.sources.folder.survey import Rules
 
     rules = Rules(
@@ -141,6 +153,7 @@ def _selection(sources: Sequence[str], limit: int | None, wanted: Document) -> "
         label_from_folder=bool(wanted["label_from_folder"]),
         id_fields=(wanted["id_column"],) if wanted["id_column"] else ID_COLUMNS,
         split=wanted["split"],
+        table=read_joined(Path(wanted["table"]).expanduser()) if wanted["table"] else None,
     )
     return Selection(
         sources, rules, limit, wanted["id_column"], wanted["config"], wanted["image_column"]

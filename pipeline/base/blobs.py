@@ -20,6 +20,8 @@ from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
+# The pictures that an admin must see before they are embedded.
+QUARANTINE = "quarantine"
 
 
 class Blobs:
@@ -235,6 +237,31 @@ def upload_folder(job: str) -> str:
     return f"uploads/{job}"
 
 
+def dicom_folder(job: str) -> str:
+    """The DICOM files of an upload, which name patients: only while its job needs them."""
+    return f"dicom/{job}"
+
+
+def original_name(digest: str) -> str:
+    """A DICOM file as it came, which is kept if KINDRED_KEEP_DICOM is 1."""
+    return f"originals/{digest[:2]}/{digest}.dcm"
+
+
+def account_name(job: str) -> str:
+    """What de-identification has done to the job's files, in numbers."""
+    return f"{job_folder(job)}/deidentification.json"
+
+
+def withheld_folder(name: str) -> str:
+    """Of an image in quarantine, POINT-DIGEST; spread as previews are."""
+    return f"{QUARANTINE}/{name[:2]}/{name}"
+
+
 def manifest_of(upload: str) -> str:
     """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"
+
+
+def pictures_folder(request: str) -> str:
+    """What was sent along with a request. It goes as soon as the request is answered."""
+    return f"{request_folder(request)}/pictures"

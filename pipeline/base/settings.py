@@ -27,6 +27,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -41,6 +43,11 @@ _TEST_PREFIX = f"{_PREFIX}TEST_"
 _INDEXED: dict[str, IndexType] = {
     "image_id": "keyword",
     "lesion_id": "keyword",
+    "patient_id": "keyword",
+    "series_id": "keyword",
+    "study_id": "keyword",
+    "accession_id": "keyword",
+    "modality": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",
@@ -50,6 +57,9 @@ _INDEXED: dict[str, IndexType] = {
 
 _LESION = "lesion_id"
 
+# Original numbers that the address of a viewer can have.
+VIEWER_NUMBERS = ("study", "series", "accession")
+
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,7 +68,7 @@ _LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
 
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
-_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+_OUR_PATHS = frozenset({"healthz", "metrics", "open", "openapi.json", "page", "readyz", "v1"})
 
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
@@ -217,9 +227,27 @@ class Settings(BaseSettings):
     pseudonym_key: str | None = Field(
         None,
         repr=False,
-        min_length=SHORTEST_KEY,
-        description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
-        "drawn at the first start, and kept in Redis and in backups",
+        description="Secret under which identifiers of DICOM files are hashed; after a change the "
+        "older ones behind it, separated by commas; default: drawn at the first start, and kept in "
+        "Redis and in backups",
+    )
+    dicom_dates: Literal["none", "year", "month", "full"] = Field(
+        "year", description="What is kept of a DICOM study's date: none, year, month or full"
+    )
+    keep_dicom: bool = Field(
+        False, description="Whether DICOM files are kept as they came, with all that they say"
+    )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
     )
     dicom_frames: str = Field(
         "auto",
@@ -325,6 +353,17 @@ class Settings(BaseSettings):
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
     )
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a study in the department's viewer, with {study}, {series} or "
+        "{accession} where the original number goes; results link to it for those who may see "
+        "the number",
+    )
+    viewer_role: Literal["search", "ingest", "admin"] = Field(
+        "admin",
+        description="Role that sees the viewer's link, which re-identifies: search, "
+        "ingest or admin",
+    )
     root_path: str = Field(
         "",
         description="Path below which a proxy serves the api and its page, such as /kindred",
@@ -342,6 +381,21 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
         return device
 
+    @field_validator("viewer_url")
+    @classmethod
+    def _refuse_other_links(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            url.format(**dict.fromkeys(VIEWER_NUMBERS, ""))
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(
+                "Input should have no braces but {study}, {series}, {accession}"
+            ) from None
+        if not url.startswith(("http://", "https://")) or "{" not in url:
+            raise ValueError("Input should be http:// or https://, with {study} in it")
+        return url
+
     @field_validator("devices")
     @classmethod
     def _refuse_other_lists(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -349,7 +403,7 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value
@@ -389,13 +443,20 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("api_keys", "qdrant_api_key")
+    @field_validator("api_keys", "qdrant_api_key", "pseudonym_key")
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
         for secret in (value,) if isinstance(value, str) else value or ():
             if secret.lower() in _PLACEHOLDERS:
                 raise ValueError("this is a placeholder: generate a secret, as docs/deploy.md says")
         return value
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _refuse_short_secrets(cls, keys: str | None) -> str | None:
+        if any(len(key.strip()) < SHORTEST_KEY for key in keys.split(",")) if keys else False:
+            raise ValueError(f"each key needs {SHORTEST_KEY} characters, drawn at random")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

@@ -17,6 +17,7 @@ from pipeline.ledger.script import Script
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.uploads import UploadLedger
+from pipeline.ledger.withheld import WithheldLedger
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import EncoderInfo
 
@@ -41,6 +42,7 @@ class Ledger:
         self.tombstones = Tombstones(script)
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
+        self.withheld = WithheldLedger(script)
         self.incoming = IncomingLedger(script)
         self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(

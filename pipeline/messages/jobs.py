@@ -29,6 +29,8 @@ class UploadedFile(Message):
     fault: str | None = None
     frame: int | None = None
     hold: str | None = None
+    former: tuple[dict[str, str], ...] = ()
+    original: str | None = None
     number: int | None = None
 
 

@@ -8,28 +8,35 @@ from pydantic import Field, model_validator
 
 from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.base.states import RequestState
-from pipeline.messages import Hit, Message, Problem, SearchQuery, problem
+from pipeline.messages import Hit, Message, Named, Problem, SearchQuery, SentFile, problem
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:
     from pipeline.operations.context import Context
 
 MAX_BATCH = 100
-MAX_PICTURES = 16
+MAX_PICTURES = 32
 
 
 class SearchRequest(Message):
-    """`images` has the blobs of pictures sent along.
+    """`images` has what was sent along: the blobs of pictures, and files of DICOM.
 
-    Raises InvalidQuery unless the search has exactly one target.
+    `named` are the images that the query names by original numbers. Raises InvalidQuery unless the
+    search has exactly one target.
     """
 
     query: SearchQuery
-    images: tuple[str, ...] = Field((), max_length=MAX_PICTURES)
+    images: tuple[str | SentFile, ...] = Field((), max_length=MAX_PICTURES)
+    named: tuple[Named, ...] = ()
 
     @model_validator(mode="after")
     def _one_target(self) -> SearchRequest:
-        self.query.check_target(len(self.images))
+        known = [
+            {name for name, _ in each.known} if isinstance(each, SentFile) else set()
+            for each in self.images
+        ]
+        shared = set.intersection(*known) if known else set()
+        self.query.check_target(len(self.images), shared)
         return self
 
 
@@ -46,6 +53,12 @@ class BatchRequest(Message):
             except InvalidQuery as error:
                 raise InvalidQuery(str(error), ("searches", number, *error.path)) from None
         return self
+
+
+class HiddenBatch(BatchRequest):
+    """Searches without original numbers. `named` is as of SearchRequest."""
+
+    named: tuple[Named, ...] = ()
 
 
 class _Search(Message):
@@ -74,16 +87,16 @@ class BatchAnswer(_Search):
 
 
 def _search(context: Context, request: SearchRequest, call: Call) -> SearchAnswer:
-    [found] = context.search.run([request.query], [request.images], call.base)
+    [found] = context.search.run([request.query], [request.images], call.base, request.named)
     if isinstance(found, KindredError):
         raise found
     return SearchAnswer(id=call.id, results=found)
 
 
-def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
+def _batch(context: Context, request: HiddenBatch, call: Call) -> BatchAnswer:
     """Runs all searches with one call to the store."""
     pictures: list[Any] = [()] * len(request.searches)
-    found = context.search.run(request.searches, pictures, call.base)
+    found = context.search.run(request.searches, pictures, call.base, request.named)
     errors = tuple(problem(one) if isinstance(one, KindredError) else None for one in found)
     return BatchAnswer(
         id=call.id,
@@ -92,5 +105,5 @@ def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
     )
 
 
-SEARCH = query("search", SearchRequest, SearchAnswer, _search)
-BATCH = query("batch", BatchRequest, BatchAnswer, _batch)
+SEARCH = query("search", SearchRequest, SearchAnswer, _search, pictures=True)
+BATCH = query("batch", HiddenBatch, BatchAnswer, _batch)

@@ -15,6 +15,8 @@ from pipeline.sources.allowed import AllowedSources, is_folder
 from pipeline.sources.base import Opening, Reader, Row, Source, SourceKind
 from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.folder.configs import folder_of_pictures
+from pipeline.sources.folder.dicomdir import base_of
+from pipeline.sources.folder.joined import read_joined
 from pipeline.sources.folder.places import refuse_absent
 from pipeline.sources.folder.reader import FolderReader, Pictures, directory, plan_folder
 from pipeline.sources.folder.survey import Rules
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from pipeline.sources.tabular.reader import TabularReader
 
 OF_PICTURES = (
-    "--include, --exclude and --label-from-folder are about the files of a folder of pictures, and "
-    "this is a data set: its rows are chosen by --split, --config and --limit."
+    "--include, --exclude, --label-from-folder and --table are about the files of a folder of "
+    "pictures, and this is a data set: its rows are chosen by --split, --config and --limit."
 )
 
 
@@ -60,6 +62,12 @@ class DatasetSource(Source):
     )
     include: tuple[str, ...] = Field((), max_length=100, description="Only files that fit one")
     exclude: tuple[str, ...] = Field((), max_length=100, description="No files that fit one")
+    table: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Of DICOM files: a table of the workers, joined by accession, patient or UID",
+    )
     label_from_folder: bool = Field(False, description="A picture's folder is its label")
     only: tuple[PathInFolder, ...] | None = Field(
         None, max_length=MAX_ONLY, description="Only these pictures of a folder: paths in it"
@@ -67,6 +75,8 @@ class DatasetSource(Source):
 
     def check(self, allowed: AllowedSources) -> None:
         allowed.check(self.dataset)
+        if self.table is not None:
+            allowed.real(self.table if is_folder(self.table) else "/")
         if self.only is not None and not (self.only and is_folder(self.dataset)):
             raise SourceNotAllowed("`only` has paths of files in a folder, and at least one.")
 
@@ -134,7 +144,7 @@ def _read_only(opening: Opening) -> tuple[str, ...]:
 
 
 def _plan(source: DatasetSource, opening: Opening) -> Reader:
-    opening.allowed.check(source.dataset)
+    source.check(opening.allowed)
     if not is_folder(source.dataset):
         return _plan_hub(source, opening)
     root = opening.allowed.real(source.dataset)
@@ -148,7 +158,7 @@ def _plan(source: DatasetSource, opening: Opening) -> Reader:
         reader = _tabular(source, opening)
         write_plan(opening.blobs, opening.job, {"contents": reader.contents()})
         return Beside(reader, beside.skipped)
-    wanted = _pictures(source, opening)
+    wanted = _pictures(source, opening, plans=True)
     return FolderReader(wanted, plan_folder(wanted, opening.blobs, opening.job))
 
 
@@ -184,7 +194,8 @@ def _open_hub(source: DatasetSource, opening: Opening) -> Reader:
     return open_hub(selection, opening.allowed)
 
 
-def _pictures(source: DatasetSource, opening: Opening) -> Pictures:
+def _pictures(source: DatasetSource, opening: Opening, *, plans: bool = False) -> Pictures:
+    """`plans`: the job is planned; afterwards, its rows have what a table says."""
     allowed = opening.allowed
     ids = (source.id_column,) if source.id_column else ID_COLUMNS
     rules = Rules(
@@ -195,10 +206,12 @@ def _pictures(source: DatasetSource, opening: Opening) -> Pictures:
         source.split,
         partial=source.only is not None,
         dicom=opening.dicom,
+        table=read_joined(allowed.real(source.table)) if source.table and plans else None,
     )
     root = allowed.real(source.dataset)
     if source.only is None:
         root = allowed.real(folder_of_pictures(root, source.config))
+    allowed.real(base_of(root))
     named = rules.naming_each(explicit=root.is_file())
     return Pictures(root, allowed.folders, named, source.limit)
 
@@ -212,7 +225,7 @@ def _tabular(source: DatasetSource, opening: Opening) -> "TabularReader":
 
 
 def _selection(source: DatasetSource) -> Selection:
-    if source.include or source.exclude or source.label_from_folder:
+    if source.include or source.exclude or source.label_from_folder or source.table:
         raise SourceError(OF_PICTURES, why="it is no folder of pictures")
     return Selection.of(source)
 

@@ -534,10 +534,16 @@ def test_collections_are_listed_and_shown(api, kindred):
     assert json.loads(kindred("collections", "--json")[1])["collections"] == collections
 
 
+REPORT = {
+    "files": 2, "frames": 3, "refused": 1, "quarantined": 0, "kept": {"Modality": 2},
+    "dropped": {"PatientName": 2}, "skipped": {"dicom sr": 1},
+}  # fmt: skip
 IN_A_COLLECTION = [
     (("ingest", "owner/name"), "POST", "jobs", job()),
     (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
     (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (("deidentify-report", "j1"), "GET", "jobs/j1/deidentification", REPORT),
+    (("pseudonyms", "rotate", "--yes"), "POST", "pseudonyms/rotate", {"keys": 2}),
     (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),
     (("jobs", "list"), "GET", "jobs", {"jobs": []}),
     (("jobs", "show", "j1"), "GET", "jobs/j1", job()),

@@ -137,7 +137,7 @@ class LocalTree:
         if Path(self._real).is_dir():
             return self._list("", "")
         name = shown(Path(self._real).name)
-        return Directory("", "", {name: lambda: _file(self._real, name, (".",))}, alone=True)
+        return Directory("", "", {name: lambda: regular_file(self._real, name, (".",))}, alone=True)
 
     def _list(self, raw: str, name: str) -> Directory:
         """A folder by its path below the root, as the disk has it, and as it is shown."""
@@ -203,7 +203,7 @@ class LocalTree:
 
     def _make(self, folder: str, name: str, own: str, raw: str) -> Listed:
         place = joined(folder, raw)
-        return _file(self._path(place), joined(name, own), (place,))
+        return regular_file(self._path(place), joined(name, own), (place,))
 
     def _path(self, raw: str) -> str:
         return f"{self._real}/{raw}"
@@ -215,7 +215,8 @@ def _order(raw: str) -> tuple[str, bool, str]:
     return own, own != raw, raw
 
 
-def _file(path: str, name: str, place: Place) -> Listed:
+def regular_file(path: str, name: str, place: Place) -> Listed:
+    """The file at a path, if it is a regular one."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call
     except OSError as error:
