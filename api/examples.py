@@ -2,18 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
 
 from api.readiness import Part, Readiness
+from api.routes.quarantine import QuarantinedView, QuarantineView
 from api.stored import CLASS_NOT_SUPPORTED, Instance, Outcome
 from api.stored import JSON as DICOM_JSON
 from api.stored import XML as DICOM_XML
 from pipeline.base.identity import point_id
 from pipeline.base.outage import Away
 from pipeline.ledger import JobRecord
-from pipeline.messages import EncoderInfo, Hit, Receipt, Rejection, StoredImage, preview_path
+from pipeline.messages import (
+    EncoderInfo,
+    Hit,
+    Receipt,
+    Rectangle,
+    Rejection,
+    StoredImage,
+    preview_path,
+    quarantine_path,
+)
 from pipeline.operations.browse import ImagesAnswer
 from pipeline.operations.delete import DeletionView
 from pipeline.operations.facets import CollectionAnswer, FacetsAnswer, FacetValue, ValueRange
@@ -37,6 +48,7 @@ class Example:
 
 
 _IMAGE, _OTHER = "ISIC_0025927", "ISIC_0027419"
+_HASHED = "1586ddcce6c020c5fdc3eb189ce5f4bd"
 _ID, _NEXT = "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9", "1b2c3d4e-5f60-4182-93a4-b5c6d7e8f90a"
 _MELANOMA = {"must": [{"key": "dx", "match": {"value": "melanoma"}}]}
 _PAYLOAD = {"image_id": _OTHER, "lesion_id": "HAM_0000118", "dx": "melanoma", "age": 60}
@@ -114,6 +126,23 @@ _STORE = Example(
     },
 )
 
+_RECTANGLE = Rectangle(left=0, top=0, width=800, height=59)
+_WAITING = QuarantinedView(
+    image_id=_HASHED,
+    sha256="9b1d…",
+    reason="it is ultrasound, where the machine writes names into the pixels",
+    job=_ID,
+    time=datetime.fromtimestamp(_TIME, UTC),
+    metadata={"image_id": _HASHED, "modality": "US"},
+    source={"kind": "upload"},
+    width=800,
+    height=600,
+    rectangles=(_RECTANGLE,),
+    releasing=None,
+    preview_url=f"{quarantine_path(_HASHED, '/v1')}/preview",
+    picture_url=f"{quarantine_path(_HASHED, '/v1')}/picture",
+)
+_RELEASING = _job(state="planning", request='{"source": {"kind": "quarantine"}}', **_NEW)
 
 EXAMPLES: dict[str, Example] = {
     "is_alive": Example(answers={"200": {"status": "alive"}}),
@@ -258,6 +287,17 @@ EXAMPLES: dict[str, Example] = {
             )
         }
     ),
+    "list_quarantine": Example(
+        answers={"200": _shown(QuarantineView(images=(_WAITING,), count=1, cursor=None))}
+    ),
+    "get_quarantined_image": Example(answers={"200": _shown(_WAITING)}),
+    "release_images": Example(
+        {JSON: {"image_ids": [_HASHED], "rectangles": [_shown(_RECTANGLE)]}}, {"202": _RELEASING}
+    ),
+    "release_image": Example({JSON: {"rectangles": [_shown(_RECTANGLE)]}}, {"202": _RELEASING}),
+    "refuse_images": Example({JSON: {"image_ids": [_HASHED]}}, {"200": {"count": 1}}),
+    "refuse_image": Example(answers={"200": {"count": 1}}),
+    "allow_images": Example({JSON: {"image_ids": [_HASHED]}}, {"200": {"count": 1}}),
     "backup_ledger": Example(answers={"200": '{"key": "kindred:kindred:jobs", …}\n'}),
     "backup_keys": Example(answers={"200": {"keys": []}}),
 }

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from api.received import digests, listed
@@ -77,28 +77,36 @@ class Incoming:
         self._looked = -_FULL
         self._reason: str | None = None
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | Path) -> str:
         """Stores a DICOM file (PS3.10), and returns its blob's name. It is durable by then.
 
+        A file that is given by its path may be moved there (`Blobs.take`).
         Raises BlobsUnavailable or LedgerUnavailable: it was not accepted.
         """
         while True:
             batch = self._enter()
             try:
                 name = f"{incoming_folder(batch.id)}/{uuid4().hex}"
-                # Not sealed, as an upload's: what was accepted outlives a Redis that has lost all.
-                self._collection.blobs.write(name, data, durable=True)
+                self._write(name, data)
                 count = self._collection.ledger.incoming.add(batch.id, PATIENCE)
             finally:
                 self._leave(batch)
             if count:
                 break
             self._replace(batch)
+            data = self._collection.blobs.read(name)
             self._collection.blobs.delete(name)
         if count >= MOST:
             self._replace(batch)
         metrics.count("kindred_received_total", "Objects that were received", door=self._door)
         return name
+
+    def _write(self, name: str, data: bytes | Path) -> None:
+        # Not sealed, as an upload is: what was accepted outlives a Redis that has lost all.
+        if isinstance(data, bytes):
+            self._collection.blobs.write(name, data, durable=True)
+        else:
+            self._collection.blobs.take(name, data)
 
     def full(self) -> str | None:
         """Why no more should be taken for now. Raises BlobsUnavailable or LedgerUnavailable."""
@@ -219,6 +227,11 @@ class Batcher(threading.Thread):
             self.join()
         for incoming in self._incoming.values():
             incoming.flush()
+
+    def finish(self) -> None:
+        """After `stop`: makes jobs of what had ended by then. Raises as `look` does."""
+        self._over.clear()
+        self.look()
 
     def look(self) -> None:
         """Raises BlobsUnavailable or LedgerUnavailable."""

@@ -17,13 +17,8 @@ from pipeline.images.decoding import Unusable, inspect, is_dicom
 from pipeline.messages import SentFile
 from pipeline.messages.sent import MOST_FRAMES
 
-# What images of a series have in common, and the elements of which the keys are made.
-_KNOWN = {
-    "patient_id": "PatientID",
-    "study_id": "StudyInstanceUID",
-    "series_id": "SeriesInstanceUID",
-    "accession_id": "AccessionNumber",
-}
+# What images of a series have in common.
+_KNOWN = ("patient_id", "study_id", "series_id", "accession_id")
 
 
 def store_pictures(
@@ -89,14 +84,9 @@ def read_dicom(
     except Refused as refused:
         path = "frame" if refused.reason == NO_FRAME else "image"
         raise InvalidQuery(refused.reason, (path,)) from None
-    keys = policy.pseudonyms
-    known = tuple(
-        (name, tuple(keys.all_of(keyword, str(header[keyword].value))))
-        for name, keyword in _KNOWN.items()
-        if name in described.metadata
-    )
-    ids = keys.all_of("SOPInstanceUID", str(header.SOPInstanceUID))
-    points = tuple(_points(ids, frames, described.of))
+    said = (described.metadata, *described.former)
+    known = tuple((name, tuple(each[name] for each in said)) for name in _KNOWN if name in said[0])
+    points = tuple(point for n in frames for point in _points(described, n))
     return kept, SentFile(blob="", frames=frames, sha256=sha256(data), points=points, known=known)
 
 
@@ -111,9 +101,10 @@ def _frames(described: Described, frame: int | None, *, whole: bool) -> Sequence
     return [frame - 1]
 
 
-def _points(ids: Sequence[str], frames: Sequence[int], of: int) -> Iterator[UUID]:
-    for image_id in ids:
-        yield from (point_id(image_id if of == 1 else f"{image_id}#{n + 1}") for n in frames)
+def _points(described: Described, frame: int) -> Iterator[UUID]:
+    """Of a frame, under each secret."""
+    yield point_id(described.id_of(frame))
+    yield from (point_id(each["image_id"]) for each in described.former_of(frame))
 
 
 def _bounded(sent: list[str | SentFile]) -> list[str | SentFile]:

@@ -1,4 +1,4 @@
-"""Measures what decoding takes of memory: `python -m benchmarks.decoder_memory [megapixels]`.
+"""What decoding takes of memory: `python -m benchmarks.decoder_memory [megapixels [kind]]`.
 
 `BYTES_A_PIXEL` and `_FILES` in `pipeline/images/decoder.py` come from it. Every image is decoded in
 a process of its own, from noise, since what compresses takes less.
@@ -10,12 +10,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from benchmarks.dicom_speed import by_dcmtk, compressed
 from benchmarks.report import table
 from tests.made_bytes import any_tiff, encoded, png16
+from tests.made_dicom import NATIVE, header, native, saved
 
 _DECODE = """
 import re, sys
@@ -36,8 +40,11 @@ print(space("VmPeak") - before, getattr(made, "reason", "made").replace(" ", "_"
 
 def main() -> None:
     megapixels = float(sys.argv[1]) if len(sys.argv) > 1 else 16
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     rows = []
     for name, make in kinds(int(megapixels**0.5 * 1000)):
+        if not name.startswith(wanted):
+            continue
         data = make()
         peak, made = peak_of(data)
         pixels = megapixels * 1e6
@@ -102,6 +109,62 @@ def kinds(side: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield "WEBP", lambda: encoded(image("RGBA"), "WEBP", lossless=True, method=0, quality=0)
     yield "JPEG2000", lambda: encoded(image("RGBA"), "JPEG2000")
     yield "AVIF", lambda: encoded(image("RGBA"), "AVIF", speed=10)
+    yield from dicom_kinds(numbers)
+
+
+def dicom_kinds(
+    numbers: Callable[..., np.ndarray],
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Each way to store pixels, and each codec, at its most costly."""
+
+    def grey(form: str, most: int = 0) -> np.ndarray:
+        return numbers(form, 1, most)[..., 0]
+
+    for form in ("u1", "u2", "i2", "u4", "i4"):
+        yield f"DICOM, grey {form}", lambda f=form: native(grey(f), PixelPaddingValue=0)
+    for name, syntax in NATIVE.items():
+        yield f"DICOM, {name}", lambda s=syntax: native(grey("u2"), 16, s)
+    for form, keyword in (("f4", "FloatPixelData"), ("f8", "DoubleFloatPixelData")):
+        yield f"DICOM, {keyword}", lambda f=form, k=keyword: _floats(grey(f), k)
+    planar = {"PlanarConfiguration": 1}
+    for form in ("u1", "u2", "u4"):
+        yield f"DICOM, RGB {form}, planar", lambda f=form: native(numbers(f, 3), **planar)
+    full = {"PhotometricInterpretation": "YBR_FULL"}
+    yield "DICOM, YBR_FULL", lambda: native(numbers("u1", 3), **full, **planar)
+    yield "DICOM, palette", lambda: native(grey("u2"), **_palette())
+    yield "DICOM, oblong", lambda: native(grey("u2"), PixelSpacing=[1, 1.02])
+    for name, syntax, how in (
+        ("RLE", RLELossless, {}),
+        ("JPEG-LS", JPEGLSLossless, {}),
+        ("JPEG 2000", JPEG2000Lossless, {}),
+    ):
+        for kind, channels, form in (("u2", 1, "u2"), ("RGB", 3, "u1")):
+            yield (
+                f"DICOM, {name}, {kind}",
+                lambda s=syntax, c=channels, f=form, h=how: _compressed(numbers(f, c), s, **h),
+            )
+    yield "DICOM, JPEG lossless, u2", lambda: by_dcmtk(native(grey("u2"), 16))
+    yield "DICOM, JPEG lossless, RGB", lambda: by_dcmtk(native(numbers("u1", 3)))
+
+
+def _floats(values: np.ndarray, keyword: str) -> bytes:
+    dataset = header(*values.shape, 1, 32, signed=False)
+    dataset.BitsAllocated = 8 * values.dtype.itemsize
+    setattr(dataset, keyword, values.tobytes())
+    return saved(dataset)
+
+
+def _palette() -> dict[str, object]:
+    said: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        said[f"{name}PaletteColorLookupTableDescriptor"] = [0, 0, 16]
+        said[f"{name}PaletteColorLookupTableData"] = np.arange(65_536, dtype="u2").tobytes()
+    return said
+
+
+def _compressed(values: np.ndarray, syntax: str, **how: Any) -> bytes:
+    plain = native(values[..., 0] if values.shape[2] == 1 else values)
+    return compressed(plain, syntax, **how)
 
 
 if __name__ == "__main__":

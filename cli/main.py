@@ -14,6 +14,7 @@ from cli.commands import (
     collections,
     deidentification,
     deletion,
+    dicom,
     images,
     ingest,
     jobs,
@@ -34,7 +35,7 @@ Exit codes:
   1    failed
   2    wrong usage: what an option or argument says, or that it is missing
   3    done, but some images were rejected (ingest, jobs follow)
-  78   a KINDRED_… variable cannot be used (up, worker, api, keys, restore)
+  78   a KINDRED_… variable cannot be used (up, worker, api, dicom, keys, restore)
   130  interrupted"""
 
 app = typer.Typer(
@@ -61,6 +62,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deidentification.pseudonyms, name="pseudonyms")
+app.add_typer(dicom.app, name="dicom")
 
 
 def _print_version(given: bool) -> None:

@@ -41,6 +41,8 @@ def exposed(services: ServicesDep) -> Response:
         collection = services.ledgers.of(name)
         for worker, text in collection.workers.metrics():
             texts.append(({"process": worker, "collection": name}, text))
+        for receiver, text in collection.receivers.alive():
+            texts.append(({"process": receiver.name, "collection": name}, text))
     registry.register(metrics.Gathered(texts))
     _count_collections(services, registry)
     return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

@@ -1,8 +1,6 @@
 """Images: pages of those that are indexed, one image, its preview, and its deletion."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -11,13 +9,13 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from api.access import require
 from api.audit import EntryDep
-from api.numbers import Numbers
 from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
 from api.routes import deletions
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, sha256
+from pipeline.dicom.pseudonyms import ids_of, is_uid, split_frame
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import (
     MAX_ID,
@@ -100,14 +98,15 @@ async def preview(
             raise NotFound("There is no such image.")
         # The id itself ends with /preview, written with %2F.
         return await one(f"{image_id}/preview", collection, entry)
-    wanted = await run_in_threadpool(_without_number, image_id, collection)
-    entry.images = [wanted.image_id]
-    points = (point_id(wanted.image_id), *wanted.points)
-    return await run_in_threadpool(_preview, points, request, collection.blobs)
+    return await run_in_threadpool(_preview, image_id, request, collection)
 
 
-def _preview(points: Sequence[UUID], request: Request, blobs: Blobs) -> Response:
-    data = next(filter(None, (_read(blobs, preview_name(point)) for point in points)), None)
+def _preview(image_id: str, request: Request, collection: Collection) -> Response:
+    ids = [image_id]
+    if is_uid(split_frame(image_id)[0]):  # as a file has it
+        ids += ids_of(collection.pseudonyms, ids)[image_id]
+    found = (_read(collection.blobs, preview_name(point_id(each))) for each in ids)
+    data = next(filter(None, found), None)
     if data is None:
         raise NotFound("There is no preview of this image.")
     tag = f'"{sha256(data)[:32]}"'
@@ -120,17 +119,7 @@ def _preview(points: Sequence[UUID], request: Request, blobs: Blobs) -> Response
 @router.get("/images/{image_id:any}", name="get_image", response_model=IMAGE.answer)
 async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
     """One image by its id, or by the SOP Instance UID of its file."""
-    wanted = await run_in_threadpool(_without_number, image_id, collection)
-    entry.images = [wanted.image_id]
-    return await passed_on(collection, IMAGE, wanted, entry)
-
-
-def _without_number(image_id: str, collection: Collection) -> ImageRequest:
-    numbers = Numbers(collection)
-    hidden = numbers.image(image_id)
-    return ImageRequest(
-        image_id=hidden, points=tuple(p for each in numbers.named for p in each.points)
-    )
+    return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
 
 
 @router.delete(

@@ -7,7 +7,7 @@ which key a number has; the page has it opened after the sign-in.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -15,12 +15,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from api.access import require
-from api.numbers import KINDS
 from api.services import Collection, CollectionDep, Services, ServicesDep
 from pipeline.base.errors import InvalidQuery, KindredError
+from pipeline.dicom.kept import HASHED
 from pipeline.dicom.originals import Sealing
-from pipeline.dicom.uids import LONGEST, is_key, is_uid
-from pipeline.messages import Message
+from pipeline.dicom.pseudonyms import Pseudonyms
+from pipeline.dicom.uids import LONGEST, is_key, may_be_uid
+from pipeline.dicom.values import plain
+from pipeline.messages import COLLECTED, Message
 
 links = APIRouter(tags=["page"])
 router = APIRouter(prefix="/opened", tags=["page"], dependencies=[require("search")])
@@ -35,6 +37,8 @@ _NAMES = {
     "accession": ("accession", "accessionNumber"),
 }
 _UNREADABLE = "unreadable"
+
+_ELEMENTS = {field: keyword for keyword, field in HASHED.items()}
 
 
 class Sealed(Message):
@@ -84,7 +88,7 @@ def _asked(parameters: Mapping[str, str], collection: Collection) -> Opened | No
     given = {name.casefold(): value for name, value in parameters.items()}
     for kind, names in _NAMES.items():
         texts = [given[name.casefold()] for name in names if given.get(name.casefold())]
-        numbers = [each.strip() for text in texts for each in text.replace("\\", ",").split(",")]
+        numbers = [plain(each) for text in texts for each in text.replace("\\", ",").split(",")]
         if not numbers:
             continue
         if len(numbers) > MOST or not all(_is_possible(kind, number) for number in numbers):
@@ -93,16 +97,29 @@ def _asked(parameters: Mapping[str, str], collection: Collection) -> Opened | No
         keys = [
             key
             for number in numbers
-            for key in ([number] if is_key(number) else pseudonyms.all_of(KINDS[kind], number))
+            for key in (
+                [number]
+                if is_key(number)
+                else pseudonyms.all_of(_ELEMENTS[COLLECTED[kind]], number)
+            )
         ]
         return Opened(kind=kind, keys=tuple(keys))
     return None
 
 
+def _keys(kind: str, numbers: Sequence[str], pseudonyms: Pseudonyms) -> Iterator[str]:
+    """Under all secrets: a rotation leaves images under the old ones."""
+    for number in numbers:
+        if is_key(number):
+            yield number
+        else:
+            yield from pseudonyms.all_of(_ELEMENTS[COLLECTED[kind]], number)
+
+
 def _is_possible(kind: str, number: str) -> bool:
     if kind == "accession":
         return 0 < len(number) <= LONGEST
-    return is_uid(number) or is_key(number)
+    return may_be_uid(number) or is_key(number)
 
 
 def _is_admitted(request: Request, services: Services) -> bool:

@@ -31,6 +31,7 @@ from pipeline.sources.quarantine import PICTURE, PREVIEW, QuarantineSource, Rele
 router = APIRouter(prefix="/quarantine", tags=["quarantine"], dependencies=[require("admin")])
 
 MOST = 1000  # images in one call
+_MISSING_OR_BUSY = documented(404, 409)
 
 ImageIds = Annotated[tuple[ImageId, ...], Field(min_length=1, max_length=MOST)]
 Rectangles = Annotated[tuple[Rectangle, ...], Field(max_length=MOST_RECTANGLES)]
@@ -81,7 +82,7 @@ def waiting(
     limit: Annotated[int, Query(ge=0, le=200)] = 50,
     cursor: Annotated[int, Query(ge=0, lt=2**53)] = 0,
 ) -> QuarantineView:
-    """A page of the images that wait, the oldest first; `limit=0`: their number."""
+    """The images that wait, a page at a time, the oldest first; with `limit=0` their number."""
     ledger = collection.ledger.withheld
     found = ledger.page(cursor, limit + 1)
     views = [view for each in found[:limit] if (view := _view(collection, each)) is not None]
@@ -90,7 +91,7 @@ def waiting(
     return QuarantineView(images=tuple(views), count=ledger.count(), cursor=following)
 
 
-@router.post("/release", name="release_images", status_code=202, responses=documented(409))
+@router.post("/release", name="release_images", status_code=202, responses=_MISSING_OR_BUSY)
 def release_all(
     wanted: Release, collection: CollectionDep, response: Response, entry: EntryDep
 ) -> JobView:
@@ -98,7 +99,7 @@ def release_all(
     return _release(collection, wanted.image_ids, wanted.rectangles, response, entry)
 
 
-@router.post("/refuse", name="refuse_images", responses=documented(409))
+@router.post("/refuse", name="refuse_images", responses=_MISSING_OR_BUSY)
 def refuse_all(wanted: Images, collection: CollectionDep, entry: EntryDep) -> RefusedView:
     """Deletes what waits of them. The same pictures are rejected from now on."""
     return _refuse(collection, wanted.image_ids, entry)
@@ -135,7 +136,7 @@ def preview(image_id: ImageIdPath, collection: CollectionDep) -> Response:
 
 
 @router.post(
-    "/{image_id:any}/release", name="release_image", status_code=202, responses=documented(409)
+    "/{image_id:any}/release", name="release_image", status_code=202, responses=_MISSING_OR_BUSY
 )
 def release(
     image_id: ImageIdPath,
@@ -148,7 +149,7 @@ def release(
     return _release(collection, (image_id,), (mask or Mask()).rectangles, response, entry)
 
 
-@router.post("/{image_id:any}/refuse", name="refuse_image", responses=documented(409))
+@router.post("/{image_id:any}/refuse", name="refuse_image", responses=_MISSING_OR_BUSY)
 def refuse(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> RefusedView:
     """Deletes what waits of one image. The same picture is rejected from now on."""
     return _refuse(collection, (image_id,), entry)

@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 from api.access import require
 from api.audit import Entry, EntryDep, images_in
 from api.forms import FORM, files_of, is_form, read_form, text_of
-from api.numbers import Numbers
 from api.queries import JSON, answer, parse, preferred_wait
 from api.sent import store_pictures
 from api.services import Collection, CollectionDep, new_id
@@ -19,14 +18,13 @@ from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
 from pipeline.ledger import RequestRecord
-from pipeline.messages import Message, SearchQuery, SentFile
+from pipeline.messages import Message, SearchQuery
 from pipeline.operations.search import (
     BATCH,
     MAX_PICTURES,
     SEARCH,
     BatchAnswer,
     BatchRequest,
-    HiddenBatch,
     SearchAnswer,
     SearchRequest,
 )
@@ -80,8 +78,7 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
         wanted, submit = await _upload(request, collection, identifier), collection.submit
     else:
         query = parse(SearchQuery, await request.body())
-        query.check_target(pictures=0)
-        wanted = await run_in_threadpool(_without_numbers, collection, query)
+        wanted = SearchRequest(query=query)
         submit = collection.submit_unless_full
     entry.images = list(wanted.query.named)
     begin = partial(submit, SEARCH, wanted, identifier)
@@ -100,9 +97,8 @@ async def batch(
 ) -> Response:
     """Several searches at once, each with its own filter, fields and limit."""
     identifier = new_id()
-    wanted = await run_in_threadpool(_batch_without_numbers, collection, body)
-    entry.images = [image_id for query in wanted.searches for image_id in query.named]
-    begin = partial(collection.submit_unless_full, BATCH, wanted, identifier)
+    entry.images = [image_id for query in body.searches for image_id in query.named]
+    begin = partial(collection.submit_unless_full, BATCH, body, identifier)
     return await _accept(begin, identifier, request, collection, entry)
 
 
@@ -162,24 +158,10 @@ def _store(
     whole = query.strategy == "best_match"
     sent = store_pictures(collection, identifier, files, frame=query.frame, whole=whole)
     try:
-        return _without_numbers(collection, query, tuple(sent))
+        return SearchRequest(query=query, images=tuple(sent))
     except InvalidQuery:
         collection.blobs.delete(request_folder(identifier))
         raise
-
-
-def _without_numbers(
-    collection: Collection, query: SearchQuery, sent: tuple[str | SentFile, ...] = ()
-) -> SearchRequest:
-    numbers = Numbers(collection)
-    hidden = numbers.hidden(query)
-    return SearchRequest(query=hidden, images=sent, named=numbers.named)
-
-
-def _batch_without_numbers(collection: Collection, body: BatchRequest) -> HiddenBatch:
-    numbers = Numbers(collection)
-    searches = tuple(map(numbers.hidden, body.searches))
-    return HiddenBatch(searches=searches, named=numbers.named)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, connect
+from cli.deletions import refuse_unattended
 from cli.documents import Document
 from cli.failure import CommandError, UsageError
 from cli.groups import ListingGroup
@@ -135,8 +136,10 @@ def refuse(
     as_json: Json = False,
 ) -> None:
     """Delete images that wait. The same pictures are rejected from now on."""
-    if not yes and not typer.confirm(f"Delete {_images(len(image_ids))} unseen by any search?"):
-        raise CommandError("nothing was refused")
+    if not yes:
+        refuse_unattended()
+        if not typer.confirm(f"Delete {_images(len(image_ids))} and reject the same pictures?"):
+            raise CommandError("nothing was refused")
     with connect(url, collection) as client:
         done = client.quarantine("refuse", {"image_ids": image_ids})
     _tell(done, f"{_images(done['count'])} refused", as_json=as_json)

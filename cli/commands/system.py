@@ -43,7 +43,7 @@ def worker() -> None:
 @app.command(epilog=examples("kindred api --host 0.0.0.0 --port 8000"))
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the api in this process. KINDRED_REDIS_URL names the Redis."""
-    _become("api", "--host", host, "--port", str(port))
+    become("api", "--host", host, "--port", str(port))
 
 
 @app.command(epilog=examples("kindred status", "kindred status --url https://hospital/kindred"))
@@ -73,6 +73,7 @@ def demo() -> None:
     run_demo()
 
 
-def _become(module: str, *arguments: str) -> NoReturn:
+def become(module: str, *arguments: str) -> NoReturn:
+    """Runs a module in the place of this process."""
     command = module_command(module, *arguments)
     os.execve(command[0], command, module_environment(os.environ))  # noqa: S606

@@ -76,6 +76,29 @@ class Blobs:
         except FileNotFoundError as error:
             raise away(os.strerror(error.errno or 0)) from error
 
+    def take(self, name: str, file: Path) -> None:
+        """Makes a file a blob, durably. It is moved where that is possible: it may then be gone."""
+        path = self._path(name)
+        with self._errors(writes=True):
+            if self._local:
+                _take(file, Path(path))
+            else:
+                size = file.stat().st_size
+                self._fs.put_file(str(file), path, **self._patience.options(size))
+
+    @property
+    def parts(self) -> Path | None:
+        """A folder for files that `take` then only moves; the sweep deletes those of an hour ago.
+
+        None if the blobs are on no disk of ours.
+        """
+        if not self._local:
+            return None
+        folder = Path(self._root, PARTS)
+        with self._errors(writes=True):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def write_all(self, named: Sequence[tuple[str, bytes]]) -> None:
         """Writes one after the other; none after an error."""
         for name, data in named:
@@ -195,6 +218,17 @@ def _write_and_move(part: Path, path: Path, data: bytes, *, durable: bool) -> No
     os.replace(part, path)  # noqa: PTH105
     if durable:
         sync_folder(path.parent)
+
+
+def _take(file: Path, path: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+    try:
+        os.replace(file, path)  # noqa: PTH105
+    except FileNotFoundError:
+        _make(path.parent, durable=True)
+        os.replace(file, path)  # noqa: PTH105
+    sync_folder(path.parent)
 
 
 def _make(folder: Path, *, durable: bool) -> None:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.base.addresses import is_loopback
 from pipeline.base.errors import ConfigurationError
+from pipeline.base.peers import Peer
 from pipeline.base.redis_url import parse_redis_url, with_ca
 
 logger = logging.getLogger("kindred.settings")
@@ -255,6 +256,28 @@ class Settings(BaseSettings):
         description="Which frames of a DICOM file become images: first, middle, all, or every N, "
         "such as every 10; auto: all up to 32, else 32 evenly",
     )
+    dicom_peers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Who may send by C-STORE, as TITLE@ADDRESS or TITLE@NETWORK/BITS, separated by "
+        "commas; * is any title. By default nobody",
+    )
+    dicom_processes: Positive | Auto = Field(
+        "auto", description="Processes that receive; auto: one for each CPU core"
+    )
+    dicom_associations: int = Field(
+        64, ge=1, description="Associations at once; one address may have half of them"
+    )
+    dicom_idle_seconds: float = Field(
+        60, gt=0, description="An association is ended after this long without a message"
+    )
+    dicom_object_mb: int = Field(1000, ge=1, description="Largest object by C-STORE, in MB")
+    dicom_cert: Path | None = Field(
+        None, description="PEM file of the receiver's certificate; with it, it speaks TLS alone"
+    )
+    dicom_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    dicom_ca: Path | None = Field(
+        None, description="PEM file of the certificates that must have signed those of the peers"
+    )
     incoming_backlog: int = Field(
         20_000,
         ge=1,
@@ -403,7 +426,16 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", "dicom_trusted", mode="before")
+    @field_validator("dicom_peers")
+    @classmethod
+    def _refuse_other_peers(cls, peers: tuple[str, ...]) -> tuple[str, ...]:
+        for peer in peers:
+            Peer.of(peer)
+        return peers
+
+    @field_validator(
+        "api_keys", "sources", "devices", "dicom_trusted", "dicom_peers", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value

@@ -21,6 +21,9 @@ READS = 600_000
 # A deflated file is inflated as far as the asked frame, and at most so far.
 INFLATED = 2**30
 _PIECE = 2**20
+# What is inflated at least, and how much is packed of what is read at once: zlib copies what it has
+# not come to, so a byte at a time would take long.
+_AHEAD, _PACKED = 2**16, 2**16
 
 
 class Bounded:
@@ -104,9 +107,10 @@ class Inflated(io.RawIOBase):
         """Inflates as far as `end`, or less if there is less. Raises Refused."""
         if end > INFLATED:
             raise Refused(SWOLLEN)
+        end = max(end, len(self.data) + _AHEAD) if end > len(self.data) else end
         try:
             while len(self.data) < end and not self._inflater.eof:
-                packed = self._packed or self._file.read(_PIECE)
+                packed = self._packed or self._file.read(_PACKED)
                 made = self._inflater.decompress(packed, end - len(self.data))
                 self._packed = self._inflater.unconsumed_tail
                 self.data += made

@@ -74,12 +74,7 @@ class Described:
 
 def describe(header: Dataset, policy: Policy) -> Described:
     """Raises Refused."""
-    try:
-        described, kept = _described(header, policy)
-    except Refused:
-        if policy.account is not None:
-            policy.account.refused += 1
-        raise
+    described, kept = _described(header, policy)
     if policy.account is not None and described.skip is None:
         policy.account.count(header, kept, len(described.frames))
     elif policy.account is not None:

@@ -21,7 +21,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 UNDEFINED = 0xFFFFFFFF
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # of floats, of doubles, of integers
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,17 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Opened:
-    """A header, and where the pixels are. `inflated` is the file where it was deflated."""
+    """A header, and where the pixels are. `inflated` is the file where it was deflated.
+
+    `syntax` is the UID of the transfer syntax; empty where the file does not say.
+    """
 
     header: Dataset
     pixels: Pixels | None
+    syntax: str
+    implicit: bool
+    big: bool = False
     inflated: Inflated | None = None
-
-    @property
-    def syntax(self) -> str:
-        """The UID of the transfer syntax; empty where the file does not say."""
-        return str(self.header.file_meta.get("TransferSyntaxUID") or "")
 
 
 def read_header(file: BinaryIO) -> Dataset:
@@ -115,7 +116,9 @@ def _opened(file: BinaryIO) -> Opened:
         header = _deflated(bounded, found)
     if found.pixels is None and bounded.short:
         raise Refused(BROKEN)
-    return Opened(header, found.pixels, inflated)
+    syntax = str(header.file_meta.get("TransferSyntaxUID") or "")
+    implicit, little = header.original_encoding
+    return Opened(header, found.pixels, syntax, bool(implicit), little is False, inflated)
 
 
 def _deflated(bounded: Bounded, found: "_Found") -> Dataset:
@@ -134,7 +137,7 @@ class _Found:
         self.pixels: Pixels | None = None
 
     def __call__(self, tag: int, vr: str | None, length: int) -> bool:
-        if tag not in _PIXELS:
+        if tag not in PIXELS:
             return False
         assert self.file is not None  # noqa: S101 - it is set before pydicom reads
         self.pixels = Pixels(int(tag), self.file.tell(), length, vr == "OW")

@@ -16,6 +16,7 @@ from pydicom import Dataset
 
 from pipeline.dicom import codecs, colours, fragments, native
 from pipeline.dicom.codecs import Coded
+from pipeline.dicom.elements import code
 from pipeline.dicom.errors import (
     NO_FRAME,
     NO_PIXELS,
@@ -23,6 +24,7 @@ from pipeline.dicom.errors import (
     TOO_MANY_PIXELS,
     Refused,
 )
+from pipeline.dicom.quick import quick
 from pipeline.dicom.reading import UNDEFINED, Opened, Pixels, open_file, refusing
 from pipeline.dicom.shades import Bits, Window, shaded, window_of
 from pipeline.dicom.squares import squared
@@ -82,7 +84,7 @@ def render(
 
 
 def _open(data: bytes, max_pixels: int) -> _File:
-    opened = open_file(io.BytesIO(data))
+    opened = quick(data) or open_file(io.BytesIO(data))
     floats = opened.pixels is not None and opened.pixels.tag in _FLOATS
     attributes = attributes_of(opened.header, floats=floats)
     codecs.check_syntax(opened.syntax)
@@ -112,8 +114,8 @@ def _uncompressed(file: _File, data: bytes, frame: int) -> Coded:
         needed = -(-native.frame_bits(attributes) * (frame + 1) // 8)
         inflated.fill(min(end, start + needed))
     value = memoryview(data if inflated is None else inflated.data)[start:end]
-    _, little = file.header.original_encoding
-    words = native.frame_of(value, attributes, frame, big=little is False, words=pixels.words)
+    big = file.opened.big
+    words = native.frame_of(value, attributes, frame, big=big, words=pixels.words)
     if pixels.tag in _FLOATS:
         words = words.view(_FLOATS[pixels.tag])
     return Coded(words, attributes.allocated)
@@ -161,5 +163,5 @@ def _bits(attributes: Attributes, coded: Coded) -> Bits:
 
 def _inverse(file: _File) -> bool:
     """Whether low values are bright (PS3.3 C.7.6.3.1.2, C.11.6)."""
-    lut = str(file.header.get("PresentationLUTShape") or "").strip()
-    return file.attributes.photometric == "MONOCHROME1" or lut == "INVERSE"
+    shape = code(file.header, "PresentationLUTShape")
+    return file.attributes.photometric == "MONOCHROME1" or shape == "INVERSE"

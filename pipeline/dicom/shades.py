@@ -17,8 +17,9 @@ Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 TABLE_BITS = 16
 _WHITE = 255
-# Pixels whose shades are computed at once, where no table is.
-_ROWS = 2**20
+_SAME = np.arange(256, dtype=np.uint8)
+# Pixels at once: where no table is, and where one is, so that what numpy makes of them stays near.
+_ROWS, _PIXELS = 2**20, 2**17
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,30 @@ def shaded(
     """The shades of unsigned words or, where these are floats, of numbers; (H, W)."""
     allocated = 8 * words.dtype.itemsize
     if allocated <= TABLE_BITS and words.dtype.kind == "u":
-        table = table_of(allocated, bits, modality, shading, inverse)
-        return np.take(table, words)
+        return looked_up(table_of(allocated, bits, modality, shading, inverse), words)
     flat = words.reshape(-1)
     made = np.empty(flat.shape, np.uint8)
     for at in range(0, len(flat), _ROWS):
         piece = flat[at : at + _ROWS]
         values = piece if piece.dtype.kind == "f" else bits.values(piece)
         made[at : at + _ROWS] = _shades(values.astype(np.float64), modality, shading, inverse)
+    return made.reshape(words.shape)
+
+
+def looked_up(table: NDArray[np.uint8], words: NDArray[Any]) -> NDArray[np.uint8]:
+    """The table's entry for each of uint8 or uint16."""
+    if len(table) == 256 and np.array_equal(table, _SAME):
+        return words
+    flat = np.ascontiguousarray(words).reshape(-1)
+    if len(table) == 256:
+        return np.frombuffer(flat.tobytes().translate(table.tobytes()), np.uint8).reshape(
+            words.shape
+        )
+    made = np.empty(flat.shape, np.uint8)
+    for at in range(0, len(flat), _PIXELS):
+        # No word is beyond the table, and without a check it takes half of the time.
+        piece, there = flat[at : at + _PIXELS], made[at : at + _PIXELS]
+        np.take(table, piece, out=there, mode="clip")
     return made.reshape(words.shape)
 
 

@@ -1,11 +1,11 @@
 """Makes pixels square that are longer one way than the other (PS3.3 C.7.6.3.1.7, 10.7.1)."""
 
-from contextlib import suppress
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
+
+from pipeline.dicom.elements import pair
 
 # Below a hundredth, nothing is to be seen, and what is drawn anew is a little blurred.
 _LEAST = 1.01
@@ -34,17 +34,14 @@ def squared(
 
 def _ratio(header: Dataset, groups: list[Dataset]) -> float:
     """The height of a pixel over its width; 1 where nothing says, or it cannot be."""
-    measures = (group["PixelMeasuresSequence"].value for group in groups if _measured(group))
+    measures = (group.get("PixelMeasuresSequence") for group in groups)
     for source in (*(each[0] for each in measures if each), header):
         for name in _NAMES:
-            with suppress(Exception):
-                height, width = (float(each) for each in source.get(name))
+            found = pair(source, name)
+            if found is not None:
+                height, width = found
                 return height / width if height > 0 and width > 0 else 1.0
     return 1.0
-
-
-def _measured(group: Dataset) -> bool:
-    return "PixelMeasuresSequence" in group
 
 
 # All of them say the vertical first.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from pipeline.dicom.elements import code, integer
 from pipeline.dicom.errors import BROKEN, COLOURS, NO_PIXELS, NOT_READ, Refused
 from pipeline.dicom.reading import frames_in
 
@@ -37,27 +38,29 @@ class Attributes:
 
 def attributes_of(header: Dataset, *, floats: bool = False) -> Attributes:
     """`floats`: its pixels are of floats or doubles. Raises Refused, and what pydicom raises."""
-    if "Rows" not in header or "Columns" not in header:
+    rows, columns = integer(header, "Rows"), integer(header, "Columns")
+    if rows is None or columns is None:
         raise Refused(NO_PIXELS)
-    rows, columns = int(header.Rows), int(header.Columns)
-    samples = int(header.get("SamplesPerPixel") or 1)
-    photometric = str(header.get("PhotometricInterpretation") or "").strip()
+    samples = integer(header, "SamplesPerPixel") or 1
     # ACR-NEMA, before DICOM, had grey alone.
-    photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
-    allocated = int(header.get("BitsAllocated") or (32 if floats else 0))
-    stored = allocated if floats else int(header.get("BitsStored") or allocated)
-    high = int(header.get("HighBit") or stored - 1)
+    plain = "MONOCHROME2" if samples == 1 else "RGB"
+    photometric = code(header, "PhotometricInterpretation") or plain
+    allocated = integer(header, "BitsAllocated") or (32 if floats else 0)
+    stored = allocated if floats else integer(header, "BitsStored") or allocated
+    high = integer(header, "HighBit")
+    if high is None or not stored - 1 <= high < allocated:
+        high = stored - 1
     _check(rows, columns, samples, photometric, allocated, stored)
     return Attributes(
         rows,
         columns,
         samples,
         photometric,
-        bool(header.get("PlanarConfiguration")),
+        bool(integer(header, "PlanarConfiguration")),
         allocated,
         stored,
-        high if stored - 1 <= high < allocated else stored - 1,
-        bool(header.get("PixelRepresentation")),
+        high,
+        bool(integer(header, "PixelRepresentation")),
         frames_in(header),
     )
 

@@ -1,14 +1,12 @@
 """Which rule makes shades of a frame's values: the file's own, else one for its modality."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 
+from pipeline.dicom.elements import code, number
 from pipeline.dicom.shades import (
     Bits,
     Function,
@@ -42,13 +40,13 @@ def groups_of(header: Dataset, frame: int) -> list[Dataset]:
 def modality_of(header: Dataset, groups: list[Dataset], *, signed: bool) -> Modality:
     """What makes units of stored values, such as Hounsfield's; as they are if nothing says."""
     for source in (*_within(groups, "PixelValueTransformationSequence"), header):
-        slope, intercept = _number(source, "RescaleSlope"), _number(source, "RescaleIntercept")
+        slope, intercept = number(source, "RescaleSlope"), number(source, "RescaleIntercept")
         if slope or intercept is not None:
             return Rescale(slope or 1.0, intercept or 0.0)
     # These are for subtraction, not for display (PS3.3 C.8.7.1.1.2).
-    logarithmic = header.get("PixelIntensityRelationship") in ("LOG", "DISP")
+    logarithmic = code(header, "PixelIntensityRelationship") in ("LOG", "DISP")
     tables = header.get("ModalityLUTSequence")
-    if tables and not (logarithmic and header.get("Modality") in ("XA", "XRF")):
+    if tables and not (logarithmic and code(header, "Modality") in ("XA", "XRF")):
         return table_of(tables[0], signed=signed) or Rescale()
     return Rescale()
 
@@ -64,7 +62,7 @@ def shading_of(
     for source in (*_within(groups, "FrameVOILUTSequence"), header):
         if (own := _own(source, bits, modality)) is not None:
             return own
-    name, window = DEFAULTS.get(str(header.get("Modality") or ""), ("", None))
+    name, window = DEFAULTS.get(code(header, "Modality"), ("", None))
     if window is not None and _in_units(header, groups):
         return window, f"default window {name}"
     found = extremes(words, bits, modality, _padding(header, bits))
@@ -79,7 +77,7 @@ def _own(source: Dataset, bits: Bits, modality: Modality) -> tuple[Shading, str]
         table = table_of(tables[0], signed=signed or _negative(modality))
         if table is not None:
             return TableOfShades(table), "voi lut"
-    centre, width = _number(source, "WindowCenter"), _number(source, "WindowWidth")
+    centre, width = number(source, "WindowCenter"), number(source, "WindowWidth")
     if centre is None or width is None or width <= 0:
         return None
     function = _function(source)
@@ -92,20 +90,22 @@ def _negative(modality: Modality) -> bool:
 
 
 def _function(source: Dataset) -> Function:
-    said = str(source.get("VOILUTFunction") or "").strip()
-    return {"SIGMOID": "SIGMOID", "LINEAR_EXACT": "LINEAR_EXACT"}.get(said, "LINEAR")  # type: ignore[return-value]
+    said = code(source, "VOILUTFunction")
+    return (
+        "SIGMOID" if said == "SIGMOID" else "LINEAR_EXACT" if said == "LINEAR_EXACT" else "LINEAR"
+    )
 
 
 def _in_units(header: Dataset, groups: list[Dataset]) -> bool:
     """Whether a rescale makes Hounsfield units."""
     sources = (*_within(groups, "PixelValueTransformationSequence"), header)
-    return any(_number(source, "RescaleIntercept") is not None for source in sources)
+    return any(number(source, "RescaleIntercept") is not None for source in sources)
 
 
 def _padding(header: Dataset, bits: Bits) -> tuple[float, float] | None:
     """From and to which stored value pixels are none (PS3.3 C.7.5.1.1.2)."""
     for name in ("PixelPadding", "FloatPixelPadding", "DoubleFloatPixelPadding"):
-        value, limit = _number(header, f"{name}Value"), _number(header, f"{name}RangeLimit")
+        value, limit = number(header, f"{name}Value"), number(header, f"{name}RangeLimit")
         if value is not None:
             ends = [value, value if limit is None else limit]
             if name == "PixelPadding":  # the type of the element can be wrong: 63,536 is -2,000
@@ -119,12 +119,3 @@ def _within(groups: list[Dataset], name: str) -> Iterator[Dataset]:
         sequence = group.get(name)
         if sequence:
             yield sequence[0]
-
-
-def _number(source: Dataset, name: str) -> float | None:
-    """The first value; None where it is missing, or is no finite number."""
-    with suppress(Exception):
-        value: Any = source.get(name)
-        number = float(value[0] if isinstance(value, MultiValue) else value)
-        return number if np.isfinite(number) else None
-    return None

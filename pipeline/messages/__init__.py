@@ -22,10 +22,11 @@ from pipeline.messages.jobs import (
 )
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
-from pipeline.messages.queries import MAX_LIMIT, SERIES, SearchQuery
-from pipeline.messages.sent import Named, SentFile
+from pipeline.messages.queries import COLLECTED, MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.sent import SentFile
 
 __all__ = [
+    "COLLECTED",
     "MAX_ID",
     "MAX_LIMIT",
     "MOST_RECTANGLES",
@@ -37,7 +38,6 @@ __all__ = [
     "Hit",
     "IngestOptions",
     "Message",
-    "Named",
     "Payload",
     "Problem",
     "Receipt",

@@ -10,16 +10,6 @@ from pipeline.messages.base import Message
 MOST_FRAMES = 32
 
 
-class Named(Message):
-    """An image by its id in a query, and the further points that it may be.
-
-    An original number has a key under each secret; a data set can have such numbers for ids.
-    """
-
-    image_id: str
-    points: tuple[UUID, ...]
-
-
 Known = tuple[str, tuple[str, ...]]
 
 

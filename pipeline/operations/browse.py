@@ -35,13 +35,9 @@ class ImagesAnswer(Message):
 
 
 class ImageRequest(Message):
-    """One image's metadata, and the URL of its preview.
-
-    `points` are further ones that it may be: an original number has a key under each secret.
-    """
+    """One image's metadata, and the URL of its preview."""
 
     image_id: ImageId
-    points: tuple[UUID, ...] = ()
 
 
 def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswer:
@@ -58,9 +54,8 @@ def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswe
 
 
 def _image(context: Context, request: ImageRequest, call: Call) -> StoredImage:
-    points = [point_id(request.image_id), *request.points]
-    found = context.store.retrieve(points)
-    record = next((found[point] for point in points if point in found), None)
+    point = point_id(context.fields.originals.stored_id(request.image_id))
+    record = context.store.retrieve([point]).get(point)
     if record is None:
         raise no_image(request.image_id)
     return _shown(record, call.base)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.base.states import RequestState
-from pipeline.messages import Hit, Message, Named, Problem, SearchQuery, SentFile, problem
+from pipeline.messages import Hit, Message, Problem, SearchQuery, SentFile, problem
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:
@@ -21,13 +21,11 @@ MAX_PICTURES = 32
 class SearchRequest(Message):
     """`images` has what was sent along: the blobs of pictures, and files of DICOM.
 
-    `named` are the images that the query names by original numbers. Raises InvalidQuery unless the
-    search has exactly one target.
+    Raises InvalidQuery unless the search has exactly one target.
     """
 
     query: SearchQuery
     images: tuple[str | SentFile, ...] = Field((), max_length=MAX_PICTURES)
-    named: tuple[Named, ...] = ()
 
     @model_validator(mode="after")
     def _one_target(self) -> SearchRequest:
@@ -53,12 +51,6 @@ class BatchRequest(Message):
             except InvalidQuery as error:
                 raise InvalidQuery(str(error), ("searches", number, *error.path)) from None
         return self
-
-
-class HiddenBatch(BatchRequest):
-    """Searches without original numbers. `named` is as of SearchRequest."""
-
-    named: tuple[Named, ...] = ()
 
 
 class _Search(Message):
@@ -87,16 +79,16 @@ class BatchAnswer(_Search):
 
 
 def _search(context: Context, request: SearchRequest, call: Call) -> SearchAnswer:
-    [found] = context.search.run([request.query], [request.images], call.base, request.named)
+    [found] = context.search.run([request.query], [request.images], call.base)
     if isinstance(found, KindredError):
         raise found
     return SearchAnswer(id=call.id, results=found)
 
 
-def _batch(context: Context, request: HiddenBatch, call: Call) -> BatchAnswer:
+def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
     """Runs all searches with one call to the store."""
     pictures: list[Any] = [()] * len(request.searches)
-    found = context.search.run(request.searches, pictures, call.base, request.named)
+    found = context.search.run(request.searches, pictures, call.base)
     errors = tuple(problem(one) if isinstance(one, KindredError) else None for one in found)
     return BatchAnswer(
         id=call.id,
@@ -106,4 +98,4 @@ def _batch(context: Context, request: HiddenBatch, call: Call) -> BatchAnswer:
 
 
 SEARCH = query("search", SearchRequest, SearchAnswer, _search, pictures=True)
-BATCH = query("batch", HiddenBatch, BatchAnswer, _batch)
+BATCH = query("batch", BatchRequest, BatchAnswer, _batch)

@@ -10,8 +10,9 @@ from typing import Any
 from pipeline.base.identity import point_id
 from pipeline.dicom.kept import HASHED
 from pipeline.dicom.pseudonyms import Pseudonyms, ids_of, is_uid, split_frame
+from pipeline.dicom.uids import is_key
 from pipeline.dicom.values import plain
-from pipeline.messages import SearchQuery
+from pipeline.messages import COLLECTED, SearchQuery
 from pipeline.messages.filters import FieldCondition, Filter, Match, MinShould, top_level
 from pipeline.retrieval.conditions import equals
 from pipeline.store import Store
@@ -80,9 +81,16 @@ class Originals:
                 "ids": _all(search.ids, known),
                 "not_ids": _all(search.not_ids, known),
             }
+        for name, field in COLLECTED.items():
+            if (given := getattr(search, name)) is not None:
+                changes[name] = tuple(key for each in given for key in self._keys(field, each))
         if search.filter is not None:
             changes["filter"] = self.filter(search.filter)
         return search.model_copy(update=changes) if changes else search
+
+    def _keys(self, field: str, value: str) -> list[str]:
+        """What images may have in the field: a key as it is, or a number and its keys."""
+        return [value] if is_key(value) else [value, *self.values(field, value)]
 
     def filter(self, wanted: Filter | None) -> Filter | None:
         """The filter, whose conditions on hashed fields are met by hashes as well."""

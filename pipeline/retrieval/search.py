@@ -19,7 +19,6 @@ from pipeline.messages import (
     MAX_LIMIT,
     RESERVED,
     Hit,
-    Named,
     Payload,
     SearchQuery,
     preview_path,
@@ -59,15 +58,13 @@ class Search:
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[Sent]],
         base: str = "/v1",
-        named: Sequence[Named] = (),
     ) -> list[Outcome]:
         """One outcome for each search; `pictures` has what was sent with each.
 
-        `base` is the path of the collection, for the URLs of previews. `named` is as of
-        `QueryTargets.of`.
+        `base` is the path of the collection, for the URLs of previews.
         """
         searches = [self.fields.originals.query(search) for search in searches]
-        found = self.targets.of(searches, pictures, named)
+        found = self.targets.of(searches, pictures)
         targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
         possible = [
             (search, target)

@@ -15,7 +15,7 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Unusable
 from pipeline.images.preparing import Order, Prepared
-from pipeline.messages import RESERVED, SERIES, Named, SearchQuery, SentFile
+from pipeline.messages import RESERVED, SERIES, SearchQuery, SentFile
 from pipeline.messages.filters import Filter
 from pipeline.messages.sent import MOST_FRAMES
 from pipeline.retrieval.conditions import equals
@@ -74,25 +74,19 @@ class QueryTargets:
         self,
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[Sent]],
-        named: Sequence[Named],
     ) -> list[QueryTarget | Refusal]:
         """A target for each search, or why it has none.
 
-        `pictures` has what was sent with each; `named` are images that have further points.
+        `pictures` has what was sent with each.
         """
-        indexed = self._retrieve(searches, named)
+        indexed = self._retrieve(searches)
         return [self._target_of(*each, indexed) for each in zip(searches, pictures, strict=True)]
 
-    def _retrieve(
-        self, searches: Sequence[SearchQuery], named: Sequence[Named]
-    ) -> dict[str, Record]:
+    def _retrieve(self, searches: Sequence[SearchQuery]) -> dict[str, Record]:
         """The indexed ones of the images that the searches name, by image id."""
-        further = {each.image_id: each.points for each in named}
-        wanted = {i: (point_id(i), *further.get(i, ())) for s in searches for i in s.named}
-        points = [point for each in wanted.values() for point in each]
-        found = self.store.retrieve(points, vectors=True) if points else {}
-        first = {i: next((p for p in each if p in found), None) for i, each in wanted.items()}
-        return {i: found[point] for i, point in first.items() if point is not None}
+        wanted = {image_id: point_id(image_id) for s in searches for image_id in s.named}
+        found = self.store.retrieve(list(wanted.values()), vectors=True) if wanted else {}
+        return {image_id: found[point] for image_id, point in wanted.items() if point in found}
 
     def _target_of(
         self, search: SearchQuery, pictures: Sequence[Sent], indexed: Mapping[str, Record]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from PIL.Image import Resampling
+from pydicom.uid import JPEGBaseline8Bit
 
 from benchmarks.card_codecs import PillowCodec
 from benchmarks.gpu_card import damaged
@@ -30,6 +32,7 @@ from pipeline.images.hashes import hash_distance, hash_of, hashes_of, perceptual
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, Prepared, prepare
 from tests.decoders import InlineDecoders
+from tests.made_dicom import encapsulated, header
 from workers.opening import _on_card
 
 CAP = 10**8
@@ -227,6 +230,21 @@ def test_searches_and_suspects_never_see_the_card(
 ) -> None:
     decoders.submit(FILES[0], ORDER, **how).result(30)
     assert (card.batches, host.seen) == ([], [FILES[0]])
+
+
+def test_a_frame_of_dicom_is_the_cpu_s(decoders: CardDecoders, card: Card, host: Host) -> None:
+    """Also where the frames are JPEGs that the card would read: the header says more of them."""
+    dataset = header(64, 96, 3, 8, signed=False, PhotometricInterpretation="YBR_FULL_422")
+    data = encapsulated(FILES[:2], JPEGBaseline8Bit, dataset)
+    orders = [replace(ORDER, frame=n) for n in range(3)]
+    first, second, beyond = [decoders.submit(data, order).result(30) for order in orders]
+    assert (card.batches, host.seen) == ([], [data] * 3)
+    for one, file in ((first, FILES[0]), (second, FILES[1])):
+        alone = prepare(file, CAP, ORDER)
+        assert isinstance(one, Prepared)
+        assert isinstance(alone, Prepared)
+        assert np.array_equal(np.asarray(one.pixels), np.asarray(alone.pixels))
+    assert isinstance(beyond, Unusable)
 
 
 def test_what_the_card_fails_on_goes_to_the_cpu(

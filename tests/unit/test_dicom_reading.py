@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -24,6 +25,7 @@ from pipeline.dicom.errors import Refused
 from pipeline.dicom.reading import frames_in, read_header, refusing
 from pipeline.dicom.rendering import Rendered, check, render
 from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from tests.made_bytes import drawing, encoded
 from tests.made_dicom import NATIVE, element, encapsulated, header, native, saved, with_meta
 
 CAP = 1_000_000
@@ -82,13 +84,35 @@ def test_meta_information_in_implicit_value_representations() -> None:
     assert render(data, 0, CAP).pixels.shape == (30, 40)
 
 
-def test_sequences_of_undefined_length() -> None:
+@pytest.mark.parametrize("syntax", NATIVE.values(), ids=NATIVE)
+@pytest.mark.parametrize("name", ["ReferencedStudySequence", "SharedFunctionalGroupsSequence"])
+def test_sequences_of_undefined_length(name: str, syntax: str) -> None:
+    """Those that the pixels need, and those that they do not."""
     inner, outer = Dataset(), Dataset()
-    inner.PatientName = SECRET
-    outer.ReferencedImageSequence = Sequence([inner])
-    outer["ReferencedImageSequence"].is_undefined_length = True
-    data = native(GREY, 12, ReferencedStudySequence=Sequence([outer, outer]))
-    assert render(data, 0, CAP).pixels.shape == (30, 40)
+    inner.WindowCenter, inner.WindowWidth, inner.PatientName = 100, 50, SECRET
+    outer.FrameVOILUTSequence = _endless(inner, inner)
+    outer.ReferencedImageSequence = _endless()
+    made = render(native(GREY, 12, syntax, **{name: _endless(outer)}), 0, CAP)
+    assert made.pixels.shape == (30, 40)
+    assert made.rule == ("window 100/50" if "Shared" in name else "range")
+
+
+def _endless(*items: Dataset) -> Sequence:
+    sequence = Sequence(items)
+    sequence.is_undefined_length = True
+    for item in items:
+        item.is_undefined_length_sequence_item = True
+    return sequence
+
+
+def test_a_picture_in_fragments_within_the_header() -> None:
+    icon = header(8, 8, 1, 8, signed=False)
+    icon.PixelData = encapsulate([b"\0" * 64, b"\1" * 64])
+    icon["PixelData"].VR, icon["PixelData"].is_undefined_length = "OB", True
+    dataset = header(30, 40, 3, 8, signed=False, IconImageSequence=_endless(icon))
+    stream = encoded(drawing(40, 30), "JPEG")
+    made = render(encapsulated([stream], JPEGBaseline8Bit, dataset), 0, CAP)
+    assert made.pixels.shape == (30, 40, 3)
 
 
 def test_a_picture_within_the_header_is_not_the_picture() -> None:

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from tests.memory_api import MemoryApi
 
 BELOW = "/v1/collections/{collection}/"
-BINARY = {"image/jpeg", "application/x-tar"}
+BINARY = {"image/jpeg", "image/png", "application/x-tar"}
 
 OPEN, ROLE = set(), {401, 403, 422, 429, 503}  # what every call with a role can answer
 SENT = {400, 413, 415}
@@ -56,6 +56,15 @@ PROBLEMS: dict[str, set[int]] = {
     "delete_image": ROLE | {404},
     "get_collection": ROLE,
     "get_facets": ROLE,
+    "list_quarantine": ROLE,
+    "get_quarantined_image": ROLE | {404},
+    "get_quarantined_picture": ROLE | {404},
+    "get_quarantined_preview": ROLE | {404},
+    "release_image": ROLE | SENT | {404, 409},
+    "release_images": ROLE | SENT | {404, 409},
+    "refuse_image": ROLE | {404, 409, 415},
+    "refuse_images": ROLE | SENT | {404, 409},
+    "allow_images": ROLE | SENT,
     "backup_ledger": ROLE,
     "backup_keys": ROLE,
     "backup_blobs": ROLE,

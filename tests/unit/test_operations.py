@@ -38,7 +38,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
                 "known": [["series_id", ["key"]]],
             },
         ],
-        "named": [{"image_id": "A", "points": [POINT]}],
     },
     "rendering": {"image": "a", "shown": {"frame": 2, "centre": 40.0, "width": 400.0}},
     "batch": {"searches": [{"image_id": "A", "limit": 2}, {"text": "a nevus", "filter": FILTER}]},

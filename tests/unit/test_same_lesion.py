@@ -17,7 +17,7 @@ from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import Picture, decode
 from pipeline.messages import SearchQuery
 from pipeline.operations.base import Call
-from pipeline.operations.search import BATCH, HiddenBatch
+from pipeline.operations.search import BATCH, BatchRequest
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
@@ -195,7 +195,7 @@ def test_a_search_that_is_impossible_fails_alone(collection: Collection) -> None
     )
     context: Any = collection
     assert callable(BATCH.run)
-    answer = BATCH.run(context, HiddenBatch(searches=searches), Call("id", "/v1"))
+    answer = BATCH.run(context, BatchRequest(searches=searches), Call("id", "/v1"))
 
     assert [hits and len(hits) for hits in answer.results] == [2, None, None, 2]
     kinds = [error and (error.status, error.type) for error in answer.errors]
@@ -209,5 +209,5 @@ def test_a_batch_without_faults_has_no_list_of_them(collection: Collection) -> N
     searches = (SearchQuery(image_id="2"),)
     context: Any = collection
     assert callable(BATCH.run)
-    answer = BATCH.run(context, HiddenBatch(searches=searches), Call("id", "/v1"))
+    answer = BATCH.run(context, BatchRequest(searches=searches), Call("id", "/v1"))
     assert "errors" not in answer.model_dump()

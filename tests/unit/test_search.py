@@ -23,7 +23,7 @@ from pipeline.operations.base import Call, Operation
 from pipeline.operations.browse import IMAGES, ImagesRequest
 from pipeline.operations.context import Context
 from pipeline.operations.facets import FACETS, FacetsRequest
-from pipeline.operations.search import BATCH, SEARCH, HiddenBatch, SearchRequest
+from pipeline.operations.search import BATCH, SEARCH, BatchRequest, SearchRequest
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
@@ -225,7 +225,7 @@ def test_a_batch_mixes_plain_and_grouped_searches(answers: Opened) -> None:
     index(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
     plain = SearchQuery(image_id="0", limit=3)
     grouped = SearchQuery(image_id="0", limit=3, group_by="lesion_id")
-    results = answers.answer(BATCH, HiddenBatch(searches=(grouped, plain, grouped))).results
+    results = answers.answer(BATCH, BatchRequest(searches=(grouped, plain, grouped))).results
     assert [names(hits) for hits in results] == [["0", "2", "4"], ["0", "1", "2"], ["0", "2", "4"]]
 
 

@@ -355,11 +355,11 @@ def of_dicom(entry: Entry, rules: Rules) -> Iterator[Found]:
         with entry.open() as file:
             header = read_header(file)
         described = describe(header, rules.dicom) if rules.dicom is not None else None
-    except Refused as refused:
-        yield replace(entry, fault=refused.reason)
-        return
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-        yield replace(entry, fault=reason_of(error))
+        reason = error.reason if isinstance(error, Refused) else reason_of(error)
+        if rules.dicom is not None and rules.dicom.account is not None:
+            rules.dicom.account.refused += 1
+        yield replace(entry, fault=reason)
         return
     joined = rules.table.of(header) if rules.table is not None else {}
     entry = replace(entry, metadata=merged(joined, entry.metadata))
