@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
+from pipeline.base.blobs import original_name
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import frame_digest, sha256
 from pipeline.dicom.describing import Described, Policy, describe
@@ -66,15 +67,17 @@ class ArchiveReader:
         fault = _fault(described, row)
         if fault is not None:
             return Row(number, image_id, b"", {}, fault=fault)
+        digest = sha256(data)
         return Row(
             number,
             image_id,
             data,
             clean(described.said_of(frame)),
-            sha256=frame_digest(sha256(data), frame),
+            sha256=frame_digest(digest, frame),
             frame=frame,
             hold=described.hold,
             former=described.former_of(frame),
+            original=original_name(digest) if self._policy.keep else None,
         )
 
     def _id_of(self, row: CatalogueRow) -> str:
