@@ -2,24 +2,16 @@
 
 import argparse
 import sys
-from contextlib import closing
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from api.app import create_app
+from api.checks import check_blobs, check_redis
 from api.door import BACKLOG, PATIENCE, Door, open_more_files
 from pipeline.base import logs
 from pipeline.base.addresses import is_loopback
-from pipeline.base.blobs import Blobs
-from pipeline.base.errors import (
-    BlobsMisconfigured,
-    BlobsUnavailable,
-    KindredError,
-    LedgerMisconfigured,
-    LedgerUnavailable,
-    Unauthorized,
-)
+from pipeline.base.errors import KindredError, Unauthorized
 from pipeline.base.keys import Keys
 from pipeline.base.settings import (
     EXIT_CONFIGURATION,
@@ -27,7 +19,6 @@ from pipeline.base.settings import (
     load_settings,
     warn_of_unknown_variables,
 )
-from pipeline.ledger import Ledgers
 
 
 def main() -> int:
@@ -67,32 +58,9 @@ def _app_for(host: str, settings: Settings) -> ASGIApp:
     keys = Keys.of(settings.keys_file, settings.api_keys)
     if not keys.needed and not is_loopback(host):
         raise Unauthorized(f"Others can reach {host}; `kindred keys create` makes a key.")
-    _check_redis(settings)
-    _check_blobs(settings)
+    check_redis(settings)
+    check_blobs(settings)
     return create_app(settings, keys)
-
-
-def _check_redis(settings: Settings) -> None:
-    """Raises SchemaMismatch or LedgerMisconfigured. While Redis is unavailable, `/readyz` asks
-    again."""
-    with closing(Ledgers(settings.redis_url, settings.timing)) as ledgers:
-        try:
-            ledgers.check_schema()
-            ledgers.check_eviction()
-        except LedgerMisconfigured:
-            raise
-        except LedgerUnavailable:
-            return
-
-
-def _check_blobs(settings: Settings) -> None:
-    """Raises BlobsMisconfigured, as without the package for an object store. Calls no server."""
-    try:
-        Blobs(settings.blobs_of(settings.collection))
-    except BlobsMisconfigured:
-        raise
-    except BlobsUnavailable:  # each call asks again
-        return
 
 
 if __name__ == "__main__":

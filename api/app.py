@@ -21,9 +21,14 @@ from api.routes import (
     health,
     images,
     jobs,
+    opened,
     page,
+    pseudonyms,
+    quarantine,
+    renderings,
     searches,
     session,
+    stow,
     uploads,
 )
 from api.services import BASE, Services, named_collection
@@ -34,10 +39,14 @@ from pipeline.base.settings import Settings
 ROUTERS = (
     jobs.router,
     searches.router,
+    renderings.router,
     deletions.router,
     uploads.router,
     images.router,
+    quarantine.router,
     backup.router,
+    pseudonyms.router,
+    stow.router,
 )
 
 
@@ -75,11 +84,15 @@ def create_app(settings: Settings, keys: Keys) -> ASGIApp:
         log=log,
         root=settings.root_path,
         most=settings.max_upload_mb * 1_000_000,
+        most_stow=settings.stow_mb * 1_000_000,
     )
     app.include_router(health.router)
     checked = [Depends(known_parameters)]
-    for router in (session.router, collections.router, *ROUTERS):
-        app.include_router(router, prefix=BASE, dependencies=checked)
+    app.include_router(opened.links)
+    for router in (session.router, collections.router, opened.router, *ROUTERS):
+        # Clients of DICOMweb expect it at the root.
+        prefix = "" if router is stow.router else BASE
+        app.include_router(router, prefix=prefix, dependencies=checked)
     for router in ROUTERS:
         app.include_router(
             router,

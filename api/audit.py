@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,21 +19,27 @@ from pydantic import BaseModel
 
 from api.access import Caller
 from pipeline.base.errors import AuditUnavailable
+from pipeline.dicom.pseudonyms import is_uid, split_frame
 
 
 @dataclass
 class Entry:
     """What the log says of a call; the call's handlers fill it in.
 
-    `images` has the image ids that the call names, `shown` those that its answer shows.
+    `images` has the image ids that the call names, `shown` those that its answer shows, and
+    `reidentified` those whose original numbers it shows.
     """
 
     caller: Caller | None = None
     images: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
+    reidentified: list[str] = field(default_factory=list)
     job: str | None = None
     search: str | None = None
     deletion: str | None = None
+
+    def named(self, path: Mapping[str, Any]) -> list[str]:
+        return [path["image_id"]] if "image_id" in path else self.images
 
     def line(self, call: str, path: Mapping[str, Any], status: int) -> dict[str, Any]:
         """`path` has the ids in the call's path, under the names that our routes give them."""
@@ -47,10 +54,18 @@ class Entry:
             "job": self.job or path.get("job"),
             "search": self.search or path.get("identifier"),
             "deletion": self.deletion or path.get("deletion"),
-            "images": [path["image_id"]] if "image_id" in path else self.images,
+            "images": list(map(_audited, self.named(path))),
             "shown": self.shown,
+            "reidentified": list(dict.fromkeys(self.reidentified)),
         }
         return {name: value for name, value in found.items() if value or name in ("key", "name")}
+
+
+def _audited(image_id: str) -> str:
+    """A UID as a DICOM file has it is not written down; `shown` has what it is stored as."""
+    if not is_uid(split_frame(image_id)[0]):
+        return image_id
+    return f"uid:{sha256(image_id.encode()).hexdigest()[:16]}"
 
 
 class AuditLog:

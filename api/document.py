@@ -18,6 +18,7 @@ _OTHERWISE: dict[str, set[int]] = {
     "is_alive": set(),
     "is_ready": {503},
     "get_metrics": {401, 403, 429, 503},
+    "open_study": {503},
     "sign_out": {403, 422, 503},
 }
 
@@ -80,6 +81,9 @@ def _add_examples(name: str, operation: dict[str, Any]) -> None:
     for status, value in example.answers.items():
         for each in operation["responses"][status]["content"].values():
             each["example"] = value
+    for status, kinds in example.typed.items():
+        for kind, value in kinds.items():
+            operation["responses"][status]["content"][kind]["example"] = value
     for parameter in operation.get("parameters", ()):
         if parameter["name"] in examples.PARAMETERS:
             parameter["example"] = examples.PARAMETERS[parameter["name"]]

@@ -1,16 +1,30 @@
 """An example of each call, for the OpenAPI document. Our models make those of the answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
 
 from api.readiness import Part, Readiness
+from api.routes.quarantine import QuarantinedView, QuarantineView
+from api.stored import CLASS_NOT_SUPPORTED, Instance, Outcome
+from api.stored import JSON as DICOM_JSON
+from api.stored import XML as DICOM_XML
 from pipeline.base.identity import point_id
 from pipeline.base.outage import Away
 from pipeline.ledger import JobRecord
-from pipeline.messages import EncoderInfo, Hit, Receipt, Rejection, StoredImage, preview_path
+from pipeline.messages import (
+    EncoderInfo,
+    Hit,
+    Receipt,
+    Rectangle,
+    Rejection,
+    StoredImage,
+    preview_path,
+    quarantine_path,
+)
 from pipeline.operations.browse import ImagesAnswer
 from pipeline.operations.delete import DeletionView
 from pipeline.operations.facets import CollectionAnswer, FacetsAnswer, FacetValue, ValueRange
@@ -23,13 +37,18 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Example:
-    """`request` has a body for each media type; `answers` one for each status, as text."""
+    """`request` has a body for each media type; `answers` one for each status.
+
+    `typed` has those of a status that differ by media type.
+    """
 
     request: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    typed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 _IMAGE, _OTHER = "ISIC_0025927", "ISIC_0027419"
+_HASHED = "1586ddcce6c020c5fdc3eb189ce5f4bd"
 _ID, _NEXT = "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9", "1b2c3d4e-5f60-4182-93a4-b5c6d7e8f90a"
 _MELANOMA = {"must": [{"key": "dx", "match": {"value": "melanoma"}}]}
 _PAYLOAD = {"image_id": _OTHER, "lesion_id": "HAM_0000118", "dx": "melanoma", "age": 60}
@@ -44,6 +63,7 @@ PARAMETERS: dict[str, Any] = {
     "job": _ID,
     "limit": 50,
     "state": ["failed"],
+    "study": "1.2.276.0.7230010.3.1.2.1",
 }
 
 
@@ -88,6 +108,42 @@ _DELETED = DeletionView(
     id=_ID, state="succeeded", final=True, total=1, deleted=1, count=1, image_ids=(_IMAGE,)
 )
 
+_INSTANCE = Instance("1.2.840.10008.5.1.4.1.1.1", "1.2.276.0.7230010.3.1.4.1")
+_FAILED = Instance("1.2.840.10008.5.1.4.1.1.88.11", "1.2.276.0.7230010.3.1.4.2")
+
+
+def _stored(*stored: Instance, failed: Sequence[tuple[Instance, int]] = ()) -> Mapping[str, Any]:
+    outcome = Outcome([*stored], [*failed])
+    return {DICOM_JSON: outcome.document(), DICOM_XML: outcome.encoded(DICOM_XML).decode()}
+
+
+_STORE = Example(
+    dict.fromkeys(("multipart/related", "application/dicom"), "(the bytes of DICOM files)"),
+    typed={
+        "200": _stored(_INSTANCE),
+        "202": _stored(_INSTANCE, failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
+        "409": _stored(failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
+    },
+)
+
+_RECTANGLE = Rectangle(left=0, top=0, width=800, height=59)
+_WAITING = QuarantinedView(
+    image_id=_HASHED,
+    sha256="9b1d…",
+    reason="it is ultrasound, where the machine writes names into the pixels",
+    job=_ID,
+    time=datetime.fromtimestamp(_TIME, UTC),
+    metadata={"image_id": _HASHED, "modality": "US"},
+    source={"kind": "upload"},
+    width=800,
+    height=600,
+    rectangles=(_RECTANGLE,),
+    releasing=None,
+    preview_url=f"{quarantine_path(_HASHED, '/v1')}/preview",
+    picture_url=f"{quarantine_path(_HASHED, '/v1')}/picture",
+)
+_RELEASING = _job(state="planning", request='{"source": {"kind": "quarantine"}}', **_NEW)
+
 EXAMPLES: dict[str, Example] = {
     "is_alive": Example(answers={"200": {"status": "alive"}}),
     "is_ready": Example(
@@ -127,6 +183,25 @@ EXAMPLES: dict[str, Example] = {
     "list_skipped": Example(
         answers={"200": {"skipped": [{"name": "notes.txt", "kind": "text"}], "cursor": None}}
     ),
+    "get_deidentification": Example(
+        answers={
+            "200": {
+                "job": _ID,
+                "files": 40,
+                "frames": 52,
+                "refused": 1,
+                "quarantined": 3,
+                "kept": {"Modality": 40, "PatientID": 40, "StudyDate": 38},
+                "dropped": {"PatientName": 40, "InstitutionName": 22, "private elements": 310},
+                "skipped": {"dicom sr": 4},
+            }
+        }
+    ),
+    "rotate_pseudonyms": Example(answers={"200": {"keys": 2}}),
+    "name_files": Example(
+        {JSON: {"names": ["ward 3/IMG0001.dcm"]}},
+        {"200": {"names": [["dicom/3c1f7a90b2d4e6f8"]]}},
+    ),
     "follow_job": Example(
         answers={"200": f"event: job\ndata: {JobView.of(_RUNNING).model_dump_json()}\n\n"}
     ),
@@ -151,6 +226,15 @@ EXAMPLES: dict[str, Example] = {
             "202": _shown(BatchAnswer(id=_ID, state="queued")),
         },
     ),
+    "render": Example(
+        {FORM: {"image": "(the bytes of a picture)", "shown": '{"frame": 3}'}},
+        {"200": "(the bytes of a JPEG)"},
+    ),
+    "open_study": Example(),
+    "opened": Example(
+        {JSON: {"token": "q83v…"}},
+        {"200": {"kind": "study", "keys": ["5f1d7a84db00d2fce00b31a7fc73224f"]}},
+    ),
     "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
     "create_deletion": Example(
         {JSON: {"field": "lesion_id", "value": "HAM_0000118"}},
@@ -167,6 +251,8 @@ EXAMPLES: dict[str, Example] = {
         },
         {"202": _job(state="planning", request='{"source": {"kind": "upload"}}', **_NEW)},
     ),
+    "store_instances": _STORE,
+    "store_instances_of_study": _STORE,
     "list_images": Example(
         answers={"200": _shown(ImagesAnswer(images=(_STORED,), cursor=_NEXT))},
     ),
@@ -201,6 +287,17 @@ EXAMPLES: dict[str, Example] = {
             )
         }
     ),
+    "list_quarantine": Example(
+        answers={"200": _shown(QuarantineView(images=(_WAITING,), count=1, cursor=None))}
+    ),
+    "get_quarantined_image": Example(answers={"200": _shown(_WAITING)}),
+    "release_images": Example(
+        {JSON: {"image_ids": [_HASHED], "rectangles": [_shown(_RECTANGLE)]}}, {"202": _RELEASING}
+    ),
+    "release_image": Example({JSON: {"rectangles": [_shown(_RECTANGLE)]}}, {"202": _RELEASING}),
+    "refuse_images": Example({JSON: {"image_ids": [_HASHED]}}, {"200": {"count": 1}}),
+    "refuse_image": Example(answers={"200": {"count": 1}}),
+    "allow_images": Example({JSON: {"image_ids": [_HASHED]}}, {"200": {"count": 1}}),
     "backup_ledger": Example(answers={"200": '{"key": "kindred:kindred:jobs", …}\n'}),
     "backup_keys": Example(answers={"200": {"keys": []}}),
 }

@@ -30,22 +30,43 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
-    {"backup", "collection", "collections", "deletions", "facets", "images", "jobs", "searches"}
-)
+    {
+        "backup", "collection", "collections", "deletions", "facets", "images", "jobs", "opened",
+        "pseudonyms", "quarantine", "renderings", "searches",
+    }
+)  # fmt: skip
+
+
+# Where DICOMweb is served, beside `/v1/collections/{collection}`.
+STOW = "/dicom-web/"
+
+
+def is_stow(path: str) -> bool:
+    """Whether instances are sent there, perhaps of a whole study."""
+    return f"{STOW}studies" in path
 
 
 class Gate:
-    """Guards `/v1` and `/metrics`. The page and the health checks are open: they show no data.
+    """Guards `/v1`, `/dicom-web` and `/metrics`. The page and the health checks show no data.
 
     Every error that nobody expected is answered here, so that no answer goes past the audit log.
     """
 
     def __init__(
-        self, app: ASGIApp, access: AccessControl, log: AuditLog, root: str, most: int
+        self,
+        app: ASGIApp,
+        access: AccessControl,
+        log: AuditLog,
+        root: str,
+        most: int,
+        most_stow: int,
     ) -> None:
-        """`root` is the path below which the api is served, `most` the largest body in bytes."""
+        """`root` is the path below which the api is served, `most` the largest body in bytes.
+
+        `most_stow` is that of a STOW-RS request, which is never in memory as a whole.
+        """
         self._app, self._access, self._log, self._root = app, access, log, root
-        self._most = most
+        self._most, self._most_stow = most, most_stow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,7 +131,7 @@ class Gate:
         For the same reason nothing with status 429. Nothing was done there.
         """
         path, method = self._template(scope), scope["method"]
-        if not path.startswith("/v1/") or status == 429:
+        if not path.startswith(("/v1/", STOW)) or status == 429:
             return False
         if entry.caller is None:
             return method == "POST" and path == SIGN_IN and status in ATTEMPTED
@@ -126,19 +147,23 @@ class Gate:
         it was included. Of a path below /v1 that has not reached a route, its beginning.
         """
         path = str(getattr(scope.get("route"), "path", "")).replace(":any}", "}")
+        if self._path(scope).startswith(STOW):
+            return path or f"{STOW}…"
         if not f"{self._path(scope)}/".startswith("/v1/"):
             return path
         return f"/v1{path}" if path else _beginning(self._path(scope))
 
     def _guards(self, scope: Scope) -> bool:
         path = self._path(scope)
-        return path == "/metrics" or path == "/v1" or path.startswith("/v1/")
+        return path in ("/metrics", "/v1") or path.startswith(("/v1/", STOW))
 
     def _signs_in(self, request: Request) -> bool:
         return self._path(request.scope) == SIGN_IN and request.method in ("POST", "DELETE")
 
     def _most_of(self, request: Request) -> int:
-        return MOST_SIGN_IN if self._signs_in(request) else self._most
+        if self._signs_in(request):
+            return MOST_SIGN_IN
+        return self._most_stow if is_stow(self._path(request.scope)) else self._most
 
     def _path(self, scope: Scope) -> str:
         path: str = scope["path"]

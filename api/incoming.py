@@ -28,30 +28,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
-from api.received import digest_of, listed
+from api.received import digests, listed
 from api.services import Collection, new_id
 from pipeline import metrics
 from pipeline.base.blobs import Blobs, incoming_folder, manifest_of, upload_folder
 from pipeline.base.errors import Unavailable
+from pipeline.base.identity import sha256
 from pipeline.dicom.describing import Policy
 from pipeline.messages import SkippedFile, UploadedFile, UploadManifest
 from pipeline.messages.base import read
 from pipeline.operations.ingest import INGEST, IngestRequest
-from pipeline.sources.folder.survey import Entry, of_dicom
+from pipeline.sources.deidentification import write_account
+from pipeline.sources.folder.survey import Entry, Rules, of_dicom
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.upload import UploadSource
 
 logger = logging.getLogger("kindred.incoming")
 
 MOST = 500  # objects of a batch
-IDLE = 2.0  # seconds without an object after which a batch ends,
-OLD = 30.0  # and after which it ends although more come
+OLD = 30.0  # seconds after which it ends although more come
 
 PATIENCE = 60.0  # seconds after which one that fills a batch, or makes a job of it, counts as dead
-LOOK = 1.0  # seconds between two looks for batches that have ended
+LOOK = 1.0  # seconds between two looks for batches that have ended, at most
 ADOPT = 3600.0  # seconds between two looks for batches that nobody knows
 
 _HOLD = 50  # objects that are described between two extensions of a claim
@@ -70,32 +71,42 @@ class Incoming:
 
     def __init__(self, collection: Collection, door: str) -> None:
         self._collection, self._door = collection, door
+        self.idle = collection.services.settings.incoming_seconds
         self._lock = threading.Lock()
         self._batch: _Batch | None = None
         self._looked = -_FULL
         self._reason: str | None = None
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | Path) -> str:
         """Stores a DICOM file (PS3.10), and returns its blob's name. It is durable by then.
 
+        A file that is given by its path may be moved there (`Blobs.take`).
         Raises BlobsUnavailable or LedgerUnavailable: it was not accepted.
         """
         while True:
             batch = self._enter()
             try:
                 name = f"{incoming_folder(batch.id)}/{uuid4().hex}"
-                self._collection.blobs.write(name, data, durable=True)
+                self._write(name, data)
                 count = self._collection.ledger.incoming.add(batch.id, PATIENCE)
             finally:
                 self._leave(batch)
             if count:
                 break
             self._replace(batch)
+            data = self._collection.blobs.read(name)
             self._collection.blobs.delete(name)
         if count >= MOST:
             self._replace(batch)
         metrics.count("kindred_received_total", "Objects that were received", door=self._door)
         return name
+
+    def _write(self, name: str, data: bytes | Path) -> None:
+        # Not sealed, as an upload is: what was accepted outlives a Redis that has lost all.
+        if isinstance(data, bytes):
+            self._collection.blobs.write(name, data, durable=True)
+        else:
+            self._collection.blobs.take(name, data)
 
     def full(self) -> str | None:
         """Why no more should be taken for now. Raises BlobsUnavailable or LedgerUnavailable."""
@@ -107,7 +118,7 @@ class Incoming:
     def tick(self) -> None:
         """Ends the batch if it is old, or if nothing comes."""
         batch = self._batch
-        if batch is not None and batch.is_due(time.monotonic()):
+        if batch is not None and batch.is_due(time.monotonic(), self.idle):
             self._replace(batch)
 
     def flush(self) -> None:
@@ -166,8 +177,8 @@ class _Batch:
     writers: int = 0
     over: bool = False
 
-    def is_due(self, now: float) -> bool:
-        return now - self.last > IDLE or now - self.began > OLD
+    def is_due(self, now: float, idle: float) -> bool:
+        return now - self.last > idle or now - self.began > OLD
 
 
 class Batcher(threading.Thread):
@@ -207,7 +218,7 @@ class Batcher(threading.Thread):
                 said = error.logged
             except Exception:
                 logger.exception("a look at what was received failed")
-            self._over.wait(LOOK)
+            self._over.wait(self._pause())
 
     def stop(self) -> None:
         """Ends the batches that this process fills; others can make their jobs at once."""
@@ -216,6 +227,14 @@ class Batcher(threading.Thread):
             self.join()
         for incoming in self._incoming.values():
             incoming.flush()
+
+    def _pause(self) -> float:
+        return min([LOOK, *(incoming.idle for incoming in self._incoming.values())])
+
+    def finish(self) -> None:
+        """After `stop`: makes jobs of what had ended by then. Raises as `look` does."""
+        self._over.clear()
+        self.look()
 
     def look(self) -> None:
         """Raises BlobsUnavailable or LedgerUnavailable."""
@@ -267,7 +286,7 @@ def _described(
     """The list of the upload; None if another has the batch by now."""
     files: list[UploadedFile] = []
     skipped: list[SkippedFile] = []
-    policy, incoming = collection.dicom, collection.ledger.incoming
+    policy, incoming = collection.dicom.counting(), collection.ledger.incoming
     for number, name in enumerate(names):
         for found in _found(collection.blobs, name, policy):
             if isinstance(found, SkippedFile):
@@ -278,19 +297,23 @@ def _described(
             return None
     if not incoming.hold(batch, token, PATIENCE):
         return None
+    write_account(collection.blobs, batch, policy)
     return UploadManifest(files=tuple(files), skipped=tuple(skipped))
 
 
 def _found(blobs: Blobs, name: str, policy: Policy) -> Iterator[UploadedFile | SkippedFile]:
     """The rows of one object. The blob's name is random, and no name of an image."""
     data = blobs.read(name)
-    for found in of_dicom(Entry("", size=len(data), open=partial(io.BytesIO, data)), policy):
+    digest = sha256(data)
+    entry = Entry("", size=len(data), open=partial(io.BytesIO, data))
+    for found in of_dicom(entry, Rules(dicom=policy)):
         if isinstance(found, Skipped):
             yield SkippedFile(name="", kind=found.kind)
         else:
-            digest = digest_of(data, found.frame)
             blob = None if found.fault else name
-            yield listed(found, found.metadata).model_copy(update={"blob": blob, "sha256": digest})
+            own = found.frame
+            update = {"sha256": digest} if own is None else digests(digest, own, policy)
+            yield listed(found, found.metadata).model_copy(update={"blob": blob, **update})
 
 
 def adopt(collection: Collection) -> None:

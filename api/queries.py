@@ -1,7 +1,8 @@
 """Runs queries, from the call to its answer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,8 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from api.audit import Entry, images_in
 from api.readiness import trouble
 from api.services import Collection, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import KindredError, NotFound, Unavailable
+from pipeline.base.errors import BlobsUnavailable, KindredError, NotFound, Unavailable
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, Problem
 from pipeline.operations.base import Operation
@@ -70,6 +72,34 @@ async def passed_on(
     return Response(found, media_type=JSON)
 
 
+async def answered(
+    collection: Collection, wanted: Operation, body_of: Callable[[str], Message]
+) -> bytes:
+    """Runs a query whose body depends on its id, and returns the worker's answer.
+
+    Nothing of it stays, since nobody else can ask for the answer. Raises as `passed_on` does.
+    """
+    sent: list[str] = []
+
+    def submit(identifier: str) -> None:
+        collection.refuse_when_full()
+        sent.append(identifier)
+        collection.submit(wanted, body_of(identifier), identifier)
+
+    try:
+        return await _answered(collection, submit, None)
+    except AnswerGone:  # a deletion took it in this moment
+        return await _answered_again(collection, submit, None)
+    finally:
+        await run_in_threadpool(_forget, collection, sent)
+
+
+def _forget(collection: Collection, requests: Sequence[str]) -> None:
+    with suppress(BlobsUnavailable):  # then they go when they have expired
+        for request in requests:
+            collection.blobs.delete(request_folder(request))
+
+
 async def _answered_again(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:
     try:
         return await _answered(collection, submit, entry)
@@ -113,7 +143,7 @@ def _look(collection: Collection, entry: Entry | None, request: str) -> _Found:
     body = answer(collection, request)
     if entry is not None:
         entry.shown = images_in(body)
-    return _Found(record, body)
+    return _Found(record, with_viewer(body, collection, entry))
 
 
 def answer(collection: Collection, request: str) -> bytes:

@@ -49,14 +49,23 @@ class Part(BaseModel):
 _OK, _UNKNOWN = Part(state="ok"), Part(state="unknown")
 
 
+class Receivers(BaseModel):
+    """The processes of `kindred dicom`: our AE titles, and how many associations are open."""
+
+    titles: list[str]
+    processes: int
+    associations: int
+
+
 class Readiness(BaseModel):
-    """`workers` counts those whose encoder is well."""
+    """`workers` counts those whose encoder is well; `receivers` is there if images are received."""
 
     status: Literal["ready"] = "ready"
     workers: int = 0
     broker: Part = _OK
     store: Part = _UNKNOWN
     blobs: Part = _UNKNOWN
+    receivers: Receivers | None = None
 
 
 class NotReady(KindredError):
@@ -79,6 +88,7 @@ def readiness(services: Services) -> Readiness:
             services.ledgers.check_schema()
             services.ledgers.check_eviction()
             workers, stuck = _ready(collection), {}
+            receivers = _receivers(collection)
             if not workers:
                 stuck = collection.ledger.workers.away()
     except LedgerUnavailable as error:
@@ -88,7 +98,7 @@ def readiness(services: Services) -> Readiness:
     parts = {name: _part(name, workers) for name in SERVICES}
     parts |= {name: Part.of("away", away) for name, away in stuck.items()}
     parts["blobs"] = _with_own(parts["blobs"], collection)
-    found = Readiness(workers=len(workers), **parts)
+    found = Readiness(workers=len(workers), receivers=receivers, **parts)
     why = _trouble(away_for_all(workers) or stuck)
     if why is None and not workers:
         why = Unavailable(_NO_WORKER)
@@ -104,6 +114,15 @@ def trouble(collection: Collection) -> Unavailable | None:
 
 def _ready(collection: Collection) -> list[WorkerInfo]:
     return [worker for worker in collection.ledger.workers.alive() if worker.ready]
+
+
+def _receivers(collection: Collection) -> Receivers | None:
+    found = [info for info, _ in collection.ledger.receivers.alive()]
+    if not found:
+        return None
+    associations = sum(info.associations for info in found)
+    titles = sorted({info.title for info in found})
+    return Receivers(titles=titles, processes=len(found), associations=associations)
 
 
 def _trouble(hindering: Mapping[str, Away]) -> Unavailable | None:

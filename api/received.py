@@ -1,18 +1,21 @@
 """Turns the files of an upload into blobs and their manifest, by the rules of a folder."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from pipeline.base.blobs import Blobs, manifest_of
-from pipeline.base.errors import InvalidQuery, SourceError
+from pipeline.base.blobs import Blobs, dicom_folder, manifest_of, original_name
+from pipeline.base.errors import BlobsUnavailable, InvalidQuery, SourceError
 from pipeline.base.identity import frame_digest, sha256
+from pipeline.base.sealing import seal
 from pipeline.dicom.describing import Policy
 from pipeline.messages import Payload, SkippedFile, UploadedFile, UploadManifest
+from pipeline.sources.deidentification import write_account
 from pipeline.sources.folder.damage import reason_of
+from pipeline.sources.folder.hiding import Hiding, is_called_dicom
 from pipeline.sources.folder.names import distinct, is_hidden, is_system
 from pipeline.sources.folder.survey import Entry, Rules, survey
 from pipeline.sources.folder.tree import (
@@ -22,6 +25,7 @@ from pipeline.sources.folder.tree import (
     Fault,
     File,
     Listed,
+    Place,
     Skipped,
 )
 from pipeline.sources.metadata import clean, merged
@@ -48,19 +52,15 @@ class Received:
 
 
 def store_upload(
-    blobs: Blobs,
-    folder: str,
-    received: Received,
-    dicom: Policy | None = None,
-    *,
-    keep_names: bool,
-    most: int,
+    blobs: Blobs, folder: str, received: Received, dicom: Policy, *, keep_names: bool, most: int
 ) -> str:
     """Stores the pictures, then their manifest, and returns the manifest's name.
 
     `most` is the largest request in bytes. Raises InvalidQuery for a table that cannot be read, or
     an archive that becomes too large, and BlobsUnavailable.
     """
+    dicom = dicom.counting()
+    store = _Store(blobs, folder, received, dicom)
     files: list[tuple[int, UploadedFile]] = []  # with their places among those that were sent
     skipped: list[SkippedFile] = []
     room = EXPANSION * most
@@ -77,55 +77,110 @@ def store_upload(
                     ("files",),
                 )
             number = int(found.place[0]) if found.place else len(received.files)
-            file = _stored(blobs, f"{folder}/{len(files)}", found, received)
+            file = store.put(found, str(len(files)))
             files.append((number, file))
     except SourceError as error:
         raise InvalidQuery(str(error), ("files",)) from error
     # In the order in which they came: of two pictures with one id, the first has it.
     rows = (file for _, file in sorted(files, key=itemgetter(0)))
     manifest = UploadManifest(
-        files=(*rows, *received.rejected), skipped=(*skipped, *received.skipped)
+        files=(*rows, *_numbered(received)), skipped=(*skipped, *received.skipped)
     )
-    if not keep_names:
-        manifest = _nameless(manifest)
+    manifest = _nameless(manifest) if not keep_names else _hidden(manifest, Hiding.of(dicom))
+    write_account(blobs, folder.rpartition("/")[2], dicom)
     blobs.write(manifest_of(folder), manifest.model_dump_json(exclude_none=True).encode())
     return manifest_of(folder)
 
 
-def _stored(blobs: Blobs, blob: str, entry: Entry, received: Received) -> UploadedFile:
-    said, name, place = entry.metadata, entry.name, None
-    if entry.place:
-        number = int(entry.place[0])
-        place = received.places[number] if received.places else None
-        said = merged(said, received.metadata[number])
-        name = name if received.files[number][0] else ""
-    frame = entry.frame
-    file = listed(entry, said).model_copy(
-        update={"name": (name or None) if frame is None else None, "place": place}
-    )
-    if entry.open is None:
-        return file
-    try:
-        with entry.open() as opened:
-            data = opened.read()
-    except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-        return file.model_copy(update={"fault": reason_of(error)})
-    if entry.fault is not None:
-        return file.model_copy(update={"sha256": sha256(data)})
-    if frame is not None:
-        blob = f"{blob.rpartition('/')[0]}/{sha256(data)}.dcm"
-    blobs.write(blob, data)
-    return file.model_copy(update={"blob": blob, "sha256": digest_of(data, frame)})
+def _numbered(received: Received) -> Iterator[UploadedFile]:
+    """The files that were not sent, with their places behind those that were."""
+    for number, file in enumerate(received.rejected, len(received.files)):
+        yield file.model_copy(update={"number": number})
+
+
+@dataclass
+class _Store:
+    """Stores the files of one upload in a folder. `keys` seal the DICOM files among them."""
+
+    blobs: Blobs
+    folder: str
+    received: Received
+    dicom: Policy
+    _latest: tuple[Place, str, str] = ((), "", "")  # of the file whose frames come one by one
+
+    def put(self, entry: Entry, own: str) -> UploadedFile:
+        """`own` is the blob's name in the folder."""
+        file = self._described(entry)
+        if entry.open is None:
+            return file
+        try:
+            if entry.frame is not None:
+                return file.model_copy(update=self._dicom(entry, entry.frame, entry.open))
+            with entry.open() as opened:
+                data = opened.read()
+        except BlobsUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
+            return file.model_copy(update={"fault": reason_of(error)})
+        if entry.fault is not None:
+            return file.model_copy(update={"sha256": sha256(data)})
+        self.blobs.write(f"{self.folder}/{own}", data)
+        return file.model_copy(update={"blob": f"{self.folder}/{own}", "sha256": sha256(data)})
+
+    def _described(self, entry: Entry) -> UploadedFile:
+        said, name, place, number = entry.metadata, entry.name, None, None
+        if entry.place:
+            number = int(entry.place[0])
+            place = self.received.places[number] if self.received.places else None
+            said = merged(said, self.received.metadata[number])
+            name = name if self.received.files[number][0] else ""
+        own = (name or None) if entry.frame is None else None
+        update = {"name": own, "place": place, "number": number}
+        return listed(entry, said).model_copy(update=update)
+
+    def _dicom(self, entry: Entry, frame: int, opens: Callable[[], BinaryIO]) -> dict[str, Any]:
+        place, blob, digest = self._latest
+        if not entry.place or place != entry.place:
+            with opens() as opened:
+                data = opened.read()
+            digest = sha256(data)
+            blob = f"{dicom_folder(self.folder.rpartition('/')[2])}/{digest}.dcm"
+            self.blobs.write(blob, seal(data, self.dicom.pseudonyms.keys))
+            self._latest = (entry.place, blob, digest)
+        return {"blob": blob, **digests(digest, frame, self.dicom)}
 
 
 def listed(entry: Entry, said: Payload) -> UploadedFile:
     """An entry as the list of an upload has it, before its bytes are stored."""
-    return UploadedFile(metadata=clean(said), fault=entry.fault, frame=entry.frame, hold=entry.hold)
+    return UploadedFile(
+        metadata=clean(said),
+        fault=entry.fault,
+        frame=entry.frame,
+        hold=entry.hold,
+        former=tuple(map(dict, entry.former)),
+    )
 
 
-def digest_of(data: bytes, frame: int | None) -> str:
-    digest = sha256(data)
-    return digest if frame is None else frame_digest(digest, frame)
+def digests(digest: str, frame: int, policy: Policy) -> dict[str, str | None]:
+    """What the list of an upload says of a frame of the DICOM file with this SHA-256."""
+    original = original_name(digest) if policy.keep else None
+    return {"sha256": frame_digest(digest, frame), "original": original}
+
+
+def _hidden(manifest: UploadManifest, hiding: Hiding) -> UploadManifest:
+    """As of a folder: without names that may be patients'."""
+    everything = hiding.seen()
+
+    def shown(name: str | None) -> str | None:
+        hide = name and (everything or is_called_dicom(name))
+        return hiding.name_of(name) if name and hide else name
+
+    return UploadManifest(
+        files=tuple(file.model_copy(update={"name": shown(file.name)}) for file in manifest.files),
+        skipped=tuple(
+            SkippedFile(name=shown(each.name) or "", kind=each.kind) for each in manifest.skipped
+        ),
+    )
 
 
 def _nameless(manifest: UploadManifest) -> UploadManifest:

@@ -17,10 +17,13 @@ from pipeline.base.blobs import Blobs, request_folder
 from pipeline.base.errors import LedgerUnavailable, NotFound, RateLimited
 from pipeline.base.keys import Keys
 from pipeline.base.outage import Away, Outage
+from pipeline.base.sealing import seal
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.ledger import Ledger, Ledgers
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
 from pipeline.operations.base import Operation, queue_name
@@ -113,14 +116,27 @@ class Collection:
 
     @property
     def receipts(self) -> Receipts:
-        return Receipts(self.blobs, self.ledger.tombstones)
+        return Receipts(self.blobs, self.ledger.tombstones, lambda: self.pseudonyms)
 
     @property
     def dicom(self) -> Policy:
         """How DICOM files of this collection are described."""
         settings = self.services.settings
-        pseudonyms = self.ledger.pseudonyms.get(settings.pseudonym_key)
-        return Policy(pseudonyms, frames=parse(settings.dicom_frames))
+        return Policy(
+            self.pseudonyms,
+            settings.dicom_dates,
+            settings.keep_dicom,
+            frames=parse(settings.dicom_frames),
+            trusted=frozenset(settings.dicom_trusted),
+        )
+
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        return self.ledger.pseudonyms.get(self.services.settings.pseudonym_key)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.blobs, self.ledger.withheld)
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""
@@ -156,7 +172,7 @@ class Collection:
 
     def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
         """Gives a query to the workers. Only the blobs contain its body."""
-        envelope = wanted.envelope(self.base, body)
+        envelope = seal(wanted.envelope(self.base, body), self.pseudonyms.keys)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
         self.ledger.requests.create(identifier, wanted.name, self.caller)
         publish_query(self.services.queue, self.name, wanted, identifier)

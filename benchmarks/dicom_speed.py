@@ -36,9 +36,9 @@ from pydicom.uid import (
 
 from benchmarks.report import table
 from pipeline.dicom import codecs, fragments
-from pipeline.dicom.attributes import attributes_of
 from pipeline.dicom.reading import UNDEFINED, open_file
 from pipeline.dicom.rendering import render
+from pipeline.dicom.stored import attributes_of
 from pipeline.dicom.streams import stream_of
 from tests.made_bytes import encoded
 from tests.made_dicom import NATIVE, encapsulated, native

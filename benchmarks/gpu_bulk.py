@@ -36,9 +36,12 @@ from pipeline.images.card.decoders import THREADS, CardDecoders
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
+from pipeline.images.text_detector import NoDetector
 from pipeline.ledger import Lease, Ledger, WorkerInfo
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
+from pipeline.lifecycle.quarantine import Quarantine
+from pipeline.lifecycle.withholding import Withholding
 from pipeline.retrieval.fields import Fields
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
@@ -244,12 +247,13 @@ def ingest(
             closing(_decoders(opened, card_threads)) as decoders,
         ):
             blobs = Blobs(settings.blobs_of(settings.collection))
-            deletions = Deletions(
-                store, blobs, ledger.tombstones, Fields(store, settings.indexed_fields)
-            )
+            quarantine = Quarantine(blobs, ledger.withheld)
+            fields = Fields(store, settings.indexed_fields)
+            deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine)
             work = Ingest(
                 encoder=encoder, store=store, blobs=blobs, jobs=ledger.jobs, deletions=deletions,
-                decoders=decoders, limits=Limits(settings.preview_pixels),
+                decoders=decoders, withholding=Withholding(quarantine, NoDetector()),
+                limits=Limits(settings.preview_pixels),
                 stopping=lambda: False, **({"writers": writers} if writers else {}),
             )  # fmt: skip
             with (

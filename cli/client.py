@@ -22,7 +22,7 @@ from cli.documents import (
     StoredImage,
     problem_line,
 )
-from cli.failure import CommandError, TooLarge, Unreachable, UsageError
+from cli.failure import CommandError, Missing, TooLarge, Unreachable, UsageError
 from pipeline.base.addresses import is_loopback
 
 REJECTIONS_PAGE = 1000
@@ -32,6 +32,7 @@ SEARCH_WAIT = 10  # seconds that the server holds a search open before it answer
 TIMEOUT = httpx.Timeout(60, connect=5)
 BUSY_SECONDS = 90  # how long a request is repeated, as the server says: its limit is by the minute
 _UNAVAILABLE = frozenset({502, 503, 504})
+_BY_STATUS = {404: Missing, 413: TooLarge}
 
 Part = tuple[str, tuple[str, Any, str]]  # (field, (file name, open file or bytes, media type))
 
@@ -72,10 +73,14 @@ class Client:
 
     # --- jobs ------------------------------------------------------------------------------------
 
-    def submit(self, source: Document, options: Document) -> Job:
-        """`options` are those of the job: `dry_run`, `replace_metadata`."""
+    def submit(self, source: Document, options: Document, key: str | None = None) -> Job:
+        """`options` are those of the job: `dry_run`, `replace_metadata`.
+
+        With a `key`, what was submitted with it before is not started again.
+        """
         path = self._path("jobs")
-        return cast(Job, self._document("POST", path, json=source, params=options))
+        given = {"json": source, "params": options, "headers": _idempotency(key)}
+        return cast(Job, self._document("POST", path, **given))
 
     def upload(
         self,
@@ -83,17 +88,19 @@ class Client:
         metadata: Sequence[Document],
         account: Document,
         options: Document,
+        key: str | None = None,
     ) -> Job:
         """One job for several files; `metadata` has one object a file.
 
-        `account` has the files that are `rejected` or `skipped` and not sent.
+        `account` has the files that are `rejected` or `skipped` and not sent. `key` is as of
+        `submit`.
         """
         # A form without a file would be sent as something else.
         fields = {"metadata": json.dumps(list(metadata)), "account": json.dumps(account)}
         texts = [(name, (None, text, "application/json")) for name, text in fields.items()]
         path = self._path("images")
-        form = [*parts, *texts]
-        return cast(Job, self._document("POST", path, files=form, params=options))
+        given = {"files": [*parts, *texts], "params": options, "headers": _idempotency(key)}
+        return cast(Job, self._document("POST", path, **given))
 
     def jobs(self, states: Sequence[str] = ()) -> list[Job]:
         """The newest, in these states or in any."""
@@ -113,6 +120,18 @@ class Client:
     def skipped(self, job_id: str) -> Iterator[Document]:
         """All files that are no rows of a job, a page at a time."""
         return self._listed(job_id, "skipped")
+
+    def deidentification(self, job_id: str) -> Document:
+        return self._document("GET", self._path("jobs", job_id, "deidentification"))
+
+    def rotate_pseudonyms(self) -> Document:
+        return self._document("POST", self._path("pseudonyms", "rotate"))
+
+    def hidden_names(self, names: Sequence[str]) -> list[list[str]]:
+        """For each name what lists call it, under each key."""
+        path = self._path("pseudonyms", "names")
+        found: list[list[str]] = self._document("POST", path, json={"names": list(names)})["names"]
+        return found
 
     def _listed(self, job_id: str, what: str) -> Iterator[Document]:
         path = self._path("jobs", job_id, what)
@@ -231,6 +250,16 @@ class Client:
             raise CommandError(problem_line(found.get("error"), "the search has failed"))
         return cast(Search, found)
 
+    # --- quarantine ------------------------------------------------------------------------------
+
+    def quarantine(self, action: str, wanted: Document) -> Document:
+        """`release`, `refuse` or `allow`."""
+        return self._document("POST", self._path("quarantine", action), json=wanted)
+
+    def quarantined_picture(self, image_id: str) -> bytes:
+        """A PNG."""
+        return self._call("GET", self._path("quarantine", image_id, "picture")).content
+
     # --- HTTP ------------------------------------------------------------------------------------
 
     def get(self, *path: str, **params: str | int) -> Document:
@@ -274,7 +303,7 @@ class Client:
             return CommandError(f"{line} For this command, set KINDRED_API_KEY.")
         if response.status_code in _UNAVAILABLE:
             return Unreachable(line)
-        return TooLarge(line) if response.status_code == 413 else CommandError(line)
+        return _BY_STATUS.get(response.status_code, CommandError)(line)
 
 
 def _host(url: str) -> str:
@@ -285,6 +314,10 @@ def _host(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"{url} is not the URL of an api, as in http://127.0.0.1:8000")
     return parsed.host
+
+
+def _idempotency(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Idempotency-Key": key}
 
 
 def _collection_path(name: str) -> str:

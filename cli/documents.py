@@ -9,7 +9,7 @@ Document = dict[str, Any]
 Action = Literal["cancel", "pause", "resume", "retry"]
 
 # An ingest shows these even where no image came to one of them.
-INGESTED = ("embedded", "updated", "unchanged", "rejected")
+INGESTED = ("embedded", "updated", "unchanged", "rejected", "quarantined")
 
 
 class Problem(TypedDict):
@@ -41,6 +41,7 @@ class Job(Work):
     updated: NotRequired[int]
     unchanged: NotRequired[int]
     rejected: NotRequired[int]
+    quarantined: NotRequired[int]
     created_at: NotRequired[str]
     finished_at: NotRequired[str | None]
 
@@ -62,12 +63,16 @@ class Collection(TypedDict):
 
 
 class Rejection(TypedDict):
-    """`name` is the file's path, or its place in a data set; None where names are not kept."""
+    """`name` is the file's path, or its place in a data set; None where names are not kept.
+
+    `file` is the place of its file among those that were sent or asked for.
+    """
 
     image_id: str
     row: int
     reason: str
     name: NotRequired[str | None]
+    file: NotRequired[int | None]
 
 
 class StoredImage(TypedDict):

@@ -4,6 +4,8 @@ CommandError          the one line that a person gets on standard error; exit 1
 ├── UsageError        the command was called wrongly; exit 2
 ├── Unreachable       the api is unavailable for now: trying again can help
 ├── WrongSetting      a KINDRED_… variable cannot be used; exit 78
+├── BadSource         files that cannot be read, or a table that describes them
+├── Missing           what is asked for is not there, or no longer
 ├── TooLarge          the request's body is above the server's limit
 └── Interrupted       Ctrl-C; exit 130, as shells have it
 """
@@ -40,6 +42,14 @@ class UsageError(CommandError):
 
 class Unreachable(CommandError):
     """Nothing answers, or what answers says that a service behind it is unavailable."""
+
+
+class BadSource(CommandError):
+    """The files themselves are at fault, or a table beside them."""
+
+
+class Missing(CommandError):
+    """HTTP 404."""
 
 
 class TooLarge(CommandError):

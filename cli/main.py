@@ -12,13 +12,17 @@ from typer.exceptions import TyperException
 from cli.commands import (
     backup,
     collections,
+    deidentification,
     deletion,
+    dicom,
     images,
     ingest,
     jobs,
     keys,
+    quarantine,
     search,
     system,
+    watch,
 )
 from cli.failure import CommandError, ExitCode, printable
 from cli.options import examples
@@ -31,7 +35,7 @@ Exit codes:
   1    failed
   2    wrong usage: what an option or argument says, or that it is missing
   3    done, but some images were rejected (ingest, jobs follow)
-  78   a KINDRED_… variable cannot be used (up, worker, api, keys, restore)
+  78   a KINDRED_… variable cannot be used (up, worker, api, dicom, keys, restore)
   130  interrupted"""
 
 app = typer.Typer(
@@ -44,16 +48,21 @@ app = typer.Typer(
 COMMANDS = (
     system.app,
     ingest.app,
+    watch.app,
     search.app,
     deletion.app,
     backup.app,
+    deidentification.app,
 )
 for commands in COMMANDS:
     app.add_typer(commands)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(images.app, name="images")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
+app.add_typer(deidentification.pseudonyms, name="pseudonyms")
+app.add_typer(dicom.app, name="dicom")
 
 
 def _print_version(given: bool) -> None:

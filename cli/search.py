@@ -17,13 +17,24 @@ from cli.render import print_images
 # Near-duplicates are looked for among images at least this similar, unless --threshold says else.
 DUPLICATES_THRESHOLD = 0.9
 
+MOST_FILES = 32  # that the api takes with one search
+
+
+def spread(files: Sequence[Path], most: int) -> Sequence[Path]:
+    """At most so many of the files of a series, evenly."""
+    if len(files) <= most:
+        return files
+    return [files[round(n * (len(files) - 1) / (most - 1))] for n in range(most)]
+
 
 def make_query(options: Document, images: Sequence[Path]) -> Document:
     """The JSON of a search: what was given, and a sensible threshold for near-duplicates."""
     query = {name: value for name, value in options.items() if value not in (None, [])}
-    targets = [name for name in ("image_id", "text") if name in query]
+    targets = [n for n in ("image_id", "text", "series", "study", "accession") if n in query]
     if len(targets) + bool(images or query.get("positive")) != 1:
-        raise UsageError("search for one of: image files or --like, --id, --text")
+        raise UsageError(
+            "search for one of: image files or --like, --id, --text, --series, --study, --accession"
+        )
     if "max_hash_distance" in query:
         query.setdefault("score_threshold", DUPLICATES_THRESHOLD)
     return query

@@ -13,6 +13,12 @@ from cli.failure import CommandError, UsageError
 from pipeline.base.addresses import is_loopback
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_ARCHIVES = {
+    "dicomweb://": "http://",
+    "dicomwebs://": "https://",
+    "http://": "http://",
+    "https://": "https://",
+}
 _LOCAL_SUFFIXES = frozenset({".parquet", ".csv", ".json", ".jsonl", ".arrow", ".zip", ".tar"})
 
 
@@ -20,7 +26,19 @@ def dataset_source(sources: Sequence[str], host: str) -> Document:
     """The one SOURCE of a command, for the api on `host`. Raises UsageError for several."""
     if len(sources) > 1:
         raise UsageError("one data set or folder at a time; several files need --upload")
+    if url := archive_of(sources[0]):
+        return {"kind": "dicomweb", "url": url}
     return {"dataset": resolve_source(sources[0], same_machine=is_loopback(host))}
+
+
+def table_path(table: str | None, host: str) -> str | None:
+    """The path of --table, for the workers. Raises CommandError if no such file is there."""
+    if table is None:
+        return None
+    path = Path(table).expanduser()
+    if path.is_file() or (path.is_absolute() and not is_loopback(host)):
+        return _sendable(str(path.absolute()))
+    raise CommandError(f"no such file: {table}")
 
 
 def parse_fields(given: Sequence[str]) -> Document:
@@ -40,6 +58,14 @@ def _json_or_text(value: str) -> object:
     except ValueError:
         return value
     return found
+
+
+def archive_of(text: str) -> str | None:
+    """The URL of a DICOMweb archive: of dicomweb://…, or dicomwebs://… over TLS; else None."""
+    for scheme, meant in _ARCHIVES.items():
+        if text.startswith(scheme):
+            return meant + text.removeprefix(scheme)
+    return None
 
 
 def resolve_source(text: str, *, same_machine: bool) -> str:

@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 
 from cli.client import Client, Part
 from cli.documents import Document, Job
-from cli.failure import CommandError, TooLarge
+from cli.failure import BadSource, CommandError, TooLarge
 from cli.follow import Show, Step
 from pipeline.base.errors import SourceError, SourceUnavailable
 from pipeline.base.identity import sha256
@@ -22,9 +23,10 @@ from pipeline.messages import Payload
 from pipeline.sources.base import BAD_METADATA, Row, own_id
 from pipeline.sources.dataset import OF_PICTURES
 from pipeline.sources.folder.configs import folder_of_pictures
+from pipeline.sources.folder.dicomdir import base_of
 from pipeline.sources.folder.places import Places
 from pipeline.sources.folder.reader import Pictures, directory, nothing_in
-from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Entry, Rules, survey, unused_of
 from pipeline.sources.folder.tabular import beside_tables
 from pipeline.sources.folder.tree import Skipped
 from pipeline.sources.metadata import clean, described_by, found_at, is_too_large
@@ -65,6 +67,11 @@ class LocalFile:
         return described_by(said, sha256(data)) if unnamed else said
 
     @property
+    def origin(self) -> str:
+        """Where its file lies below the source; empty if no one file is known."""
+        return self.entry.place[0] if self.entry.place else ""
+
+    @property
     def text(self) -> int:
         return len(self.place) + len(self.entry.name) + len(json.dumps(self.entry.metadata))
 
@@ -78,7 +85,7 @@ class Chunk:
     """What one request takes: files, and what lies beside them and is not sent."""
 
     files: list[LocalFile] = field(default_factory=list)
-    rejected: list[Document] = field(default_factory=list)
+    rejected: list[tuple[LocalFile, str]] = field(default_factory=list)
     skipped: list[Document] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -86,10 +93,19 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A job, and the files of its request in their order: where each lies below the source."""
+
+    job: Job
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which of the files to take. `id_field` is the metadata field that has the images' ids.
 
-    `image_column` is of data sets: their rows are sent one by one, as files are.
+    `image_column` is of data sets: their rows are sent one by one, as files are. `only` are paths
+    of files in the one source, if not all of it is wanted.
     """
 
     sources: Sequence[str]
@@ -98,6 +114,7 @@ class Selection:
     id_field: str | None = None
     config: str | None = None
     image_column: str | None = None
+    only: Sequence[str] | None = None
 
     @property
     def without_rows(self) -> bool:
@@ -115,9 +132,14 @@ class Selection:
                 yield each
                 if rows == self.limit:
                     return
+        for left in unused_of(self.rules):
+            yield left if isinstance(left, Skipped) else LocalFile(left, bytes)
 
-    def _below(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
+    def _below(self, root: Path, only: Sequence[str] | None) -> Iterator[LocalFile | Skipped]:
         try:
+            if self.only is not None:
+                yield from self._pictures(root, self.only)
+                return
             beside = beside_tables(directory(Pictures(root, _ANYWHERE, only=only)))
             if beside is not None:
                 yield from beside
@@ -126,11 +148,12 @@ class Selection:
             else:
                 yield from self._pictures(folder_of_pictures(root, self.config), only)
         except (SourceError, SourceUnavailable) as error:
-            raise CommandError(str(error)) from error
+            raise BadSource(str(error)) from error
 
-    def _pictures(self, root: Path, only: frozenset[str] | None) -> Iterator[LocalFile | Skipped]:
-        rules = self.rules.naming_each(explicit=only is not None or root.is_file())
-        places = Places(root, _ANYWHERE)
+    def _pictures(self, root: Path, only: Sequence[str] | None) -> Iterator[LocalFile | Skipped]:
+        named = (only is not None and self.only is None) or root.is_file()
+        rules = self.rules.naming_each(explicit=named)
+        places = Places(base_of(root), _ANYWHERE)
         wanted = Pictures(root, _ANYWHERE, only=only)
         if self.id_field is not None:
             self._look_for_ids(wanted, rules)
@@ -185,7 +208,7 @@ class Selection:
         )
 
 
-def _grouped(sources: Sequence[Path]) -> Iterator[tuple[Path, frozenset[str] | None]]:
+def _grouped(sources: Sequence[Path]) -> Iterator[tuple[Path, Sequence[str] | None]]:
     """Folders, and files that were named one by one: those of one folder belong together, since a
     table or a sidecar can be among them.
 
@@ -200,7 +223,7 @@ def _grouped(sources: Sequence[Path]) -> Iterator[tuple[Path, frozenset[str] | N
         else:
             raise CommandError(f"no such file or folder: {source}")
     for folder, names in files.items():
-        yield (folder, frozenset(names)) if len(names) > 1 else (folder / names.pop(), None)
+        yield (folder, sorted(names)) if len(names) > 1 else (folder / names.pop(), None)
 
 
 def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
@@ -217,7 +240,7 @@ def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
         if isinstance(each, Skipped):
             chunk.skipped.append({"name": each.name, "kind": each.kind})
         elif each.entry.fault is not None:
-            chunk.rejected.append(each.refused(each.entry.fault))
+            chunk.rejected.append((each, each.entry.fault))
         else:
             chunk.files.append(each)
     if chunk.files or chunk.rejected or chunk.skipped:
@@ -226,14 +249,19 @@ def chunks(found: Iterable[LocalFile | Skipped]) -> Iterator[Chunk]:
 
 @dataclass
 class Upload:
-    """`jobs` are what has been sent so far, `sent` how many files that is."""
+    """`jobs` are what has been sent so far, `sent` how many files that is.
+
+    `told` hears of each request. Whoever sends the same files again as an upload of the same `id`
+    gets the jobs that there are.
+    """
 
     client: Client
     options: Document = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     sent: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    _id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=lambda: uuid4().hex)
+    told: Callable[[Sent], None] = lambda sent: None
 
     def send(self, selection: Selection, show: Show) -> None:
         """Stops at the first request that fails as a whole; `jobs` then has what is on its way."""
@@ -247,7 +275,7 @@ class Upload:
                 show(Step("sending", self.sent, None))
             else:
                 waiting = chunk.skipped
-        if not self.jobs and not selection.without_rows:
+        if not self.jobs and selection.only is None and not selection.without_rows:
             raise CommandError(nothing_in(", ".join(selection.sources), self.skipped))
 
     def _send(self, chunk: Chunk) -> None:
@@ -255,31 +283,44 @@ class Upload:
         metadata: list[Document] = []
         names: list[str] = []
         places: list[str] = []
+        read: list[LocalFile] = []
         rejected = list(chunk.rejected)
         for file in chunk.files:
             data = file.read()
             if isinstance(data, Unusable):
-                rejected.append(file.refused(data.reason))
+                rejected.append((file, data.reason))
             else:
+                read.append(file)
                 # In the form it has a neutral name, since not every name fits into a header.
                 parts.append(("files", (str(len(parts)), data, "application/octet-stream")))
                 metadata.append(file.described(data))
                 names.append(file.entry.name)
                 places.append(file.place)
-        account = {"names": names, "rejected": rejected, "skipped": chunk.skipped}
+        refused = [file.refused(reason) for file, reason in rejected]
+        account = {"names": names, "rejected": refused, "skipped": chunk.skipped}
         account |= {"places": places} if any(places) else {}
+        key = self._key(parts, metadata, account)
+        options = {**self.options, "upload": self.id}
         try:
-            job = self.client.upload(parts, metadata, account, {**self.options, "upload": self._id})
+            job = self.client.upload(parts, metadata, account, options, key)
         except TooLarge as error:
             self._send_less(chunk, error)
             return
         self.jobs.append(job)
         self.sent += len(chunk)
+        self.told(Sent(job, tuple(f.origin for f in [*read, *(file for file, _ in rejected)])))
+
+    def _key(self, parts: Sequence[Part], *said: object) -> str:
+        """The same for the same request of the same upload, and for no other."""
+        digest = blake2b(json.dumps([self.id, *said]).encode(), digest_size=32)
+        for _, (_, data, _) in parts:
+            digest.update(blake2b(data).digest())
+        return digest.hexdigest()
 
     def _send_less(self, chunk: Chunk, error: TooLarge) -> None:
         if len(chunk.files) <= 1:
             reason = f"too large for the server: {error}"
-            chunk.rejected += [file.refused(reason) for file in chunk.files]
+            chunk.rejected += [(file, reason) for file in chunk.files]
             self._send(Chunk([], chunk.rejected, chunk.skipped))
             return
         half = len(chunk.files) // 2

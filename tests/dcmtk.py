@@ -1,37 +1,56 @@
-"""DCMTK's own rendering of a file: another maker's idea of what a reader sees."""
+"""DCMTK's tools, the most widespread peer: `echoscu`, `storescu` and others of Debian's dcmtk."""
 
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from pydicom import dcmread
-from pydicom.uid import JPEGLSTransferSyntaxes
+
+from tests.system import PATIENCE
 
 
-def need_dcmtk() -> None:
-    """Skips the test without the program, or fails it in continuous integration."""
-    if shutil.which("dcmj2pnm") is None:
-        missing = "no dcmj2pnm on this machine: Debian's package is dcmtk"
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        missing = f"no {name} on this machine: Debian's package is dcmtk"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return found
 
 
-def drawn(file: Path, folder: Path, *options: str, frame: int = 0) -> np.ndarray | str:
-    """uint8 (H, W) or (H, W, 3) without overlays; else what it says that is wrong."""
-    syntax = dcmread(file, stop_before_pixels=True, force=True).file_meta.get("TransferSyntaxUID")
-    if syntax in JPEGLSTransferSyntaxes:  # it has a program of its own for these
-        plain = folder / "plain.dcm"
-        subprocess.run(["dcmdjpls", "-q", str(file), str(plain)], check=True)
-        file = plain
-    picture = folder / "picture.pnm"
-    picture.unlink(missing_ok=True)
-    command = ["dcmj2pnm", "-O", "+op", "+F", str(frame + 1), *options, str(file), str(picture)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
-        errors = [line for line in told.stderr.splitlines() if line.startswith(("E:", "F:"))]
-        return errors[0] if errors else "it says nothing"
-    with Image.open(picture) as image:
-        return np.asarray(image)
+def run(name: str, *arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+    """Its output, errors with it, is text."""
+    command = [tool(name), *map(str, arguments)]
+    return subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def echo(port: int, *options: str | Path, called: str = "KINDRED", calling: str = "TESTS") -> bool:
+    titles = ("-aec", called, "-aet", calling)
+    return run("echoscu", *titles, *options, "127.0.0.1", port).returncode == 0
+
+
+def send(
+    port: int, files: Sequence[Path], *options: str | Path, calling: str = "TESTS"
+) -> tuple[list[Path], str]:
+    """The files that were answered with success, and all that `storescu` said."""
+    titles = ("-aec", "KINDRED", "-aet", calling)
+    said = run("storescu", "-v", "-R", *titles, *options, "127.0.0.1", port, *files).stdout
+    stored: list[Path] = []
+    current: Path | None = None
+    for line in said.splitlines():
+        if name := re.match(r"I: Sending file: (.*)", line):
+            current = Path(name[1])
+        elif "Received Store Response (Success)" in line and current is not None:
+            stored.append(current)
+            current = None
+    return stored, said

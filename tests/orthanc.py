@@ -25,6 +25,7 @@ class Orthanc:
     http: httpx.Client
     port: int
     title: str
+    process: Child
 
     @property
     def url(self) -> str:
@@ -33,6 +34,10 @@ class Orthanc:
     @property
     def dicom_web(self) -> str:
         return f"{self.url}/dicom-web"
+
+    def wait(self) -> None:
+        """Until it answers."""
+        until(lambda: _answers(self.process, self.http), "an answer of Orthanc")
 
     def upload(self, files: Iterable[bytes]) -> list[str]:
         """Stores DICOM files. Returns Orthanc's own ids of the instances."""
@@ -51,8 +56,16 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, title: str = "ORTHANC", **configuration: Any) -> Iterator[Orthanc]:
-    """An archive, with DICOMweb below `/dicom-web`. `configuration` is Orthanc's own."""
+def orthanc(
+    folder: Path,
+    user: tuple[str, str] | None = None,
+    title: str = "ORTHANC",
+    **configuration: Any,
+) -> Iterator[Orthanc]:
+    """An archive, with DICOMweb below `/dicom-web`. `configuration` is Orthanc's own.
+
+    `user`: our name and password there.
+    """
     found = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None or not PLUGIN.exists():
         missing = "no Orthanc on this machine: Debian's packages are orthanc and orthanc-dicomweb"
@@ -86,10 +99,11 @@ def orthanc(folder: Path, title: str = "ORTHANC", **configuration: Any) -> Itera
         Program("orthanc", [found, str(folder / "orthanc.json")], _plain(), folder / "orthanc.log")
     )
     child.start()
-    client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=PATIENCE)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=PATIENCE, auth=user)
     try:
-        until(lambda: _answers(child, client), "an answer of Orthanc")
-        yield Orthanc(client, dicom, title)
+        archive = Orthanc(client, dicom, title, child)
+        archive.wait()
+        yield archive
     finally:
         client.close()
         end(child)

@@ -31,7 +31,7 @@ PATIENCE = 180.0
 WAIT = {"Prefer": "wait=60"}  # the most that the api waits
 
 JobView = dict[str, Any]
-COUNTS = ("embedded", "updated", "unchanged", "rejected")
+COUNTS = ("embedded", "updated", "unchanged", "rejected", "quarantined")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:

@@ -11,18 +11,24 @@ from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnav
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
+from pipeline.dicom.originals import Sealing
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders, ImageDecoders
+from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.ingest import Ingest, Limits
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.sweep import Sweep
+from pipeline.lifecycle.withholding import Withholding
 from pipeline.operations.context import Context
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.search import Search
 from pipeline.retrieval.targets import QueryTargets
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.archives import Archives
 from pipeline.sources.base import Opening
 from pipeline.sources.registry import SourceCache
 from pipeline.store import Store, open_store
@@ -135,6 +141,12 @@ def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:
         raise in_use(ledger.collection, other, encoder.info)
 
 
+def _policy(settings: Settings, keys: Callable[[], Pseudonyms]) -> Policy:
+    frames = parse(settings.dicom_frames)
+    trusted = frozenset(settings.dicom_trusted)
+    return Policy(keys(), settings.dicom_dates, settings.keep_dicom, frames=frames, trusted=trusted)
+
+
 def _context(
     settings: Settings,
     ledger: Ledger,
@@ -145,13 +157,16 @@ def _context(
     bulk: ImageDecoders,
     stopping: threading.Event,
 ) -> Context:
-    fields = Fields(store, settings.indexed_fields, settings.lesion_field)
-    deletions = Deletions(store, blobs, ledger.tombstones, fields)
+    keys = partial(ledger.pseudonyms.get, settings.pseudonym_key)
+    keys()  # so that they are drawn at the first start
+    fields = Fields(store, settings.indexed_fields, settings.lesion_field, keys)
+    quarantine = Quarantine(blobs, ledger.withheld)
+    deletions = Deletions(store, blobs, ledger.tombstones, fields, quarantine, keys)
     targets = QueryTargets(encoder, store, blobs, decoders)
-    policy = Policy(
-        ledger.pseudonyms.get(settings.pseudonym_key), frames=parse(settings.dicom_frames)
-    )
-    opening = Opening(blobs, AllowedSources.of(settings.sources), dicom=policy)
+    policy = partial(_policy, settings, keys)
+    archives = Archives(settings.dicomweb_auth or {}, settings.dicomweb_ca)
+    allowed = AllowedSources.of(settings.sources)
+    opening = Opening(blobs, allowed, policy=policy, archives=archives)
     ingest = Ingest(
         encoder=encoder,
         store=store,
@@ -159,8 +174,12 @@ def _context(
         jobs=ledger.jobs,
         deletions=deletions,
         decoders=bulk,
+        withholding=Withholding(
+            quarantine, detector(cores(settings.processes)), settings.dicom_ocr
+        ),
         limits=Limits(settings.preview_pixels, settings.keep_names),
         stopping=stopping.is_set,
+        sealing=Sealing(keys()) if settings.viewer_url else None,
     )
     return Context(
         encoder=encoder,

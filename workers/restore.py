@@ -23,6 +23,7 @@ from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import Ledgers, namespace_of
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
 
@@ -90,9 +91,9 @@ def _delete_again(settings: Settings, store: Store) -> int:
     ledgers = Ledgers(settings.redis_url, settings.timing)
     ledger = ledgers.of(settings.collection)
     fields = Fields(store, settings.indexed_fields, settings.lesion_field)
-    deleted = Deletions(
-        store, Blobs(settings.blobs_of(settings.collection)), ledger.tombstones, fields
-    ).repeat()
+    blobs = Blobs(settings.blobs_of(settings.collection))
+    quarantine = Quarantine(blobs, ledger.withheld)
+    deleted = Deletions(store, blobs, ledger.tombstones, fields, quarantine).repeat()
     store.flush()
     ledgers.close()
     return deleted

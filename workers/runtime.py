@@ -4,12 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline import metrics
-from pipeline.base.blobs import request_folder
+from pipeline.base.blobs import pictures_folder, request_folder
 from pipeline.base.errors import (
+    BlobsUnavailable,
     KindredError,
     LedgerUnavailable,
     QueryGone,
@@ -18,6 +20,7 @@ from pipeline.base.errors import (
     Unavailable,
 )
 from pipeline.base.logs import where
+from pipeline.base.sealing import unseal
 from pipeline.images.decoders import ImageDecoders
 from pipeline.ledger import PLAN, Claim, Lease, Ledger, WorkerInfo, WorkItem
 from pipeline.ledger.requests import PATIENCE
@@ -226,15 +229,22 @@ class Runtime:
         others = (one for one in self.ledger.workers.alive() if one.name != self.name)
         return any(one.ready and not one.away for one in others)
 
+    def _forget_pictures(self, request: str) -> None:
+        """A picture may show a patient, and nobody needs it now; what fails here goes later."""
+        with suppress(BlobsUnavailable):
+            self.context.blobs.delete(pictures_folder(request))
+
     def _fail_query(self, request: str, why: Problem) -> Result:
         self.ledger.requests.fail(request, why)
+        self._forget_pictures(request)
         return failed(why.title)
 
     def _answer(self, request: str, claim: Claim) -> None:
         """Answers again if images were deleted in the meantime: the answer could contain them."""
         folder = request_folder(request)
         try:
-            envelope = self.context.blobs.read(f"{folder}/request.json")
+            sealed = self.context.blobs.read(f"{folder}/request.json")
+            envelope = unseal(sealed, self.context.fields.pseudonyms().keys)
         except FileNotFoundError:
             raise QueryGone("What this search looked for is gone: search again.") from None
         epoch = claim.epoch
@@ -242,8 +252,10 @@ class Runtime:
             answer = operation(claim.operation).answer_to(self.context, request, envelope)
             self.context.blobs.write(f"{folder}/answer.json", answer)
             if self.ledger.requests.succeed(request, epoch):
-                return
+                break
             epoch = self.ledger.tombstones.epoch()
+        if operation(claim.operation).pictures:
+            self._forget_pictures(request)
 
     def close(self) -> None:
         self.decoders.close()

@@ -41,6 +41,8 @@ def exposed(services: ServicesDep) -> Response:
         collection = services.ledgers.of(name)
         for worker, text in collection.workers.metrics():
             texts.append(({"process": worker, "collection": name}, text))
+        for receiver, text in collection.receivers.alive():
+            texts.append(({"process": receiver.name, "collection": name}, text))
     registry.register(metrics.Gathered(texts))
     _count_collections(services, registry)
     return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
@@ -56,12 +58,14 @@ def _count_collections(services: Services, registry: CollectorRegistry) -> None:
     lanes = gauge("kindred_lanes", "Work items that live workers take at once", "queue")
     workers = gauge("kindred_workers", "Workers that are ready")
     jobs = gauge("kindred_jobs", "Jobs among the newest 100", "operation", "state")
+    withheld = gauge("kindred_quarantined_images", "Images that wait for an admin to look at them")
     images = gauge("kindred_images", "Images of the newest 100 jobs", "outcome")
     for name in services.names():
         ledger = services.ledgers.of(name)
         waiting.labels(name, "search").set(
             services.ledgers.queue_length(queue_name(name, "search"))
         )
+        withheld.labels(name).set(ledger.withheld.count())
         alive = ledger.workers.alive()
         workers.labels(name).set(sum(worker.ready for worker in alive))
         for queue in LEASED_QUEUES:

@@ -11,10 +11,11 @@ from api.access import require
 from api.audit import EntryDep
 from api.queries import PATIENCE, AnsweredWithProblem, parse, passed_on
 from api.routes import deletions
-from api.services import CollectionDep, new_id
+from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import NotFound
 from pipeline.base.identity import point_id, sha256
+from pipeline.dicom.pseudonyms import ids_of, is_uid, split_frame
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import (
     MAX_ID,
@@ -73,6 +74,13 @@ async def stored(
     return await passed_on(collection, IMAGES, page, entry)
 
 
+def _read(blobs: Blobs, name: str) -> bytes | None:
+    try:
+        return blobs.read(name)
+    except FileNotFoundError:
+        return None
+
+
 # The longer path is tried first, since an id can contain slashes.
 @router.head("/images/{image_id:any}/preview", include_in_schema=False)
 @router.get(
@@ -90,14 +98,17 @@ async def preview(
             raise NotFound("There is no such image.")
         # The id itself ends with /preview, written with %2F.
         return await one(f"{image_id}/preview", collection, entry)
-    return await run_in_threadpool(_preview, image_id, request, collection.blobs)
+    return await run_in_threadpool(_preview, image_id, request, collection)
 
 
-def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
-    try:
-        data = blobs.read(preview_name(point_id(image_id)))
-    except FileNotFoundError:
-        raise NotFound("There is no preview of this image.") from None
+def _preview(image_id: str, request: Request, collection: Collection) -> Response:
+    ids = [image_id]
+    if is_uid(split_frame(image_id)[0]):  # as a file has it
+        ids += ids_of(collection.pseudonyms, ids)[image_id]
+    found = (_read(collection.blobs, preview_name(point_id(each))) for each in ids)
+    data = next(filter(None, found), None)
+    if data is None:
+        raise NotFound("There is no preview of this image.")
     tag = f'"{sha256(data)[:32]}"'
     headers = {"Cache-Control": f"private, max-age={PREVIEW_SECONDS}", "ETag": tag}
     if tag in request.headers.get("If-None-Match", ""):
@@ -107,6 +118,7 @@ def _preview(image_id: str, request: Request, blobs: Blobs) -> Response:
 
 @router.get("/images/{image_id:any}", name="get_image", response_model=IMAGE.answer)
 async def one(image_id: ImageIdPath, collection: CollectionDep, entry: EntryDep) -> Response:
+    """One image by its id, or by the SOP Instance UID of its file."""
     return await passed_on(collection, IMAGE, ImageRequest(image_id=image_id), entry)
 
 

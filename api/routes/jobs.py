@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterable
+from dataclasses import dataclass
 from typing import Annotated
+from uuid import UUID, uuid5
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +15,7 @@ from api.access import require
 from api.audit import Entry, EntryDep
 from api.problems import documented
 from api.services import Collection, CollectionDep, new_id
+from pipeline.base.errors import NotFound
 from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
 from pipeline.lifecycle.rejections import Rejections
@@ -20,8 +23,9 @@ from pipeline.messages import IngestOptions, Rejection, SkippedFile
 from pipeline.messages.base import read
 from pipeline.operations.ingest import INGEST, IngestRequest
 from pipeline.operations.job import JobView
-from pipeline.sources.account import names_of_rows, skipped_files
+from pipeline.sources.account import files_of_rows, names_of_rows, skipped_files
 from pipeline.sources.base import Source
+from pipeline.sources.deidentification import read_account
 from pipeline.sources.registry import PublicSource
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require("ingest")])
@@ -35,9 +39,13 @@ class JobsView(BaseModel):
 
 
 class RejectionView(Rejection):
-    """`name` is the file's path, or the data set and the row; null where names are not kept."""
+    """`name` is the file's path, or the data set and the row; null where names are not kept.
+
+    `file` is the place of its file among those that were sent or named by `only`, from 0.
+    """
 
     name: str | None
+    file: int | None = None
 
 
 class RejectionsView(BaseModel):
@@ -50,6 +58,23 @@ class SkippedView(BaseModel):
 
     skipped: list[SkippedFile]
     cursor: int | None
+
+
+class DeidentificationView(BaseModel):
+    """`files` are DICOM images, whose `frames` became rows; `refused` could not be read.
+
+    `kept` and `dropped` count elements by keyword, a sequence as one; `skipped` counts files by
+    kind. `quarantined` counts images that were held since they may show text.
+    """
+
+    job: str
+    files: int
+    frames: int
+    refused: int
+    quarantined: int
+    kept: dict[str, int]
+    dropped: dict[str, int]
+    skipped: dict[str, int]
 
 
 def ingest_options(
@@ -71,6 +96,34 @@ def ingest_options(
 OptionsDep = Annotated[IngestOptions, Depends(ingest_options)]
 
 
+@dataclass(frozen=True)
+class NewJob:
+    """The id of the job that a call is to start. `repeated`: perhaps an earlier call did."""
+
+    id: str
+    repeated: bool = False
+
+
+def new_job(
+    collection: CollectionDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            pattern="^[A-Za-z0-9-]{1,64}$",
+            description="An id of your own: a call that is repeated with it starts no second job",
+        ),
+    ] = None,
+) -> NewJob:
+    if idempotency_key is None:
+        return NewJob(new_id())
+    return NewJob(str(uuid5(_OF_KEYS, f"{collection.name}/{idempotency_key}")), repeated=True)
+
+
+NewJobDep = Annotated[NewJob, Depends(new_job)]
+
+_OF_KEYS = UUID("5b0f9f0c-7d0e-4b7e-9f3a-2c1d8e6a4b70")
+
+
 _CONFLICT = documented(409)
 
 # Seconds between two looks at a job whose events a client follows.
@@ -84,10 +137,13 @@ def create(
     collection: CollectionDep,
     response: Response,
     entry: EntryDep,
+    job: NewJobDep,
 ) -> JobView:
     """Ingests a data set from the hub, or a folder on the workers, if KINDRED_SOURCES allows it."""
     source.check(collection.services.allowed)
-    return start_ingest(collection, source, options, new_id(), response, entry)
+    if known := known_job(collection, job, response, entry):
+        return known
+    return start_ingest(collection, source, options, job.id, response, entry)
 
 
 @router.get("", name="list_jobs")
@@ -121,7 +177,10 @@ def rejections(
     source = _source(job, collection)
     rows = [rejection.row for rejection in page]
     names = names_of_rows(collection.blobs, job, source, rows) if source and rows else {}
-    views = [RejectionView(**r.model_dump(), name=names.get(r.row)) for r in page]
+    files = files_of_rows(collection.blobs, job, source, rows) if source and rows else {}
+    views = [
+        RejectionView(**r.model_dump(), name=names.get(r.row), file=files.get(r.row)) for r in page
+    ]
     return RejectionsView(rejections=views, cursor=following)
 
 
@@ -138,6 +197,15 @@ def skipped(
         return SkippedView(skipped=[], cursor=None)
     page, following = skipped_files(collection.blobs, job, source, cursor, limit)
     return SkippedView(skipped=page, cursor=following)
+
+
+@router.get("/{job}/deidentification", name="get_deidentification")
+def deidentification(job: str, collection: CollectionDep) -> DeidentificationView:
+    """What was kept of the job's DICOM files and what was dropped, in numbers: never a value."""
+    record = collection.ledger.jobs.get(job)
+    account = read_account(collection.blobs, job)
+    quarantined = record.counts.get("quarantined", 0)
+    return DeidentificationView(job=job, quarantined=quarantined, **account.as_json())
 
 
 def _source(job: str, collection: Collection) -> Source | None:
@@ -206,10 +274,29 @@ def start_ingest(
 ) -> JobView:
     entry.job = job
     granted = source.grant(collection.services.allowed)
-    request = IngestRequest(source=source, granted=granted, **options.model_dump())
+    stored = source.stored(collection.blobs, job)
+    request = IngestRequest(source=stored, granted=granted, **options.model_dump())
     collection.start_job(job, INGEST, request.model_dump_json(exclude_none=True))
+    return _started(collection, job, response)
+
+
+def known_job(
+    collection: Collection, job: NewJob, response: Response, entry: Entry
+) -> JobView | None:
+    """The job, if an earlier call with the same key has started it."""
+    if not job.repeated:
+        return None
+    entry.job = job.id
+    try:
+        return _started(collection, job.id, response)
+    except NotFound:
+        return None
+
+
+def _started(collection: Collection, job: str, response: Response) -> JobView:
+    view = JobView.of(collection.ledger.jobs.get(job))
     response.headers["Location"] = f"{collection.base}/jobs/{job}"
-    return JobView.of(collection.ledger.jobs.get(job))
+    return view
 
 
 def _transition(job: str, action: Action, collection: Collection) -> JobView:

@@ -1,6 +1,6 @@
 """Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +12,11 @@ from api.access import require
 from api.audit import Entry, EntryDep, images_in
 from api.forms import FORM, files_of, is_form, read_form, text_of
 from api.queries import JSON, answer, parse, preferred_wait
+from api.sent import store_pictures
 from api.services import Collection, CollectionDep, new_id
+from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
-from pipeline.images.decoding import Unusable, inspect
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
 from pipeline.operations.search import (
@@ -76,7 +77,8 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
         await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
         wanted, submit = await _upload(request, collection, identifier), collection.submit
     else:
-        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        query = parse(SearchQuery, await request.body())
+        wanted = SearchRequest(query=query)
         submit = collection.submit_unless_full
     entry.images = list(wanted.query.named)
     begin = partial(submit, SEARCH, wanted, identifier)
@@ -143,21 +145,23 @@ async def _upload(request: Request, collection: Collection, identifier: str) -> 
         if set(form) - {"image", "query"}:
             raise BadRequest("The form may have only the fields image and query.")
         query = parse(SearchQuery, text_of(form, "query") or "{}", ("query",))
-        images = files_of(form, "image")
-        names = [f"{request_folder(identifier)}/image-{n}" for n in range(len(images))]
-        wanted = SearchRequest(query=query, images=tuple(names))
-        files = [await image.read() for image in images]
-    await run_in_threadpool(_store, collection, dict(zip(names, files, strict=True)))
-    return wanted
+        files = [await image.read() for image in files_of(form, "image")]
+    return await run_in_threadpool(_store, collection, identifier, query, files)
 
 
-def _store(collection: Collection, files: Mapping[str, bytes]) -> None:
-    """Checks only the headers: a broken picture must not make the api decode it."""
-    for name, data in files.items():
-        found = inspect(data, collection.services.settings.max_pixels)
-        if isinstance(found, Unusable):
-            raise InvalidQuery(found.reason, ("image",))
-        collection.blobs.write(name, data)
+def _store(
+    collection: Collection, identifier: str, query: SearchQuery, files: Sequence[bytes]
+) -> SearchRequest:
+    """Raises InvalidQuery before anything is stored."""
+    if query.not_same is None:  # which depends on what the files say
+        query.check_target(len(files))
+    whole = query.strategy == "best_match"
+    sent = store_pictures(collection, identifier, files, frame=query.frame, whole=whole)
+    try:
+        return SearchRequest(query=query, images=tuple(sent))
+    except InvalidQuery:
+        collection.blobs.delete(request_folder(identifier))
+        raise
 
 
 @dataclass(frozen=True)
@@ -186,4 +190,4 @@ def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Respon
         return Response(view.model_dump_json(), headers=later, media_type=JSON)
     body = answer(collection, record.id)
     entry.shown = images_in(body)
-    return Response(body, media_type=JSON)
+    return Response(with_viewer(body, collection, entry), media_type=JSON)

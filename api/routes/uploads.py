@@ -13,9 +13,9 @@ from api.audit import EntryDep
 from api.forms import FORM, files_of, read_form, text_of
 from api.queries import json_text
 from api.received import Received, store_upload
-from api.routes.jobs import OptionsDep, start_ingest
-from api.services import Collection, CollectionDep, new_id
-from pipeline.base.blobs import upload_folder
+from api.routes.jobs import NewJobDep, OptionsDep, known_job, start_ingest
+from api.services import Collection, CollectionDep
+from pipeline.base.blobs import dicom_folder, upload_folder
 from pipeline.base.errors import BlobsUnavailable, InvalidQuery
 from pipeline.messages import Message, SkippedFile, UploadedFile
 from pipeline.operations.job import JobView
@@ -88,6 +88,7 @@ async def upload(
     options: OptionsDep,
     response: Response,
     entry: EntryDep,
+    job: NewJobDep,
 ) -> JobView:
     """Ingests files: pictures, zip and tar archives, and tables or sidecars that describe them.
 
@@ -96,9 +97,12 @@ async def upload(
     async with read_form(request, files=MAX_FILES, fields=len(_TEXT)) as form:
         parts = [(file.filename or "", file.file) for file in files_of(form, "files")]
         received = received_of(parts, text_of(form, "metadata"), text_of(form, "account"))
-        job = new_id()
-        source = await run_in_threadpool(_store, collection, job, received)
-    return await run_in_threadpool(start_ingest, collection, source, options, job, response, entry)
+        if known := await run_in_threadpool(known_job, collection, job, response, entry):
+            return known
+        source = await run_in_threadpool(_store, collection, job.id, received)
+    return await run_in_threadpool(
+        start_ingest, collection, source, options, job.id, response, entry
+    )
 
 
 def _store(collection: Collection, job: str, received: Received) -> UploadSource:
@@ -116,6 +120,7 @@ def _store(collection: Collection, job: str, received: Received) -> UploadSource
     except BaseException as error:
         with suppress(BlobsUnavailable):  # do not leave half an upload, as on a full disk
             collection.blobs.delete(folder)
+            collection.blobs.delete(dicom_folder(job))
         raise error
     return UploadSource(manifest=manifest)
 

@@ -16,19 +16,36 @@ app = typer.Typer()
     epilog=examples(
         "kindred search photo.jpg --limit 5",
         "kindred search --id ISIC_0025927 --not-same lesion_id --save pictures",
+        "kindred search scan.dcm --frame 12 --not-same-lesion",
+        "kindred search --series 1.2.840.113619.2.1.1 --group-by study_id",
         "kindred search --like ISIC_0025927 --unlike ISIC_0024306",
     )
 )
 def search(
-    image: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
-    image_id: Annotated[str | None, typer.Option("--id", help="Id of an indexed image.")] = None,
+    image: Annotated[list[Path] | None, typer.Argument(help="Image files, of DICOM too.")] = None,
+    image_id: Annotated[
+        str | None, typer.Option("--id", help="Id of an indexed image, or SOP Instance UID.")
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=1, help="Of a DICOM file; else its middle one.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Compare all frames and files as one series.")
+    ] = False,
+    series: Annotated[
+        list[str] | None, typer.Option(help="All images of it, by its UID or key; repeat it.")
+    ] = None,
+    study: Annotated[list[str] | None, typer.Option(help="All images of it, likewise.")] = None,
+    accession: Annotated[
+        list[str] | None, typer.Option(help="All images of this Accession Number, likewise.")
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Words, if the encoder reads text.")] = None,
     like: Annotated[
         list[str] | None, typer.Option(help="Like this indexed image; repeat it.")
     ] = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Unlike this one; repeat it.")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Of examples: average_vector or best_score.")
+        str | None, typer.Option(help="Of examples: average_vector, best_score or best_match.")
     ] = None,
     crop: Annotated[
         str | None, typer.Option(help="Only this part: LEFT,TOP,WIDTH,HEIGHT, each 0 to 1.")
@@ -69,21 +86,31 @@ def search(
     url: Url = LOCAL_URL,
     as_json: Json = False,
 ) -> None:
-    """Find the images most similar to one, to several, or to words."""
-    from cli.search import make_query, parse_crop, print_hits, save_pictures
+    """Find the images most similar to one, to several, to a series, or to words."""
+    from cli.search import (
+        MOST_FILES,
+        make_query,
+        parse_crop,
+        print_hits,
+        save_pictures,
+        spread,
+    )
 
     options = {
         "image_id": image_id, "text": text, "positive": like, "negative": unlike,
-        "strategy": strategy, "crop": parse_crop(crop), "filter": parse_filter(filter_),
+        "series": series, "study": study, "accession": accession, "frame": frame,
+        "strategy": "best_match" if whole else strategy,
+        "crop": parse_crop(crop), "filter": parse_filter(filter_),
         "ids": only, "not_ids": without, "not_same": not_same,
         "exclude_same_lesion": not_same_lesion or None, "max_hash_distance": duplicates,
         "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
         "exact": exact or None, "limit": limit, "offset": offset or None,
         "include": include, "exclude": exclude,
     }  # fmt: skip
-    query = make_query(options, image or ())
+    files = spread(image or (), MOST_FILES) if whole else image or ()
+    query = make_query(options, files)
     with connect(url, collection) as client:
-        found = client.search(query, image or ())
+        found = client.search(query, files)
         if save is not None:
             save_pictures(client, found["results"] or [], save)
     if as_json:

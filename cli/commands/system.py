@@ -22,11 +22,17 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     flower_port: FlowerPort = 5555,
+    dicom_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Receive images by C-STORE there, as `kindred dicom` does."
+        ),
+    ] = None,
 ) -> None:
     """Run the stand-alone system: Redis, worker, api and Flower. Ctrl-C stops all."""
     from cli.up import run_up
 
-    run_up(data, host, port, flower_port)
+    run_up(data, host, port, flower_port, dicom_port)
 
 
 @app.command(epilog=examples("kindred worker", "KINDRED_DEVICES=cuda:0,cuda:3 kindred worker"))
@@ -43,7 +49,7 @@ def worker() -> None:
 @app.command(epilog=examples("kindred api --host 0.0.0.0 --port 8000"))
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run the api in this process. KINDRED_REDIS_URL names the Redis."""
-    _become("api", "--host", host, "--port", str(port))
+    become("api", "--host", host, "--port", str(port))
 
 
 @app.command(epilog=examples("kindred status", "kindred status --url https://hospital/kindred"))
@@ -73,6 +79,7 @@ def demo() -> None:
     run_demo()
 
 
-def _become(module: str, *arguments: str) -> NoReturn:
+def become(module: str, *arguments: str) -> NoReturn:
+    """Runs a module in the place of this process."""
     command = module_command(module, *arguments)
     os.execve(command[0], command, module_environment(os.environ))  # noqa: S606

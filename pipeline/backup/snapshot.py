@@ -29,7 +29,7 @@ PAGE = 200  # jobs, keys or lines in one call
 
 # Behind the namespace: what others know, or find again in the lists of uploads.
 _LEFT_OUT = ("workers", "reconciled", "tombstones:fresh", "uploads:")
-_LARGE = ("tombstones", "requests", "claims:")  # read in pages of elements
+_LARGE = ("tombstones", "requests", "claims:", "withheld")  # read in pages of elements
 _REQUEST = "request:"
 
 

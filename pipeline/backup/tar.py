@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
-_LASTING = ("deletions", "incoming", "jobs", "previews", "uploads")
+_LASTING = ("deletions", "incoming", "jobs", "originals", "previews", "quarantine", "uploads")
 
 
 def tar_of(blobs: Blobs) -> Iterator[bytes]:

@@ -20,6 +20,12 @@ from pipeline.base.outage import Outage
 
 # Unfinished files are written here. They share one folder because the sweep cleans only that.
 PARTS = "parts"
+# The pictures that an admin must see before they are embedded.
+QUARANTINE = "quarantine"
+
+
+# Tries to delete a folder of which others delete parts: the second finds what is left, or nothing.
+_DELETES = 3
 
 
 class Blobs:
@@ -74,6 +80,29 @@ class Blobs:
         except FileNotFoundError as error:
             raise away(os.strerror(error.errno or 0)) from error
 
+    def take(self, name: str, file: Path) -> None:
+        """Makes a file a blob, durably. It is moved where that is possible: it may then be gone."""
+        path = self._path(name)
+        with self._errors(writes=True):
+            if self._local:
+                _take(file, Path(path))
+            else:
+                size = file.stat().st_size
+                self._fs.put_file(str(file), path, **self._patience.options(size))
+
+    @property
+    def parts(self) -> Path | None:
+        """A folder for files that `take` then only moves; the sweep deletes those of an hour ago.
+
+        None if the blobs are on no disk of ours.
+        """
+        if not self._local:
+            return None
+        folder = Path(self._root, PARTS)
+        with self._errors(writes=True):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def write_all(self, named: Sequence[tuple[str, bytes]]) -> None:
         """Writes one after the other; none after an error."""
         for name, data in named:
@@ -121,11 +150,13 @@ class Blobs:
     def delete(self, name: str) -> None:
         """Deletes a blob, or everything under a prefix. A missing blob is not an error."""
         path = self._path(name)
-        try:
-            with self._errors():
-                self._remove(path)
-        except FileNotFoundError:
-            return
+        for _ in range(_DELETES):
+            try:
+                with self._errors():
+                    self._remove(path)
+                    return
+            except FileNotFoundError:  # or a part of it, which another process deletes just now
+                continue
 
     def _remove(self, path: str) -> None:
         if not self._s3:
@@ -195,6 +226,17 @@ def _write_and_move(part: Path, path: Path, data: bytes, *, durable: bool) -> No
         sync_folder(path.parent)
 
 
+def _take(file: Path, path: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+    try:
+        os.replace(file, path)  # noqa: PTH105
+    except FileNotFoundError:
+        _make(path.parent, durable=True)
+        os.replace(file, path)  # noqa: PTH105
+    sync_folder(path.parent)
+
+
 def _make(folder: Path, *, durable: bool) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -235,6 +277,31 @@ def upload_folder(job: str) -> str:
     return f"uploads/{job}"
 
 
+def dicom_folder(job: str) -> str:
+    """The DICOM files of an upload, which name patients: only while its job needs them."""
+    return f"dicom/{job}"
+
+
+def original_name(digest: str) -> str:
+    """A DICOM file as it came, which is kept if KINDRED_KEEP_DICOM is 1."""
+    return f"originals/{digest[:2]}/{digest}.dcm"
+
+
+def account_name(job: str) -> str:
+    """What de-identification has done to the job's files, in numbers."""
+    return f"{job_folder(job)}/deidentification.json"
+
+
+def withheld_folder(name: str) -> str:
+    """Of an image in quarantine, POINT-DIGEST; spread as previews are."""
+    return f"{QUARANTINE}/{name[:2]}/{name}"
+
+
 def manifest_of(upload: str) -> str:
     """The list of an upload's files. It is written last: without it, no upload was accepted."""
     return f"{upload}/manifest.json"
+
+
+def pictures_folder(request: str) -> str:
+    """What was sent along with a request. It goes as soon as the request is answered."""
+    return f"{request_folder(request)}/pictures"

@@ -4,7 +4,8 @@ KindredError
 ├── ConfigurationError         a setting is wrong; nothing starts
 ├── BadRequest            400  the call makes no sense
 │   ├── InvalidQuery      422  understood but impossible: a filter, an id list, a text search
-│   └── UnsupportedMedia  415  the body is compressed
+│   ├── NotAcceptable     406  the answer has no such media type
+│   └── UnsupportedMedia  415  the body is compressed, or of another media type
 ├── Unauthorized          401  no key, or an invalid one
 ├── Forbidden             403  this key's role does not allow it, or that address does not
 ├── NotFound              404  no such job, search, image or key
@@ -27,8 +28,11 @@ KindredError
     │   └── BlobsMisconfigured  the bucket, its endpoint or its key is wrong: no worker starts
     ├── KeysUnavailable        the file of keys exists but cannot be read
     ├── AuditUnavailable       the audit log cannot be written, so no call may proceed
+    ├── IncomingFull           the disk is nearly full, or too many objects wait to be indexed
     ├── DecodersUnavailable    no process that decodes can be started
     ├── SourceUnavailable      the disk of a source, or of its prepared copy, is full or gone
+    │   ├── ArchiveAway         an archive does not answer, or is overloaded
+    │   ├── ArchiveClosed       it is outside of the hours in which a job may ask an archive
     │   ├── SourceElsewhere     this host has no such folder, or does not reach the hub
     │   └── SourceChanged       these are not the files that were counted: the job is planned again
     └── DeviceFull             something else uses up the GPU's memory
@@ -89,6 +93,11 @@ class InvalidQuery(BadRequest):
 class UnsupportedMedia(BadRequest):
     status = 415
     title = "Unsupported media type"
+
+
+class NotAcceptable(BadRequest):
+    status = 406
+    title = "Not acceptable"
 
 
 class Unauthorized(KindredError):
@@ -217,6 +226,10 @@ class AuditUnavailable(Unavailable):
     title = "The audit log cannot be written"
 
 
+class IncomingFull(Unavailable):
+    title = "Nothing can be received now"
+
+
 class SourceUnavailable(Unavailable):
     """This is not the source's fault: neither the source nor any of its rows is rejected."""
 
@@ -227,6 +240,14 @@ class SourceElsewhere(SourceUnavailable):
     """Other workers may have it. Its title becomes the notice of a job that waits."""
 
     title = "A worker's host does not have this source, or cannot reach it: another may"
+
+
+class ArchiveAway(SourceUnavailable):
+    title = "The archive cannot be reached, or answers nobody for now"
+
+
+class ArchiveClosed(SourceUnavailable):
+    title = "The archive may be asked within the hours of the job alone"
 
 
 class SourceChanged(SourceUnavailable):

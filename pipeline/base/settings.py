@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.base.addresses import is_loopback
 from pipeline.base.errors import ConfigurationError
+from pipeline.base.peers import Peer
 from pipeline.base.redis_url import parse_redis_url, with_ca
 
 logger = logging.getLogger("kindred.settings")
@@ -27,6 +28,8 @@ Device = str  # auto, cpu, cuda, or a card such as cuda:1
 Dtype = Literal["auto", "float32", "bfloat16"]
 Auto = Literal["auto"]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "text"]
+# The kinds of DICOM images that `dicom/burned_in.py` suspects of text in their pixels.
+Trusted = Literal["ultrasound", "secondary-capture", "screen-shot", "endoscopy", "marked-clean"]
 Positive = Annotated[int, Field(ge=1)]
 
 # Tells supervisors that a restart will not help (sysexits.h: EX_CONFIG).
@@ -41,6 +44,11 @@ _TEST_PREFIX = f"{_PREFIX}TEST_"
 _INDEXED: dict[str, IndexType] = {
     "image_id": "keyword",
     "lesion_id": "keyword",
+    "patient_id": "keyword",
+    "series_id": "keyword",
+    "study_id": "keyword",
+    "accession_id": "keyword",
+    "modality": "keyword",
     "dx": "keyword",
     "dx_type": "keyword",
     "sex": "keyword",
@@ -50,6 +58,9 @@ _INDEXED: dict[str, IndexType] = {
 
 _LESION = "lesion_id"
 
+# Original numbers that the address of a viewer can have.
+VIEWER_NUMBERS = ("study", "series", "accession")
+
 # A collection's name becomes part of Redis keys, of folders and of names in Qdrant.
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,7 +69,7 @@ _LISTED_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,3})")
 
 # The api would take its own paths for the proxy's.
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99})+")
-_OUR_PATHS = frozenset({"healthz", "metrics", "openapi.json", "page", "readyz", "v1"})
+_OUR_PATHS = frozenset({"healthz", "metrics", "open", "openapi.json", "page", "readyz", "v1"})
 
 # Texts that examples and people write in place of a secret.
 _PLACEHOLDERS = frozenset(
@@ -217,15 +228,55 @@ class Settings(BaseSettings):
     pseudonym_key: str | None = Field(
         None,
         repr=False,
-        min_length=SHORTEST_KEY,
-        description="Secret under which patients' numbers and UIDs of DICOM are hashed; default: "
-        "drawn at the first start, and kept in Redis and in backups",
+        description="Secret under which identifiers of DICOM files are hashed; after a change the "
+        "older ones behind it, separated by commas; default: drawn at the first start, and kept in "
+        "Redis and in backups",
+    )
+    dicom_dates: Literal["none", "year", "month", "full"] = Field(
+        "year", description="What is kept of a DICOM study's date: none, year, month or full"
+    )
+    keep_dicom: bool = Field(
+        False, description="Whether DICOM files are kept as they came, with all that they say"
+    )
+    dicom_trusted: Annotated[tuple[Trusted, ...], NoDecode] = Field(
+        (),
+        description="DICOM images that need not wait in quarantine, separated by commas: "
+        "ultrasound, secondary-capture, screen-shot, endoscopy, and marked-clean, whose header "
+        "says that no text is burned in",
+    )
+    dicom_ocr: Literal["off", "suspect", "all"] = Field(
+        "suspect",
+        description="Where Tesseract looks for text in DICOM images, if it is installed: suspect: "
+        "in those that wait in quarantine, to show where; all: in each, and those with text wait; "
+        "off: nowhere. It takes about a second of a core for an image",
     )
     dicom_frames: str = Field(
         "auto",
         pattern=r"^(auto|first|middle|all|every [1-9][0-9]{0,5})$",
         description="Which frames of a DICOM file become images: first, middle, all, or every N, "
         "such as every 10; auto: all up to 32, else 32 evenly",
+    )
+    dicom_peers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Who may send by C-STORE, as TITLE@ADDRESS or TITLE@NETWORK/BITS, separated by "
+        "commas; * is any title. By default nobody",
+    )
+    dicom_processes: Positive | Auto = Field(
+        "auto", description="Processes that receive; auto: one for each CPU core"
+    )
+    dicom_associations: int = Field(
+        64, ge=1, description="Associations at once; one address may have half of them"
+    )
+    dicom_idle_seconds: float = Field(
+        60, gt=0, description="An association is ended after this long without a message"
+    )
+    dicom_object_mb: int = Field(1000, ge=1, description="Largest object by C-STORE, in MB")
+    dicom_cert: Path | None = Field(
+        None, description="PEM file of the receiver's certificate; with it, it speaks TLS alone"
+    )
+    dicom_key: Path | None = Field(None, description="PEM file of that certificate's key")
+    dicom_ca: Path | None = Field(
+        None, description="PEM file of the certificates that must have signed those of the peers"
     )
     incoming_backlog: int = Field(
         20_000,
@@ -238,7 +289,15 @@ class Settings(BaseSettings):
         ge=0,
         description="Free space of the blobs' disk, in MB, below which no object is received",
     )
+    incoming_seconds: float = Field(
+        2, gt=0, description="Received objects become a job after this long without another one"
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
+    stow_mb: int = Field(
+        10_000,
+        ge=1,
+        description="Largest STOW-RS request, in MB; of its objects, only one is in memory",
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Largest image, in pixels")
     keep_names: bool = Field(
         True, description="Whether an image keeps the name of its file, as `source.name`"
@@ -297,8 +356,17 @@ class Settings(BaseSettings):
     )
     sources: Annotated[tuple[str, ...], NoDecode] = Field(
         ("hub:*",),
-        description="Allowed sources, separated by commas: folders, and data sets on the hub as "
-        "hub:ORG/NAME, where * matches any text",
+        description="Allowed sources, separated by commas: folders, data sets on the hub as "
+        "hub:ORG/NAME, and archives as dicomweb:HOST or dicomweb:HOST:PORT; * matches any text",
+    )
+    dicomweb_auth: dict[str, str] | None = Field(
+        None,
+        repr=False,
+        description='Users of archives for the workers, as JSON: {"HOST:PORT": "user:password"}, '
+        'or "Bearer TOKEN" in its place; the port can be left out',
+    )
+    dicomweb_ca: Path | None = Field(
+        None, description="PEM file of certificates by which archives are known to the workers"
     )
     cache_gb: float | None = Field(
         None,
@@ -310,6 +378,17 @@ class Settings(BaseSettings):
         None,
         description="File of the audit log, in JSON lines; - is standard output; "
         "default DATA/logs/audit.jsonl",
+    )
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a study in the department's viewer, with {study}, {series} or "
+        "{accession} where the original number goes; results link to it for those who may see "
+        "the number",
+    )
+    viewer_role: Literal["search", "ingest", "admin"] = Field(
+        "admin",
+        description="Role that sees the viewer's link, which re-identifies: search, "
+        "ingest or admin",
     )
     root_path: str = Field(
         "",
@@ -328,6 +407,21 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, cpu, cuda, or a card such as cuda:1")
         return device
 
+    @field_validator("viewer_url")
+    @classmethod
+    def _refuse_other_links(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            url.format(**dict.fromkeys(VIEWER_NUMBERS, ""))
+        except (KeyError, IndexError, ValueError):
+            raise ValueError(
+                "Input should have no braces but {study}, {series}, {accession}"
+            ) from None
+        if not url.startswith(("http://", "https://")) or "{" not in url:
+            raise ValueError("Input should be http:// or https://, with {study} in it")
+        return url
+
     @field_validator("devices")
     @classmethod
     def _refuse_other_lists(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -335,7 +429,16 @@ class Settings(BaseSettings):
             raise ValueError("Input should be auto, or a list of cpu and cards, as cuda:0,cuda:1")
         return devices
 
-    @field_validator("api_keys", "sources", "devices", mode="before")
+    @field_validator("dicom_peers")
+    @classmethod
+    def _refuse_other_peers(cls, peers: tuple[str, ...]) -> tuple[str, ...]:
+        for peer in peers:
+            Peer.of(peer)
+        return peers
+
+    @field_validator(
+        "api_keys", "sources", "devices", "dicom_trusted", "dicom_peers", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _entries(value) if isinstance(value, str) else value
@@ -375,13 +478,20 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("api_keys", "qdrant_api_key")
+    @field_validator("api_keys", "qdrant_api_key", "pseudonym_key")
     @classmethod
     def _refuse_placeholders(cls, value: Any) -> Any:
         for secret in (value,) if isinstance(value, str) else value or ():
             if secret.lower() in _PLACEHOLDERS:
                 raise ValueError("this is a placeholder: generate a secret, as docs/deploy.md says")
         return value
+
+    @field_validator("pseudonym_key")
+    @classmethod
+    def _refuse_short_secrets(cls, keys: str | None) -> str | None:
+        if any(len(key.strip()) < SHORTEST_KEY for key in keys.split(",")) if keys else False:
+            raise ValueError(f"each key needs {SHORTEST_KEY} characters, drawn at random")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dicom import native
-from pipeline.dicom.attributes import Attributes
 from pipeline.dicom.errors import (
     BROKEN,
     ELSEWHERE,
@@ -27,6 +26,7 @@ from pipeline.dicom.errors import (
     Refused,
 )
 from pipeline.dicom.native import Array
+from pipeline.dicom.stored import Attributes
 from pipeline.dicom.streams import Stream, stream_of
 
 _ROOT = "1.2.840.10008.1.2"

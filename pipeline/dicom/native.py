@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dicom.attributes import Attributes
 from pipeline.dicom.errors import BROKEN, NO_FRAME, Refused
+from pipeline.dicom.stored import Attributes
 
 Array = NDArray[Any]
 

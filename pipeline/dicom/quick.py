@@ -17,8 +17,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from pipeline.dicom.elements import tag_of
 from pipeline.dicom.reading import PIXELS, UNDEFINED, Opened, Pixels
-from pipeline.dicom.values import tag_of
 
 # All that is read of a header, beside the pixels themselves, to show a frame.
 _WORDS = """

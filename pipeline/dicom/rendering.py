@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from pipeline.dicom import codecs, colours, fragments, native
-from pipeline.dicom.attributes import Attributes, attributes_of
 from pipeline.dicom.codecs import Coded
+from pipeline.dicom.elements import code
 from pipeline.dicom.errors import (
     NO_FRAME,
     NO_PIXELS,
@@ -26,9 +26,9 @@ from pipeline.dicom.errors import (
 )
 from pipeline.dicom.quick import quick
 from pipeline.dicom.reading import UNDEFINED, Opened, Pixels, open_file, refusing
-from pipeline.dicom.shades import Bits, shaded
+from pipeline.dicom.shades import Bits, Window, shaded, window_of
 from pipeline.dicom.squares import squared
-from pipeline.dicom.values import code
+from pipeline.dicom.stored import Attributes, attributes_of
 from pipeline.dicom.windows import groups_of, modality_of, shading_of
 
 _FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}
@@ -36,10 +36,14 @@ _FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}
 
 @dataclass(frozen=True)
 class Rendered:
-    """`pixels` are uint8, (H, W) if grey, else (H, W, 3). `rule` says how values became shades."""
+    """`pixels` are uint8, (H, W) if grey, else (H, W, 3). `rule` says how values became shades.
+
+    `window` is the centre and the width that do nearly the same, where shades come from values.
+    """
 
     pixels: NDArray[np.uint8]
     rule: str
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,22 @@ def check(data: bytes, max_pixels: int) -> None:
         _open(data, max_pixels)
 
 
-def render(data: bytes, frame: int, max_pixels: int) -> Rendered:
-    """The frame, counted from 0. Raises Refused and MemoryError, whatever the data."""
+def render(
+    data: bytes, frame: int, max_pixels: int, window: tuple[float, float] | None = None
+) -> Rendered:
+    """The frame, counted from 0. Raises Refused and MemoryError, whatever the data.
+
+    `window` is the centre and the width that a reader has chosen instead of the file's own rule.
+    """
     with refusing():
         file = _open(data, max_pixels)
         if not 0 <= frame < file.attributes.frames:
             raise Refused(NO_FRAME)
         groups = groups_of(file.header, frame)
         coded = _decoded(file, data, frame)
-        made = _rendered(file, coded, groups)
-        return Rendered(squared(made.pixels, file.header, groups, max_pixels), made.rule)
+        made = _rendered(file, coded, groups, window)
+        pixels = squared(made.pixels, file.header, groups, max_pixels)
+        return Rendered(pixels, made.rule, made.window)
 
 
 def _open(data: bytes, max_pixels: int) -> _File:
@@ -116,7 +126,9 @@ def _extended_offsets(header: Dataset) -> tuple[int, ...]:
     return struct.unpack(f"<{len(said) // 8}Q", said[: len(said) // 8 * 8])
 
 
-def _rendered(file: _File, coded: Coded, groups: list[Dataset]) -> Rendered:
+def _rendered(
+    file: _File, coded: Coded, groups: list[Dataset], chosen: tuple[float, float] | None
+) -> Rendered:
     attributes, bits = file.attributes, _bits(file.attributes, coded)
     words = coded.values
     if words.dtype.kind == "i":
@@ -129,7 +141,10 @@ def _rendered(file: _File, coded: Coded, groups: list[Dataset]) -> Rendered:
         return Rendered(colours.of_palette(words, bits, file.header), "colour palette")
     modality = modality_of(file.header, groups, signed=bits.signed)
     shading, rule = shading_of(file.header, groups, words, bits, modality)
-    return Rendered(shaded(words, bits, modality, shading, _inverse(file)), rule)
+    if chosen is not None:
+        shading, rule = Window(*chosen), "window chosen"
+    pixels = shaded(words, bits, modality, shading, _inverse(file))
+    return Rendered(pixels, rule, window_of(shading))
 
 
 def _bits(attributes: Attributes, coded: Coded) -> Bits:

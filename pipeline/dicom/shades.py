@@ -83,6 +83,19 @@ Modality = Rescale | Table
 Shading = Window | Range | TableOfShades
 
 
+def window_of(shading: Shading) -> tuple[float, float] | None:
+    """Centre and width of the window that does nearly the same; None where there is none."""
+    if isinstance(shading, Window):
+        return shading.centre, shading.width
+    if isinstance(shading, TableOfShades):
+        low = float(shading.table.first)
+        high = low + len(shading.table.entries) // 2
+    else:
+        low, high = shading.low, shading.high
+    found = (low + high) / 2, high - low
+    return found if np.isfinite(found).all() and high > low else None
+
+
 @dataclass(frozen=True)
 class Bits:
     """How a pixel's value is stored in a word: `count` bits above `shift` others."""

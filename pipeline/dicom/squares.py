@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 
-from pipeline.dicom.values import pair
+from pipeline.dicom.elements import pair
 
 # Below a hundredth, nothing is to be seen, and what is drawn anew is a little blurred.
 _LEAST = 1.01

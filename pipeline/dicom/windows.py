@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from pipeline.dicom.elements import code, item, number
 from pipeline.dicom.shades import (
     Bits,
     Function,
@@ -17,7 +18,6 @@ from pipeline.dicom.shades import (
     extremes,
 )
 from pipeline.dicom.tables import table_of
-from pipeline.dicom.values import code, item, number
 
 # Of CT without a window of its own: soft tissue, as viewers offer it, in Hounsfield units.
 DEFAULTS = {"CT": ("CT soft tissue", Window(40, 400))}

@@ -71,7 +71,8 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
         made = preparing.prepare(data, max_pixels, order)
         if isinstance(made, Unusable):
             return {"reason": made.reason}
-        memory_files.write(file, np.asarray(made.pixels).tobytes(), made.preview)
+        pixels = np.asarray(made.pixels).tobytes()
+        memory_files.write(file, pixels, made.preview, made.picture)
     except MemoryError:
         return {"reason": NO_MEMORY.reason}
     except OSError:
@@ -80,10 +81,12 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
         return {"fault": where(error)}
     return {
         "preview": len(made.preview),
+        "picture": len(made.picture),
         "width": made.width,
         "height": made.height,
         "phash": made.phash,
         "rule": made.rule,
+        "window": made.window,
     }
 
 

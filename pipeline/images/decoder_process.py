@@ -119,9 +119,11 @@ class DecoderProcess:
         size = int(np.prod(shape))
         pixels = np.frombuffer(memory_files.read(file, size), np.uint8).reshape(shape)
         small = memory_files.read(file, answer["preview"], size)
+        whole = memory_files.read(file, answer["picture"], size + answer["preview"])
         memory_files.release(file, above=KEPT)
-        said = (answer["width"], answer["height"], answer["phash"], answer["rule"])
-        return Prepared(pixels, small, *said)
+        said = (answer["width"], answer["height"], answer["phash"], answer["rule"], whole)
+        window = tuple(answer["window"]) if answer["window"] else None
+        return Prepared(pixels, small, *said, window=window)
 
     def kill(self) -> None:
         """From any thread: the one that uses it meets Lost."""

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
@@ -52,6 +53,8 @@ MAX_SIDE = 65_535
 # The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
 # PNG's size.
 PREVIEW_QUALITY = 88
+# Of 9, for whole pictures: 6 takes twice the time and saves a tenth.
+PNG_EFFORT = 3
 # It takes half the time of bicubic and is sharper than bilinear.
 PREVIEW_FILTER = Resampling.HAMMING
 
@@ -89,11 +92,13 @@ TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide a
 class Picture:
     """An upright RGB image, 8 bits a channel, without any metadata.
 
-    `rule` says how values of DICOM became shades; empty for other pictures.
+    `rule` says how values of DICOM became shades; empty for other pictures. `window` is its centre
+    and width, where there is one.
     """
 
     image: Image.Image
     rule: str = ""
+    window: tuple[float, float] | None = None
 
     @property
     def width(self) -> int:
@@ -117,16 +122,19 @@ def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     return None
 
 
-def decode(data: bytes, max_pixels: int, frame: int = 0) -> Picture | Unusable:
+def decode(
+    data: bytes, max_pixels: int, frame: int = 0, window: tuple[float, float] | None = None
+) -> Picture | Unusable:
     """The first frame of an image file, upright and in RGB, or the reason why it is unusable.
 
-    Of DICOM, it is the frame with this number, counted from 0.
+    Of DICOM, it is the frame with this number, counted from 0; by its own rule, or in a `window`
+    that a reader has chosen.
 
     No content of `data` makes it raise. It drops an ICC profile instead of applying it: the
     reference notebook uses the file's own pixels, and the preview shows what the encoder saw.
     """
     if is_dicom(data):
-        return _rendered(data, max_pixels, frame)
+        return _rendered(data, max_pixels, frame, window)
     opened = _open(data, max_pixels)
     if isinstance(opened, Unusable):
         return opened
@@ -159,12 +167,14 @@ def _checked(data: bytes, max_pixels: int) -> Unusable | None:
     return None
 
 
-def _rendered(data: bytes, max_pixels: int, frame: int) -> Picture | Unusable:
+def _rendered(
+    data: bytes, max_pixels: int, frame: int, window: tuple[float, float] | None
+) -> Picture | Unusable:
     from pipeline.dicom.rendering import render
 
     try:
-        made = render(data, frame, max_pixels)
-        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule)
+        made = render(data, frame, max_pixels, window)
+        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule, made.window)
     except Refused as refused:
         return Unusable(refused.reason)
     except MemoryError:
@@ -184,6 +194,25 @@ def cut(
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
     return replace(picture, image=picture.image.crop(box))
+
+
+def masked(picture: Picture, rectangles: Sequence[tuple[int, int, int, int]]) -> Picture:
+    """With these (left, top, width, height), in pixels, made black."""
+    image = picture.image.copy()
+    for left, top, width, height in rectangles:
+        image.paste((0, 0, 0), (left, top, left + width, top + height))
+    return replace(picture, image=image)
+
+
+def whole(picture: Picture) -> bytes:
+    """A PNG of all its pixels as they are; of a grey picture with one channel."""
+    image = picture.image
+    red, green, blue = image.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        image = red
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=PNG_EFFORT)
+    return out.getvalue()
 
 
 def preview(picture: Picture, longest: int) -> bytes:

@@ -9,7 +9,9 @@ from pipeline.ledger.connection import connect, reachable
 from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.incoming import IncomingLedger
 from pipeline.ledger.jobs import JobLedger
+from pipeline.ledger.moves import MoveLedger
 from pipeline.ledger.pseudonyms import PseudonymLedger
+from pipeline.ledger.receivers import ReceiverLedger
 from pipeline.ledger.requests import RequestLedger
 from pipeline.ledger.retention import Retention
 from pipeline.ledger.schema import check_schema
@@ -17,6 +19,7 @@ from pipeline.ledger.script import Script
 from pipeline.ledger.sessions import CallLedger, SessionLedger
 from pipeline.ledger.tombstones import Tombstones
 from pipeline.ledger.uploads import UploadLedger
+from pipeline.ledger.withheld import WithheldLedger
 from pipeline.ledger.workers import WorkerLedger
 from pipeline.messages import EncoderInfo
 
@@ -41,7 +44,10 @@ class Ledger:
         self.tombstones = Tombstones(script)
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
+        self.withheld = WithheldLedger(script)
         self.incoming = IncomingLedger(script)
+        self.moves = MoveLedger(redis, self.namespace)
+        self.receivers = ReceiverLedger(redis, self.namespace)
         self.pseudonyms = PseudonymLedger(redis, self.namespace)
         self.requests = RequestLedger(
             script,

@@ -21,6 +21,7 @@ _FILES = (
     "workers",
     "requests",
     "tombstones",
+    "withheld",
     "retention",
     "incoming",
     "snapshot",

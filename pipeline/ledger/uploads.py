@@ -25,7 +25,7 @@ class UploadLedger:
     def add(self, upload: str, keys: Iterable[str], *, compared: bool) -> None:
         """Its list mentions these tombstone keys. Add it before it is `compared` with all
         tombstones, and again afterwards: a tombstone that is added meanwhile is then found."""
-        text = "".join(sorted(set(map(_digest, keys))))
+        text = digests_of(keys)
         with reachable():
             self._redis.hset(self._mentions, upload, text if compared else _BEGUN + text)
 
@@ -46,10 +46,10 @@ class UploadLedger:
 
     def mentioning(self, keys: Iterable[str]) -> Iterator[str]:
         """Uploads whose lists mention one of the keys, and hardly another."""
-        wanted = set(map(_digest, keys))
+        wanted = set(map(digest_of, keys))
         with reachable():
             for upload, text in self._redis.hscan_iter(self._mentions, count=_PAGE):
-                if not wanted.isdisjoint(_digests(text.removeprefix(_BEGUN))):
+                if not wanted.isdisjoint(digests_in(text.removeprefix(_BEGUN))):
                     yield upload
 
     def fresh_tombstones(self) -> list[str]:
@@ -64,9 +64,14 @@ class UploadLedger:
                 self._redis.srem(self._fresh, *keys[start : start + 1000])
 
 
-def _digest(key: str) -> str:
+def digests_of(keys: Iterable[str]) -> str:
+    """One text for all."""
+    return "".join(sorted(set(map(digest_of, keys))))
+
+
+def digest_of(key: str) -> str:
     return b64encode(bytes.fromhex(key[:6])).decode()
 
 
-def _digests(text: str) -> Iterator[str]:
+def digests_in(text: str) -> Iterator[str]:
     return (text[at : at + _DIGEST] for at in range(0, len(text), _DIGEST))

@@ -3,6 +3,8 @@
 While one batch is embedded, decoders work on the next, and on no more of this shard. Points are
 upserted before the checkpoint, so after a crash in between, the rows are only recognised again, not
 embedded again.
+
+Rows that must wait in quarantine are decoded as well, and go there instead (`withholding.py`).
 """
 
 import logging
@@ -20,13 +22,15 @@ from numpy.typing import NDArray
 from pipeline import metrics
 from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import TooLargeForDevice
-from pipeline.base.identity import sha256
+from pipeline.base.identity import point_id, sha256
+from pipeline.dicom.originals import Sealing
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import ImageDecoders
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import REFUSED
 from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.lifecycle.rows import (
     Batch,
@@ -38,9 +42,11 @@ from pipeline.lifecycle.rows import (
     identify,
     recognise,
 )
-from pipeline.messages import RESERVED, IngestOptions, Payload, Rejection
+from pipeline.lifecycle.seals import sealed_anew, sealed_of
+from pipeline.lifecycle.withholding import Suspect, Withholding
+from pipeline.messages import RESERVED, IngestOptions, Payload, Rejection, WithheldImage
 from pipeline.sources.base import Reader, Row, Source
-from pipeline.store import Points, Store
+from pipeline.store import Points, Record, Store
 
 logger = logging.getLogger("kindred.ingest")
 
@@ -79,8 +85,10 @@ class Ingest:
     jobs: JobLedger
     deletions: Deletions
     decoders: ImageDecoders
+    withholding: Withholding
     limits: Limits
     stopping: Callable[[], bool]
+    sealing: Sealing | None = None  # where the department has a viewer
     writers: Executor = field(default_factory=lambda: ThreadPoolExecutor(WRITERS, "preview"))
 
     def run(
@@ -136,6 +144,9 @@ class Ingest:
         batch = Batch(start, self._end(item, start))
         rows = [identify(row) for row in reader.read(start, batch.stop)]
         stored = self.store.retrieve([each.id for each in rows])
+        if any(each.row.former for each in rows):
+            rows, stored = self._as_stored(rows, stored)
+        batch.quarantined = self.withholding.look(rows)
         deleted = self.deletions.are_deleted([each.tombstone_keys for each in rows])
         kept = [each for each, was_deleted in zip(rows, deleted, strict=True) if not was_deleted]
         gone = [each for each, was_deleted in zip(rows, deleted, strict=True) if was_deleted]
@@ -153,6 +164,30 @@ class Ingest:
                 known = stored[each.id].payload if each.id in stored else None
                 self._sort(batch, item, each, known, options, repeat=verdict is None)
         return batch
+
+    def _as_stored(
+        self, rows: list[Identified], stored: dict[UUID, Record]
+    ) -> tuple[list[Identified], dict[UUID, Record]]:
+        """After a rotation of the pseudonyms' key, an image keeps the id that it is stored under.
+
+        Its other identifiers come to be those of the newest key, and it is not embedded again.
+        """
+        earlier = {
+            each.id: [str(former["image_id"]) for former in each.row.former]
+            for each in rows
+            if each.id not in stored
+        }
+        points = {point_id(one): one for several in earlier.values() for one in several}
+        found = self.store.retrieve([*points]) if points else {}
+        known = {points[point] for point in found}
+        named = [
+            next((one for one in earlier.get(each.id, ()) if one in known), None) for each in rows
+        ]
+        renamed = [
+            identify(replace(each.row, image_id=own)) if own else each
+            for each, own in zip(rows, named, strict=True)
+        ]
+        return renamed, {**stored, **found}
 
     def _sort(
         self,
@@ -174,9 +209,24 @@ class Ingest:
             batch.outcomes.append(each.outcome("unchanged"))
         elif indexed:
             recognise(batch, item, each, metadata, known or {})
+            self._seal_anew(batch, each, known or {})
+        elif each.id in batch.quarantined.refused:
+            batch.outcomes.append(each.outcome("rejected", REFUSED))
+        elif not repeat and self.withholding.stays(row, batch.quarantined.waiting.get(each.id)):
+            waiting = batch.quarantined.waiting[each.id]
+            before_it = None if options.replace_metadata else dict(waiting.metadata)
+            said = described(row, each.image_id, before_it)
+            batch.again.append((each, waiting.model_copy(update={"metadata": said})))
         else:
             prepared = self._prepare(row, suspect=batch.start < item.quarantined)
             batch.candidates.append(Candidate(each, prepared, metadata, repeat, before.get("blob")))
+
+    def _seal_anew(self, batch: Batch, each: Identified, known: Payload) -> None:
+        """Adds what the viewer's link needs; it is no metadata, so the image stays unchanged."""
+        payload = batch.payloads.get(each.id, known)
+        sealed = sealed_anew(each.row, each.image_id, payload, self.sealing)
+        if sealed is not payload and sealed != payload:
+            batch.payloads[each.id] = sealed
 
     def _prepare(self, row: Row, *, suspect: bool) -> "Future[Prepared | Unusable]":
         """Decodes a row.
@@ -185,7 +235,13 @@ class Ingest:
         behind, nor replace the preview of an indexed image.
         """
         if row.fault is None:
-            order = Order(self.encoder.steps, preview=self.limits.preview_pixels, frame=row.frame)
+            order = Order(
+                self.encoder.steps,
+                preview=self.limits.preview_pixels,
+                frame=row.frame,
+                whole=self.withholding.wants_picture(row),
+                masks=tuple((r.left, r.top, r.width, r.height) for r in row.masks),
+            )
             return self.decoders.submit(row.data, order, suspect=suspect)
         known: Future[Prepared | Unusable] = Future()
         known.set_result(row.fault)
@@ -201,15 +257,51 @@ class Ingest:
         outcomes = [*batch.outcomes, *unusable]
         outcomes += [c.outcome("unchanged") for c, _ in usable if c.repeat]
         first = [(c, p) for c, p in usable if not c.repeat]
+        clean, suspect = self.withholding.divide(first, self.writers)
         if options.dry_run:
-            return [*outcomes, *(c.outcome("embedded") for c, _ in first)]
-        outcomes += self._index(item, source, first)
+            held = [*(each.candidate.identified for each in suspect), *(e for e, _ in batch.again)]
+            outcomes += [each.outcome("quarantined") for each in held]
+            return [*outcomes, *(c.outcome("embedded") for c, _ in clean)]
+        outcomes += self._withhold(item, source, suspect, batch.again)
+        indexed = self._index(item, source, clean)
+        rows = {each.row for each in indexed if each.kind == "embedded"}
+        self.withholding.end([c.identified for c, _ in clean if c.row.number in rows], batch)
+        outcomes += indexed
         if batch.payloads:
             if not self.jobs.holds(item.lease):
                 raise _LeaseLost
             self.store.set_payloads(batch.payloads)
         self._delete_blobs(batch.orphaned)
         return outcomes
+
+    def _withhold(
+        self,
+        item: WorkItem,
+        source: Source,
+        suspect: Sequence[Suspect],
+        again: Sequence[tuple[Identified, WithheldImage]],
+    ) -> list[Outcome]:
+        """Puts images into quarantine, and says of those that wait there `again` what is known."""
+        rows = [*(each.candidate.identified for each in suspect), *(each for each, _ in again)]
+        if not rows:
+            return []
+        if not self.jobs.holds(item.lease):
+            raise _LeaseLost
+        self.withholding.describe(again)
+        held = self.withholding.put(item.lease, source, suspect, self.writers)
+        deleted = self.deletions.matches_pending_deletion(
+            item.lease.job, {each.id: each.tombstone_keys for each in rows}
+        )
+        self.withholding.remove([each for each in rows if each.id in deleted])
+        self.deletions.discard(dict.fromkeys(deleted))
+        if not held:
+            raise _LeaseLost
+        gone = [each for each in rows if each.id in deleted]
+        reasons = self.deletions.reasons([each.tombstone_keys for each in gone])
+        return [
+            *(each.outcome("rejected", why) for each, why in zip(gone, reasons, strict=True)),
+            *(each.outcome("quarantined") for each in rows if each.id not in deleted),
+        ]
 
     def _index(
         self, item: WorkItem, source: Source, usable: Sequence[tuple[Candidate, Prepared]]
@@ -245,15 +337,17 @@ class Ingest:
         deleted = self.deletions.matches_pending_deletion(
             item.lease.job, {c.id: c.identified.tombstone_keys for c, _ in fitting}
         )
-        self.deletions.discard({c.id: c.row.blob for c, _ in fitting if c.id in deleted})
+        self.deletions.discard({c.id: c.blob for c, _ in fitting if c.id in deleted})
         if not held:
             raise _LeaseLost
-        self._delete_blobs({c.replaced for c, _ in fitting} - {c.row.blob for c, _ in fitting})
+        self._delete_blobs({c.replaced for c, _ in fitting} - {c.blob for c, _ in fitting})
         return deleted
 
     def _write_previews(self, fitting: Sequence[tuple[Candidate, Prepared]]) -> None:
         """Side by side. None is written after an error: what is deleted then would come back."""
         previews = [(preview_name(c.id), p.preview) for c, p in fitting]
+        kept = {c.row.original: c.row.data for c, _ in fitting if c.row.original}
+        previews += kept.items()
         share = -(-len(previews) // WRITERS)
         writes = [
             self.writers.submit(self.blobs.write_all, previews[start : start + share])
@@ -282,14 +376,16 @@ class Ingest:
         row = candidate.row
         source = {
             **provenance,
+            **(row.provenance or {}),
             "row": row.number,
-            **({"blob": row.blob} if row.blob else {}),
+            **({"blob": candidate.blob} if candidate.blob else {}),
             **({"name": row.name} if row.name and self.limits.keep_names else {}),
             "sha256": candidate.identified.digest,
             "width": prepared.width,
             "height": prepared.height,
             "phash": prepared.phash,
             **({"pixels": prepared.rule} if prepared.rule else {}),
+            **sealed_of(row, candidate.identified.image_id, self.sealing),
         }
         return {**candidate.metadata, RESERVED: source}
 

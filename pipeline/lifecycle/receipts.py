@@ -1,6 +1,6 @@
 """The blobs of a deletion, which a worker writes and the api reads.
 
-deletions/{id}/request.json       what to delete, in clear, for only as long as it is needed
+deletions/{id}/request.json       what to delete, sealed, for only as long as it is needed
                tombstones.json    the keys of its tombstones, hashed, for when it is lifted
                plan.json          the pages of image ids, in the order of deletion
                *.page.json        a page; it is written before its images are deleted
@@ -9,14 +9,16 @@ deletions/{id}/request.json       what to delete, in clear, for only as long as 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from pipeline.base.blobs import Blobs, deletion_folder
 from pipeline.base.errors import NotFound
+from pipeline.base.sealing import seal, unseal
 from pipeline.base.states import JobState
+from pipeline.dicom.pseudonyms import Pseudonyms, no_pseudonyms
 from pipeline.ledger import JobRecord, Tombstones
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Deletion, Message, Receipt
@@ -48,20 +50,25 @@ class Receipts:
 
     blobs: Blobs
     tombstones: Tombstones
+    pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
 
     def write_request(self, deletion: str, request: DeleteRequest) -> None:
-        self._write(deletion, "request.json", request.model_dump_json(exclude_none=True))
+        """Sealed, since it has a patient's number as the caller wrote it."""
+        body, keys = request.model_dump_json(exclude_none=True).encode(), self.pseudonyms().keys
+        name = f"{deletion_folder(deletion)}/request.json"
+        self.blobs.write(name, seal(body, keys) if keys else body)
 
     def request(self, deletion: str) -> DeleteRequest | None:
         """None once it has been forgotten."""
         try:
-            body = self.blobs.read(f"{deletion_folder(deletion)}/request.json")
+            sealed = self.blobs.read(f"{deletion_folder(deletion)}/request.json")
+            body = unseal(sealed, self.pseudonyms().keys)
         except FileNotFoundError:
             return None
         return read(DeleteRequest, body)
 
     def forget_request(self, deletion: str) -> None:
-        """The request has the patient's number in clear; the tombstones have it hashed."""
+        """The request has the patient's number; the tombstones have it hashed."""
         self.blobs.delete(f"{deletion_folder(deletion)}/request.json")
 
     def has_request(self, deletion: str) -> bool:

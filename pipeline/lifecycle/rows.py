@@ -6,7 +6,8 @@ picture and says the same; otherwise it is rejected and names the first, since o
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Prepared
 from pipeline.ledger import JobLedger, WorkItem
 from pipeline.lifecycle.tombstone_keys import tombstone_keys
-from pipeline.messages import RESERVED, Payload
+from pipeline.messages import RESERVED, Payload, WithheldImage
 from pipeline.sources.base import Row
 from pipeline.sources.metadata import described_by, merged
 
@@ -29,7 +30,7 @@ SAME_PICTURE_ELSEWHERE = (
 )
 
 
-Kind = Literal["embedded", "updated", "unchanged", "rejected"]
+Kind = Literal["embedded", "updated", "unchanged", "rejected", "quarantined"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,21 @@ class Candidate:
     def row(self) -> Row:
         return self.identified.row
 
+    @property
+    def blob(self) -> str | None:
+        """The file that its image is made from, if it stays."""
+        return self.row.blob or self.row.original
+
     def outcome(self, kind: Kind, reason: str = "") -> Outcome:
         return self.identified.outcome(kind, reason)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What quarantine knows of a batch's pictures: those that wait there, and those refused."""
+
+    waiting: Mapping[UUID, WithheldImage] = field(default_factory=dict)
+    refused: AbstractSet[UUID] = frozenset()
 
 
 @dataclass
@@ -91,12 +105,18 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     payloads: dict[UUID, Payload] = field(default_factory=dict)
     orphaned: list[str] = field(default_factory=list)  # uploads that no image is made from
+    quarantined: Found = field(default_factory=Found)
+    again: list[tuple[Identified, WithheldImage]] = field(
+        default_factory=list
+    )  # wait there already
 
 
 def identify(row: Row) -> Identified:
     digest = row.sha256 or sha256(row.data)
     image_id = row.image_id or digest
     keys = tombstone_keys(image_id, row.metadata)
+    for former in row.former:
+        keys += tombstone_keys(former["image_id"], dict(former))
     return Identified(row, image_id, digest, point_id(image_id), keys)
 
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from pipeline.base.blobs import PARTS, Blobs, deletion_folder, job_folder, upload_folder
+from pipeline.base.blobs import (
+    PARTS,
+    Blobs,
+    deletion_folder,
+    dicom_folder,
+    incoming_folder,
+    job_folder,
+    upload_folder,
+)
 from pipeline.ledger import JobRecord, Ledger
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.uploads import Uploads
@@ -22,6 +30,9 @@ TURN_SECONDS = 300.0
 _LARGE, _LARGE_SECONDS = 200_000, 86_400.0
 
 _PART_AGE = 3600.0  # seconds: longer than writing any file takes
+
+# How long a retry of an upload that failed or was cancelled finds its DICOM files.
+DICOM_SECONDS = 86_400.0
 
 _JOBS = 100  # forgotten in one step
 
@@ -56,6 +67,8 @@ class Sweep:
             self._pending_deletions,
             self.uploads.forget_deleted,
             self.uploads.find_others,
+            self._dicom_files,
+            self.deletions.quarantine.sweep,
             self._purge,
         )
         for step in steps:
@@ -90,6 +103,8 @@ class Sweep:
             if self.blobs.names(deletion_folder(job.id)):
                 self._conclude(job)
             self.uploads.forget(upload_folder(job.id))
+            self.blobs.delete(dicom_folder(job.id))
+            self.blobs.delete(incoming_folder(job.id))
             self.blobs.delete(job_folder(job.id))
             self.ledger.retention.forgot(job.id)
 
@@ -105,8 +120,25 @@ class Sweep:
             if not self.deletions.receipts.has_request(deletion):
                 self.ledger.tombstones.forget_deletion(deletion)
 
+    def _dicom_files(self) -> None:
+        """Of uploads that failed, were cancelled, or never became a job. Until then a retry has
+        them; they name patients, so that is a day and not as long as the job is known."""
+        received = {_job_of(folder): folder for folder in self.blobs.names(incoming_folder())}
+        for batch in self.ledger.jobs.unknown([*received]):
+            del received[batch]  # it becomes a job yet (`api.incoming.adopt`)
+        found = {_job_of(folder): folder for folder in self.blobs.names("dicom")}
+        running = set(self.ledger.jobs.unfinished())
+        for job, folder in [*found.items(), *received.items()]:
+            if job not in running:
+                for blob in self.blobs.names(folder)[:1]:
+                    self._delete_if_older(folder, blob, DICOM_SECONDS)
+
     def _delete_if_older(self, path: str, blob: str, seconds: float) -> None:
         """Deletes `path`, a blob or a folder of blobs, if `blob` is old enough."""
         age = self.blobs.age(blob)
         if age is not None and age > seconds:
             self.blobs.delete(path)
+
+
+def _job_of(folder: str) -> str:
+    return folder.rpartition("/")[2]

@@ -132,7 +132,9 @@ class Uploads:
 
 
 def _keys_of(file: UploadedFile) -> list[str]:
-    return tombstone_keys(uploaded_image_id(file) or "", clean(dict(file.metadata)))
+    keys = tombstone_keys(uploaded_image_id(file) or "", clean(dict(file.metadata)))
+    former = (tombstone_keys(each["image_id"], each) for each in file.former)
+    return [*keys, *(key for each in former for key in each)]
 
 
 def _forgotten(file: UploadedFile) -> UploadedFile:

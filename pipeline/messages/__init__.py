@@ -3,8 +3,15 @@
 Messages on the queue carry only ids. Bodies that can contain a patient's metadata are in the blobs.
 """
 
-from pipeline.messages.answers import EncoderInfo, Hit, StoredImage, preview_path
-from pipeline.messages.base import MAX_ID, RESERVED, Message, Payload
+from pipeline.messages.answers import (
+    EncoderInfo,
+    Hit,
+    StoredImage,
+    preview_path,
+    quarantine_path,
+    unsealed,
+)
+from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
     IngestOptions,
@@ -14,12 +21,18 @@ from pipeline.messages.jobs import (
     UploadManifest,
 )
 from pipeline.messages.problems import Problem, problem
-from pipeline.messages.queries import MAX_LIMIT, SearchQuery
+from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
+from pipeline.messages.queries import COLLECTED, MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.sent import SentFile
 
 __all__ = [
+    "COLLECTED",
     "MAX_ID",
     "MAX_LIMIT",
+    "MOST_RECTANGLES",
     "RESERVED",
+    "SEALED",
+    "SERIES",
     "Deletion",
     "EncoderInfo",
     "Hit",
@@ -28,12 +41,17 @@ __all__ = [
     "Payload",
     "Problem",
     "Receipt",
+    "Rectangle",
     "Rejection",
     "SearchQuery",
+    "SentFile",
     "SkippedFile",
     "StoredImage",
     "UploadManifest",
     "UploadedFile",
+    "WithheldImage",
     "preview_path",
     "problem",
+    "quarantine_path",
+    "unsealed",
 ]

@@ -13,6 +13,9 @@ MAX_ID = 1000  # characters
 # The payload's nested object with our own facts; a column of that name is renamed to source_.
 RESERVED = "source"
 
+# In `source`: original numbers, for the viewer's link. No answer shows it.
+SEALED = "sealed"
+
 ImageId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 FieldName = Annotated[str, Field(min_length=1, max_length=1000)]
 

@@ -17,7 +17,8 @@ class UploadedFile(Message):
 
     A file with a `fault` was not sent, or is not worth storing: it has no `blob`. A row of a data
     set has a `place` there, and a name only if its picture was a file's. `frame` and `hold` are of
-    DICOM; the frames of one file share its blob, which goes when the job has ended.
+    DICOM; the frames of one file share its blob, which goes when the job has ended. `number` is
+    the place of its file among those of the request.
     """
 
     blob: str | None = None
@@ -28,6 +29,9 @@ class UploadedFile(Message):
     fault: str | None = None
     frame: int | None = None
     hold: str | None = None
+    former: tuple[dict[str, str], ...] = ()
+    original: str | None = None
+    number: int | None = None
 
 
 class UploadManifest(Message):

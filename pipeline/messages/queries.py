@@ -1,7 +1,7 @@
 """A search query, as clients send it over HTTP and on the command line."""
 
-from collections.abc import Iterator
-from typing import Literal, LiteralString
+from collections.abc import Container, Iterator
+from typing import Annotated, Literal, LiteralString
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,20 @@ MAX_GROUP = 100
 
 # How examples are combined, in Qdrant's terms: average_vector is one search from
 # 2 mean(positive) - mean(negative); best_score compares each image with its best example.
-Strategy = Literal["average_vector", "best_score"]
+# best_match is ours, and compares groups: of each example the most similar image of the group, and
+# of these similarities the mean.
+Strategy = Literal["average_vector", "best_score", "best_match"]
+
+# The field by which the images of a DICOM series belong together.
+SERIES = "series_id"
+
+# What a search can start from as a whole, and the field whose value its images share.
+COLLECTED = {"series": SERIES, "study": "study_id", "accession": "accession_id"}
+
+Keys = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
+    Field(min_length=1, max_length=64),
+]
 
 
 class Crop(Message):
@@ -37,7 +50,10 @@ class Crop(Message):
 
 
 class SearchQuery(Message):
-    """Starts from `image_id`, `text`, `vector`, `positive` examples, or pictures sent along."""
+    """Starts from `image_id`, `text`, `vector`, `positive` examples, or pictures sent along.
+
+    Or from all images of a `series`, a `study` or an `accession`, by key or by original number.
+    """
 
     image_id: ImageId | None = None
     text: str | None = Field(None, min_length=1, max_length=2000, description="Words")
@@ -46,6 +62,15 @@ class SearchQuery(Message):
     negative: tuple[ImageId, ...] = Field((), max_length=MAX_EXAMPLES, description="Unlike those")
     strategy: Strategy | None = Field(None, description="How examples are combined")
     crop: Crop | None = Field(None, description="Only this part of the picture")
+    frame: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Of a DICOM file sent along, counted from 1; without it, the middle one",
+    )
+    series: Keys | None = Field(None, description="All images of it: key or Series Instance UID")
+    study: Keys | None = Field(None, description="All images of it: key or Study Instance UID")
+    accession: Keys | None = Field(None, description="All images of it: key or Accession Number")
 
     filter: Filter | None = Field(None, description="Qdrant's filter JSON")
     ids: tuple[str, ...] | None = Field(
@@ -58,7 +83,9 @@ class SearchQuery(Message):
         None, description="Neither the searched image, nor any with the same value of this field"
     )
     exclude_same_lesion: bool = Field(
-        False, description="Neither the searched image, also if sent along, nor any of its lesion"
+        False,
+        description="Neither the searched image, also if sent along, nor any of its lesion; of "
+        "DICOM, nor any of its series",
     )
     max_hash_distance: int | None = Field(
         None,
@@ -96,11 +123,43 @@ class SearchQuery(Message):
             bool(set(self.positive) & set(self.negative)),
             "an image cannot be both a positive and a negative example",
         )
-        yield self.group_by is None and self.group_size > 1, "group_size needs group_by"
+        yield (
+            self.group_by is None and self.group_size > 1 and not self.compares_groups,
+            "group_size needs group_by",
+        )
         yield (
             self.group_by is not None and self.max_hash_distance is not None,
             "near-duplicates are not grouped: leave out group_by or max_hash_distance",
         )
+        yield (
+            self.compares_groups and self.strategy not in (None, "best_match"),
+            "series, study and accession have the strategy best_match",
+        )
+        yield (
+            self.compares_groups and (bool(self.negative) or self.crop is not None),
+            "best_match takes neither negative examples nor a crop",
+        )
+        yield (
+            self.compares_groups and self.max_hash_distance is not None,
+            "near-duplicates are of one image: leave out best_match or max_hash_distance",
+        )
+
+    @property
+    def collected(self) -> tuple[str, tuple[str, ...]] | None:
+        """The field and the values of the images that the search starts from as a whole."""
+        for name, field in COLLECTED.items():
+            if (values := getattr(self, name)) is not None:
+                return field, values
+        return None
+
+    @property
+    def compares_groups(self) -> bool:
+        return self.strategy == "best_match" or self.collected is not None
+
+    @property
+    def grouped_by(self) -> str | None:
+        """The field whose values make groups; None if there are none."""
+        return self.group_by or (SERIES if self.compares_groups else None)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -108,16 +167,19 @@ class SearchQuery(Message):
         own = () if self.image_id is None else (self.image_id,)
         return (*own, *self.positive, *self.negative)
 
-    def check_target(self, pictures: int) -> None:
+    def check_target(self, pictures: int, known: Container[str] = ()) -> None:
         """Raises InvalidQuery unless the query has exactly one target, and options that suit it.
 
-        `pictures` is the number of pictures sent along; they are positive examples.
+        `pictures` is the number of pictures sent along; they are positive examples. `known` are
+        the fields that are known of all of them.
         """
-        named = [n for n in ("image_id", "text", "vector") if getattr(self, n) is not None]
+        targets = ("image_id", "text", "vector", *COLLECTED)
+        named = [n for n in targets if getattr(self, n) is not None]
         examples = bool(self.positive) or pictures > 0
         if len(named) + examples != 1:
             raise InvalidQuery(
-                "Name exactly one of image_id, text, vector and positive, or send a picture.",
+                "Name exactly one of image_id, text, vector, positive, series, study and "
+                "accession, or send a picture.",
                 ("image_id",),
             )
         if (self.negative or self.strategy) and not examples:
@@ -132,9 +194,17 @@ class SearchQuery(Message):
                 "Near-duplicates need exactly one picture, or image_id.",
                 ("max_hash_distance",),
             )
-        if self.not_same is not None and not (self.image_id or self.positive):
+        self._check_frames(pictures)
+        indexed = self.image_id or self.positive or self.collected
+        if self.not_same is not None and not (indexed or (pictures and self.not_same in known)):
             raise InvalidQuery(
                 "The fields of a picture from outside are not known; this needs image_id or "
                 "positive.",
                 ("not_same",),
             )
+
+    def _check_frames(self, pictures: int) -> None:
+        if self.frame is not None and (pictures == 0 or self.compares_groups):
+            raise InvalidQuery("A frame is one of a DICOM file that is sent along.", ("frame",))
+        if self.strategy == "best_match" and (self.text or self.vector):
+            raise InvalidQuery("best_match needs pictures, or series.", ("strategy",))

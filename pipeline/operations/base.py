@@ -74,7 +74,10 @@ class JobRun:
 
 @dataclass(frozen=True)
 class Operation:
-    """`run` is `(context, request, call) -> answer` for a query, and a JobRun for a job."""
+    """`run` is `(context, request, call) -> answer` for a query, and a JobRun for a job.
+
+    `pictures`: some may come with its request; they go when it is answered.
+    """
 
     name: str
     request: type[Message]
@@ -82,6 +85,7 @@ class Operation:
     queue: Queue
     lifetime: Lifetime
     run: "Callable[[Context, Any, Call], BaseModel] | JobRun"
+    pictures: bool = False
 
     @property
     def task(self) -> str:
@@ -115,9 +119,11 @@ def query(
     request: type[Message],
     answer: type[BaseModel],
     run: "Callable[[Context, Any, Call], BaseModel]",
+    *,
+    pictures: bool = False,
 ) -> Operation:
     """An operation that any free search thread answers."""
-    return Operation(name, request, answer, "search", "query", run)
+    return Operation(name, request, answer, "search", "query", run, pictures)
 
 
 def queue_name(collection: str, queue: str) -> str:

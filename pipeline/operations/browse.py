@@ -7,9 +7,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from pipeline.base.errors import InvalidQuery, NotFound
+from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
-from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path
+from pipeline.dicom.pseudonyms import no_image
+from pipeline.messages import MAX_LIMIT, Message, StoredImage, preview_path, unsealed
 from pipeline.messages.base import ImageId
 from pipeline.messages.filters import Filter
 from pipeline.operations.base import Call, query
@@ -40,10 +41,11 @@ class ImageRequest(Message):
 
 
 def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswer:
-    context.fields.check_filter(request.filter)
+    condition = context.fields.originals.filter(request.filter)
+    context.fields.check_filter(condition)
     records, following = context.store.scroll(
         request.limit,
-        filter=request.filter,
+        filter=condition,
         cursor=None if request.cursor is None else _cursor(request.cursor),
         vectors=request.vectors,
     )
@@ -52,10 +54,10 @@ def _images(context: Context, request: ImagesRequest, call: Call) -> ImagesAnswe
 
 
 def _image(context: Context, request: ImageRequest, call: Call) -> StoredImage:
-    point = point_id(request.image_id)
+    point = point_id(context.fields.originals.stored_id(request.image_id))
     record = context.store.retrieve([point]).get(point)
     if record is None:
-        raise NotFound(f"There is no image {request.image_id}.")
+        raise no_image(request.image_id)
     return _shown(record, call.base)
 
 
@@ -68,10 +70,12 @@ def _cursor(text: str) -> UUID:
 
 def _shown(record: Record, base: str) -> StoredImage:
     image_id = record.payload["image_id"]
+    payload, sealed = unsealed(record.payload)
     return StoredImage.model_construct(
         image_id=image_id,
         point_id=str(record.id),
-        payload=record.payload,
+        payload=payload,
+        viewer=sealed,
         preview_url=preview_path(image_id, base),
         vector=None if record.vector is None else tuple(record.vector.tolist()),
     )

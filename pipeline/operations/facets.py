@@ -64,11 +64,12 @@ class CollectionAnswer(Message):
 
 
 def _facets(context: Context, request: FacetsRequest, _: Call) -> FacetsAnswer:
-    context.fields.check_filter(request.filter)
-    bounds = {name: context.store.bounds(name, request.filter) for name in context.fields.numbers}
+    among = context.fields.originals.filter(request.filter)
+    context.fields.check_filter(among)
+    bounds = {name: context.store.bounds(name, among) for name in context.fields.numbers}
     return FacetsAnswer(
-        count=context.store.count(request.filter),
-        facets=_values(context, request.filter),
+        count=context.store.count(among),
+        facets=_values(context, among),
         ranges={n: ValueRange(min=b[0], max=b[1]) for n, b in bounds.items() if b is not None},
     )
 

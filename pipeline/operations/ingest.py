@@ -1,6 +1,6 @@
 """Ingest: makes a source searchable. It is a job whose totals reconcile.
 
-total = embedded + updated + unchanged + rejected, with skipped files by kind beside it
+total = embedded + updated + unchanged + rejected + quarantined; beside it, skipped files by kind
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from pipeline.base.blobs import upload_folder
+from pipeline.base.blobs import dicom_folder, incoming_folder, upload_folder
 from pipeline.base.errors import SourceChanged, SourceError
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions
@@ -19,9 +19,11 @@ from pipeline.messages.base import read
 from pipeline.operations.base import JobRun, Operation, Plan
 from pipeline.operations.job import JobView
 from pipeline.sources.base import Source
+from pipeline.sources.dataset import forget_only
 from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.quarantine import QuarantineSource
 from pipeline.sources.registry import parse_source
-from pipeline.sources.upload import UploadSource, conclude, forget_files
+from pipeline.sources.upload import UploadSource, forget_files
 
 if TYPE_CHECKING:
     from pipeline.ledger import JobRecord, WorkItem
@@ -91,14 +93,21 @@ def put_away(context: Context, job: JobRecord) -> None:
     """
     rejections = Rejections(context.blobs, context.ledger.jobs)
     catalogue = Catalogue.read(context.blobs, job.id)
-    if catalogue is not None:
+    if catalogue is None:  # its plan was not finished, and has names in it all the same
+        Catalogue.discard(context.blobs, job.id)
+    else:
         catalogue.conclude(rejections.rows(job.id) if context.keep_names else None)
     request = read(IngestRequest, job.request)
+    forget_only(context.blobs, job.id)
     if isinstance(request.source, UploadSource):
-        conclude(context.blobs, request.source)
+        if job.state == "succeeded":  # of any other, the sweep gives a retry a day
+            context.blobs.delete(dicom_folder(job.id))
+            context.blobs.delete(incoming_folder(job.id))
         if request.dry_run:
             forget_files(context.blobs, request.source)
         context.sweep.uploads.add(upload_folder(job.id))
+    if isinstance(request.source, QuarantineSource):
+        context.deletions.released(request.source.images)
 
 
 INGEST = Operation("ingest", IngestRequest, JobView, "ingest", "job", JobRun(_plan, _work))

@@ -30,6 +30,7 @@ class JobView(BaseModel):
     updated: int
     unchanged: int
     rejected: int
+    quarantined: int
     skipped: dict[str, int]
     dry_run: bool
     replace_metadata: bool
@@ -60,6 +61,7 @@ class JobView(BaseModel):
             updated=counts.get("updated", 0),
             unchanged=counts.get("unchanged", 0),
             rejected=counts.get("rejected", 0),
+            quarantined=counts.get("quarantined", 0),
             skipped=dict(job.skipped),
             dry_run=request.get("dry_run", False),
             replace_metadata=request.get("replace_metadata", False),

@@ -6,6 +6,7 @@ from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.delete import DELETE
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
+from pipeline.operations.rendering import RENDERING
 from pipeline.operations.search import BATCH, SEARCH
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -15,6 +16,7 @@ OPERATIONS: tuple[Operation, ...] = (
     IMAGE,
     FACETS,
     COLLECTION,
+    RENDERING,
     INGEST,
     DELETE,
 )

@@ -8,28 +8,33 @@ from pydantic import Field, model_validator
 
 from pipeline.base.errors import InvalidQuery, KindredError
 from pipeline.base.states import RequestState
-from pipeline.messages import Hit, Message, Problem, SearchQuery, problem
+from pipeline.messages import Hit, Message, Problem, SearchQuery, SentFile, problem
 from pipeline.operations.base import Call, query
 
 if TYPE_CHECKING:
     from pipeline.operations.context import Context
 
 MAX_BATCH = 100
-MAX_PICTURES = 16
+MAX_PICTURES = 32
 
 
 class SearchRequest(Message):
-    """`images` has the blobs of pictures sent along.
+    """`images` has what was sent along: the blobs of pictures, and files of DICOM.
 
     Raises InvalidQuery unless the search has exactly one target.
     """
 
     query: SearchQuery
-    images: tuple[str, ...] = Field((), max_length=MAX_PICTURES)
+    images: tuple[str | SentFile, ...] = Field((), max_length=MAX_PICTURES)
 
     @model_validator(mode="after")
     def _one_target(self) -> SearchRequest:
-        self.query.check_target(len(self.images))
+        known = [
+            {name for name, _ in each.known} if isinstance(each, SentFile) else set()
+            for each in self.images
+        ]
+        shared = set.intersection(*known) if known else set()
+        self.query.check_target(len(self.images), shared)
         return self
 
 
@@ -92,5 +97,5 @@ def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
     )
 
 
-SEARCH = query("search", SearchRequest, SearchAnswer, _search)
+SEARCH = query("search", SearchRequest, SearchAnswer, _search, pictures=True)
 BATCH = query("batch", BatchRequest, BatchAnswer, _batch)

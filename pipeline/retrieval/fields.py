@@ -1,12 +1,15 @@
 """Knows the payload fields, so that a misspelt one is an error and not an empty result."""
 
-from collections.abc import Container, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS, is_identifier
-from pipeline.messages import RESERVED
+from pipeline.dicom.pseudonyms import Pseudonyms, no_pseudonyms
+from pipeline.messages import RESERVED, SEALED
 from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
+from pipeline.retrieval.originals import Originals
 from pipeline.store import Store
 from pipeline.store.common import FACET_TYPES, NUMBER_TYPES
 
@@ -15,18 +18,28 @@ GROUPED = ("keyword", "integer")
 
 Path = tuple[str | int, ...]
 
+# A key of a filter that names what is sealed: even whether it is there is nobody's to know.
+_SEALED = re.compile(rf'"key":"[^:]*\b{SEALED}\b')
+
 
 @dataclass(frozen=True)
 class Fields:
     """`indexes` maps fields to index types; only top-level names are checked.
 
-    The images of one lesion share the value of `lesion_field`.
+    The images of one lesion share the value of `lesion_field`. `pseudonyms` has the keys under
+    which identifiers of DICOM files are hashed.
     """
 
     store: Store
     indexes: Mapping[str, str]
     lesion_field: str = "lesion_id"
+    pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
     _seen: set[str] = field(default_factory=set)
+
+    @property
+    def originals(self) -> Originals:
+        """What original numbers of patients, studies and images are stored as."""
+        return Originals(self.pseudonyms, self.store)
 
     def of_type(self, kinds: Container[str]) -> list[str]:
         return [name for name, kind in self.indexes.items() if kind in kinds]
@@ -69,6 +82,8 @@ class Fields:
     def check_filter(self, wanted: Filter | None, *, scan: bool = False) -> None:
         """Raises InvalidQuery when the filter names a field that no image has."""
         for path, name in wanted.fields() if wanted is not None else ():
+            if name == RESERVED and wanted is not None and _SEALED.search(wanted.model_dump_json()):
+                raise InvalidQuery("No image has this field.", ("filter", *path))
             self.check(name, ("filter", *path), scan=scan)
 
     def check(self, name: str, path: Path, *, scan: bool = False) -> None:

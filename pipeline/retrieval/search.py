@@ -15,7 +15,15 @@ from uuid import UUID
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
 from pipeline.images.hashes import hash_distance
-from pipeline.messages import MAX_LIMIT, RESERVED, Hit, Payload, SearchQuery, preview_path
+from pipeline.messages import (
+    MAX_LIMIT,
+    RESERVED,
+    Hit,
+    Payload,
+    SearchQuery,
+    preview_path,
+    unsealed,
+)
 from pipeline.messages.filters import (
     AnyCondition,
     Filter,
@@ -25,15 +33,13 @@ from pipeline.messages.filters import (
 )
 from pipeline.retrieval.conditions import equals, has_points, makes_group
 from pipeline.retrieval.fields import Fields
+from pipeline.retrieval.matching import Group, best_match, chosen_images, group_of
 from pipeline.retrieval.same import SameLesion
-from pipeline.retrieval.targets import QueryTarget, QueryTargets, Refusal
+from pipeline.retrieval.targets import QueryTarget, QueryTargets, Refusal, Sent
 from pipeline.store import Query, ScoredPoint, Store
 
 # Hits fetched in one round while groups are collected: enough for ten groups in most collections.
 _WINDOW = 64
-
-# What the images of a group share, or the id of the one image in it.
-Group = str | int | UUID
 
 # What becomes of one search: its hits, or what is wrong with it alone.
 Outcome = tuple[Hit, ...] | Refusal
@@ -50,13 +56,14 @@ class Search:
     def run(
         self,
         searches: Sequence[SearchQuery],
-        pictures: Sequence[Sequence[str]],
+        pictures: Sequence[Sequence[Sent]],
         base: str = "/v1",
     ) -> list[Outcome]:
-        """One outcome for each search; `pictures` has the blobs that were sent with each.
+        """One outcome for each search; `pictures` has what was sent with each.
 
         `base` is the path of the collection, for the URLs of previews.
         """
+        searches = [self.fields.originals.query(search) for search in searches]
         found = self.targets.of(searches, pictures)
         targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
         possible = [
@@ -95,6 +102,8 @@ class Search:
     def _special(
         self, search: SearchQuery, target: QueryTarget, query: Query, shown: "_Shown"
     ) -> tuple[Hit, ...]:
+        if search.compares_groups:
+            return self._matched(search, target, query, shown)
         if search.group_by is not None:
             return self._grouped(search, search.group_by, query, shown)
         assert search.max_hash_distance is not None  # noqa: S101 - see _is_plain
@@ -102,8 +111,8 @@ class Search:
 
     def _check_fields(self, search: SearchQuery) -> None:
         self.fields.check_filter(search.filter)
-        for name in ("group_by", "not_same"):
-            if (field := getattr(search, name)) is not None:
+        for name, field in (("group_by", search.grouped_by), ("not_same", search.not_same)):
+            if field is not None:
                 self.fields.check_grouping(field, (name,))
         for number, field in enumerate(search.include or ()):
             self.fields.check(top_level(json_path(field)), ("include", number))
@@ -132,6 +141,35 @@ class Search:
             shown.hit(point, others=shown.hits(further.get(group, ())))
             for group, point in chosen.items()
         )
+
+    def _matched(
+        self, search: SearchQuery, target: QueryTarget, query: Query, shown: "_Shown"
+    ) -> tuple[Hit, ...]:
+        """Groups by the strategy best_match; of each, the image most similar to any frame."""
+        field, frames = search.grouped_by, target.frames
+        assert field is not None and frames is not None  # noqa: S101 - see compares_groups
+        wanted = search.offset + search.limit
+        groups = best_match(self.store, frames, query, field, wanted)[search.offset :]
+        ids = list(chosen_images(groups, search.group_size))
+        found = self._payloads(query, ids)
+        hits = []
+        for group in groups:
+            images = [i for i in group.images[: search.group_size] if i[0] in found]
+            if not images:  # deleted in this moment
+                continue
+            points = [ScoredPoint(point, own, found[point]) for point, own in images]
+            others = shown.hits(points[1:]) if search.group_size > 1 else None
+            best = replace(points[0], score=group.score)
+            hits.append(shown.hit(best, own_score=points[0].score, others=others))
+        return tuple(hits)
+
+    def _payloads(self, query: Query, ids: Sequence[UUID]) -> dict[UUID, Payload]:
+        """By a query, since the store then leaves out the fields that are not wanted."""
+        if not ids:
+            return {}
+        own = Filter(must=(has_points(ids),))
+        wanted = replace(query, limit=len(ids), offset=0, filter=own, score_threshold=None)
+        return {point.id: point.payload for point in self.store.query([wanted])[0]}
 
     def _others(
         self, search: SearchQuery, field: str, query: Query, best: Mapping[Group, ScoredPoint]
@@ -169,7 +207,7 @@ class Search:
 
 
 def _is_plain(search: SearchQuery) -> bool:
-    return search.group_by is None and search.max_hash_distance is None
+    return search.grouped_by is None and search.max_hash_distance is None
 
 
 def _hash(payload: Payload) -> str:
@@ -198,7 +236,7 @@ def _query(search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition
 
 
 def _needed(search: SearchQuery) -> set[str]:
-    return {"image_id"} if search.group_by is None else {"image_id", search.group_by}
+    return {"image_id"} if search.grouped_by is None else {"image_id", search.grouped_by}
 
 
 def _filter(
@@ -218,6 +256,7 @@ def _filter(
         must_not.append(has_points([record.id for record in target.positives]))
     if search.not_same is not None:
         shared = [record.payload.get(search.not_same) for record in target.positives]
+        shared += target.known.get(search.not_same, ())
         must_not += equals(search.not_same, {value for value in shared if makes_group(value)})
     return _also(search.filter, must=must, must_not=must_not)
 
@@ -247,8 +286,7 @@ def _members(field: str, groups: Mapping[Group, ScoredPoint]) -> list[AnyConditi
 
 def _group(point: ScoredPoint, field: str) -> Group:
     """The value that the point shares with others, or its id if there is none."""
-    value = point.payload.get(field)
-    return value if makes_group(value) else point.id
+    return group_of(point.id, point.payload.get(field))
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -271,7 +309,7 @@ class _Shown:
         return tuple(self.hit(point) for point in points)
 
     def hit(self, point: ScoredPoint, **more: Any) -> Hit:
-        payload = dict(point.payload)
+        payload, sealed = unsealed(dict(point.payload))
         image_id = payload["image_id"]
         for name in self.hidden:
             payload.pop(name, None)
@@ -280,6 +318,7 @@ class _Shown:
             point_id=str(point.id),
             payload=payload,
             preview_url=preview_path(image_id, self.base),
+            viewer=sealed,
             score=point.score,
             **more,
         )

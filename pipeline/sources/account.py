@@ -21,11 +21,21 @@ def names_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -
         named = {row: files[row].place or files[row].name for row in rows if row in files}
         return {row: name for row, name in named.items() if name is not None}
     catalogue = Catalogue.read(blobs, job)
-    if catalogue is not None and not catalogue.tabular:
-        return catalogue.names(rows)
+    if catalogue is not None and not catalogue.tabular:  # rows of an archive have no names
+        return {row: name for row, name in catalogue.names(rows).items() if name}
     if isinstance(source, DatasetSource):
         return {row: f"{source.dataset}, row {row}" for row in rows}
     return {}
+
+
+def files_of_rows(blobs: Blobs, job: str, source: Source, rows: Sequence[int]) -> dict[int, int]:
+    """Row → the place of its file among those that were sent, or asked for, if they were."""
+    if isinstance(source, UploadSource):
+        files = dict(enumerate(_manifest(blobs, source).files))
+        placed = {row: files[row].number for row in rows if row in files}
+        return {row: number for row, number in placed.items() if number is not None}
+    catalogue = Catalogue.read(blobs, job)
+    return catalogue.files(rows) if catalogue else {}
 
 
 def skipped_files(

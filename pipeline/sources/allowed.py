@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.base.errors import SourceNotAllowed
 
 HUB = "hub:"
+ARCHIVE = "dicomweb:"
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@")
@@ -20,19 +21,25 @@ _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@")
 
 @dataclass(frozen=True)
 class AllowedSources:
-    """`folders` are real paths, without links; `names` are patterns of names on the hub."""
+    """`folders` are real paths, without links; `names` are patterns of names on the hub.
+
+    `archives` are patterns of hosts, perhaps with a port.
+    """
 
     folders: tuple[Path, ...]
     names: tuple[str, ...]
+    archives: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, entries: tuple[str, ...]) -> "AllowedSources":
-        """From ("/srv/images", "hub:org/*")."""
+        """From ("/srv/images", "hub:org/*", "dicomweb:archive.example:8042")."""
         names = tuple(entry for entry in entries if entry.startswith(HUB))
-        folders = tuple(entry for entry in entries if not entry.startswith(HUB))
+        archives = tuple(entry for entry in entries if entry.startswith(ARCHIVE))
+        folders = tuple(entry for entry in entries if entry not in (*names, *archives))
         return cls(
             tuple(Path(folder).expanduser().resolve() for folder in folders),
             tuple(name.removeprefix(HUB) for name in names),
+            tuple(host.removeprefix(ARCHIVE).lower() for host in archives),
         )
 
     def grant(self, dataset: str) -> str | None:
@@ -61,6 +68,16 @@ class AllowedSources:
             )
         elif not any(fnmatchcase(dataset, name) for name in self.names):
             raise SourceNotAllowed("KINDRED_SOURCES does not allow this data set.")
+
+    def check_archive(self, place: str) -> None:
+        """Checks a URL's host and port. Raises SourceNotAllowed. None is allowed unless named."""
+        place = place.lower()
+        host = place if place.endswith("]") else place.rpartition(":")[0] or place
+        if not any(fnmatchcase(each, name) for name in self.archives for each in (place, host)):
+            raise SourceNotAllowed(
+                "KINDRED_SOURCES does not allow this archive: it takes dicomweb:HOST or "
+                "dicomweb:HOST:PORT."
+            )
 
     def real(self, path: str | Path) -> Path:
         """Resolves a path's links. Raises SourceNotAllowed if no allowed folder contains it."""

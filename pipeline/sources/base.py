@@ -5,15 +5,16 @@ only its own row.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.identity import as_identifier
 from pipeline.dicom.describing import Policy
 from pipeline.images.decoding import Unusable
-from pipeline.messages import MAX_ID, Message, Payload
+from pipeline.messages import MAX_ID, Message, Payload, Rectangle
 from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.archives import Archives
 
 BAD_METADATA = Unusable("its metadata are larger than 1 MB: leave out what is not needed")
 BAD_ID = Unusable(f"its id is longer than {MAX_ID:,} characters, or it is . or ..")
@@ -31,6 +32,10 @@ class Source(Message):
         """The folder that a job of this source may go on reading, if it was allowed now."""
         return None
 
+    def stored(self, blobs: Blobs, job: str) -> "Source":
+        """The source as the ledger keeps it: what can name a patient lies in the job's blobs."""
+        return self
+
     def provenance(self) -> Payload:
         """The fields that each image's payload stores about its source."""
         return {"kind": self.kind}
@@ -44,7 +49,10 @@ class Row:
     upload. `fault` says why the row must be rejected, whatever its image. `sha256` is the hash of
     an upload's original bytes, which may have been deleted. `name` is the file's own name, without
     its folders, if it has one. `frame` is the one of a DICOM file, counted from 0; `hold` says why
-    it must wait in quarantine.
+    it must wait in quarantine. `former` has the identifiers that its image has under older keys.
+    `original` is the blob under which its file is kept, if it is. `masks` are rectangles to be
+    blackened first, and `provenance` what an image that was released from quarantine keeps of its
+    source.
     """
 
     number: int
@@ -57,6 +65,10 @@ class Row:
     name: str | None = None
     frame: int = 0
     hold: str | None = None
+    former: tuple[Mapping[str, str], ...] = ()
+    original: str | None = None
+    masks: tuple[Rectangle, ...] = ()
+    provenance: Payload | None = None
 
 
 class Reader(Protocol):
@@ -77,13 +89,16 @@ class Reader(Protocol):
 class Opening:
     """The services that opening a source may need. `job` is the one that opens it.
 
-    `dicom` says how DICOM files are described.
+    `dicom` says how DICOM files are described; `policy` gives it anew for each job, since the key
+    of pseudonyms may have been rotated. `archives` says how to be let into archives.
     """
 
     blobs: Blobs
     allowed: AllowedSources
     job: str = ""
     dicom: Policy | None = None
+    policy: Callable[[], Policy] | None = None
+    archives: Archives = field(default_factory=Archives)
 
 
 @dataclass(frozen=True)

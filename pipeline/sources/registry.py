@@ -13,11 +13,15 @@ from pydantic import Discriminator, Tag
 from pipeline.base.errors import SourceError
 from pipeline.sources.base import Opening, Reader, Source, SourceKind
 from pipeline.sources.dataset import DATASET
+from pipeline.sources.dicomweb.source import DICOMWEB
+from pipeline.sources.quarantine import QUARANTINE
 from pipeline.sources.upload import UPLOAD
 
 KINDS: tuple[SourceKind, ...] = (
     DATASET,
+    DICOMWEB,
     UPLOAD,
+    QUARANTINE,
 )
 
 _BY_NAME = {kind.name: kind for kind in KINDS}
@@ -96,7 +100,9 @@ class SourceCache:
             self._readers.clear()
 
     def _opening_for(self, job: str, granted: str | None) -> Opening:
-        return replace(self._opening, job=job, allowed=self._opening.allowed.granting(granted))
+        own = self._opening
+        policy = own.policy() if own.policy is not None else own.dicom
+        return replace(own, job=job, allowed=own.allowed.granting(granted), dicom=policy)
 
     def _alone(self, job: str) -> Any:
         with self._lock:

@@ -1,12 +1,13 @@
 """Reads the files of an upload, which the api has stored as blobs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
 from pipeline.base.blobs import Blobs
 from pipeline.base.identity import ID_COLUMNS
+from pipeline.base.sealing import unseal
 from pipeline.images.decoding import Unusable
 from pipeline.messages import UploadedFile, UploadManifest
 from pipeline.sources.base import Opening, Row, Source, SourceKind, own_id
@@ -23,8 +24,9 @@ class UploadSource(Source):
 class UploadReader:
     version = ""  # an upload does not change
 
-    def __init__(self, source: UploadSource, blobs: Blobs) -> None:
-        self._blobs = blobs
+    def __init__(self, source: UploadSource, blobs: Blobs, keys: Sequence[bytes] = ()) -> None:
+        """`keys` open DICOM files, which are sealed until their job has ended."""
+        self._blobs, self._keys = blobs, keys
         manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
         self._files = manifest.files
         self.skipped = Counter(file.kind for file in manifest.skipped)
@@ -47,7 +49,7 @@ class UploadReader:
         data = self._data(file.blob) if file.blob else b""
         if file.frame is None:
             return Row(number, image_id, data, metadata, file.blob, fault, file.sha256, name)
-        # No image keeps the file that it was made from: `conclude` deletes it.
+        # No image keeps the file that it was made from: it goes with the end of the job.
         return Row(
             number,
             image_id,
@@ -57,11 +59,13 @@ class UploadReader:
             sha256=file.sha256,
             frame=file.frame,
             hold=file.hold,
+            former=file.former,
+            original=file.original,
         )
 
     def _data(self, blob: str) -> bytes:
         try:
-            return self._blobs.read(blob)
+            return unseal(self._blobs.read(blob), self._keys)
         except FileNotFoundError:  # the image was deleted or unchanged, and the job runs again
             return b""
 
@@ -73,16 +77,6 @@ def _id_of(file: UploadedFile) -> tuple[str | None, Unusable | None]:
 def uploaded_image_id(file: UploadedFile) -> str | None:
     """The id that the file's image has, or would have if it were ingested; None if it has none."""
     return _id_of(file)[0] or file.sha256
-
-
-def conclude(blobs: Blobs, source: UploadSource) -> None:
-    """The job has ended: deletes the DICOM files, which name patients. Safe to repeat."""
-    try:
-        manifest = UploadManifest.model_validate_json(blobs.read(source.manifest))
-    except FileNotFoundError:  # as on a machine that was restored without it
-        return
-    for blob in {file.blob for file in manifest.files if file.frame is not None and file.blob}:
-        blobs.delete(blob)
 
 
 def forget_files(blobs: Blobs, source: UploadSource) -> None:
@@ -102,7 +96,8 @@ def forget_files(blobs: Blobs, source: UploadSource) -> None:
 
 
 def _open(source: UploadSource, opening: Opening) -> UploadReader:
-    return UploadReader(source, opening.blobs)
+    keys = opening.dicom.pseudonyms.keys if opening.dicom is not None else ()
+    return UploadReader(source, opening.blobs, keys)
 
 
 UPLOAD = SourceKind(UploadSource, _open, public=False)

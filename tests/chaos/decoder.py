@@ -18,8 +18,8 @@ RED, GREEN, YELLOW = (255, 0, 0), (0, 255, 0), (255, 255, 0)
 
 
 def _poisoned(decode: Any) -> Any:
-    def poisoned(data: bytes, max_pixels: int, frame: int = 0) -> Any:
-        picture = decode(data, max_pixels, frame)
+    def poisoned(data: bytes, max_pixels: int, *how: Any) -> Any:
+        picture = decode(data, max_pixels, *how)
         image = getattr(picture, "image", None)
         colours = image and image.resize((8, 8)).getcolors(1)
         if colours and colours[0][1] == RED:

@@ -30,6 +30,7 @@ NEEDED = {
     "GET /v1/session": "search",
     "POST /v1/searches": "search",
     "POST /v1/searches/batch": "search",
+    "POST /v1/renderings": "search",
     "GET /v1/searches/{identifier}": "search",
     "GET /v1/images": "search",
     "GET /v1/images/{image_id}": "search",
@@ -41,6 +42,7 @@ NEEDED = {
     "GET /v1/jobs/{job}": "ingest",
     "GET /v1/jobs/{job}/rejections": "ingest",
     "GET /v1/jobs/{job}/skipped": "ingest",
+    "GET /v1/jobs/{job}/deidentification": "ingest",
     "GET /v1/jobs/{job}/events": "ingest",
     "POST /v1/jobs/{job}/cancel": "ingest",
     "POST /v1/jobs/{job}/pause": "ingest",
@@ -51,6 +53,17 @@ NEEDED = {
     "POST /v1/deletions": "admin",
     "GET /v1/deletions/{deletion}": "admin",
     "POST /v1/deletions/{deletion}/lift": "admin",
+    "POST /v1/pseudonyms/rotate": "admin",
+    "POST /v1/pseudonyms/names": "admin",
+    "GET /v1/quarantine": "admin",
+    "GET /v1/quarantine/{image_id}": "admin",
+    "GET /v1/quarantine/{image_id}/picture": "admin",
+    "GET /v1/quarantine/{image_id}/preview": "admin",
+    "POST /v1/quarantine/{image_id}/release": "admin",
+    "POST /v1/quarantine/{image_id}/refuse": "admin",
+    "POST /v1/quarantine/release": "admin",
+    "POST /v1/quarantine/refuse": "admin",
+    "POST /v1/quarantine/allow": "admin",
     "GET /v1/backup/ledger": "admin",
     "GET /v1/backup/keys": "admin",
     "GET /v1/backup/blobs": "admin",
@@ -61,8 +74,12 @@ NEEDED |= {
     if not call.endswith("/session")
 }
 NEEDED["GET /v1/collections"] = "search"
+for path in ("studies", "studies/{study}"):
+    NEEDED[f"POST /dicom-web/{path}"] = "ingest"
+    NEEDED[f"POST /v1/collections/{{collection}}/dicom-web/{path}"] = "ingest"
 EVENTS = "GET /v1/jobs/{job}/events"
-OPEN = {"GET /healthz", "GET /readyz", "POST /v1/session", "DELETE /v1/session"}
+NEEDED["POST /v1/opened"] = "search"
+OPEN = {"GET /healthz", "GET /readyz", "GET /open", "POST /v1/session", "DELETE /v1/session"}
 ANY_KEY = {"GET /metrics"}
 
 
@@ -103,7 +120,10 @@ def call(api: Api, name: str, **given):
     method, path = name.split()
     return api.http.request(
         method,
-        path.format(image_id="I", job="J", identifier="S", deletion="D", collection="kindred"),
+        path.format(
+            image_id="I", job="J", identifier="S", deletion="D", collection="kindred", study="1.2"
+        ),
+        follow_redirects=False,
         **given,
     )
 

@@ -115,6 +115,11 @@ def fails_with_one_line(result: tuple[int, str, str], code: int = 1) -> str:
 # --- ingest --------------------------------------------------------------------------------------
 
 
+def test_options_of_archives_are_refused_elsewhere(kindred):
+    line = fails_with_one_line(kindred("ingest", "org/name", "--modality", "CR"), 2)
+    assert "--modality has a meaning for dicomweb:// alone" in line
+
+
 def test_ingest_follows_the_job_and_ends_with_its_totals(api, kindred):
     api.on("POST /v1/jobs", answer(job("planning", None, 0), 202))
     api.on(
@@ -529,10 +534,16 @@ def test_collections_are_listed_and_shown(api, kindred):
     assert json.loads(kindred("collections", "--json")[1])["collections"] == collections
 
 
+REPORT = {
+    "files": 2, "frames": 3, "refused": 1, "quarantined": 0, "kept": {"Modality": 2},
+    "dropped": {"PatientName": 2}, "skipped": {"dicom sr": 1},
+}  # fmt: skip
 IN_A_COLLECTION = [
     (("ingest", "owner/name"), "POST", "jobs", job()),
     (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
     (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (("deidentify-report", "j1"), "GET", "jobs/j1/deidentification", REPORT),
+    (("pseudonyms", "rotate", "--yes"), "POST", "pseudonyms/rotate", {"keys": 2}),
     (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),
     (("jobs", "list"), "GET", "jobs", {"jobs": []}),
     (("jobs", "show", "j1"), "GET", "jobs/j1", job()),
@@ -548,6 +559,17 @@ IN_A_COLLECTION = [
     (("images", "export", "vectors"), "GET", "images", {"images": [], "cursor": None}),
     (("delete", "a", "--yes"), "POST", "deletions", deletion(count=1)),
     (("undelete", "d1"), "POST", "deletions/d1/lift", deletion(count=1)),
+    (("quarantine", "list"), "GET", "quarantine", {"images": [], "count": 0, "cursor": None}),
+    (("quarantine", "show", "a"), "GET", "quarantine/a", {"image_id": "a", "rectangles": []}),
+    (("quarantine", "release", "a"), "POST", "quarantine/release", job()),
+    (
+        ("quarantine", "mask", "a", "--rectangle", "0,0,9,9"),
+        "POST",
+        "quarantine/release",
+        job(),
+    ),
+    (("quarantine", "refuse", "a", "--yes"), "POST", "quarantine/refuse", {"count": 1}),
+    (("quarantine", "allow", "a"), "POST", "quarantine/allow", {"count": 1}),
 ]
 
 
@@ -730,7 +752,7 @@ def test_every_command_that_talks_to_one_collection_can_be_told_which():
 
     of_the_api = {path for path, names in options.items() if "--url" in names}
 
-    assert len(of_the_api) == len(IN_A_COLLECTION) + 4  # a backup takes several calls
+    assert len(of_the_api) == len(IN_A_COLLECTION) + 5  # a backup and a watcher take several
     assert {p for p in of_the_api if "--collection" not in options[p]} == of_all | by_argument
 
 
@@ -857,3 +879,47 @@ def test_status_says_what_is_away_and_ends_with_1(api, kindred):
 
     api.on("GET /readyz", problem(500, "The data has another schema", "Upgrade."))
     assert "Upgrade." in fails_with_one_line(kindred("status"))
+
+
+# --- quarantine -----------------------------------------------------------------------------------
+
+WAITING = {
+    "image_id": "a",
+    "time": "2026-01-01T10:20:30Z",
+    "metadata": {"modality": "US"},
+    "reason": "it is ultrasound",
+    "releasing": None,
+    "rectangles": [{"left": 1, "top": 2, "width": 30, "height": 4}],
+}
+
+
+def test_what_waits_is_listed_with_its_reason(api, kindred):
+    page = {"images": [WAITING, {**WAITING, "releasing": "j1"}], "count": 9, "cursor": 77}
+    api.on("GET /v1/quarantine", answer(page))
+    code, out, _ = kindred("quarantine")
+    assert code == 0
+    assert "2026-01-01 10:20:30" in out and "it is ultrasound" in out and "being released" in out
+    assert "9 in all; the next: --cursor 77" in out
+
+
+def test_what_is_proposed_can_be_masked(api, kindred):
+    api.on("GET /v1/quarantine/a", answer(WAITING))
+    api.on("POST /v1/quarantine/release", answer(job(), 202))
+    assert kindred("quarantine", "mask", "a", "--rectangle", "proposed")[0] == 0
+    sent = json.loads(api.requests[-1].content)
+    assert sent == {"image_ids": ["a"], "rectangles": WAITING["rectangles"]}
+
+    api.on("GET /v1/quarantine/a", answer({**WAITING, "rectangles": []}))
+    code, _, err = kindred("quarantine", "mask", "a", "--rectangle", "proposed")
+    assert code == 1 and "no rectangle is proposed for a" in err
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,3,-4", ""])
+def test_a_rectangle_that_is_none_is_wrong_usage(api, kindred, text):
+    message = fails_with_one_line(kindred("quarantine", "mask", "a", "--rectangle", text), code=2)
+    assert "LEFT,TOP,WIDTH,HEIGHT" in message
+
+
+def test_nobody_refuses_without_a_question_or_a_yes(api, kindred):
+    assert "--yes" in fails_with_one_line(kindred("quarantine", "refuse", "a"), code=2)
+    assert api.requests == []

@@ -14,6 +14,7 @@ from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
 from pipeline.ledger import Ledger, WorkItem
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.lifecycle.tombstone_keys import tombstone_key, tombstone_keys
 from pipeline.messages import Deletion
@@ -79,7 +80,9 @@ def context(tmp_path: Path, ledger: Ledger) -> Context:
         "store": store,
         "blobs": blobs,
         "ledger": ledger,
-        "deletions": Deletions(played, blobs, ledger.tombstones, fields),
+        "deletions": Deletions(
+            played, blobs, ledger.tombstones, fields, Quarantine(blobs, ledger.withheld)
+        ),
         "stopping": lambda: False,
     }
     for name in (preview_name(POINT), UPLOAD):

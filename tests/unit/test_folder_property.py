@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ from cli.upload import Selection, Upload
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
+from pipeline.dicom.describing import Policy
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.rows import Batch, described, identify, recognise
 from pipeline.messages import RESERVED, Payload
 from pipeline.sources.base import Row
 from pipeline.sources.folder.catalogue import Catalogue
+from pipeline.sources.folder.hiding import Hiding
 from pipeline.sources.folder.names import folded, shown_path, slashed, stem
 from pipeline.sources.folder.reader import FolderReader, Pictures, directory
 from pipeline.sources.folder.survey import Entry, Found, Rules, survey
@@ -40,6 +43,9 @@ from tests.drawn_trees import Folder, folders, metadata
 from tests.unit.test_fuzz import bounded
 
 _OF_A_ROW = re.compile(r"(metadata\.\w+), line [\d,]+, names this file")
+
+
+DICOM = Policy(Pseudonyms((b"key",)))
 
 
 @contextmanager
@@ -173,6 +179,12 @@ class Way:
     rows: list[Came] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     fails: str | None = None
+    hidden: bool = False
+
+    def nameless(self) -> "Way":
+        rows = [replace(row, name=None) for row in self.rows]
+        kinds = Counter(("", kind) for _, kind in self.skipped.elements())
+        return replace(self, rows=rows, skipped=kinds)
 
     @property
     def taken(self) -> list[Came]:
@@ -186,14 +198,15 @@ class Way:
 def by_folder(root: Path, wanted: Rules, limit: int | None) -> Way:
     blobs, pictures = Blobs(str(root.parent / "one")), Pictures(root, (Path("/"),), wanted, limit)
     try:
-        found = survey(directory(pictures), wanted)
-        catalogue = Catalogue.write(blobs, "job", found, limit)
+        dicom = DICOM.counting()
+        found = survey(directory(pictures), replace(wanted, dicom=dicom))
+        catalogue = Catalogue.write(blobs, "job", found, limit, hiding=Hiding.of(dicom))
     except SourceError as error:
         return Way(fails=str(error))
     rows = FolderReader(pictures, catalogue).read(0, catalogue.rows)
     skipped = Counter(catalogue.skipped_names(0, 10_000))
     assert Counter(kind for _, kind in skipped.elements()) == catalogue.skipped
-    return Way([Came.of(row) for row in rows], skipped)
+    return Way([Came.of(row) for row in rows], skipped, hidden=catalogue.hidden)
 
 
 @dataclass
@@ -204,14 +217,14 @@ class Api:
     most: int
     manifests: list[str] = field(default_factory=list)
 
-    def upload(self, parts: Any, metadata: Any, account: Any, options: Any) -> Any:
+    def upload(self, parts: Any, metadata: Any, account: Any, options: Any, key: Any) -> Any:
         if sum(len(data) for _, (_, data, _) in parts) > self.most:
             raise TooLarge("no")
         files = [(name, io.BytesIO(data)) for _, (name, data, _) in parts]
         received = received_of(files, json.dumps(metadata), json.dumps(account))
         folder = f"uploads/{len(self.manifests)}"
         self.manifests.append(
-            store_upload(self.blobs, folder, received, keep_names=True, most=1_000_000)
+            store_upload(self.blobs, folder, received, DICOM, keep_names=True, most=1_000_000)
         )
         return {"id": folder}
 
@@ -243,6 +256,8 @@ def test_a_folder_and_its_upload_are_the_same(
     with written(folder) as root:
         one, other = by_folder(root, wanted, limit), by_upload(root, wanted, limit)
 
+    if one.hidden:  # an upload in several requests hides the names of those with DICOM in them
+        one, other = one.nameless(), other.nameless()
     if other.fails is None:
         assert one.taken == other.taken
         assert one.rejected == other.rejected

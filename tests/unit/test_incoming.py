@@ -12,7 +12,6 @@ from api.services import Collection
 from pipeline.base.blobs import incoming_folder, manifest_of, upload_folder
 from pipeline.base.errors import BlobsUnavailable
 from pipeline.messages import UploadManifest
-from pipeline.sources.upload import UploadSource, conclude
 from tests.memory_api import MemoryApi
 
 
@@ -78,7 +77,7 @@ def test_objects_become_one_job_of_their_frames(
     assert collection.ledger.incoming.count() == 2  # until the job has ended
     collection.ledger.jobs.transition(batch, "cancel")
     assert collection.ledger.incoming.count() == 0
-    conclude(collection.blobs, UploadSource(manifest=manifest_of(upload_folder(batch))))
+    collection.blobs.delete(incoming_folder(batch))  # as when its job is put away
     adopt(collection)
     assert not collection.blobs.names(incoming_folder())
 

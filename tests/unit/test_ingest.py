@@ -26,15 +26,20 @@ from pipeline.base.identity import point_id
 from pipeline.encoding.encoder import Sizing
 from pipeline.images.decoding import Unusable
 from pipeline.images.pixels import PixelSteps
+from pipeline.images.text_detector import NoDetector
 from pipeline.ledger import Lease, Progress, WorkItem
 from pipeline.lifecycle.deletion import DELETED
 from pipeline.lifecycle.ingest import POISON, TOO_LARGE, WRITERS, Ingest, Limits
+from pipeline.lifecycle.quarantine import REFUSED, Quarantine
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.lifecycle.tombstone_keys import tombstone_key
+from pipeline.lifecycle.withholding import Withholding
 from pipeline.messages import IngestOptions, Rejection
 from pipeline.sources.base import Row
 from pipeline.sources.dataset import DatasetSource
 from tests.decoders import InlineDecoders
+from tests.ledger_steps import US, begin_all, planned, worker
+from tests.memory_ledger import memory_ledgers
 
 
 class Jobs:
@@ -80,6 +85,9 @@ class Store:
 
     def upsert(self, points: Any) -> None:
         self.stored.update(zip(points.ids, points.payloads, strict=True))
+
+    def set_payloads(self, payloads: Mapping[UUID, Any]) -> None:
+        self.stored.update(payloads)
 
     def flush(self) -> None: ...
 
@@ -139,8 +147,11 @@ def ingest(tmp_path: Path, jobs: Jobs, deletions: Deletions) -> Iterator[Ingest]
     )
     with ThreadPoolExecutor(WRITERS) as writers:
         blobs = Blobs(str(tmp_path))
-        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders(), Limits())
-        yield Ingest(*parts, stopping=lambda: False, writers=writers)
+        quarantine = Quarantine(blobs, memory_ledgers().of("kindred").withheld)
+        withholding = Withholding(quarantine, NoDetector())
+        parts: Any = (encoder, Store(), blobs, jobs, deletions, InlineDecoders())
+        rest: Any = (withholding, Limits(), lambda: False)
+        yield Ingest(*parts, *rest, writers=writers)
 
 
 SOURCE = DatasetSource(dataset="any")
@@ -373,3 +384,102 @@ def test_where_no_decoder_starts_no_row_is_rejected(ingest: Ingest, jobs: Jobs) 
         ingest.run(item(), SOURCE, Rows())
 
     assert (rejections(ingest), jobs.progress[-1].cursor) == ([], 0)
+
+
+class HeldRows(Rows):
+    """Of the ten, rows 1 and 6 must wait."""
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        for row in super().read(start, stop):
+            yield replace(row, hold="it is ultrasound") if row.number in (1, 6) else row
+
+
+@pytest.fixture
+def held(ingest: Ingest) -> Iterator[tuple[Ingest, Any]]:
+    """An ingest whose lease the ledger of quarantine knows."""
+    ledger = memory_ledgers().of("kindred")
+    ledger.workers.beat(worker(US, lanes=1))
+    planned(ledger, "job", total=10, shard_size=10)
+    [begun] = begin_all(ledger, US)
+    quarantine = Quarantine(ingest.blobs, ledger.withheld)
+    yield replace(ingest, withholding=Withholding(quarantine, NoDetector())), begun
+
+
+def test_what_must_wait_is_not_embedded_and_comes_to_quarantine(
+    held: tuple[Ingest, Any], jobs: Jobs
+) -> None:
+    ingest, begun = held
+    assert ingest.run(begun, SOURCE, HeldRows())
+
+    assert jobs.progress[-1].counts == {"embedded": 8, "quarantined": 2}
+    store: Any = ingest.store
+    assert {point_id("row 1"), point_id("row 6")}.isdisjoint(store.stored)
+    quarantine = ingest.withholding.quarantine
+    names = [each.name for each in quarantine.ledger.page(0, 10)]
+    known = [quarantine.known(name) for name in names]
+    assert [image and image.image_id for image in known] == ["row 1", "row 6"]
+    assert not ingest.blobs.exists(preview_name(point_id("row 1")))
+
+
+def test_a_repeat_of_the_shard_finds_it_waiting_and_renews_what_is_said(
+    held: tuple[Ingest, Any], jobs: Jobs
+) -> None:
+    ingest, begun = held
+    ingest.run(begun, SOURCE, HeldRows())
+
+    class Described(HeldRows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            return (replace(row, metadata={"site": "liver"}) for row in super().read(start, stop))
+
+    jobs.claims.clear()
+    assert ingest.run(begun, SOURCE, Described())
+
+    assert jobs.progress[-1].counts == {"embedded": 8, "quarantined": 2}
+    quarantine = ingest.withholding.quarantine
+    [first, _] = quarantine.ledger.page(0, 10)
+    known = quarantine.known(first.name)
+    assert known is not None and known.metadata["site"] == "liver"
+
+
+def test_of_a_dry_run_nothing_waits(held: tuple[Ingest, Any], jobs: Jobs) -> None:
+    ingest, begun = held
+    assert ingest.run(begun, SOURCE, HeldRows(), IngestOptions(dry_run=True))
+
+    assert jobs.progress[-1].counts == {"embedded": 8, "quarantined": 2}
+    assert ingest.withholding.quarantine.ledger.count() == 0
+
+
+def test_what_was_deleted_meanwhile_does_not_wait(
+    held: tuple[Ingest, Any], jobs: Jobs, deletions: Deletions
+) -> None:
+    ingest, begun = held
+    deletions.meanwhile = {point_id("row 6")}
+    assert ingest.run(begun, SOURCE, HeldRows())
+
+    assert jobs.progress[-1].counts == {"embedded": 8, "quarantined": 1, "rejected": 1}
+    assert ingest.withholding.quarantine.ledger.count() == 1
+    assert len([*ingest.blobs.walk("quarantine")]) == 3
+
+
+def test_what_was_refused_is_rejected(held: tuple[Ingest, Any], jobs: Jobs) -> None:
+    ingest, begun = held
+    ingest.run(begun, SOURCE, HeldRows())
+    quarantine = ingest.withholding.quarantine
+    quarantine.refuse([quarantine.ledger.page(0, 1)[0].name])
+    jobs.claims.clear()
+
+    assert ingest.run(begun, SOURCE, Rows())  # even if nobody suspects it any more
+
+    assert jobs.progress[-1].counts == {"embedded": 9, "rejected": 1}
+    assert quarantine.ledger.count() == 0, "what is trusted by now waits no more"
+    assert [r.reason for r in rejections(ingest)] == [REFUSED]
+
+
+def test_without_its_lease_a_worker_puts_nothing_into_quarantine(
+    held: tuple[Ingest, Any], jobs: Jobs
+) -> None:
+    ingest, begun = held
+    jobs.lost = True
+    assert not ingest.run(begun, SOURCE, HeldRows())
+    assert ingest.withholding.quarantine.ledger.count() == 0
+    assert [*ingest.blobs.walk("quarantine")] == []

@@ -15,6 +15,7 @@ from pipeline.base.errors import BlobsUnavailable, Conflict, InvalidQuery, NotFo
 from pipeline.base.identity import point_id
 from pipeline.ledger import Ledger, Progress
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.lifecycle.sweep import Sweep
 from pipeline.lifecycle.tombstone_keys import keys_of_images
@@ -69,7 +70,8 @@ def blobs(tmp_path: Path) -> Reads:
 def deletions(store: Store, blobs: Blobs, ledger: Ledger) -> Deletions:
     played: Any = store
     nothing: Any = None
-    return Deletions(played, blobs, ledger.tombstones, nothing)
+    quarantine = Quarantine(blobs, ledger.withheld)
+    return Deletions(played, blobs, ledger.tombstones, nothing, quarantine)
 
 
 @pytest.fixture
@@ -366,7 +368,8 @@ def test_a_receipt_outlives_its_job(tmp_path: Path, state: str) -> None:
     ledger, deletion = api.ledger, str(uuid4())
     nothing: Any = None
     played: Any = Store()
-    deletions = Deletions(played, api.blobs, ledger.tombstones, nothing)
+    quarantine = Quarantine(api.blobs, ledger.withheld)
+    deletions = Deletions(played, api.blobs, ledger.tombstones, nothing, quarantine)
     deletions.receipts.write_plan(deletion, [])
     deletions.receipts.write_page(deletion, "000000", ["A", "B"])
     ledger.workers.beat(worker(US, lanes=1, queue="deletion"))

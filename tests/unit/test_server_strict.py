@@ -17,6 +17,7 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.errors import ConfigurationError, InvalidQuery, StoreUnavailable
 from pipeline.base.identity import point_id
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import DeleteRequest
 from pipeline.messages import Deletion
 from pipeline.messages.filters import Filter
@@ -111,7 +112,8 @@ def by(field: str, value: str) -> Filter:
 
 def deletions(store: ServerStore, blobs: Blobs) -> Deletions:
     ledger = memory_ledgers().of("kindred")
-    return Deletions(store, blobs, ledger.tombstones, Fields(store, INDEXES))
+    fields, quarantine = Fields(store, INDEXES), Quarantine(blobs, ledger.withheld)
+    return Deletions(store, blobs, ledger.tombstones, fields, quarantine)
 
 
 # --- filters by fields without an index -------------------------------------------------------

@@ -33,6 +33,8 @@ def lines(backend: Backend) -> list[str]:
         ledger.requests.claim("one", US)
         ledger.requests.succeed("one")
         ledger.tombstones.add(["gone"], "deletion")
+        ledger.pseudonyms.get()
+        ledger.pseudonyms.rotate()
     ledgers.sessions.open("key")
     snapshots = Snapshots(backend.url, "kindred:skin")
     found = [*snapshots.lines()]
@@ -68,6 +70,22 @@ def test_a_restored_redis_has_schema_collection_and_jobs(
     with pytest.raises(Conflict):
         snapshots.restore(lines)
     snapshots.close()
+
+
+def test_a_backup_carries_the_keys_of_pseudonyms(backend: Backend, lines: list[str]) -> None:
+    """Else a patient's new images would not belong to the old ones, and could not be deleted."""
+    ledger = backend.ledgers().of("skin")
+    drawn = ledger.pseudonyms.get()  # by a worker that has started too soon
+    snapshots = Snapshots(backend.url, "kindred:skin")
+    snapshots.restore(lines)
+    snapshots.close()
+
+    restored = ledger.pseudonyms.get()
+
+    assert len(restored.keys) == 2
+    assert not set(restored.keys) & set(drawn.keys)
+    held = next(json.loads(line) for line in lines if "kindred:skin:pseudonyms" in line)
+    assert base64.b64decode(held["value"]).find(restored.keys[0][:20]) > 0
 
 
 def test_a_collection_is_restored_beside_another(backend: Backend, lines: list[str]) -> None:

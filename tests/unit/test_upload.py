@@ -15,10 +15,14 @@ from api.routes.uploads import received_of
 from cli import follow, main, upload
 from cli.upload import LocalFile, Selection, chunks
 from pipeline.base.blobs import Blobs
+from pipeline.dicom.describing import Policy
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.sources.account import names_of_rows
 from pipeline.sources.folder.survey import Entry
 from pipeline.sources.upload import UploadSource
 from tests.trees import picture
+
+DICOM = Policy(Pseudonyms((b"key",)))
 
 
 @dataclass
@@ -283,6 +287,6 @@ def test_a_row_of_a_data_set_is_called_by_its_place_both_ways(api, tmp_path):
         json.dumps(sent.metadata),
         json.dumps(sent.account),
     )
-    manifest = store_upload(blobs, "uploads/1", received, keep_names=True, most=1_000_000)
+    manifest = store_upload(blobs, "uploads/1", received, DICOM, keep_names=True, most=1_000_000)
     named = names_of_rows(blobs, "1", UploadSource(manifest=manifest), [0, 1, 2])
     assert named == {n: f"{tmp_path}/t.parquet, row {row}" for n, row in enumerate((0, 2, 1))}

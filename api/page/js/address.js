@@ -6,12 +6,17 @@
  * @typedef {{only: Value[], not: Value[]}} Choice
  * @typedef {{least: number|null, most: number|null}} Range
  * @typedef {{left: number, top: number, width: number, height: number}} Crop fractions of the picture
- * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|null} Start
+ * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
+ * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"} view
+ * @property {"search"|"jobs"|"quarantine"} view
  * @property {string|null} job
+ * @property {string|null} waits the image in quarantine that is looked at
  * @property {Start} start
+ * @property {string|null} open the sealed number of a link, before it is opened
  * @property {Crop|null} crop
+ * @property {number|null} frame of an own DICOM file, or the number of one of several files
+ * @property {boolean} whole whether all frames of own files are compared
  * @property {number} limit
  * @property {number|null} threshold
  * @property {Object<string, Choice>} choices by field
@@ -25,12 +30,18 @@
 
 export const DEFAULT_LIMIT = 12;
 
+const COLLECTED = ["series", "study", "accession"];
+
 /** @returns {State} */
 export const emptyState = () => ({
   view: "search",
   job: null,
+  waits: null,
   start: null,
+  open: null,
   crop: null,
+  frame: null,
+  whole: false,
   limit: DEFAULT_LIMIT,
   threshold: null,
   choices: {},
@@ -46,9 +57,13 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = given.get("view") === "jobs" ? "jobs" : "search";
+  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.waits = given.get("waits");
+  state.open = given.get("open");
   state.start = parseStart(given);
+  if (given.has("frame")) state.frame = toNumber(given.get("frame"));
+  state.whole = given.has("whole");
   if (given.has("crop")) {
     const [left, top, width, height] = given.get("crop").split(",").map(toNumber);
     state.crop = { left, top, width, height };
@@ -78,14 +93,20 @@ export function parse(search) {
 export function format(state) {
   const out = new URLSearchParams();
   const set = (name, value) => value !== null && value !== undefined && out.append(name, value);
-  if (state.view === "jobs") {
-    out.set("view", "jobs");
-    set("job", state.job);
+  if (state.view !== "search") {
+    out.set("view", state.view);
+    if (state.view === "jobs") set("job", state.job);
+    else set("waits", state.waits);
     return `./?${out}`;
   }
   if (state.start?.kind === "stored") out.set("image", state.start.id);
   if (state.start?.kind === "picture") out.set("picture", "own");
   if (state.start?.kind === "text") out.set("text", state.start.text);
+  if (state.start?.kind === "collected")
+    for (const key of state.start.keys) out.append(state.start.by, key);
+  if (state.open) out.set("open", state.open);
+  set("frame", state.frame);
+  if (state.whole) out.set("whole", "yes");
   if (state.crop) {
     const { left, top, width, height } = state.crop;
     out.set("crop", [left, top, width, height].map(short).join(","));
@@ -114,6 +135,9 @@ function parseStart(given) {
   if (given.has("image")) return { kind: "stored", id: given.get("image") };
   if (given.has("text")) return { kind: "text", text: given.get("text") };
   if (given.has("picture")) return { kind: "picture" };
+  for (const by of COLLECTED) {
+    if (given.has(by)) return { kind: "collected", by, keys: given.getAll(by) };
+  }
   return null;
 }
 

@@ -6,10 +6,30 @@ import { fieldLabel, valueLabel } from "./words.js";
 
 const FIRST = ["Diagnosis", "Confirmed by", "Age", "Sex", "Site", "Lesion"];
 
+/**
+ * What an image of DICOM is called, whose id is a key. @param {object} payload
+ * @returns {string|null} such as "MR, frame 3 of 10"; null for any other image
+ */
+export function scanName(payload) {
+  if (!payload.modality) return null;
+  const number = payload.frame ? `frame ${payload.frame} of ${payload.frames}` : null;
+  return [payload.modality, number].filter(Boolean).join(", ");
+}
+
+/** The study in the department's viewer, for whoever may see whose it is. */
+export const viewerLink = ({ viewer }) =>
+  viewer &&
+  h(
+    "a",
+    { class: "viewer-link", href: viewer, target: "_blank", rel: "noopener noreferrer" },
+    "Open in the viewer",
+  );
+
 /** @param {object} payload @returns {string} such as "45 years, female, back" */
 export function brief(payload) {
   const age = fact(payload, "Age");
-  const years = age === null ? "age not recorded" : /^[0-9.]+$/.test(age) ? `${age} years` : age;
+  const none = payload.modality ? null : "age not recorded";
+  const years = age === null ? none : /^[0-9.]+$/.test(age) ? `${age} years` : age;
   const [sex, site] = ["Sex", "Site"].map((label) => {
     const said = fact(payload, label);
     return said === "unknown" ? `${label.toLowerCase()} unknown` : said;

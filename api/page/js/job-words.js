@@ -83,6 +83,7 @@ export function totals(job) {
     job.updated > 0 && `${number(job.updated)} with new metadata`,
     `${number(job.unchanged)} already stored`,
     `${number(job.rejected)} rejected`,
+    job.quarantined > 0 && `${number(job.quarantined)} in quarantine`,
   ]
     .filter(Boolean)
     .join(", ");

@@ -4,12 +4,16 @@ import { announce, byId, fill, h, showFault } from "./dom.js";
 import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
+import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
+import { block, say } from "./messages.js";
+import { dicomOf } from "./dicom.js";
 import { keep, kept, onChosen, onFiles } from "./picture.js";
+import { unseal } from "./opening.js";
 import { onBusy, whenReady } from "./server.js";
-import { counted } from "./words.js";
+import { BAD_LINK, counted } from "./words.js";
 
 let state = emptyState();
 
@@ -29,32 +33,56 @@ function go(change, { picture = history.state?.picture } = {}) {
   show();
 }
 
+/** Follows a link of another system to what it opens, in place of the link. */
+async function followLink() {
+  const opened = await unseal(state.open).catch(() => null);
+  const start = opened && { kind: "collected", ...opened };
+  state = { ...state, open: null, start };
+  history.replaceState({}, "", format(state));
+  show();
+  if (!opened) say(block("This cannot be opened", [BAD_LINK]));
+}
+
 function show() {
   const { view } = state;
+  if (state.open) {
+    followLink();
+    return;
+  }
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
+  byId("quarantine-view").hidden = view !== "quarantine";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = view === "jobs" ? "Jobs – Kindred" : title();
-  showSession();
+  document.title = TITLES[view] ?? title();
+  showSession().then(showWaitingCount);
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
-  if (view === "jobs") return;
+  showQuarantine(view === "quarantine" ? state : null);
+  if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
 }
 
+const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
+
 function title() {
+  if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
   if (state.start?.kind === "stored") return `Similar to ${state.start.id} – Kindred`;
   return state.start ? "Similar images – Kindred" : "Kindred";
 }
 
-function takePicture([file]) {
+async function takePicture(files) {
   showFault("picture");
-  go({ ...fresh(), start: { kind: "picture" } }, { picture: keep(file) });
+  const scans = await dicomOf(files);
+  const chosen = scans.length ? scans : files.slice(0, 1);
+  if (!chosen.length) return showFault("picture", "There is no image in this folder.");
+  const picture = keep(chosen, scans.length > 0);
+  // Several files of DICOM are a series, which is compared as a whole.
+  go({ ...fresh(), start: { kind: "picture" }, whole: scans.length > 1 }, { picture });
   toFound();
 }
 
@@ -64,7 +92,7 @@ function toFound() {
 }
 
 /** A new query image keeps the settings, but nothing that belonged to the previous image. */
-const fresh = () => ({ view: "search", crop: null, like: [], unlike: [], same: false });
+const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, like: [], unlike: [], same: false });
 
 // --- when the server is unavailable --------------------------------------------------------------
 
@@ -88,7 +116,7 @@ async function onUnavailable(problem) {
   waiting = null;
   banner.hidden = true;
   announce("Kindred is available again");
-  if (state.view === "jobs" || isIncomplete()) show();
+  if (state.view !== "search" || isIncomplete()) show();
 }
 
 function reason(problem) {
@@ -111,7 +139,7 @@ function follow(event) {
   const ours = link && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey;
   if (!ours) return;
   event.preventDefault();
-  const back = link.dataset.view === "search" && state.view === "jobs";
+  const back = link.dataset.view === "search" && state.view !== "search";
   if (back) go({ ...lastSearch.state, view: "search" }, { picture: lastSearch.picture });
   else go(parse(new URL(link.href).search), {});
 }
@@ -131,8 +159,10 @@ installHelp();
 onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
+installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installOptions(go);
 onChosen(byId("file"), takePicture);
+onChosen(byId("folder"), takePicture);
 onFiles((files) => (state.view === "jobs" ? uploadFiles(files) : takePicture(files)));
 submit("id-form", "id-field", (id) => ({ kind: "stored", id }));
 submit("text-form", "text-field", (text) => ({ kind: "text", text }));

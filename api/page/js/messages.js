@@ -80,6 +80,7 @@ export function faultMessage(faults, go) {
     limit: ["Show the usual number", { limit: DEFAULT_LIMIT }],
     threshold: ["Any similarity", { threshold: null }],
     crop: ["Search the whole image", { crop: null }],
+    open: ["Start with a stored image", { ...usual }],
     filters: ["Clear the filters", { choices: {}, ranges: {} }],
     options: ["Clear these options", { group: null, near: false }],
     id: ["Choose a stored image", { ...usual }],

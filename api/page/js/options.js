@@ -3,6 +3,7 @@
 import { DEFAULT_LIMIT } from "./address.js";
 import { byId, onNumber, putNumber } from "./dom.js";
 import { isCombined, leavesOutSame } from "./search.js";
+import { hasSeries, installGroups, isSeriesGroup, isWhole, showGroups } from "./series.js";
 import { fieldNoun } from "./words.js";
 
 /**
@@ -15,6 +16,7 @@ export function installOptions(go) {
   const tick = (id, change) =>
     byId(id).addEventListener("change", ({ target }) => go(change(target.checked)));
   tick("group", (on) => ({ group: on ? byId("group").dataset.field : null }));
+  installGroups(go);
   tick("same", (same) => ({ same }));
   tick("near", (near) => ({ near, ...(near && { group: null }) }));
 }
@@ -27,14 +29,11 @@ export function showOptions(state, known) {
   putNumber(byId("limit"), state.limit);
   putNumber(byId("threshold"), state.threshold);
   const field = groupField(known);
-  tickOf(
-    "group",
-    state.group,
-    field,
-    `Count images of one ${fieldNoun(state.group ?? field ?? "")} as one`,
-  );
+  const group = isSeriesGroup(state.group) ? null : state.group;
+  tickOf("group", group, field, `Count images of one ${fieldNoun(group ?? field ?? "")} as one`);
+  showGroups(state, known);
   byId("same").checked = state.same;
-  byId("same-label").textContent = `Show the same ${lesionNoun(known)}`;
+  byId("same-label").textContent = `Show the same ${lesionNoun(known, state)}`;
   byId("same-row").hidden = !(leavesOutSame(state) || state.same);
   byId("near").checked = state.near;
   const onePicture = state.start?.kind === "stored" || state.start?.kind === "picture";
@@ -52,6 +51,15 @@ function tickOf(id, chosen, usual, label) {
 
 const groupField = (known) => known?.lesion_field ?? known?.group_fields[0] ?? null;
 
-/** What the images of one lesion share. @param {{lesion_field: string|null}|null} known */
-export const lesionNoun = (known) =>
+/**
+ * What the images of one lesion share; of DICOM, their series.
+ * @param {object|null} known
+ * @param {import("./address.js").State} [state]
+ */
+export const lesionNoun = (known, state) => {
+  if (state && isWhole(state)) return "series";
+  return hasSeries(known) ? `${ownNoun(known)} or series` : ownNoun(known);
+};
+
+const ownNoun = (known) =>
   known?.lesion_field === null ? "image" : fieldNoun(known?.lesion_field ?? "lesion_id");

@@ -1,17 +1,32 @@
 // The user's own images: chosen, dropped or pasted. They stay in this tab; an address cannot hold
 // them.
 
+import { filesOf } from "./dicom.js";
+
 // The number of images kept for the back button; users must choose an older one again.
 const KEPT = 12;
 
-/** @type {Map<number, {file: File, url: string}>} */
+/**
+ * @typedef {object} Picture
+ * @property {File} file the first of `files`
+ * @property {File[]} files several only if they are DICOM
+ * @property {boolean} isDicom
+ * @property {string} url shows it, unless it is DICOM
+ */
+
+/** @type {Map<number, Picture>} */
 const pictures = new Map();
 let last = 0;
 
-/** @param {File} file @returns {number} the number by which this tab finds it again */
-export function keep(file) {
+/**
+ * @param {File[]} files
+ * @param {boolean} isDicom
+ * @returns {number} the number by which this tab finds them again
+ */
+export function keep(files, isDicom) {
   last += 1;
-  pictures.set(last, { file, url: URL.createObjectURL(file) });
+  const [file] = files;
+  pictures.set(last, { file, files, isDicom, url: URL.createObjectURL(file) });
   const oldest = last - KEPT;
   if (pictures.has(oldest)) {
     URL.revokeObjectURL(pictures.get(oldest).url);
@@ -20,7 +35,7 @@ export function keep(file) {
   return last;
 }
 
-/** @param {number|undefined} number @returns {{file: File, url: string}|null} */
+/** @param {number|undefined} number @returns {Picture|null} */
 export const kept = (number) => pictures.get(number) ?? null;
 
 /**
@@ -42,7 +57,7 @@ export function onFiles(take) {
     mark(false);
     if (!hasFiles(event)) return;
     event.preventDefault();
-    take([...event.dataTransfer.files]);
+    filesOf(event.dataTransfer).then(take);
   });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];

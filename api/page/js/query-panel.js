@@ -2,7 +2,8 @@
 
 import { installCrop } from "./crop.js";
 import { byId, fill, h } from "./dom.js";
-import { factList, imageUrl, previewOf, previewUrl } from "./facts.js";
+import { factList, imageUrl, previewOf, previewUrl, viewerLink } from "./facts.js";
+import { closeFrames, frameUrl, showOwn, showSeries } from "./frames.js";
 import { isCombined, isSearch } from "./search.js";
 import { callJson } from "./server.js";
 
@@ -14,7 +15,7 @@ let payload = null;
 /**
  * Redraws the panel only if its content changes: a crop must not lose the keyboard focus.
  * @param {import("./address.js").State} state
- * @param {{file: File, url: string}|null} picture
+ * @param {import("./picture.js").Picture|null} picture
  * @param {(change: object) => void} go
  */
 export function drawQuery(state, picture, go) {
@@ -25,23 +26,26 @@ export function drawQuery(state, picture, go) {
   shown = next;
   payload = null;
   fill(byId("query-facts"));
+  closeFrames();
   drawPicture(state, picture, go);
   drawExamples(state, go);
-  if (state.start?.kind === "stored") showFacts(state.start.id, next);
+  if (state.start?.kind === "stored") showFacts(state.start.id, next, go);
 }
 
 /** @returns {import("./compare.js").Searched|null} */
 export function searchedPicture(state, picture) {
   const crop = isCombined(state) ? null : state.crop;
   if (state.start?.kind === "picture" && picture)
-    return { url: picture.url, name: "Your image", payload: null, crop };
+    return { url: frameUrl() ?? picture.url, name: "Your image", payload: null, crop };
+  if (state.start?.kind === "collected")
+    return frameUrl() ? { url: frameUrl(), name: "The searched series", payload: null, crop } : null;
   const id = state.start?.kind === "stored" ? state.start.id : state.like[0];
   if (!id || state.start?.kind === "text") return null;
   return { url: previewUrl(id), name: id, payload: state.start ? payload : null, crop };
 }
 
-const keyOf = ({ start, crop, like, unlike }, picture) =>
-  JSON.stringify([start, crop, like, unlike, picture?.url ?? null]);
+const keyOf = ({ start, crop, frame, whole, like, unlike }, picture) =>
+  JSON.stringify([start, crop, frame, whole, like, unlike, picture?.url ?? null]);
 
 function drawPicture(state, picture, go) {
   const container = byId("query-picture");
@@ -54,24 +58,18 @@ function drawPicture(state, picture, go) {
   }
   if (!start) return fill(container);
   const own = start.kind === "picture";
+  if (start.kind === "collected") {
+    const onChosen = (id) => go({ ...WHOLE, start: { kind: "stored", id } });
+    return showSeries(container, start, { onChosen });
+  }
   const image = own
-    ? h("img", { src: picture.url, alt: "Your image" })
+    ? h("img", { alt: "Your image" })
     : h("img", { src: previewUrl(start.id), alt: `Stored image ${start.id}` });
   const frame = h("div", { class: "crop-frame" }, image);
-  image.addEventListener("error", () => {
-    tools.replaceChildren();
-    if (own)
-      fill(
-        container,
-        h(
-          "p",
-          { class: "quiet" },
-          "This browser cannot show this kind of file. The search works all the same.",
-        ),
-      );
-    else fill(container);
-  });
   fill(container, frame);
+  if (own) showOwn(frame, picture, state, { go, onFault: () => notShown(container, tools) });
+  else image.addEventListener("error", () => fill(container, tools.replaceChildren()));
+  if (own && state.whole && picture.isDicom && !isCombined(state)) return undefined;
   if (isCombined(state)) {
     if (state.crop)
       tools.append(
@@ -84,6 +82,15 @@ function drawPicture(state, picture, go) {
     go({ crop });
   };
   return installCrop(frame, tools, { crop: state.crop, onCrop });
+}
+
+/** What no longer holds for another start. */
+const WHOLE = { crop: null, frame: null, whole: false, like: [], unlike: [], same: false };
+
+function notShown(container, tools) {
+  tools.replaceChildren();
+  const text = "This kind of file cannot be shown here. The search works all the same.";
+  fill(container, h("p", { class: "quiet" }, text));
 }
 
 function drawExamples({ like, unlike }, go) {
@@ -114,13 +121,20 @@ function drawExamples({ like, unlike }, go) {
   );
 }
 
-async function showFacts(id, key) {
+async function showFacts(id, key, go) {
   const container = byId("query-facts");
   try {
     const image = await callJson(imageUrl(id));
     if (key !== shown) return;
     payload = image.payload;
-    fill(container, factList(image.payload, [["Image", id]]));
+    fill(container, factList(image.payload, [["Image", id]]), viewerLink(image));
+    if (image.payload.series_id) {
+      const by = "series";
+      const start = { kind: "collected", by, keys: [image.payload.series_id] };
+      const onChosen = (chosen) => go({ ...WHOLE, start: { kind: "stored", id: chosen } });
+      const onWhole = () => go({ ...WHOLE, start });
+      showSeries(byId("query-picture"), start, { at: id, onChosen, onWhole });
+    }
     // Its size reserves the space while the image loads.
     const { width, height } = previewOf(image);
     Object.assign(byId("query-picture").querySelector("img") ?? {}, { width, height });

@@ -1,7 +1,7 @@
 // Shows images in a grid: results with their similarity, or stored images.
 
 import { h } from "./dom.js";
-import { brief, confirmation, diagnosis, previewOf } from "./facts.js";
+import { brief, confirmation, diagnosis, previewOf, scanName, viewerLink } from "./facts.js";
 import { GROUP_SIZE } from "./search.js";
 import { SIMILARITY, counted, fieldNoun, similarity } from "./words.js";
 
@@ -66,21 +66,30 @@ function pictureButton(hit, number, onclick) {
   return h("button", { class: "picture", "aria-label": name, onclick }, picture);
 }
 
-const spoken = (payload) => [diagnosis(payload), brief(payload)].filter(Boolean).join(", ");
+const spoken = (payload) =>
+  [diagnosis(payload), scanName(payload), brief(payload)].filter(Boolean).join(", ");
 
 function facts(image) {
   const { payload, score } = image;
   return h(
     "div",
     { class: "card-facts" },
-    h("p", { class: "card-first" }, diagnosis(payload) ?? image.image_id),
+    h("p", { class: "card-first" }, diagnosis(payload) ?? scanName(payload) ?? image.image_id),
+    diagnosis(payload) && scanName(payload) && h("p", { class: "quiet" }, scanName(payload)),
     confirmation(payload) && h("p", { class: "quiet" }, confirmation(payload)),
-    score === undefined ? null : h("p", { class: "score", title: SIMILARITY }, `Similarity ${similarity(score)}`),
+    score === undefined ? null : h("p", { class: "score", title: SIMILARITY }, scoreText(image)),
     h("p", { class: "quiet" }, brief(payload)),
     image.hash_distance >= 0 &&
       h("p", { class: "quiet" }, `${image.hash_distance} of 256 bits differ`),
+    viewerLink(image),
   );
 }
+
+/** Of a series, the mean of its frames' best matches, and that of the frame that is shown. */
+const scoreText = ({ score, own_score: own }) =>
+  own === undefined || own === null
+    ? `Similarity ${similarity(score)}`
+    : `Similarity ${similarity(score)}, this image ${similarity(own)}`;
 
 const TIPS = {
   like: "Search with this image too, when you have marked all you want",

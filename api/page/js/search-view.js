@@ -11,7 +11,8 @@ import { drawResults, refreshMarks } from "./results.js";
 import { emptyMessage, faultMessage, missingMessage, say, waitingMessage } from "./messages.js";
 import { faultsOf } from "./check.js";
 import { fetchCounts, fetchFacets } from "./filters.js";
-import { filterOf, isSearch, leavesOutSame, queryOf, search } from "./search.js";
+import { filterOf, isSearch, leavesOutSame, queryOf, search, sentOf } from "./search.js";
+import { groupOf } from "./series.js";
 import { lesionNoun } from "./options.js";
 import { openCompare } from "./compare.js";
 import { searchedPicture } from "./query-panel.js";
@@ -53,7 +54,7 @@ export const isIncomplete = () => incomplete;
 
 /**
  * @param {import("./address.js").State} state
- * @param {{file: File, url: string}|null} picture
+ * @param {import("./picture.js").Picture|null} picture
  */
 export async function showSearch(state, picture) {
   running.abort();
@@ -114,10 +115,10 @@ async function run(signal) {
 
 async function runSearch(query, signal) {
   const { state, picture } = shown;
-  const file = state.start?.kind === "picture" ? picture.file : null;
-  const hits = await search(query, file, { signal, onWaiting: () => sayWaiting(signal) });
+  const { files, frame } = sentOf(state, picture);
+  const hits = await search(frame ? { ...query, frame } : query, files, { signal, onWaiting: () => sayWaiting(signal) });
   signal.throwIfAborted();
-  const group = state.near ? null : state.group;
+  const group = groupOf(state);
   shown.found = hits.length;
   const note = noteOf(shown);
   say(null);
@@ -134,9 +135,11 @@ async function runSearch(query, signal) {
 /** Such as "12 images, the most similar first, without this lesion"; empty if none is found. */
 function noteOf({ state, known, found }) {
   if (!found) return "";
-  const noun = state.group && !state.near ? fieldNoun(state.group) : "image";
-  const without = leavesOutSame(state) ? `, without this ${lesionNoun(known)}` : "";
-  return `${counted(found, noun)}, the most similar first${without}`;
+  const group = groupOf(state);
+  const noun = group ? fieldNoun(group) : "image";
+  const without = leavesOutSame(state) ? `, without this ${lesionNoun(known, state)}` : "";
+  const many = noun === "series" ? noun : undefined;
+  return `${counted(found, noun, many)}, the most similar first${without}`;
 }
 
 function browse(cursor, signal) {
@@ -150,7 +153,8 @@ function browse(cursor, signal) {
 // --- from the results to the next search ---------------------------------------------------------
 
 function searchFrom(id) {
-  go({ start: { kind: "stored", id }, crop: null, like: [], unlike: [], same: false });
+  const none = { crop: null, frame: null, whole: false, like: [], unlike: [], same: false };
+  go({ ...none, start: { kind: "stored", id } });
   toPictures();
 }
 
@@ -159,8 +163,8 @@ function searchMarks() {
   const marked = new Set([...marks.ids("like"), ...marks.ids("unlike")]);
   const joined = (kind) => [...state[kind].filter((id) => !marked.has(id)), ...marks.ids(kind)];
   const [like, unlike] = [joined("like"), joined("unlike")];
-  // Words and images cannot be combined: the search continues from the marked images.
-  const start = state.start?.kind === "text" ? null : state.start;
+  // Words, and a series as a whole, cannot be combined with images: it continues from the marked.
+  const start = ["text", "collected"].includes(state.start?.kind) ? null : state.start;
   go({ start, like, unlike, near: false });
   toPictures();
 }

@@ -1,5 +1,7 @@
 // Turns the state into the api's query, and the query into results.
 
+import { spread } from "./dicom.js";
+import { groupOf, isWhole } from "./series.js";
 import { Problem, call, pause } from "./server.js";
 
 // The number of images fetched for each group; the card says "or more" if there could be others.
@@ -60,12 +62,15 @@ const isNear = (state) => state.near && !isCombined(state);
  * @returns {object} the body of POST /v1/searches, without an own image, which travels beside it
  */
 export function queryOf(state) {
-  const { start, like, unlike, crop, group, near, threshold } = state;
+  const { start, like, unlike, crop, near, threshold } = state;
+  const group = groupOf(state);
   const combined = isCombined(state);
   const query = { limit: state.limit };
   const positive = start?.kind === "stored" && combined ? [start.id, ...like] : like;
   if (start?.kind === "stored" && !combined) query.image_id = start.id;
   if (start?.kind === "text" && !combined) query.text = start.text;
+  if (start?.kind === "collected" && !combined) query[start.by] = start.keys;
+  if (start?.kind === "picture" && isWhole(state)) query.strategy = "best_match";
   if (positive.length) query.positive = positive;
   if (unlike.length) query.negative = unlike;
   if (crop && !combined) query.crop = crop;
@@ -83,14 +88,32 @@ export function queryOf(state) {
 }
 
 /**
+ * The files of a picture that the search sends, and which frame of them. Of several files the
+ * frame is the number of the file.
+ * @param {import("./address.js").State} state
+ * @param {import("./picture.js").Picture|null} picture
+ * @returns {{files: File[], frame?: number}}
+ */
+export function sentOf(state, picture) {
+  if (state.start?.kind !== "picture" || !picture) return { files: [] };
+  const { files, isDicom } = picture;
+  if (isDicom && isWhole(state)) return { files: spread(files) };
+  if (files.length > 1) return { files: [files[middle(state.frame, files.length) - 1]] };
+  return { files, ...(isDicom && state.frame && { frame: state.frame }) };
+}
+
+/** The number of a frame, counted from 1: the one that was chosen, else the middle one. */
+export const middle = (chosen, count) => Math.min(chosen ?? Math.floor((count + 1) / 2), count);
+
+/**
  * @param {object} query
- * @param {File|null} picture
+ * @param {File[]} files
  * @param {{signal: AbortSignal, onWaiting: () => void}} options `onWaiting` is called once if the
  *   first response comes without results
  * @returns {Promise<object[]>} hits. Throws Problem.
  */
-export async function search(query, picture, { signal, onWaiting }) {
-  const first = await call("/v1/searches", request(query, picture, signal));
+export async function search(query, files, { signal, onWaiting }) {
+  const first = await call("/v1/searches", request(query, files, signal));
   let found = await first.json();
   if (!isFinished(found)) onWaiting();
   while (!isFinished(found)) found = await poll(found, signal);
@@ -110,16 +133,16 @@ async function poll(found, signal) {
   }
 }
 
-function request(query, picture, signal) {
+function request(query, files, signal) {
   const headers = { Prefer: `wait=${FIRST_WAIT}` };
-  if (!picture) {
+  if (!files.length) {
     headers["Content-Type"] = "application/json";
     return { method: "POST", headers, body: JSON.stringify(query), signal };
   }
   const body = new FormData();
   body.append("query", JSON.stringify(query));
   // Do not send the file's name: it can be a patient's, and nobody needs it.
-  body.append("image", picture, "picture");
+  for (const file of files) body.append("image", file, "picture");
   return { method: "POST", headers, body, signal };
 }
 

@@ -15,6 +15,9 @@ const FIELDS = {
   age_approx: "Age",
   PatientAge: "Age",
   lesion_id: "Lesion",
+  series_id: "Series",
+  study_id: "Study",
+  accession_id: "Accession",
   patient_id: "Patient",
   PatientID: "Patient",
   image_id: "Image",
@@ -88,7 +91,10 @@ const OTHER = /^(.+), not a picture/;
 
 // Why a file is rejected. Some of the api's sentences, said to a doctor; any other stays as it is.
 const REJECTED = [
-  [/^a DICOM file/, "DICOM files cannot be searched yet. Export the image as JPEG, PNG or TIFF."],
+  [/^a DICOM file without pixels/, "This DICOM file holds no image; it is a report or a setting, for example. Choose one of the images."],
+  [/^a DICOM file (that is truncated|with an element that is longer)/, "This DICOM file is damaged or incomplete. Fetch it from the archive again."],
+  [/^a DICOM file (in an encoding|with a JPEG of 12 bits)/, "This DICOM file is compressed in a way that Kindred cannot read. Export it uncompressed."],
+  [/^a DICOM file that has fewer frames/, "This DICOM file has no such frame."],
   [/^a HEIC picture/, "HEIC images cannot be read here. Export the image as JPEG, PNG or TIFF."],
   [EMPTY, "This file is empty."],
   [/^more pixels/, "This image has more pixels than this server accepts. Save a smaller copy."],
@@ -120,9 +126,19 @@ export function sentence({ detail }) {
   return !text || /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
+const NOT_STORED = {
+  series: "No image of this series is stored here. It may not have been sent to Kindred yet.",
+  study: "No image of this study is stored here. It may not have been sent to Kindred yet.",
+  accession: "No image under this accession number is stored here. It may not have been sent to Kindred yet.",
+};
+
+/** Where a link of another system cannot be followed. */
+export const BAD_LINK = "This link names no study, or it has expired. Open the study once more from where you came.";
+
 const PLACES = [
   [/^crop/, "crop", "The marked part reaches outside the image. Mark it again."],
   [/^limit/, "limit", "Choose between 1 and 40 results."],
+  [/^frame/, "picture", "This DICOM file has no such frame."],
   [/^score_threshold/, "threshold", "Similarity lies between −1 and 1."],
   [/^text/, "message", "This server compares images only; it cannot search by words."],
   [
@@ -201,6 +217,8 @@ function fieldAt(query, path) {
 }
 
 function notFound(query) {
+  const whole = ["series", "study", "accession"].find((name) => query[name]);
+  if (whole) return message(NOT_STORED[whole]);
   if (query.image_id)
     return {
       place: "id",
@@ -213,4 +231,4 @@ const message = (text) => ({ place: "message", text });
 const picture = (text) => ({ place: "picture", text });
 /** What an object itself has under a name, and not what all objects have, as "constructor". */
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

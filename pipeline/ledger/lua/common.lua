@@ -50,6 +50,12 @@
 -- tombstones:by           hash   key -> the deletion that added it last
 -- tombstones:fresh        set    keys that the lists of uploads were not yet compared with
 -- uploads:mentions        hash   upload -> digests of the keys that its list mentions
+-- withheld                zset   an image in quarantine, POINT-DIGEST -> its place in the list
+-- withheld:unfinished     zset   one whose blobs are written or deleted just now -> since when
+-- withheld:entries        hash   both -> JSON: why, since when, of which job, digests of its keys
+-- withheld:points         hash   point -> those of its images, with blanks between them
+-- withheld:releases       hash   image in quarantine -> the last job that was to release it
+-- withheld:refused        hash   digest of a picture that an admin has refused -> its point
 -- incoming                zset   batch of received objects -> when anybody may make a job of it
 -- incoming:files          hash   batch -> how many objects were received for it
 -- incoming:closing        hash   batch -> the token of whoever makes a job of it

@@ -1,19 +1,23 @@
 """Reads the pictures of a folder or an archive, as a job has listed them."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from pipeline.base.blobs import Blobs
+from pipeline.base.blobs import Blobs, original_name
 from pipeline.base.errors import SourceChanged, SourceError
 from pipeline.base.identity import frame_digest, sha256
 from pipeline.images.decoding import Unusable
 from pipeline.sources.base import BAD_METADATA, Row, own_id
+from pipeline.sources.deidentification import write_account
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.damage import refuse_disk
+from pipeline.sources.folder.dicomdir import base_of, is_dicomdir, listed_in
+from pipeline.sources.folder.hiding import Hiding
 from pipeline.sources.folder.places import CHANGED, GONE, Places
-from pipeline.sources.folder.survey import PLAIN, Rules, survey
+from pipeline.sources.folder.survey import PLAIN, Rules, survey, unused_of
 from pipeline.sources.folder.tree import Directory, LocalTree
 from pipeline.sources.metadata import clean, found_at, is_too_large
 
@@ -25,14 +29,14 @@ LOOKED_AT = 32
 class Pictures:
     """What a job wants of a folder. Links in it may end in the folders `allowed`.
 
-    `only` are names of files in it, if not all of it is wanted.
+    `only` are paths of files in it, if not all of it is wanted.
     """
 
     root: Path
     allowed: tuple[Path, ...]
     rules: Rules = PLAIN
     limit: int | None = None
-    only: frozenset[str] | None = None
+    only: Sequence[str] | None = None
 
 
 class FolderReader:
@@ -40,7 +44,8 @@ class FolderReader:
 
     def __init__(self, wanted: Pictures, catalogue: Catalogue) -> None:
         self._catalogue, self._id_fields = catalogue, wanted.rules.id_fields
-        self._places = Places(wanted.root, wanted.allowed)
+        self._places = Places(base_of(wanted.root), wanted.allowed)
+        self._keeps = wanted.rules.dicom is not None and wanted.rules.dicom.keep
         # A batch has a few rows, and several lanes read at once.
         self._pages = lru_cache(maxsize=8)(catalogue.page)
         self._is_another: bool | None = None
@@ -58,9 +63,9 @@ class FolderReader:
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
         """A row whose file has changed is rejected. Raises SourceChanged if most of all have."""
-        changed = 0
+        changed, latest = 0, _Latest(self._places)
         for number, row in self._listed(start, stop):
-            found = self._row(number, row)
+            found = self._row(number, row, latest)
             changed += found.fault is CHANGED
             yield found
         if changed * 2 > stop - start:
@@ -94,7 +99,7 @@ class FolderReader:
                 why="the list of its files is gone",
             ) from None
 
-    def _row(self, number: int, row: CatalogueRow) -> Row:
+    def _row(self, number: int, row: CatalogueRow, latest: "_Latest") -> Row:
         metadata = clean(row.metadata)
         image_id, fault = own_id(found_at(metadata, name) for name in self._id_fields)
         own = PurePosixPath(row.name).name
@@ -102,21 +107,57 @@ class FolderReader:
             fault = Unusable(row.fault)
         elif is_too_large(metadata):
             fault, metadata = BAD_METADATA, {}
-        read = fault or self._places.read(row.place, row.stamp)
+        read = fault or latest.read(row)
         if read is GONE:
             self._places.refuse_absent()
         if isinstance(read, Unusable):  # nothing was read, so there is no hash
             return Row(number, image_id or f"#{number}", b"", metadata, fault=read, name=own)
         if row.frame is None:
             return Row(number, image_id, read, metadata, name=own)
-        digest = frame_digest(sha256(read), row.frame)
-        return Row(number, image_id, read, metadata, sha256=digest, frame=row.frame, hold=row.hold)
+        digest = latest.digest
+        return Row(
+            number,
+            image_id,
+            read,
+            metadata,
+            sha256=frame_digest(digest, row.frame),
+            frame=row.frame,
+            hold=row.hold,
+            former=tuple(row.former),
+            original=original_name(digest) if self._keeps else None,
+        )
+
+
+@dataclass
+class _Latest:
+    """The file that was read last: the frames of a DICOM file are rows one after the other."""
+
+    places: Places
+    _row: CatalogueRow | None = None
+    _data: bytes | Unusable = b""
+    digest: str = ""
+
+    def read(self, row: CatalogueRow) -> bytes | Unusable:
+        """The bytes of its file, or why there are none; of DICOM, `digest` is their SHA-256."""
+        last = self._row
+        if row.frame is None:
+            return self.places.read(row.place, row.stamp)
+        if last is None or (last.place, last.stamp) != (row.place, row.stamp):
+            self._row, self._data = row, self.places.read(row.place, row.stamp)
+            self.digest = "" if isinstance(self._data, Unusable) else sha256(self._data)
+        return self._data
 
 
 def plan_folder(wanted: Pictures, blobs: Blobs, job: str) -> Catalogue:
     """Lists the rows of a folder. Raises SourceError, with what to do, and SourceUnavailable."""
-    catalogue = Catalogue.write(blobs, job, survey(directory(wanted), wanted.rules), wanted.limit)
-    if not catalogue.rows:
+    policy = wanted.rules.dicom and wanted.rules.dicom.counting()
+    rules = replace(wanted.rules, dicom=policy)
+    found = chain(survey(directory(wanted), rules), unused_of(rules))
+    hiding = Hiding.of(policy)
+    files = wanted.only or ()
+    catalogue = Catalogue.write(blobs, job, found, wanted.limit, hiding=hiding, files=files)
+    write_account(blobs, job, policy)
+    if not catalogue.rows and wanted.only is None:
         said = nothing_in(str(wanted.root), catalogue.skipped)
         raise SourceError(said, why="there is nothing to ingest")
     return catalogue
@@ -126,7 +167,10 @@ def directory(wanted: Pictures) -> Directory:
     """The folder, or the one file, as a tree. Raises SourceError if it cannot be read."""
     try:
         wanted.root.stat()
-        return LocalTree(wanted.root, wanted.allowed, wanted.only).directory()
+        if is_dicomdir(wanted.root):
+            return listed_in(wanted.root)
+        only = None if wanted.only is None else frozenset(wanted.only)
+        return LocalTree(wanted.root, wanted.allowed, only).directory()
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no {wanted.root} where the workers look.", why="there is no such folder"

@@ -4,7 +4,7 @@ Every regular file comes out once: as an `Entry`, which is a row of the job, or 
 has a `fault` if it must be rejected. What a file is, its content decides (`pipeline.images.kinds`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import ID_COLUMNS
-from pipeline.dicom.describing import Policy, describe
+from pipeline.dicom.describing import Described, Policy, describe
 from pipeline.dicom.errors import Refused
 from pipeline.dicom.reading import read_header
 from pipeline.images.kinds import HEAD, KINDS, Fate, Kind, kind_of
@@ -22,6 +22,7 @@ from pipeline.sources.folder.archives import directory_of, open_archive, packed_
 from pipeline.sources.folder.cells import BadText
 from pipeline.sources.folder.configs import SPLITS, split_of
 from pipeline.sources.folder.damage import reason_of
+from pipeline.sources.folder.joined import JoinedTable
 from pipeline.sources.folder.names import is_called_a_picture, matches
 from pipeline.sources.folder.sidecars import METADATA, Sidecars, may_be_sidecar
 from pipeline.sources.folder.stamps import stamp_of_file
@@ -48,7 +49,9 @@ class Rules:
     `id_fields`: the metadata that has an image's id, the first that is there.
     `split`: only pictures in the folder of that name, where all of them lie in folders so named.
     `explicit`: a person named each of the files, so one that is no picture is rejected.
+    `partial`: only some files of a folder are read, so a table can name others.
     `dicom`: how DICOM files are described, frame by frame; None: they are files like all others.
+    `table` says more of DICOM files, by what they say themselves.
     """
 
     include: tuple[str, ...] = ()
@@ -57,7 +60,9 @@ class Rules:
     id_fields: tuple[str, ...] = ID_COLUMNS
     split: str | None = None
     explicit: bool = False
+    partial: bool = False
     dicom: Policy | None = None
+    table: JoinedTable | None = None
 
     def naming_each(self, *, explicit: bool) -> "Rules":
         return replace(self, explicit=explicit)
@@ -89,6 +94,7 @@ class Entry:
     stamp: str = ""
     frame: int | None = None
     hold: str | None = None
+    former: tuple[Mapping[str, str], ...] = ()
 
 
 Found = Entry | Skipped
@@ -122,7 +128,8 @@ class _Survey:
             yield from self.below(below, known)
         for table in own:
             yield from map(_found, table.faults)
-            yield from map(_found, table.unused())
+            if not self.rules.partial:
+                yield from map(_found, table.unused())
 
     def _is_table(self, directory: Directory, name: str) -> bool:
         return (
@@ -206,8 +213,8 @@ class _Survey:
                 entry = Entry(
                     file.name, file.place, metadata, fault or None, file.size, file.open, stamp
                 )
-                if kind.name == "dicom" and self.rules.dicom is not None:
-                    yield from of_dicom(entry, self.rules.dicom)
+                if kind.name == "dicom":
+                    yield from of_dicom(entry, self.rules)
                 else:
                     yield entry
 
@@ -341,23 +348,46 @@ def _split_within(found: Found) -> str | None:
     return split_of(place[2]) if len(place) > 2 else None
 
 
-def of_dicom(entry: Entry, policy: Policy) -> Iterator[Found]:
-    """The frames of a DICOM file, each a row."""
+def of_dicom(entry: Entry, rules: Rules) -> Iterator[Found]:
+    """The frames of a DICOM file, each a row; without a policy, the file as one row."""
     assert entry.open is not None  # noqa: S101 - it is a file
     try:
         with entry.open() as file:
-            described = describe(read_header(file), policy)
-    except Refused as refused:
-        yield replace(entry, fault=refused.reason)
-        return
+            header = read_header(file)
+        described = describe(header, rules.dicom) if rules.dicom is not None else None
     except Exception as error:  # noqa: BLE001 - `reason_of` raises what is no file's fault
-        yield replace(entry, fault=reason_of(error))
+        reason = error.reason if isinstance(error, Refused) else reason_of(error)
+        if rules.dicom is not None and rules.dicom.account is not None:
+            rules.dicom.account.refused += 1
+        yield replace(entry, fault=reason)
         return
+    joined = rules.table.of(header) if rules.table is not None else {}
+    entry = replace(entry, metadata=merged(joined, entry.metadata))
+    yield from [entry] if described is None else _described(entry, described)
+
+
+def _described(entry: Entry, described: Described) -> Iterator[Found]:
     if described.skip is not None:
         yield Skipped(entry.name, described.skip)
     for frame in described.frames:
-        said = merged(described.said_of(frame), entry.metadata)
-        yield replace(entry, metadata=said, frame=frame, hold=described.hold)
+        said = merged(described.said_of(frame), _numbered(entry.metadata, described, frame))
+        former = described.former_of(frame)
+        yield replace(entry, metadata=said, frame=frame, hold=described.hold, former=former)
+
+
+def unused_of(rules: Rules) -> Iterator[Found]:
+    """After all is walked: the rows of the joined table that belong to no file, or are faulty."""
+    if rules.table is not None:
+        yield from map(_found, rules.table.faults)
+        yield from map(_found, rules.table.unused())
+
+
+def _numbered(said: Payload, described: Described, frame: int) -> Payload:
+    """An id that a table gives a file of several frames, with the frame's number."""
+    own = {name: said[name] for name in ID_COLUMNS if name in said}
+    if described.of == 1 or not own:
+        return said
+    return {**said, **{name: f"{value}#{frame + 1}" for name, value in own.items()}}
 
 
 def _found(other: Skipped | Fault) -> Found:

@@ -55,6 +55,7 @@ csv.field_size_limit(10_000_000)  # characters; a report can stand in one cell
 NO_FILE = "{table}, line {line}, names this file, and it is not there"
 AGAIN = "{table}, line {line}, names this file again, with other values"
 NO_NAME = "{table}, line {line}, names no file"
+NO_COLUMN = "no column names the files: call it file_name, in the table's first line"
 
 
 def is_table(name: str) -> bool:
@@ -92,13 +93,26 @@ class Table:
     id_fields: tuple[str, ...] = ID_COLUMNS
     by_id: bool = False
     faults: list[Fault] = field(default_factory=list)
+    no_column: str = NO_COLUMN
+    no_name: str = NO_NAME
     _rows: dict[str, _Rows] = field(default_factory=dict)  # by folded names
+
+    def column_of(self, columns: Sequence[str]) -> str | None:
+        """The column that names the files."""
+        return _file_column(columns)
+
+    def said(self, row: Payload, column: str | None) -> Payload:
+        """What a row says, without its name in `column`."""
+        return _without(row, column, self.id_fields)
 
     def add(self, file: str, line: int, values: Payload) -> None:
         file = well_formed(file)
+        self.add_row(folded(file), slashed(file), line, values, AGAIN)
+
+    def add_row(self, key: str, file: str, line: int, values: Payload, again: str) -> None:
+        """`again` is the reason to reject a row that says otherwise than an earlier one."""
         image_id, _ = own_id(found_at(values, name) for name in self.id_fields)
-        row = TableRow(slashed(file), line, json.dumps(values, default=_plain), image_id)
-        key = folded(file)
+        row = TableRow(file, line, json.dumps(values, default=_plain), image_id)
         key = row.file if key == row.file else key  # one text in memory, not two
         same = self._rows.get(key)
         if same is None:
@@ -111,7 +125,8 @@ class Table:
             twin = next((each for each in same.values() if each.file == row.file), None)
         twin = twin or same.setdefault((row.file, row.id), row)
         if twin.values != row.values:
-            self.faults.append(Fault(self._shown(row), AGAIN.format(table=self.name, line=line)))
+            reason = again.format(table=self.name, line=line)
+            self.faults.append(Fault(self.shown(row.file, line), reason))
 
     def metadata(self, directory: Directory, name: str) -> list[Payload]:
         """What the table says of a file in a folder at or below its own, once for each image id."""
@@ -122,20 +137,27 @@ class Table:
             row.used = row.by_path = True
         if not rows and self.by_id and "/" in own:
             rows = self._of_id(name)
-        return [json.loads(row.values) for row in rows]
+        return [self.values_of(row) for row in rows]
+
+    def values_of(self, row: TableRow) -> Payload:
+        values: Payload = json.loads(row.values)
+        return values
 
     def unused(self) -> Iterator[Fault]:
         """The rows whose file is not there."""
+        return self.unused_rows(NO_FILE)
+
+    def unused_rows(self, why: str) -> Iterator[Fault]:
         for key in self._rows:
-            for row in self._called(key):
+            for row in self.called(key):
                 if not row.used:
-                    reason = NO_FILE.format(table=self.name, line=row.line)
-                    yield Fault(self._shown(row), reason)
+                    reason = why.format(table=self.name, line=row.line)
+                    yield Fault(self.shown(row.file, row.line), reason)
 
     def _of_file(self, own: str, directory: Directory) -> list[TableRow]:
         """The rows that name a file exactly, else in another spelling, else without its suffix."""
         for spelled in dict.fromkeys((own, stem(own))):
-            rows = self._called(folded(spelled))
+            rows = self.called(folded(spelled))
             if rows and (exact := [row for row in rows if row.file == own]):
                 return exact
             free = [row for row in rows if not _is_anothers(row.file, own, directory)]
@@ -146,17 +168,18 @@ class Table:
 
     def _of_id(self, name: str) -> list[TableRow]:
         """The rows that give a file's own name as an id, if no file lies where they say."""
-        rows = [row for row in self._called(folded(stem(name))) if not row.by_path]
+        rows = [row for row in self.called(folded(stem(name))) if not row.by_path]
         for row in rows:
             row.used = True
         return rows
 
-    def _called(self, key: str) -> list[TableRow]:
+    def called(self, key: str) -> list[TableRow]:
         rows = self._rows.get(key)
         return [rows] if isinstance(rows, TableRow) else [*(rows or {}).values()]
 
-    def _shown(self, row: TableRow) -> str:
-        return self.folder.path(row.file)
+    def shown(self, file: str, line: int) -> str:
+        """What a list of rejected rows calls a row."""
+        return self.folder.path(file)
 
 
 def _is_anothers(named: str, own: str, directory: Directory) -> bool:
@@ -182,14 +205,19 @@ def read_table(
 ) -> Table:
     """Reads a whole table. `name` is its own file name. Raises BadText and OSError."""
     table = Table(name, folder, id_fields)
-    suffix = name.rpartition(".")[2].lower()
+    read_into(table, file)
+    return table
+
+
+def read_into(table: Table, file: BinaryIO) -> None:
+    """Raises BadText and OSError."""
+    suffix = table.name.rpartition(".")[2].lower()
     if suffix == "parquet":
         _add_rows(table, _parquet(_limited(file)))
     elif suffix == "jsonl":
         _add_rows(table, _jsonl(decoded(_limited(file))))
     else:
         _add_csv(table, decoded(_limited(file)), prefers_tabs=suffix == "tsv")
-    return table
 
 
 def _limited(file: BinaryIO) -> bytes:
@@ -202,14 +230,14 @@ def _limited(file: BinaryIO) -> bytes:
 def _add_rows(table: Table, rows: Iterator[tuple[int, Payload]]) -> None:
     column: str | None = None
     for line, row in rows:
-        column = column if column in row else _file_column(list(row))
+        column = column if column in row else table.column_of(list(row))
         table.by_id = table.by_id or _is_one_of(column, _IDS)
         name = as_identifier(row.get(column)) if column else None
         if not isinstance(name, str) or name == "":
-            reason = NO_NAME.format(table=table.name, line=line)
+            reason = table.no_name.format(table=table.name, line=line)
             table.faults.append(Fault(table.folder.path(f"{table.name}:{line}"), reason))
             continue
-        table.add(name, line, _without(row, column, table.id_fields))
+        table.add(name, line, table.said(row, column))
 
 
 def _without(row: Payload, column: str | None, id_fields: tuple[str, ...]) -> Payload:
@@ -223,7 +251,7 @@ def _without(row: Payload, column: str | None, id_fields: tuple[str, ...]) -> Pa
 
 
 def _is_one_of(column: str | None, names: frozenset[str]) -> bool:
-    return column is not None and _folded_column(column) in names
+    return column is not None and folded_column(column) in names
 
 
 def _is_nan(value: Any) -> bool:
@@ -231,11 +259,11 @@ def _is_nan(value: Any) -> bool:
 
 
 def _file_column(columns: Sequence[str]) -> str | None:
-    by_name = {_folded_column(column): column for column in reversed(columns)}
+    by_name = {folded_column(column): column for column in reversed(columns)}
     return next((by_name[name] for name in FILE_COLUMNS if name in by_name), None)
 
 
-def _folded_column(column: str) -> str:
+def folded_column(column: str) -> str:
     return column.strip().casefold().replace(" ", "_").replace("-", "_")
 
 
@@ -298,7 +326,7 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
     elif prefers_tabs and "\t" in first:
         delimiter = "\t"
     else:
-        delimiter = _delimiter(_header(lines))
+        delimiter = _delimiter(table, _header(lines))
     lines = _without_blanks(lines, delimiter)
     rows = _csv_rows(lines, delimiter)
     _, head = next(rows, (0, []))
@@ -307,9 +335,9 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
     columns = headers(head)
     if not columns:
         raise BadText("it is empty")
-    column = _file_column(columns)
+    column = table.column_of(columns)
     if column is None:  # its first line can be a patient's, so it is not quoted
-        raise BadText("no column names the files: call it file_name, in the table's first line")
+        raise BadText(table.no_column)
     table.by_id = _is_one_of(column, _IDS)
     readers = _readers(rows, columns, delimiter, table.id_fields)
     named = columns.index(column)
@@ -322,15 +350,15 @@ def _add_csv(table: Table, text: str, *, prefers_tabs: bool) -> None:
             continue
         values = zip(columns, readers, row, strict=False)  # a row can be shorter
         read = {name: reader(cell) for name, reader, cell in values if not is_missing(cell)}
-        table.add(row[named], line, _without(read, column, table.id_fields))
+        table.add(row[named], line, table.said(read, column))
 
 
-def _delimiter(header: str) -> str:
+def _delimiter(table: Table, header: str) -> str:
     """The one that yields a column of files; commas in names of columns may be more."""
     for delimiter in delimiters_of(header):
         with suppress(csv.Error, StopIteration):
             cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))
-            if _file_column(cells) is not None:
+            if table.column_of(cells) is not None:
                 return delimiter
     return delimiters_of(header)[0]
 
@@ -379,7 +407,7 @@ def _row_fault(
             "put quotes around a cell that holds the delimiter"
         )
     present = len(row) > named and row[named]
-    return None if present else NO_NAME.format(table=table.name, line=line)
+    return None if present else table.no_name.format(table=table.name, line=line)
 
 
 def _csv_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ folder is walked in its own place.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,17 @@ class Directory:
         return joined(self.name, own)
 
 
+def with_folders(files: Iterable[str]) -> set[str]:
+    """Paths of files, and of all folders on the way to them."""
+    found = set(files)
+    for file in files:
+        folder = file.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
+
+
 def joined(folder: str, own: str) -> str:
     return f"{folder}/{own}" if folder else own
 
@@ -109,7 +120,7 @@ class _Files(Mapping[str, Callable[[], Listed]]):
 class LocalTree:
     """`allowed` are the real folders in which links may end. `root` is a folder, or one file.
 
-    `only` are names of files that lie directly in the folder: nothing else in it is looked at.
+    `only` are paths of files in the folder, as the disk has them: nothing else is looked at.
     """
 
     root: Path
@@ -119,20 +130,21 @@ class LocalTree:
     def __post_init__(self) -> None:
         self._real = os.path.realpath(self.root)
         self._linked: list[Path] = []
+        self._wanted = None if self.only is None else with_folders(self.only)
 
     def directory(self) -> Directory:
         """Raises OSError if the folder itself cannot be read."""
         if Path(self._real).is_dir():
             return self._list("", "")
         name = shown(Path(self._real).name)
-        return Directory("", "", {name: lambda: _file(self._real, name, (".",))}, alone=True)
+        return Directory("", "", {name: lambda: regular_file(self._real, name, (".",))}, alone=True)
 
     def _list(self, raw: str, name: str) -> Directory:
         """A folder by its path below the root, as the disk has it, and as it is shown."""
         files = _Files(partial(self._make, raw, name))
         found = Directory(name, name, files)
         with os.scandir(self._path(raw)) as entries:
-            wanted = (e for e in entries if self.only is None or e.name in self.only)
+            wanted = (e for e in entries if self._wants(joined(raw, e.name)))
             listed = sorted((*_order(entry.name), entry) for entry in wanted)
         for own, _, _, entry in listed:
             self._add(found, files, own, entry, joined(raw, entry.name))
@@ -175,6 +187,9 @@ class LocalTree:
             self._linked.append(target)
             self._add_folder(found, own, raw)
 
+    def _wants(self, raw: str) -> bool:
+        return self._wanted is None or raw in self._wanted
+
     def _is_walked(self, target: Path) -> bool:
         return any(target.is_relative_to(each) for each in self._linked)
 
@@ -188,7 +203,7 @@ class LocalTree:
 
     def _make(self, folder: str, name: str, own: str, raw: str) -> Listed:
         place = joined(folder, raw)
-        return _file(self._path(place), joined(name, own), (place,))
+        return regular_file(self._path(place), joined(name, own), (place,))
 
     def _path(self, raw: str) -> str:
         return f"{self._real}/{raw}"
@@ -200,7 +215,8 @@ def _order(raw: str) -> tuple[str, bool, str]:
     return own, own != raw, raw
 
 
-def _file(path: str, name: str, place: Place) -> Listed:
+def regular_file(path: str, name: str, place: Place) -> Listed:
+    """The file at a path, if it is a regular one."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call
     except OSError as error:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from pipeline.dicom.elements import code, integer
 from pipeline.dicom.errors import BROKEN, COLOURS, NO_PIXELS, NOT_READ, Refused
 from pipeline.dicom.reading import frames_in
-from pipeline.dicom.values import code, integer
 
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
