@@ -562,6 +562,22 @@ def test_a_frame_is_found_by_tables_and_without(how: str) -> None:
     assert refused(file, 4) == errors.NO_FRAME
 
 
+def test_pieces_that_nothing_marks_are_found_by_their_table_alone() -> None:
+    from pydicom.encaps import encapsulate, get_frame
+
+    dataset = dcmread(io.BytesIO(native(GREY, 12, WindowCenter=2000, WindowWidth=999)))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.NumberOfFrames = 2
+    for table in (True, False):
+        dataset.PixelData = encapsulate([stream, stream], fragments_per_frame=3, has_bot=table)
+        file = saved(dataset, RLELossless)
+        if table:
+            assert near(shown(file, 1).pixels, linear(GREY, 2000, 999), 0.51)
+        else:
+            assert refused(file, 1) == errors.NO_FRAME
+
+
 def test_only_the_asked_frame_is_decoded() -> None:
     """The others are no pictures at all."""
     streams = [b"\xff\xd8 no picture "] * 9
