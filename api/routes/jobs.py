@@ -204,8 +204,11 @@ def deidentification(job: str, collection: CollectionDep) -> DeidentificationVie
     """What was kept of the job's DICOM files and what was dropped, in numbers: never a value."""
     record = collection.ledger.jobs.get(job)
     account = read_account(collection.blobs, job)
+    # Of an archive, what is no image is skipped for what the archive says, and is never read.
+    skipped = {kind: n for kind, n in record.skipped.items() if kind.startswith("dicom ")}
     quarantined = record.counts.get("quarantined", 0)
-    return DeidentificationView(job=job, quarantined=quarantined, **account.as_json())
+    said = account.as_json() | {"skipped": skipped}
+    return DeidentificationView(job=job, quarantined=quarantined, **said)
 
 
 def _source(job: str, collection: Collection) -> Source | None:

@@ -41,7 +41,7 @@ class Account:
         self.files, self.frames = self.files + 1, self.frames + frames
         self.kept.update(used)
         tags = header.keys()  # the dataset itself would convert each value
-        self.dropped.update(name for tag in tags if (name := _named(tag)) not in used)
+        self.dropped.update(name for tag in tags if (name := _named(int(tag))) not in used)
 
     def as_json(self) -> dict[str, Any]:
         counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}

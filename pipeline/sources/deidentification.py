@@ -16,9 +16,21 @@ def write_account(blobs: Blobs, job: str, policy: Policy | None) -> None:
         blobs.write(account_name(job), json.dumps(account.as_json()).encode())
 
 
+def write_part(blobs: Blobs, job: str, part: str, account: Account) -> None:
+    """What one reader of a job has counted, whose files are read only when their rows are."""
+    blobs.write(f"{_parts(job)}/{part}.json", json.dumps(account.as_json()).encode())
+
+
 def read_account(blobs: Blobs, job: str) -> Account:
     """An empty one if there is none."""
-    try:
-        return Account.of_json(json.loads(blobs.read(account_name(job))))
-    except FileNotFoundError:
-        return Account()
+    whole = Account()
+    for name in (account_name(job), *blobs.names(_parts(job))):
+        try:
+            whole.add(Account.of_json(json.loads(blobs.read(name))))
+        except FileNotFoundError:
+            continue
+    return whole
+
+
+def _parts(job: str) -> str:
+    return account_name(job).removesuffix(".json")

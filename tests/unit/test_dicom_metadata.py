@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, config
 
+from pipeline.base.blobs import Blobs
 from pipeline.base.errors import Conflict, SourceError
 from pipeline.base.sealing import seal, unseal
 from pipeline.dicom import forms, kinds, makers, terms
@@ -18,9 +19,13 @@ from pipeline.dicom.errors import Refused
 from pipeline.dicom.kept import HASHED
 from pipeline.dicom.pseudonyms import Pseudonyms, ids_of, is_uid
 from pipeline.dicom.reading import read_header
+from pipeline.sources.folder.catalogue import Catalogue
 from pipeline.sources.folder.joined import read_joined
+from pipeline.sources.folder.reader import Pictures, plan_folder
+from pipeline.sources.folder.survey import Rules
 from tests.memory_ledger import memory_ledgers
 from tests.planted import MARK, ROOT, marks_in, plain, planted, unchecked, written
+from tests.trees import picture
 
 KEYS = Pseudonyms((b"a key of our own",))
 POLICY = Policy(KEYS)
@@ -427,3 +432,45 @@ def test_terms_are_terms() -> None:
         assert all(term.isupper() and term.isalpha() for term in known)
     assert forms.OLDEST == 90
     assert config.settings.reading_validation_mode == config.IGNORE
+
+
+# --- what stays of names -------------------------------------------------------------------------
+
+
+def test_of_a_tree_with_dicom_no_name_is_listed_and_of_another_all_are(tmp_path: Path) -> None:
+    scans, photographs = tmp_path / "scans", tmp_path / "photographs"
+    for folder in (scans, photographs):
+        (folder / "Meier").mkdir(parents=True)
+        (folder / "Meier" / "letter.txt").write_text("x")
+        (folder / "Meier" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+        (folder / "Meier" / "empty.dcm").write_bytes(b"")
+        (folder / "Meier" / "fine.jpg").write_bytes(picture())
+    (scans / "Meier" / "scan").write_bytes(plain(1))
+    (scans / "Meier" / "sr").write_bytes(plain(2, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
+    blobs = Blobs(str(tmp_path / "blobs"))
+
+    for root in (scans, photographs):
+        wanted = Pictures(root, (tmp_path,), Rules(dicom=POLICY))
+        catalogue = plan_folder(wanted, blobs, root.name)
+        names = [*catalogue.names(range(catalogue.rows)).values()]
+        names += [name for name, _ in catalogue.skipped_names(0, 99)]
+        hidden = [name for name in names if name.startswith("dicom/")]
+        if root == scans:
+            assert hidden == names
+            assert KEYS.name_of("Meier/letter.txt") in names
+        else:
+            assert hidden == [KEYS.name_of("Meier/empty.dcm")]
+        catalogue.conclude(range(catalogue.rows))
+        left = b"".join(path.read_bytes() for path in (tmp_path / "blobs").rglob("*.json"))
+        assert (b"Meier" in left) == (root == photographs)
+        blobs.delete(f"jobs/{root.name}")
+
+
+def test_a_plan_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "Meier").write_bytes(plain(1))
+    blobs = Blobs(str(tmp_path / "blobs"))
+    plan_folder(Pictures(tmp_path / "scans", (), Rules(dicom=POLICY)), blobs, "job")
+    blobs.delete("jobs/job/index.json")
+    Catalogue.discard(blobs, "job")
+    assert [*blobs.walk("jobs")] == ["jobs/job/deidentification.json"]

@@ -151,3 +151,25 @@ def test_files_of_the_store_are_rewritten_each_hour_or_each_day_if_that_takes_lo
     sweep()
 
     assert deletions.store.purge.call_count == purges
+
+
+def test_dicom_files_of_an_upload_that_failed_stay_a_day_for_a_retry(tmp_path: Path) -> None:
+    """They name patients. Those of a job that runs stay, however long it takes."""
+    blobs, ledger = Blobs(str(tmp_path)), memory_ledgers().of("kindred")
+    for job in ("running", "cancelled"):
+        ledger.jobs.create(job, "ingest", "ingest", "{}")
+    ledger.jobs.transition("cancelled", "cancel")
+    ledger.jobs.tidied("cancelled")
+    jobs = ("running", "cancelled", "unknown")
+    for job in jobs:
+        blobs.write(f"dicom/{job}/of-a-patient.dcm", b"sealed")
+    sweep = hourly(blobs, nothing_deleted(), ledger)
+
+    sweep()
+    assert all(blobs.names(f"dicom/{job}") for job in jobs)
+
+    days_ago = time.time() - 3 * DAY
+    for file in tmp_path.rglob("*.dcm"):
+        os.utime(file, (days_ago, days_ago))
+    sweep()
+    assert [job for job in jobs if blobs.names(f"dicom/{job}")] == ["running"]

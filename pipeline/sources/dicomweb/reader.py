@@ -1,17 +1,22 @@
 """Reads the rows of an archive's plan: fetches an instance, and describes it."""
 
 import io
+import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from uuid import uuid4
 
 from pipeline.base.blobs import original_name
 from pipeline.base.errors import SourceError
 from pipeline.base.identity import frame_digest, sha256
+from pipeline.dicom.account import Account
 from pipeline.dicom.describing import Described, Policy, describe
 from pipeline.dicom.errors import NO_FRAME, Refused
 from pipeline.dicom.reading import read_header, refusing
 from pipeline.images.decoding import Unusable
 from pipeline.sources.base import Row
+from pipeline.sources.deidentification import write_part
 from pipeline.sources.dicomweb.archive import Archive
 from pipeline.sources.folder.catalogue import PAGE, Catalogue, CatalogueRow
 from pipeline.sources.folder.tree import Place
@@ -29,6 +34,7 @@ class ArchiveReader:
 
     def __init__(self, archive: Archive, catalogue: Catalogue, policy: Policy) -> None:
         self._archive, self._catalogue, self._policy = archive, catalogue, policy
+        self._account, self._part, self._counting = Account(), uuid4().hex, threading.Lock()
         self._pages = lru_cache(maxsize=4)(catalogue.page)
         # The frames of an instance are neighbours; more than a few of them may not fit.
         self._fetched = lru_cache(maxsize=2)(self._fetch)
@@ -48,6 +54,8 @@ class ArchiveReader:
         """Raises ArchiveAway, and SourceError."""
         for number in range(start, stop):
             yield self._row(number, self._page(number // PAGE)[number % PAGE])
+        with self._counting:
+            write_part(self._catalogue.blobs, self._catalogue.job, self._part, self._account)
 
     def _page(self, number: int) -> list[CatalogueRow]:
         try:
@@ -92,9 +100,10 @@ class ArchiveReader:
             return data
         try:
             header = read_header(io.BytesIO(data))
-            with refusing():
-                described = describe(header, self._policy)
+            with self._counting, refusing():
+                described = describe(header, replace(self._policy, account=self._account))
         except Refused as refused:
+            self._account.refused += 1
             return Unusable(refused.reason)
         other = described.image_id != self._policy.pseudonyms.of("SOPInstanceUID", uid)
         return OTHER if other and described.skip is None else (data, described)
