@@ -8,6 +8,7 @@ makes a sender with Nagle's algorithm (DCMTK by default) six times as fast.
 """
 
 import logging
+import os
 import queue
 import select
 import socket
@@ -31,6 +32,10 @@ logger = logging.getLogger("kindred.dicom")
 
 PDU = 131_072  # bytes that a peer may send in one PDU, as it is told
 _LONGEST = 2 * PDU  # of any PDU, an association request with 128 contexts included
+
+_COMMAND = 1  # bit of a message control header (PS3.8 E.2)
+
+NO_ROOM, TOO_LARGE = "disk", "too large"
 
 _WAIT = 0.5  # seconds, between two looks at timers
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -123,7 +128,7 @@ class _Telling(queue.Queue[Any]):
 
 
 class _Messages(DIMSEServiceProvider):
-    """`most`: bytes of a data set; of a larger one the rest is thrown away (`is_cut`)."""
+    """`most`: bytes of a data set; of a larger one the rest is thrown away (`why_cut`)."""
 
     def __init__(self, association: Association, most: int) -> None:
         super().__init__(association)
@@ -148,14 +153,22 @@ class _Messages(DIMSEServiceProvider):
         self.dul.send_pdu(data)
 
     def receive_primitive(self, primitive: Any) -> None:
-        super().receive_primitive(primitive)
-        message = self.message
-        file = getattr(message, "_data_set_file", None)
-        if message is None or file is None or isinstance(file, _Cut):
+        try:
+            super().receive_primitive(primitive)
+        except OSError:  # the disk takes no more
+            self._cut(NO_ROOM)
+            if not any(value[0] & _COMMAND for _, value in primitive.presentation_data_value_list):
+                super().receive_primitive(primitive)
             return
-        if file.tell() > self._most:
-            _remove(file)
-            setattr(message, "_data_set_file", _Cut(file.name))  # noqa: B010 - of another type
+        file = getattr(self.message, "_data_set_file", None)
+        if file is not None and not isinstance(file, _Cut) and file.tell() > self._most:
+            self._cut(TOO_LARGE)
+
+    def _cut(self, reason: str) -> None:
+        message: Any = self.message
+        _remove(message._data_set_file)
+        message._data_set_file = _Cut(reason)
+        message._data_set_path = Path(os.devnull)  # with none, it would not be answered
 
     def discard(self) -> None:
         """Deletes files of data sets that were not received whole, or that nobody took."""
@@ -191,10 +204,12 @@ def _padded(uid: Any) -> bytes:
 
 
 class _Cut:
-    """Stands in for the file of a data set that is too large, and keeps nothing."""
+    """Stands in for the file of a data set that is not received, and keeps nothing."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.file = name, self
+    name = ""
+
+    def __init__(self, reason: str) -> None:
+        self.reason, self.file = reason, self
 
     def write(self, data: bytes) -> int:
         return len(data)
@@ -204,14 +219,16 @@ class _Cut:
     def close(self) -> None: ...
 
 
-def is_cut(request: Any) -> bool:
-    """Whether a data set was too large."""
-    return isinstance(request._dataset_file, _Cut)
+def why_cut(request: Any) -> str | None:
+    """Why the data set of a C-STORE was not received: NO_ROOM or TOO_LARGE; None if it was."""
+    file = request._dataset_file
+    return file.reason if isinstance(file, _Cut) else None
 
 
 def _remove(file: Any) -> None:
-    if file is not None:
-        file.close()
+    if file is not None and not isinstance(file, _Cut):
+        with suppress(OSError):  # what is still in its buffer finds no room either
+            file.close()
         Path(file.name).unlink(missing_ok=True)
 
 

@@ -18,7 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom import _config as pynetdicom_config
 from pynetdicom.transport import AddressInformation
 
-from api.dimse.association import PDU, Accepted, is_cut
+from api.dimse.association import NO_ROOM, PDU, TOO_LARGE, Accepted, why_cut
 from api.dimse.contexts import contexts_for, register
 from api.incoming import BACKLOG, DISK, Incoming
 from pipeline import metrics
@@ -41,7 +41,7 @@ OTHER_CLASS = (
     0xA900  # the data set is not of the SOP class, or not the instance, that was announced
 )
 NOT_UNDERSTOOD = 0xC000
-TOO_LARGE = 0xC001
+_CUT = {NO_ROOM: OUT_OF_RESOURCES, TOO_LARGE: 0xC001}  # data sets that were not received
 
 # Seconds until an association request must have come, and until TLS must be agreed on.
 GREETING = 15.0
@@ -168,8 +168,8 @@ class Receiver:
     def _stored(self, event: Any) -> tuple[int, str]:
         """The status, and the reason for the metrics."""
         request = event.request
-        if is_cut(request):
-            return TOO_LARGE, "too large"
+        if (cut := why_cut(request)) is not None:
+            return _CUT[cut], cut
         try:
             if (full := self._incoming.full()) is not None:
                 self._say(f"objects are refused: {full}")

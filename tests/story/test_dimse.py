@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
+from api.dimse.archive import Archive, ArchiveError
+from api.dimse.move import Retrieval, Tally, Wanted
+from api.services import Services
 from cli.processes import Child, Program, module_command
+from pipeline.base.keys import Keys
+from pipeline.base.settings import load_settings
 from tests.dcmtk import echo, run, send
 from tests.orthanc import Orthanc, orthanc
 from tests.system import System, end, free_port, kill, until
@@ -36,6 +41,7 @@ SETTINGS = {
 }
 FILES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "emri_small.dcm")
 REPORT = "test-SR.dcm"
+EVER = date(2000, 1, 1), date(2005, 1, 1)
 
 
 class Receiver:
@@ -237,23 +243,38 @@ def test_an_archive_sends_and_is_asked(
     study = str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
     peer = f"ORTHANC@127.0.0.1:{archive.port}"
     code, said = moved(system, "--from", peer, "--study", study)
-    assert code == 0, said
+    assert (code, "1 series sent, 0 known, 6 objects, 0 failed" in said) == (0, True), said
+    assert study not in said
     settled(system)
     assert system.count() == before + 6
-    assert "1 series sent, 0 known, 6 objects, 0 failed" in said
-    code, said = moved(system, "--from", peer, "--study", study, "--modality", "CT")
-    assert (code, "0 series sent, 1 known, 0 objects" in said) == (0, True), said
-    code, said = moved(system, "--from", peer, "--date", "20000101-", "--modality", "MR")
-    assert (code, "0 studies" in said) == (0, True), said
-    assert study not in said
 
+    tally = retrieve(system, archive, Wanted(("CT",), *EVER))
+    assert (tally.studies, tally.series, tally.known, tally.objects) == (1, 0, 1, 0)
+    assert retrieve(system, archive, Wanted(("MR",), *EVER)).studies == 0
+
+    [path] = copies(tmp_path / "others", 1)
+    archive.upload([path.read_bytes()])
     archive.http.delete("/modalities/kindred").raise_for_status()
-    other = copies(tmp_path / "others", 1)
-    archive.upload(path.read_bytes() for path in other)
-    code, said = moved(system, "--from", peer, "--date", "20040101-20041231")
-    assert (code, "add a peer with this AE title" in said) == (1, True), said
-    code, said = moved(system, "--from", peer, "--date", "20040101-", "--ae", "NOBODY")
-    assert (code, "Nothing receives as NOBODY" in said) == (1, True), said
+    with pytest.raises(ArchiveError, match="add a peer with this AE title"):
+        retrieve(system, archive, Wanted((), *EVER))
+    with pytest.raises(ArchiveError, match="Nothing receives as NOBODY"):
+        retrieve(system, archive, Wanted((), *EVER), own="NOBODY")
+    archive.knows("kindred", "KINDRED", receiver.port)
+    tally = retrieve(system, archive, Wanted((), *EVER))
+    assert (tally.studies, tally.series, tally.known, tally.objects) == (2, 1, 1, 1)
+    settled(system)
+    assert system.count() == before + 7
+
+
+def retrieve(system: System, archive: Orthanc, wanted: Wanted, own: str = "KINDRED") -> Tally:
+    redis_url = system.environment["KINDRED_REDIS_URL"]
+    settings = load_settings(data=system.folder, redis_url=redis_url, incoming_free_mb=0)
+    services = Services.open(settings, Keys.of(settings.keys_file, ()))
+    asked = Archive(archive.title, "127.0.0.1", archive.port, own)
+    retrieval = Retrieval(asked, services.collection(), lambda _: None)
+    retrieval.run(wanted)
+    services.ledgers.close()
+    return retrieval.tally
 
 
 def moved(system: System, *arguments: str) -> tuple[int, str]:
