@@ -77,8 +77,8 @@ class DatasetSource(Source):
         allowed.check(self.dataset)
         if self.table is not None:
             allowed.real(self.table if is_folder(self.table) else "/")
-        if self.only is not None and not (self.only and is_folder(self.dataset)):
-            raise SourceNotAllowed("`only` has paths of files in a folder, and at least one.")
+        if self.only is not None and not is_folder(self.dataset):
+            raise SourceNotAllowed("`only` has paths of files in a folder.")
 
     def stored(self, blobs: Blobs, job: str) -> "DatasetSource":
         """`only` goes to the blobs, since a file can be named after a patient; () is left."""

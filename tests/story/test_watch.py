@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from tests.system import System, contents, until
+from tests.system import PATIENCE, System, contents, until
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +57,20 @@ class Watching:
             env=self.environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    @contextmanager
+    def running(self) -> "Iterator[subprocess.Popen[bytes]]":
+        """One that is killed in the end, if it still runs."""
         options = ["--every", "1", "--settle", "0.3"]
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
+        with (
+            self.log.open("ab") as log,
+            subprocess.Popen(
                 [*self.command, *options], env=self.environment, stdout=log, stderr=log
-            )
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def files(folder: Path) -> set[str]:
@@ -122,23 +131,21 @@ def test_kills_lose_nothing_and_ingest_nothing_twice(
     system: System, folder: Path, way: tuple[str, ...]
 ) -> None:
     before = {job["id"] for job in system.http.get("/v1/jobs").json()["jobs"]}
-    watching, total = Watching(system, folder, *way), 36
-    dice = random.Random(7)
-    process, kills = watching.start(), 0
-    for number in range(total):
-        staged = folder / f".{number}"
-        staged.write_bytes(picture(1000 + number + 500 * len(way)))
-        staged.rename(folder / f"{number}.png")
-        if number % 6 == 5:
-            text = watching.log.read_text()
-            until(lambda text=text: watching.log.read_text() != text, "a sign of life")  # type: ignore[misc]
-            if dice.random() < 0.9:
-                process.kill()
-                process.wait()
-                process, kills = watching.start(), kills + 1
-    until(lambda: len(files(folder)) == len(list((folder / "done").iterdir())) == total, "all")
-    process.terminate()
-    assert process.wait(60) == 0
+    watching, total, kills = Watching(system, folder, *way), 36, 0
+    for first in range(0, total, 6):
+        with watching.running():  # and killed, wherever it is
+            said = len(watching.log.read_text())
+            for number in range(first, first + 6):
+                staged = folder / f".{number}"
+                staged.write_bytes(picture(1000 + number + 500 * len(way)))
+                staged.rename(folder / f"{number}.png")
+            until(lambda said=said: len(watching.log.read_text()) > said, "a word")  # type: ignore[misc]
+        kills += 1
+    with watching.running() as process:
+        until(lambda: len(list((folder / "done").iterdir())) == total, "all files")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert len(files(folder)) == total
     assert kills > 3
     jobs = [
         system.finished(j["id"])

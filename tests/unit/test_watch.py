@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
 from cli.failure import CommandError, Missing, Unreachable
 from cli.watch import watcher as watching
@@ -18,6 +19,13 @@ from cli.watch.moving import move
 from cli.watch.sending import ByPath
 from cli.watch.state import State
 from cli.watch.watcher import Watcher, check
+from pipeline.base.blobs import Blobs
+from pipeline.base.errors import SourceError, SourceNotAllowed
+from pipeline.sources.account import files_of_rows
+from pipeline.sources.allowed import AllowedSources
+from pipeline.sources.base import Opening
+from pipeline.sources.dataset import DatasetSource, forget_only
+from pipeline.sources.registry import plan_source
 
 NO_TIME = 0.0
 
@@ -337,3 +345,31 @@ def test_a_state_is_of_one_watcher_and_one_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_watched_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no such folder"):
         check(tmp_path / "none", moves=False)
+
+
+# --- some files of a folder, where the workers read them -----------------------------------------
+
+
+def test_a_job_of_some_files_keeps_their_names_in_its_blobs(tmp_path: Path) -> None:
+    folder, blobs = tmp_path / "in", Blobs(str(tmp_path / "blobs"))
+    (folder / "s").mkdir(parents=True)
+    for name in ("a.png", "s/b.png", "s/c.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    (folder / "metadata.csv").write_text("file_name,dx\ns/b.png,nevus\nlater.png,nevus\n")
+    asked = DatasetSource(dataset=str(folder), only=("s/b.png", "gone.png", "metadata.csv"))
+    allowed = AllowedSources.of((str(folder),))
+    asked.check(allowed)
+    stored = asked.stored(blobs, "job")
+    assert "b.png" not in stored.model_dump_json()
+    reader = plan_source(stored, Opening(blobs, allowed, "job"))
+    [row] = reader.read(0, len(reader))
+    assert (row.metadata, row.fault) == ({"dx": "nevus"}, None)
+    assert files_of_rows(blobs, "job", stored, [0]) == {0: 0}
+    forget_only(blobs, "job")
+    with pytest.raises(SourceError, match="list of its files is gone"):
+        plan_source(stored, Opening(blobs, allowed, "job"))
+
+
+def test_only_files_of_folders_can_be_asked_for() -> None:
+    with pytest.raises(SourceNotAllowed):
+        DatasetSource(dataset="org/name", only=("a.png",)).check(AllowedSources.of(("hub:*",)))
