@@ -292,6 +292,12 @@ def test_nothing_trips_up_a_screen_reader_and_no_width_is_exceeded(
     grave = {one["id"]: one["nodes"] for one in found if one["impact"] in ("serious", "critical")}
     assert grave == {}
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    image = page.locator("#query-picture img").bounding_box()
+    room = page.locator("#query-picture").bounding_box()
+    assert image is not None
+    assert room is not None
+    assert room["x"] <= image["x"]
+    assert image["x"] + image["width"] <= room["x"] + room["width"] + 1
     photograph(page, f"wide-{width}")
 
 

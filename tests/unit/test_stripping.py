@@ -13,7 +13,12 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.sequence import Sequence
 
+from api.sent import read_dicom
+from pipeline.base.errors import InvalidQuery
+from pipeline.base.identity import sha256
+from pipeline.dicom.describing import Policy
 from pipeline.dicom.errors import Refused
+from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.dicom.rendering import Rendered, render
 from pipeline.dicom.stripping import stripped
 
@@ -87,3 +92,25 @@ def test_no_name_is_left_at_any_depth() -> None:
 def test_a_file_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(Refused):
         stripped(bytes(128) + b"DICM" + b"\xff" * 40)
+
+
+def test_the_door_keeps_what_renders_and_keys() -> None:
+    scan = dcmread(str(get_testdata_file("emri_small.dcm", download=False)))
+    scan.PatientName = scan.PatientID = MARK
+    out = io.BytesIO()
+    scan.save_as(out)
+    policy = Policy(Pseudonyms((b"the newest secret", b"an old secret")))
+
+    kept, sent = read_dicom(out.getvalue(), policy, None)
+
+    assert MARK.encode() not in kept
+    assert MARK not in sent.model_dump_json()
+    assert str(scan.SeriesInstanceUID) not in sent.model_dump_json()
+    assert sent.frames == (4,)
+    assert len(sent.points) == 2  # of this frame, under each secret
+    assert {len(sent.keys_of(name)) for name in ("patient_id", "study_id", "series_id")} == {2}
+    assert sent.sha256 == sha256(out.getvalue())
+    with pytest.raises(InvalidQuery) as refused:
+        read_dicom(out.getvalue(), policy, 11)
+    assert refused.value.path == ("frame",)
+    assert len(read_dicom(out.getvalue(), policy, None, whole=True)[1].frames) == 10

@@ -68,7 +68,7 @@ function fields(payload, prefix = "") {
  * @returns {HTMLElement}
  */
 export function factList(payload, before = []) {
-  const { image_id: _, source, ...rest } = payload;
+  const { image_id: _, instance_id: __, source, ...rest } = payload;
   const place = ([name]) => [...FIRST, fieldLabel(name)].indexOf(fieldLabel(name));
   const shown = fields(rest).sort((a, b) => place(a) - place(b));
   const lines = [
