@@ -39,6 +39,8 @@ _STREAMS = {
 _VIDEO = tuple(f"{_ROOT}.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108))
 
 
+_END = b"\xff\xd9"  # of a JPEG (ITU-T T.81, Table B.1)
+
 # Of a JPEG that does not say its colours: pixels that are looked at, by how many levels a coded
 # colour may leave those that there are, and how many of the pixels may do so.
 _ASKED, _RINGING, _STRAY = 65_536, 24, 0.01
@@ -150,6 +152,8 @@ def _twelve(data: bytes | bytearray, stream: Stream, attributes: Attributes) -> 
 
 
 def _lossless(data: bytes | bytearray, stream: Stream, attributes: Attributes) -> Coded:
+    if data.rfind(_END, max(0, len(data) - 1024)) < 0:  # GDCM would fill up what is missing
+        raise Refused(BROKEN)
     gdcm = _library("gdcm")
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(bytes(data))

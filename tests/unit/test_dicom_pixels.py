@@ -671,14 +671,16 @@ def test_a_stream_of_another_size_is_refused_before_it_is_decoded() -> None:
     assert refused(encapsulated([grey], JPEGBaseline8Bit, in_colour("RGB"))) == errors.OTHER_PIXELS
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "JPEG-LS", "JPEG 2000", "RLE"])
-def test_a_stream_that_is_cut_off_is_refused(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000", "RLE"])
+def test_a_stream_that_is_cut_off_is_refused(kind: str, tmp_path: Path) -> None:
     noise = _RNG.integers(0, 4096, (64, 64)).astype(np.uint16)
     plain = native(noise, 12, PatientName="Doe^Jane")
     if kind == "JPEG":
         picture = Image.fromarray((noise >> 4).astype(np.uint8))
         stream = encoded(picture, "JPEG", quality=95)
         whole = encapsulated([stream], JPEGBaseline8Bit, header(64, 64, 1, 8, signed=False))
+    elif kind == "JPEG lossless":
+        whole = lossless(plain, tmp_path)
     else:
         syntax = {"JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless, "RLE": RLELossless}
         dataset = dcmread(io.BytesIO(plain))
@@ -694,6 +696,14 @@ def test_a_stream_that_is_cut_off_is_refused(kind: str) -> None:
     length = int.from_bytes(whole[first + 4 : first + 8], "little") // 2 & ~1
     inner = whole[: first + 4] + struct.pack("<I", length) + whole[first + 8 :][:length]
     assert refused(inner + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)) == errors.BROKEN
+
+
+def test_a_lossless_stream_without_its_end_is_not_filled_up(tmp_path: Path) -> None:
+    """GDCM would, and say so on standard error alone."""
+    noise = _RNG.integers(0, 4096, (64, 64)).astype(np.uint16)
+    whole = lossless(native(noise, 12), tmp_path)
+    end = whole.rindex(b"\xff\xd9")
+    assert refused(whole[: end - 40] + bytes(42) + whole[end + 2 :]) == errors.BROKEN
 
 
 def test_a_last_frame_that_is_cut_off_is_refused_and_the_others_are_not() -> None:

@@ -312,7 +312,7 @@ def test_no_kind_that_is_not_taken_is_decoded(name: str) -> None:
 
 
 def test_every_kind_is_made_here() -> None:
-    made_here = {name for name, _ in (UNREAD | OTHERS).values()} | {"picture", "sqlite"}
+    made_here = {name for name, _ in (UNREAD | OTHERS).values()} | {"picture", "sqlite", "dicom"}
     marks_alone = {"djvu", "czi"}
     assert set(KINDS) - made_here - marks_alone <= {"heic"}
 
