@@ -49,11 +49,10 @@ from pipeline.sources.upload import UploadSource
 logger = logging.getLogger("kindred.incoming")
 
 MOST = 500  # objects of a batch
-IDLE = 2.0  # seconds without an object after which a batch ends,
-OLD = 30.0  # and after which it ends although more come
+OLD = 30.0  # seconds after which it ends although more come
 
 PATIENCE = 60.0  # seconds after which one that fills a batch, or makes a job of it, counts as dead
-LOOK = 1.0  # seconds between two looks for batches that have ended
+LOOK = 1.0  # seconds between two looks for batches that have ended, at most
 ADOPT = 3600.0  # seconds between two looks for batches that nobody knows
 
 _HOLD = 50  # objects that are described between two extensions of a claim
@@ -72,6 +71,7 @@ class Incoming:
 
     def __init__(self, collection: Collection, door: str) -> None:
         self._collection, self._door = collection, door
+        self.idle = collection.services.settings.incoming_seconds
         self._lock = threading.Lock()
         self._batch: _Batch | None = None
         self._looked = -_FULL
@@ -118,7 +118,7 @@ class Incoming:
     def tick(self) -> None:
         """Ends the batch if it is old, or if nothing comes."""
         batch = self._batch
-        if batch is not None and batch.is_due(time.monotonic()):
+        if batch is not None and batch.is_due(time.monotonic(), self.idle):
             self._replace(batch)
 
     def flush(self) -> None:
@@ -177,8 +177,8 @@ class _Batch:
     writers: int = 0
     over: bool = False
 
-    def is_due(self, now: float) -> bool:
-        return now - self.last > IDLE or now - self.began > OLD
+    def is_due(self, now: float, idle: float) -> bool:
+        return now - self.last > idle or now - self.began > OLD
 
 
 class Batcher(threading.Thread):
@@ -218,7 +218,7 @@ class Batcher(threading.Thread):
                 said = error.logged
             except Exception:
                 logger.exception("a look at what was received failed")
-            self._over.wait(LOOK)
+            self._over.wait(self._pause())
 
     def stop(self) -> None:
         """Ends the batches that this process fills; others can make their jobs at once."""
@@ -227,6 +227,9 @@ class Batcher(threading.Thread):
             self.join()
         for incoming in self._incoming.values():
             incoming.flush()
+
+    def _pause(self) -> float:
+        return min([LOOK, *(incoming.idle for incoming in self._incoming.values())])
 
     def finish(self) -> None:
         """After `stop`: makes jobs of what had ended by then. Raises as `look` does."""

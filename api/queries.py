@@ -1,7 +1,8 @@
 """Runs queries, from the call to its answer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,7 +18,7 @@ from api.readiness import trouble
 from api.services import Collection, new_id
 from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import KindredError, NotFound, Unavailable
+from pipeline.base.errors import BlobsUnavailable, KindredError, NotFound, Unavailable
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, Problem
 from pipeline.operations.base import Operation
@@ -76,17 +77,27 @@ async def answered(
 ) -> bytes:
     """Runs a query whose body depends on its id, and returns the worker's answer.
 
-    Raises as `passed_on` does.
+    Nothing of it stays, since nobody else can ask for the answer. Raises as `passed_on` does.
     """
+    sent: list[str] = []
 
     def submit(identifier: str) -> None:
         collection.refuse_when_full()
+        sent.append(identifier)
         collection.submit(wanted, body_of(identifier), identifier)
 
     try:
         return await _answered(collection, submit, None)
     except AnswerGone:  # a deletion took it in this moment
         return await _answered_again(collection, submit, None)
+    finally:
+        await run_in_threadpool(_forget, collection, sent)
+
+
+def _forget(collection: Collection, requests: Sequence[str]) -> None:
+    with suppress(BlobsUnavailable):  # then they go when they have expired
+        for request in requests:
+            collection.blobs.delete(request_folder(request))
 
 
 async def _answered_again(collection: Collection, submit: Submit, entry: Entry | None) -> bytes:

@@ -17,6 +17,15 @@ from cli.render import print_images
 # Near-duplicates are looked for among images at least this similar, unless --threshold says else.
 DUPLICATES_THRESHOLD = 0.9
 
+MOST_FILES = 32  # that the api takes with one search
+
+
+def spread(files: Sequence[Path], most: int) -> Sequence[Path]:
+    """At most so many of the files of a series, evenly."""
+    if len(files) <= most:
+        return files
+    return [files[round(n * (len(files) - 1) / (most - 1))] for n in range(most)]
+
 
 def make_query(options: Document, images: Sequence[Path]) -> Document:
     """The JSON of a search: what was given, and a sensible threshold for near-duplicates."""

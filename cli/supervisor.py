@@ -10,7 +10,8 @@ from cli.failure import WrongSetting
 from cli.processes import EX_CONFIG, Backoff, Program, ended_how
 
 TICK = 0.2  # seconds between two checks of the children
-STOP_SECONDS = {"worker": 60.0}  # a worker finishes its batch first; the others have none
+# A worker finishes its batch first, and a receiver its associations; the others have none.
+STOP_SECONDS = {"worker": 60.0, "dicom": 30.0}
 STOP_SECONDS_ELSE = 10.0
 
 Say = Callable[[str], None]

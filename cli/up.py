@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,7 @@ from pipeline.base.settings import Settings, unknown_lines
 
 QUIET_SECONDS = 3.0  # of waiting, before we print what for
 SOCKET_PATH_LIMIT = 100  # characters; sun_path has 104 on macOS and 108 on Linux
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - who may send images is a setting, by default nobody
 EVERY_SOURCE = ("/", "hub:*")
 FLOWER_USER = "kindred"
 FLOWER_SAVES = 30_000  # milliseconds between two saves of what Flower has seen
@@ -36,6 +37,7 @@ class System:
     host: str
     port: int
     flower_port: int
+    dicom_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -52,7 +54,9 @@ class System:
         return self.settings.data / "logs" / f"{name}.log"
 
 
-def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
+def run_up(
+    data: Path | None, host: str, port: int, flower_port: int, dicom_port: int | None = None
+) -> None:
     """Returns when a signal asked it to stop and all has stopped."""
     settings = load_settings(data)
     for line in unknown_lines(os.environ):
@@ -62,7 +66,10 @@ def run_up(data: Path | None, host: str, port: int, flower_port: int) -> None:
     settings = with_sources(settings, has_keys=has_keys)
     with locked(settings.data, say) as lock, Stop() as stop:
         check_folder(settings.data)
-        ports = claim_ports([(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")])
+        wanted = [(host, port, "--port"), ("127.0.0.1", flower_port, "--flower-port")]
+        if dicom_port is not None:
+            wanted.append((EVERY_ADDRESS, dicom_port, "--dicom-port"))
+        ports = claim_ports(wanted)
         (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(stop, say)
         with private_folder() as private:
@@ -118,7 +125,7 @@ def _run(supervisor: Supervisor, system: System, private: Path, lock: int) -> No
         if not _start_redis(supervisor, system, redis, lock):
             return
         settings = system.settings.model_copy(update={"redis_url": redis.url})
-        system = System(settings, system.host, system.port, system.flower_port)
+        system = replace(system, settings=settings)
     for program in programs(system):
         supervisor.add(Child(program, keeps_open=[lock]))
     say(f"flower: http://127.0.0.1:{system.flower_port} as {FLOWER_USER},"
@@ -138,20 +145,16 @@ def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, loc
 
 
 def programs(system: System) -> list[Program]:
-    """Workers, api and Flower. Secrets travel in their environments, never in their arguments."""
+    """What runs beside Redis. Secrets travel in environments, never in arguments."""
     # The api never opens the store, so it is not told where that is.
     without_store = {"qdrant_url": None, "qdrant_api_key": None}
     listen = ("--host", system.host, "--port", str(system.port))
-    return [
+    doors = _environment(system.settings.model_copy(update=without_store))
+    found = [
         *worker_programs(
             system.settings, _environment(system.settings), system.log("worker").parent
         ),
-        Program(
-            "api",
-            module_command("api", *listen),
-            _environment(system.settings.model_copy(update=without_store)),
-            system.log("api"),
-        ),
+        Program("api", module_command("api", *listen), doors, system.log("api")),
         Program(
             "flower",
             module_command("celery", "--app", "workers.flower", "flower"),
@@ -159,6 +162,10 @@ def programs(system: System) -> list[Program]:
             system.log("flower"),
         ),
     ]
+    if system.dicom_port is not None:
+        receiver = module_command("api.dimse", "--port", str(system.dicom_port))
+        found.append(Program("dicom", receiver, doors, system.log("dicom")))
+    return found
 
 
 def _environment(settings: Settings) -> dict[str, str]:

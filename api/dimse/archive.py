@@ -23,6 +23,11 @@ _TOO_MANY = (0xA700, 0xA701)
 _UNKNOWN_DESTINATION = 0xA801
 _SOME_FAILED = 0xB000
 
+_ADD = (
+    "add a peer with this AE title there, with the address of the host on which `kindred dicom` "
+    "runs, and its port"
+)
+
 SECONDS = 60.0  # that an archive may take for its next answer; a tape is not waited for
 
 
@@ -113,14 +118,14 @@ class Archive:
         if code is None:
             raise ArchiveError("The archive ended the connection, or did not answer in time")
         if code == _UNKNOWN_DESTINATION:
-            raise ArchiveError(
-                f"The archive does not know {self.own} as a destination: add a peer with this AE "
-                "title, the address of the host on which `kindred dicom` runs, and its port"
-            )
+            raise ArchiveError(f"The archive does not know {self.own} as a destination: {_ADD}")
         completed = int(last.get("NumberOfCompletedSuboperations") or 0)
         failed = int(last.get("NumberOfFailedSuboperations") or 0)
         if code not in (0x0000, _SOME_FAILED) and not completed + failed:
-            raise ArchiveError(f"The archive refuses to send (status 0x{code:04X})")
+            raise ArchiveError(
+                f"The archive does not send (status 0x{code:04X}). If it does not know {self.own} "
+                f"as a destination, {_ADD}"  # Orthanc says 0xC000 then
+            )
         warned = int(last.get("NumberOfWarningSuboperations") or 0)
         return Moved(completed + warned, failed)
 

@@ -93,16 +93,7 @@ def _asked(parameters: Mapping[str, str], collection: Collection) -> Opened | No
             continue
         if len(numbers) > MOST or not all(_is_possible(kind, number) for number in numbers):
             return None
-        pseudonyms = collection.dicom.pseudonyms
-        keys = [
-            key
-            for number in numbers
-            for key in (
-                [number]
-                if is_key(number)
-                else pseudonyms.all_of(_ELEMENTS[COLLECTED[kind]], number)
-            )
-        ]
+        keys = _keys(kind, numbers, collection.pseudonyms)
         return Opened(kind=kind, keys=tuple(keys))
     return None
 
@@ -138,7 +129,7 @@ def _sealed(found: Opened, collection: Collection) -> str:
 
 
 def _sealing(collection: Collection) -> Sealing:
-    return Sealing(collection.dicom.pseudonyms, "open")
+    return Sealing(collection.pseudonyms, "open")
 
 
 def _to(parameters: list[tuple[str, str]]) -> RedirectResponse:

@@ -87,7 +87,14 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the images most similar to one, to several, to a series, or to words."""
-    from cli.search import make_query, parse_crop, print_hits, save_pictures
+    from cli.search import (
+        MOST_FILES,
+        make_query,
+        parse_crop,
+        print_hits,
+        save_pictures,
+        spread,
+    )
 
     options = {
         "image_id": image_id, "text": text, "positive": like, "negative": unlike,
@@ -100,9 +107,10 @@ def search(
         "exact": exact or None, "limit": limit, "offset": offset or None,
         "include": include, "exclude": exclude,
     }  # fmt: skip
-    query = make_query(options, image or ())
+    files = spread(image or (), MOST_FILES) if whole else image or ()
+    query = make_query(options, files)
     with connect(url, collection) as client:
-        found = client.search(query, image or ())
+        found = client.search(query, files)
         if save is not None:
             save_pictures(client, found["results"] or [], save)
     if as_json:

@@ -22,11 +22,17 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     flower_port: FlowerPort = 5555,
+    dicom_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Receive images by C-STORE there, as `kindred dicom` does."
+        ),
+    ] = None,
 ) -> None:
     """Run the stand-alone system: Redis, worker, api and Flower. Ctrl-C stops all."""
     from cli.up import run_up
 
-    run_up(data, host, port, flower_port)
+    run_up(data, host, port, flower_port, dicom_port)
 
 
 @app.command(epilog=examples("kindred worker", "KINDRED_DEVICES=cuda:0,cuda:3 kindred worker"))

@@ -24,6 +24,10 @@ PARTS = "parts"
 QUARANTINE = "quarantine"
 
 
+# Tries to delete a folder of which others delete parts: the second finds what is left, or nothing.
+_DELETES = 3
+
+
 class Blobs:
     """`url` is a folder or an fsspec URL. Blob names are relative POSIX paths of our own making.
 
@@ -146,11 +150,13 @@ class Blobs:
     def delete(self, name: str) -> None:
         """Deletes a blob, or everything under a prefix. A missing blob is not an error."""
         path = self._path(name)
-        try:
-            with self._errors():
-                self._remove(path)
-        except FileNotFoundError:
-            return
+        for _ in range(_DELETES):
+            try:
+                with self._errors():
+                    self._remove(path)
+                    return
+            except FileNotFoundError:  # or a part of it, which another process deletes just now
+                continue
 
     def _remove(self, path: str) -> None:
         if not self._s3:

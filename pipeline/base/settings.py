@@ -289,6 +289,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Free space of the blobs' disk, in MB, below which no object is received",
     )
+    incoming_seconds: float = Field(
+        2, gt=0, description="Received objects become a job after this long without another one"
+    )
     max_upload_mb: int = Field(32, ge=1, description="Largest request body, in MB")
     stow_mb: int = Field(
         10_000,

@@ -33,6 +33,9 @@ _ROOT = "1.2.840.10008.1.2"
 COMPRESSED = (f"{_ROOT}.4.", f"{_ROOT}.5", f"{_ROOT}.8.1")
 RLE, DEFLATED_FRAMES = f"{_ROOT}.5", f"{_ROOT}.8.1"
 _JPIP = (f"{_ROOT}.4.94", f"{_ROOT}.4.95", f"{_ROOT}.4.204", f"{_ROOT}.4.205")
+_STREAMS = {
+    f"{_ROOT}.4.{number}" for number in (*range(50, 67), 70, 80, 81, *range(90, 94), 201, 202, 203)
+}
 _VIDEO = tuple(f"{_ROOT}.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108))
 
 
@@ -71,7 +74,7 @@ def decode(data: bytes | bytearray, syntax: str, attributes: Attributes) -> Code
         return _deflated(data, attributes)
     stream = stream_of(data)
     if stream is None:
-        raise Refused(BROKEN if syntax.startswith(f"{_ROOT}.4.") else NOT_READ)
+        raise Refused(BROKEN if syntax in _STREAMS else NOT_READ)
     size = (stream.rows, stream.columns, stream.samples)
     if size != (attributes.rows, attributes.columns, attributes.samples):
         raise Refused(OTHER_PIXELS)

@@ -4,16 +4,20 @@ pydicom would make objects of them, and check what they say; for what every imag
 longer than to decode a small one. Whatever is not in the usual form is left to pydicom.
 """
 
+import io
+import struct
+from functools import cache
 from math import isfinite
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
-_TAGS: dict[str, BaseTag] = {}
+_ITEM = [0xFFFE, 0xE000]
 _BINARY = (None, "US", "SS", "UN")
 _DECIMAL = ("DS", "IS")
 _TEXT = (None, "CS", "DS", "IS", "UN")
@@ -68,12 +72,46 @@ def pair(source: Dataset, keyword: str) -> tuple[float, float] | None:
     return (first, second) if isfinite(first) and isfinite(second) else None
 
 
+def item(source: Dataset, keyword: str, number: int) -> Dataset | None:
+    """Of a sequence; None where there is none. Raises what pydicom raises.
+
+    The others are not parsed: a thousand frames can have as many items.
+    """
+    raw = _raw(source, keyword)
+    if isinstance(raw, RawDataElement) and raw.value and raw.VR in (None, "SQ"):
+        found = _nth(raw, number)
+        if found is not None:
+            return found
+    sequence = None if raw is None else source.get(keyword)
+    return sequence[number] if sequence and number < len(sequence) else None
+
+
+def _nth(raw: RawDataElement, number: int) -> Dataset | None:
+    """None where there is none, or one of undefined length stands before it."""
+    value, at = raw.value or b"", 0
+    order = "<" if raw.is_little_endian else ">"
+    while at + 8 <= len(value):
+        *tag, length = struct.unpack_from(f"{order}HHI", value, at)
+        if tag != _ITEM or at + 8 + length > len(value):
+            return None
+        at += 8
+        if not number:
+            part = io.BytesIO(value[at : at + length])
+            implicit, little = raw.is_implicit_VR, raw.is_little_endian
+            return read_dataset(part, implicit, little, length, at_top_level=False)
+        number, at = number - 1, at + length
+    return None
+
+
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """One object for each: two of them are compared in Python, which takes a dictionary long."""
+    return BaseTag(tag_for_keyword(keyword) or 0)
+
+
 def _raw(source: Dataset, keyword: str) -> Any:
     """Without a copy, and without parsing it."""
-    tag = _TAGS.get(keyword)
-    if tag is None:
-        tag = _TAGS.setdefault(keyword, BaseTag(tag_for_keyword(keyword) or 0))
-    return source.get_item(tag) if tag in source else None
+    return source._dict.get(tag_of(keyword))
 
 
 def _first(raw: RawDataElement) -> str:

@@ -10,15 +10,14 @@ pydicom's reading. Sequences are parsed by pydicom, and only if they are asked f
 import struct
 
 from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
-from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
 )
 
+from pipeline.dicom.elements import tag_of
 from pipeline.dicom.reading import PIXELS, UNDEFINED, Opened, Pixels
 
 # All that is read of a header, beside the pixels themselves, to show a frame.
@@ -37,7 +36,7 @@ _WORDS = """
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence ExtendedOffsetTable
     """
 NEEDED = frozenset(_WORDS.split())
-_NEEDED = {int(tag): BaseTag(tag) for tag in map(tag_for_keyword, NEEDED) if tag is not None}
+_NEEDED = {int(tag): tag for tag in map(tag_of, NEEDED)}
 
 # PS3.5 7.1.2: of these, the length has four bytes.
 _OF_FOUR = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV"

@@ -159,6 +159,9 @@ def looked_up(table: NDArray[np.uint8], words: NDArray[Any]) -> NDArray[np.uint8
     """The table's entry for each of uint8 or uint16."""
     if len(table) == 256 and np.array_equal(table, _SAME):
         return words
+    if len(table) == 256 and np.array_equal(table, _WHITE - _SAME):
+        inverse: NDArray[np.uint8] = np.subtract(_WHITE, words, dtype=np.uint8)
+        return inverse
     flat = np.ascontiguousarray(words).reshape(-1)
     if len(table) == 256:
         return np.frombuffer(flat.tobytes().translate(table.tobytes()), np.uint8).reshape(

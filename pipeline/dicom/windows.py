@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from pipeline.dicom.elements import code, number
+from pipeline.dicom.elements import code, item, number
 from pipeline.dicom.shades import (
     Bits,
     Function,
@@ -25,16 +25,9 @@ DEFAULTS = {"CT": ("CT soft tissue", Window(40, 400))}
 
 def groups_of(header: Dataset, frame: int) -> list[Dataset]:
     """Where a frame's values stand, the nearest first (PS3.3 C.7.6.16)."""
-    found: list[Dataset] = []
-    per_frame, shared = (
-        header.get("PerFrameFunctionalGroupsSequence"),
-        header.get("SharedFunctionalGroupsSequence"),
-    )
-    if per_frame and frame < len(per_frame):
-        found.append(per_frame[frame])
-    if shared:
-        found.append(shared[0])
-    return found
+    own = item(header, "PerFrameFunctionalGroupsSequence", frame)
+    shared = item(header, "SharedFunctionalGroupsSequence", 0)
+    return [each for each in (own, shared) if each is not None]
 
 
 def modality_of(header: Dataset, groups: list[Dataset], *, signed: bool) -> Modality:

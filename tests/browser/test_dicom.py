@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
@@ -18,7 +19,7 @@ from tests.system import System
 
 pytestmark = pytest.mark.usefixtures("job")
 
-FILES = ("CT_small.dcm", "MR_small.dcm", "emri_small.dcm", "US1_J2KR.dcm")
+FILES = ("CT_small.dcm", "MR_small.dcm", "emri_small.dcm", "MR2_J2KR.dcm")
 VIEWER = "https://viewer.example/study/"
 
 # A drop of several files, as a browser has it.
@@ -273,6 +274,25 @@ def test_what_a_link_cannot_open_is_said_clearly(visit: Callable[..., Visit]) ->
     page.goto("/open?study=Mueller")
     expect(page.locator("#message")).to_contain_text("This link names no study")
     assert "Mueller" not in page.url
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_trips_up_a_screen_reader_and_no_width_is_exceeded(
+    visit: Callable[..., Visit], scans: dict[str, Dataset], width: int
+) -> None:
+    # The checker is a script of its own, which the page's policy would rightly refuse.
+    page = visit(bypass_csp=True, viewport={"width": width, "height": 900}).page
+    page.goto("/")
+    choose(page, written(scans["emri_small.dcm"]))
+    shown(page)
+    drawn(page)
+    page.locator("#settings").evaluate("(details) => { details.open = true; }")
+    expect(page.get_by_label("Window: width")).to_be_visible()
+    found = Axe().run(page).response["violations"]
+    grave = {one["id"]: one["nodes"] for one in found if one["impact"] in ("serious", "critical")}
+    assert grave == {}
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    photograph(page, f"wide-{width}")
 
 
 def test_a_report_is_refused_in_plain_words(

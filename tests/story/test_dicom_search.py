@@ -227,6 +227,7 @@ def test_a_frame_is_rendered_and_windowed(system: System, scans: dict[str, Datas
         form = {"files": [("image", written(scans[name]))], "data": {"shown": json.dumps(shown)}}
         return system.http.post("/v1/renderings", **form)  # type: ignore[arg-type]
 
+    before = {*system.blobs.glob("requests/*")}
     usual = rendered("emri_small.dcm")
     assert usual.headers["Content-Type"] == "image/jpeg"
     assert (usual.headers["Kindred-Frame"], usual.headers["Kindred-Frames"]) == ("5", "10")
@@ -241,6 +242,7 @@ def test_a_frame_is_rendered_and_windowed(system: System, scans: dict[str, Datas
     assert mean(darker) < mean(usual) - 5
     assert rendered("emri_small.dcm", frame=11).status_code == 422
     assert "Kindred-Window" not in rendered("US1_J2KR.dcm").headers
+    assert {*system.blobs.glob("requests/*")} == before, "a picture of a patient stays"
     bad = system.http.post("/v1/renderings", files=[("image", b"no picture")])
     assert bad.status_code == 422
 

@@ -20,8 +20,8 @@ import yaml
 from cli.workers import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
-OURS = ("api", "worker", "flower")
-PUBLISHED = {"api": "API_PUBLISH", "flower": "FLOWER_PUBLISH"}
+OURS = ("api", "dicom", "worker", "flower")
+PUBLISHED = {"api": "API_PUBLISH", "dicom": "DICOM_PUBLISH", "flower": "FLOWER_PUBLISH"}
 SECRETS = ("REDIS_PASSWORD", "QDRANT_API_KEY", "KINDRED_API_KEYS", "FLOWER_BASIC_AUTH")
 COMPOSE_FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
 
@@ -93,7 +93,7 @@ def test_the_qdrant_server_is_of_the_clients_version(services):
     assert f":v{client}." in services["qdrant"]["image"]
 
 
-def test_only_the_api_and_flower_are_published_and_only_to_this_host(services):
+def test_only_doors_and_flower_are_published_and_only_to_this_host(services):
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
 
     assert published.keys() == PUBLISHED.keys()
@@ -101,9 +101,10 @@ def test_only_the_api_and_flower_are_published_and_only_to_this_host(services):
         assert port.startswith(f"${{{PUBLISHED[name]}:-127.0.0.1:"), name
 
 
-def test_the_api_has_neither_qdrants_address_nor_its_key_nor_a_way_to_it(services):
-    assert "qdrant" not in str(services["api"]).lower()
-    assert not set(services["api"]["networks"]) & set(services["qdrant"]["networks"])
+@pytest.mark.parametrize("door", ["api", "dicom"])
+def test_the_doors_have_neither_qdrants_address_nor_its_key_nor_a_way_to_it(services, door):
+    assert "qdrant" not in str(services[door]).lower()
+    assert not set(services[door]["networks"]) & set(services["qdrant"]["networks"])
 
 
 def test_secrets_are_required_and_never_written_down():
@@ -163,7 +164,7 @@ def test_settings_given_to_containers_exist(services):
             assert not variable.startswith("KINDRED_") or f"`{variable}`" in page
 
 
-@pytest.mark.parametrize("command", ["worker", "api"])
+@pytest.mark.parametrize("command", ["worker", "api", "dicom"])
 def test_the_commands_of_the_containers_exist(services, command):
     assert services[command]["command"][0] == command
 

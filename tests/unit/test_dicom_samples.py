@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,10 @@ def test_there_are_as_many_as_there_were() -> None:
 
 @pytest.mark.parametrize("name", files())
 def test_each_is_shown_or_refused_for_a_reason_that_is_known(name: str) -> None:
-    made = shown(name)
-    assert (made if isinstance(made, str) else None) == REFUSED.get(name)
+    made, expected = shown(name), REFUSED.get(name)
+    if expected == errors.TWELVE_BITS and find_spec("libjpeg"):
+        return  # the extra is installed
+    assert (made if isinstance(made, str) else None) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in files() if name not in REFUSED])

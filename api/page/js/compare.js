@@ -1,7 +1,7 @@
 // Shows two large images side by side: the query image and a result.
 
 import { byId, fill, h, isTyping } from "./dom.js";
-import { factList, previewOf } from "./facts.js";
+import { factList, previewOf, viewerLink } from "./facts.js";
 import { markButtons } from "./results.js";
 import { similarity } from "./words.js";
 import { Zoom } from "./zoom.js";
@@ -74,6 +74,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
       tool("Fit", () => zoom.reset(), false, "Fit"),
     ),
     markButtons(hit.image_id, marks),
+    viewerLink(hit),
     h(
       "button",
       { class: "primary", dataset: { key: "search" }, onclick: () => from(hit.image_id) },

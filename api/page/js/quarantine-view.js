@@ -138,8 +138,8 @@ function drawList(chosen) {
 /** Goes on to the next image that waits. */
 function next(image, done) {
   announce(done === "refused" ? "Refused" : "The image is being released");
-  const at = images.indexOf(image);
-  const others = [...images.slice(at + 1), ...images.slice(0, at)];
+  const at = images.findIndex((each) => each.image_id === image.image_id);
+  const others = [...images.slice(at + 1), ...images.slice(0, Math.max(0, at))];
   go({ waits: others.find((each) => !each.releasing)?.image_id ?? null });
   byId("withheld").focus({ preventScroll: true });
 }

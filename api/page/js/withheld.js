@@ -28,7 +28,7 @@ export function showWithheld(container, image, onDone) {
     }),
   );
   // Small pictures are enlarged, and the foot of a tall one stays in sight.
-  frame.style.width = `min(100%, 52rem, ${(70 * image.width) / image.height}vh)`;
+  frame.style.width = `min(100%, 52rem, ${(60 * image.width) / image.height}vh)`;
   const tools = h("div", { class: "mask-tools" });
   const fault = h("p", { class: "fault", role: "alert", hidden: true });
   const asIs = h("button", { onclick: () => release([]) }, "Release as it is");

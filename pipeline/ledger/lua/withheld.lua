@@ -1,5 +1,7 @@
--- Withheld images: in quarantine until a person has looked for names in their pixels. (The rows that
--- `items.lua` calls quarantined are others.) --------------------------------------------------------
+-- Withheld images ---------------------------------------------------------------------------------
+--
+-- They are in quarantine until a person has looked for names in their pixels. (The rows that
+-- `items.lua` calls quarantined are others.)
 --
 -- Each has a name, POINT-DIGEST, which is that of its folder in the blobs. It is `unfinished` while
 -- that folder is written or deleted, so that a kill at any moment leaves nothing that is not known.
@@ -29,7 +31,7 @@ local function set_names(point, names)
   end
 end
 
-local function without(names, name)
+local function names_without(names, name)
   local others = {}
   for _, each in ipairs(names) do
     if each ~= name then others[#others + 1] = each end
@@ -59,7 +61,7 @@ function commands.begin_withholding(job, item, token, ...)
   for i = 1, #pairs_, 2 do
     local name, entry = pairs_[i], pairs_[i + 1]
     local point = parts_of(name)
-    local names = without(names_of(point), name)
+    local names = names_without(names_of(point), name)
     names[#names + 1] = name
     set_names(point, names)
     call('HSET', withheld_entries, name, entry)
@@ -80,7 +82,7 @@ function commands.withhold(job, item, token, ...)
       call('ZADD', withheld, at, name)
       at = at + 1
     end
-    for _, other in ipairs(without(names_of(parts_of(name)), name)) do
+    for _, other in ipairs(names_without(names_of(parts_of(name)), name)) do
       unlist(other)
       replaced[#replaced + 1] = other
     end

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydicom import Dataset
 from pydicom.uid import UID
 
+from pipeline.dicom import kinds
 from pipeline.dicom.frames import FramePolicy
 from pipeline.sources.dicomweb.archive import Archive, text_of
 from pipeline.sources.folder.survey import Entry, Found
@@ -17,23 +19,6 @@ _CLASS, _MODALITY, _FRAMES = "00080016", "00080060", "00280008"
 _OF_FRAMES = ("Multi-frame", "Enhanced", "X-Ray Angiographic", "X-Ray Radiofluoroscopic",
               "Nuclear Medicine", "Tomosynthesis", "Tomography", "3D", "Video",
               "RT Image")  # fmt: skip
-
-# SOP classes of what is no image, by how their UIDs begin, and what each is counted as.
-_STORAGE = "1.2.840.10008.5.1.4.1.1"
-_KINDS = {
-    f"{_STORAGE}.9.": "dicom waveform",
-    f"{_STORAGE}.11.": "dicom pr",
-    f"{_STORAGE}.66.": "dicom seg",
-    f"{_STORAGE}.77.1.6": "dicom slide",
-    f"{_STORAGE}.88.59": "dicom ko",
-    f"{_STORAGE}.88.": "dicom sr",
-    f"{_STORAGE}.104.": "dicom pdf",
-    f"{_STORAGE}.481.2": "dicom rtdose",
-    f"{_STORAGE}.481.3": "dicom rtstruct",
-    f"{_STORAGE}.481.5": "dicom rtplan",
-}
-
-ONE = "1"  # a file of one frame, as far as the archive says
 
 
 def images(
@@ -54,31 +39,34 @@ def _of_study(archive: Archive, study: str, modality: str, frames: FramePolicy) 
             continue
         within = (*path, uid := text_of(series, _SERIES), "instances")
         for instance in archive.search(within, includefield=_FRAMES):
-            yield from _of_instance(archive, (study, uid), instance, frames)
+            yield from _of_instance(archive, (study, uid, own), instance, frames)
 
 
 def _of_instance(
-    archive: Archive, within: tuple[str, str], found: Mapping[str, Any], frames: FramePolicy
+    archive: Archive, within: tuple[str, str, str], found: Mapping[str, Any], frames: FramePolicy
 ) -> Iterator[Found]:
-    kind = skip_kind(text_of(found, _CLASS))
+    study, series, modality = within
+    kind = skip_kind(text_of(found, _CLASS), modality)
     if kind is not None:
         yield Skipped("", kind)
         return
     uid = text_of(found, _INSTANCE)
     said = text_of(found, _FRAMES)
     if not said and may_have_frames(text_of(found, _CLASS)):
-        said = text_of(archive.metadata(*within, uid), _FRAMES)
+        said = text_of(archive.metadata(study, series, uid), _FRAMES)
     count = int(said) if said.isascii() and said.isdecimal() and int(said) > 0 else 1
     for frame in frames.of(min(count, MOST_FRAMES)):
-        yield Entry("", (*within, uid, str(count)), frame=frame)
+        yield Entry("", (study, series, uid, str(count)), frame=frame)
 
 
 MOST_FRAMES = 100_000  # what an archive says of a file can be wrong
 
 
-def skip_kind(sop_class: str) -> str | None:
+def skip_kind(sop_class: str, modality: str = "") -> str | None:
     """None for an image, or what may be one."""
-    return next((kind for begin, kind in _KINDS.items() if sop_class.startswith(begin)), None)
+    header = Dataset()
+    header.SOPClassUID, header.Modality = sop_class, modality
+    return kinds.skip_kind(header)
 
 
 def may_have_frames(sop_class: str) -> bool:

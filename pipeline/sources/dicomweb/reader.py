@@ -75,16 +75,17 @@ class ArchiveReader:
         fault = _fault(described, row)
         if fault is not None:
             return Row(number, image_id, b"", {}, fault=fault)
+        digest = sha256(data)
         return Row(
             number,
             image_id,
             data,
             clean(described.said_of(frame)),
-            sha256=frame_digest(sha256(data), frame),
+            sha256=frame_digest(digest, frame),
             frame=frame,
             hold=described.hold,
             former=described.former_of(frame),
-            original=original_name(sha256(data)) if self._policy.keep else None,
+            original=original_name(digest) if self._policy.keep else None,
         )
 
     def _id_of(self, row: CatalogueRow) -> str:
