@@ -168,7 +168,8 @@ class Ingest:
     def _as_stored(
         self, rows: list[Identified], stored: dict[UUID, Record]
     ) -> tuple[list[Identified], dict[UUID, Record]]:
-        """After a rotation of the pseudonyms' key, an image keeps the id that it is stored under.
+        """After a rotation of the pseudonyms' key, an image keeps the id that it is stored under, in
+        the index or in quarantine.
 
         Its other identifiers come to be those of the newest key, and it is not embedded again.
         """
@@ -179,7 +180,8 @@ class Ingest:
         }
         points = {point_id(one): one for several in earlier.values() for one in several}
         found = self.store.retrieve([*points]) if points else {}
-        known = {points[point] for point in found}
+        waiting = self.withholding.quarantine.ledger.find([*points])
+        known = {points[point] for point in (*found, *waiting)}
         named = [
             next((one for one in earlier.get(each.id, ()) if one in known), None) for each in rows
         ]

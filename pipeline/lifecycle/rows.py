@@ -106,9 +106,8 @@ class Batch:
     payloads: dict[UUID, Payload] = field(default_factory=dict)
     orphaned: list[str] = field(default_factory=list)  # uploads that no image is made from
     quarantined: Found = field(default_factory=Found)
-    again: list[tuple[Identified, WithheldImage]] = field(
-        default_factory=list
-    )  # wait there already
+    # Those that wait there already, as their rows describe them now.
+    again: list[tuple[Identified, WithheldImage]] = field(default_factory=list)
 
 
 def identify(row: Row) -> Identified:

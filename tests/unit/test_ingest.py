@@ -441,6 +441,25 @@ def test_a_repeat_of_the_shard_finds_it_waiting_and_renews_what_is_said(
     assert known is not None and known.metadata["site"] == "liver"
 
 
+def test_after_a_rotation_of_the_key_it_waits_under_the_id_that_it_has(
+    held: tuple[Ingest, Any], jobs: Jobs
+) -> None:
+    ingest, begun = held
+    ingest.run(begun, SOURCE, HeldRows())
+
+    class Renamed(HeldRows):
+        def read(self, start: int, stop: int) -> Iterator[Row]:
+            for row in super().read(start, stop):
+                former = ({"image_id": str(row.image_id)},)
+                yield replace(row, image_id=f"new {row.number}", former=former)
+
+    jobs.claims.clear()
+    assert ingest.run(begun, SOURCE, Renamed())
+
+    assert jobs.progress[-1].counts == {"embedded": 8, "quarantined": 2}
+    assert ingest.withholding.quarantine.ledger.count() == 2
+
+
 def test_of_a_dry_run_nothing_waits(held: tuple[Ingest, Any], jobs: Jobs) -> None:
     ingest, begun = held
     assert ingest.run(begun, SOURCE, HeldRows(), IngestOptions(dry_run=True))
