@@ -23,7 +23,8 @@ _ALLOWED_WORDS = """
     ImagerPixelSpacing NominalScannedPixelSpacing PixelSpacingCalibrationType
     SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries
     LargestPixelValueInSeries PixelPaddingValue PixelPaddingRangeLimit FloatPixelPaddingValue
-    DoubleFloatPixelPaddingValue RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence
+    DoubleFloatPixelPaddingValue FloatPixelPaddingRangeLimit
+    DoubleFloatPixelPaddingRangeLimit RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence
     VOILUTSequence LUTDescriptor LUTData ModalityLUTType WindowCenter WindowWidth VOILUTFunction
     PresentationLUTShape PixelIntensityRelationship PixelIntensityRelationshipSign
     RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
