@@ -168,8 +168,8 @@ class Ingest:
     def _as_stored(
         self, rows: list[Identified], stored: dict[UUID, Record]
     ) -> tuple[list[Identified], dict[UUID, Record]]:
-        """After a rotation of the pseudonyms' key, an image keeps its id, in the index or in
-        quarantine.
+        """After a rotation of the pseudonyms' key, an image keeps the id that it has in the index
+        or in quarantine.
 
         Its other identifiers come to be those of the newest key, and it is not embedded again.
         """

@@ -195,6 +195,7 @@ def test_a_removal_that_ends_half_way_is_completed(
     with pytest.raises(BlobsUnavailable):
         quarantine.remove(names)
     assert listed(quarantine) == [], "nobody sees half of it"
+    assert set(quarantine.ledger.unfinished(-1, 10)) == set(names), "the sweep will find it"
 
     quarantine.remove(quarantine.ledger.names_of([point_id("A"), point_id("B")]))
 

@@ -99,7 +99,7 @@ function commands.forget_withheld(...)
   for _, name in ipairs({ ... }) do
     if not call('ZSCORE', withheld, name) then
       local point = parts_of(name)
-      set_names(point, without(names_of(point), name))
+      set_names(point, names_without(names_of(point), name))
       call('ZREM', unfinished, name)
       call('HDEL', withheld_entries, name)
       call('HDEL', withheld_releases, name)
