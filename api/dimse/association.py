@@ -90,6 +90,8 @@ class WaitingSocket(AssociationSocket):
                 connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             read = connection.recv_into(memoryview(data)[count:])
             if read == 0:
+                if not self.assoc.is_established:  # nobody waits for a request from now on
+                    self.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
                 return data[:count]
             count += read
             if time.monotonic() > end:
