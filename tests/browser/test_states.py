@@ -86,7 +86,7 @@ def test_words_are_refused_where_pictures_alone_are_compared(page: Page) -> None
     ("file", "sentence"),
     [
         (b"<html>no image</html>", "Kindred cannot read this file as an image."),
-        (b"\0" * 128 + b"DICM", "A DICOM file without a SOP Instance UID"),
+        (b"\0" * 128 + b"DICM", "This DICOM file holds no image"),
         (b"\0" * 1_100_000, "This image is too large for this server."),
         (truncated(), "This image is damaged or incomplete."),
     ],
