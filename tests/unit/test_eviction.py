@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from api import __main__ as api_main
+from api import checks
 from pipeline.base.errors import LedgerMisconfigured, LedgerUnavailable
 from pipeline.base.settings import Settings
 from pipeline.ledger import Ledgers, Timing
@@ -103,12 +103,12 @@ def test_the_api_does_not_start_with_one_that_evicts_and_does_without_an_answer(
         asked = ledgers(policy, None)
         monkeypatch.setattr(asked, "check_schema", lambda: None)
         monkeypatch.setattr(asked, "close", lambda: None)
-        monkeypatch.setattr(api_main, "Ledgers", lambda *_, asked=asked: asked)
+        monkeypatch.setattr(checks, "Ledgers", lambda *_, asked=asked: asked)
         if " " in policy:
-            api_main._check_redis(Settings(data=tmp_path))
+            checks.check_redis(Settings(data=tmp_path))
             continue
         with pytest.raises(LedgerMisconfigured):
-            api_main._check_redis(Settings(data=tmp_path))
+            checks.check_redis(Settings(data=tmp_path))
 
 
 def test_readiness_says_that_it_evicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

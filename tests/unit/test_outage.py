@@ -298,7 +298,7 @@ def test_the_stores_and_the_blobs_say_that_they_are_unavailable(
 
     blobs = Blobs(str(tmp_path / "blobs"))
     with monkeypatch.context() as patched, pytest.raises(BlobsUnavailable):
-        patched.setattr(Path, "write_bytes", raising(OSError(28, "No space left on device")))
+        patched.setattr(Path, "open", raising(OSError(28, "No space left on device")))
         blobs.write("a", b"")
     blobs.write("a", b"")
     assert log() == [
