@@ -38,7 +38,18 @@ def readiness_lines(found: Document) -> list[str]:
     """What /readyz answers: a line for the whole, and one for each part."""
     workers = found["workers"]
     whole = f"{found['status']}, {workers} worker{'' if workers == 1 else 's'} with a sound encoder"
-    return [whole, *(_part_line(name, found[name]) for name in ("broker", "store", "blobs"))]
+    parts = [_part_line(name, found[name]) for name in ("broker", "store", "blobs")]
+    receivers = found.get("receivers")
+    return [whole, *parts, *([_receivers_line(receivers)] if receivers else [])]
+
+
+def _receivers_line(receivers: Document) -> str:
+    titles, processes = ", ".join(receivers["titles"]), receivers["processes"]
+    several = "" if processes == 1 else "es"
+    return printable(
+        f"receivers: {titles} in {processes} process{several}, "
+        f"{receivers['associations']} associations"
+    )
 
 
 def _part_line(name: str, part: Document) -> str:

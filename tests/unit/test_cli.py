@@ -865,6 +865,12 @@ def test_status_shows_each_part(api, kindred):
     )
 
 
+def test_status_counts_the_receivers(api, kindred):
+    receivers = {"titles": ["KINDRED"], "processes": 2, "associations": 3}
+    api.on("GET /readyz", answer({"status": "ready", **readiness(), "receivers": receivers}))
+    assert "receivers: KINDRED in 2 processes, 3 associations\n" in kindred("status")[1]
+
+
 def test_status_says_what_is_away_and_ends_with_1(api, kindred):
     away = readiness("away", since="2026-01-01T00:00:00Z", cause="it does not answer")
     api.on("GET /readyz", answer({"type": "x", "title": "t", "status": 503, **away}, 503))
