@@ -131,7 +131,7 @@ def test_kills_lose_nothing_and_ingest_nothing_twice(
     system: System, folder: Path, way: tuple[str, ...]
 ) -> None:
     before = {job["id"] for job in system.http.get("/v1/jobs").json()["jobs"]}
-    watching, total, kills = Watching(system, folder, *way), 36, 0
+    watching, total, kills = Watching(system, folder, *way), 24, 0
     for first in range(0, total, 6):
         with watching.running():  # and killed, wherever it is
             said = len(watching.log.read_text())
