@@ -21,7 +21,7 @@ from pipeline.base.sealing import seal
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
-from pipeline.dicom.pseudonyms import Pseudonyms
+from pipeline.dicom.pseudonyms import Pseudonyms, may_name_patient
 from pipeline.ledger import Ledger, Ledgers
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
@@ -172,7 +172,9 @@ class Collection:
 
     def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
         """Gives a query to the workers. Only the blobs contain its body."""
-        envelope = seal(wanted.envelope(self.base, body), self.pseudonyms.keys)
+        envelope = wanted.envelope(self.base, body)
+        if may_name_patient(envelope):  # an earlier version's worker reads only what is not sealed
+            envelope = seal(envelope, self.pseudonyms.keys)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
         self.ledger.requests.create(identifier, wanted.name, self.caller)
         publish_query(self.services.queue, self.name, wanted, identifier)

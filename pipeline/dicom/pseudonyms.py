@@ -10,6 +10,11 @@ from pipeline.base.errors import NotFound
 
 UID = "SOPInstanceUID"  # the kind of an image's own UID
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*)){3,}")  # PS3.5 9.1, and long enough to be no version
+# Of a request: a UID, or the name of a field whose values are hashes of original numbers.
+_NAMING = re.compile(
+    rb'[0-2](?:\.\d+){3}|"(?:patient|study|series|accession|instance)_id"|'
+    rb'"(?:study|series|accession)":'
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Pseudonyms:
 def no_pseudonyms() -> Pseudonyms:
     """Where no key is known: nothing has a hash."""
     return Pseudonyms(())
+
+
+def may_name_patient(request: bytes) -> bool:
+    """Whether a request, as JSON, can have an original number in it."""
+    return _NAMING.search(request) is not None
 
 
 def is_uid(value: str) -> bool:

@@ -18,7 +18,7 @@ from pipeline.base.blobs import Blobs, deletion_folder
 from pipeline.base.errors import NotFound
 from pipeline.base.sealing import seal, unseal
 from pipeline.base.states import JobState
-from pipeline.dicom.pseudonyms import Pseudonyms, no_pseudonyms
+from pipeline.dicom.pseudonyms import Pseudonyms, may_name_patient, no_pseudonyms
 from pipeline.ledger import JobRecord, Tombstones
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages import Deletion, Message, Receipt
@@ -53,10 +53,10 @@ class Receipts:
     pseudonyms: Callable[[], Pseudonyms] = no_pseudonyms
 
     def write_request(self, deletion: str, request: DeleteRequest) -> None:
-        """Sealed, since it has a patient's number as the caller wrote it."""
+        """Sealed if it can have a patient's number as the caller wrote it."""
         body, keys = request.model_dump_json(exclude_none=True).encode(), self.pseudonyms().keys
         name = f"{deletion_folder(deletion)}/request.json"
-        self.blobs.write(name, seal(body, keys) if keys else body)
+        self.blobs.write(name, seal(body, keys) if keys and may_name_patient(body) else body)
 
     def request(self, deletion: str) -> DeleteRequest | None:
         """None once it has been forgotten."""

@@ -72,7 +72,10 @@ def rejections(system: System, job: JobView) -> list[dict[str, Any]]:
     cursor: int | None = 0
     while cursor is not None:
         page = system.http.get(f"/v1/jobs/{job['id']}/rejections", params={"cursor": cursor}).json()
-        found += [{k: v for k, v in one.items() if k != "name"} for one in page["rejections"]]
+        found += [
+            {k: v for k, v in one.items() if k not in ("name", "file")}
+            for one in page["rejections"]
+        ]
         cursor = page["cursor"]
     return sorted(found, key=lambda rejection: rejection["row"])
 

@@ -37,6 +37,7 @@ SETTINGS = {
     "DICOM_PEERS": "TESTS@127.0.0.1,ORTHANC@127.0.0.0/8",
     "DICOM_PROCESSES": "2",
     "INCOMING_FREE_MB": "0",
+    "DICOM_TRUSTED": "secondary-capture,screen-shot",  # they would wait in quarantine
     "INCOMING_SECONDS": "0.3",
 }
 FILES = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "emri_small.dcm")
