@@ -172,11 +172,6 @@ class Archive:
         return "The archive rejects the association for now; try again later"
 
 
-def _series(study: str, answer: Dataset) -> Series:
-    modality = str(answer.get("Modality") or "")
-    return Series(study, str(answer.SeriesInstanceUID), modality, _count(answer))
-
-
 def _count(answer: Dataset) -> int | None:
     try:
         return int(answer.NumberOfSeriesRelatedInstances)

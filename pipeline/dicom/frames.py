@@ -30,7 +30,7 @@ class FramePolicy:
     def of(self, count: int) -> list[int]:
         """Of `count` frames, at least one, those that become images, counted from 0."""
         if self.kind == "auto":
-            return chosen(count)
+            return evenly(count, MOST)
         if self.kind == "first":
             return [0]
         if self.kind == "middle":
@@ -41,11 +41,6 @@ class FramePolicy:
 def parse(text: str) -> FramePolicy:
     """Raises ValueError."""
     return FramePolicy.parse(text)
-
-
-def chosen(count: int) -> list[int]:
-    """Of `count` frames, all up to 32, else 32 evenly."""
-    return evenly(count, MOST)
 
 
 def evenly(count: int, most: int) -> list[int]:
