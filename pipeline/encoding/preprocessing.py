@@ -10,7 +10,7 @@ we name the Pillow backend: with torchvision installed, transformers would choos
 its pixels differ.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -120,6 +120,14 @@ class Preprocessing(PixelSteps):
             values.sub_(_per_channel(self.mean, batch.device))
             values.div_(_per_channel(self.std, batch.device))
         return values
+
+    def stretched(self) -> Self:
+        """The whole picture in the model's size, whatever its aspect."""
+        return replace(self, resize=self.size, crop=None)
+
+    def cropped(self) -> Self:
+        """The middle of the picture, as large as fits, in its own aspect."""
+        return replace(self, resize=min(self.size), crop=self.size)
 
     def _compare(self, processor: Any) -> None:
         """Refuses a processor that computes other values than we do, for whatever reason."""

@@ -17,6 +17,9 @@ STORED = "collection"
 class ModelChoice(Message):
     """An encoder, and how it is used. `model`: a name on the hub, a folder, or `collection`.
 
+    `collection` alone is the collection's encoder, by its stored vectors; with options it is that
+    model, used otherwise.
+
     `preprocessing`: the model's `own`; `stretch` squeezes the whole picture into the model's size;
     `crop` resizes its shorter side and takes the middle.
     """
@@ -25,6 +28,11 @@ class ModelChoice(Message):
     revision: str | None = Field(None, min_length=1, max_length=200)
     pooling: Literal["auto", "mean", "cls", "projection"] = "auto"
     preprocessing: Literal["own", "stretch", "crop"] = "own"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether nothing has to be embedded."""
+        return self.spelled == STORED
 
     @property
     def spelled(self) -> str:
@@ -55,9 +63,6 @@ class ComparisonRequest(Message):
     def _refuse_repeats(cls, models: tuple[ModelChoice, ...]) -> tuple[ModelChoice, ...]:
         if len({model.spelled for model in models}) < len(models):
             raise ValueError("Two of the models are the same.")
-        for each in models:
-            if each.model == STORED and each.spelled != STORED:
-                raise ValueError("The collection's vectors are stored: it takes no options.")
         return models
 
 
