@@ -17,6 +17,7 @@ from api.parameters import known_parameters
 from api.routes import (
     backup,
     collections,
+    comparisons,
     deletions,
     evaluations,
     health,
@@ -43,6 +44,7 @@ ROUTERS = (
     renderings.router,
     deletions.router,
     evaluations.router,
+    comparisons.router,
     uploads.router,
     images.router,
     quarantine.router,

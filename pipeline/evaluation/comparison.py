@@ -1,141 +1,167 @@
-"""Evaluates encoders on exactly the same images, and says how they differ.
+"""Evaluates encoders on exactly the same images of a collection, which it leaves as it is.
 
-The images of a sample are both what is searched by and all that is searched in, since of the other
-encoders no more is embedded. Other encoders see the stored previews, not the originals.
+Of the other encoders no more than a sample is embedded, so its images are both what is searched by
+and all that is searched in. They are the stored previews, not the originals.
 """
 
+from __future__ import annotations
+
+import io
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.errors import InvalidQuery
-from pipeline.evaluation import metrics
+from pipeline.base.identity import point_id
 from pipeline.evaluation.collected import Collected, Reader
-from pipeline.evaluation.intervals import estimate
-from pipeline.evaluation.neighbours import nearest
-from pipeline.evaluation.paired import p_values
-from pipeline.evaluation.survey import survey
-from pipeline.messages.comparisons import Difference
-from pipeline.messages.evaluations import ClassQuality, Estimate, Metric, Ranking
+from pipeline.evaluation.judge import Judge
+from pipeline.images.decoding import Picture
+from pipeline.messages.comparisons import (
+    ComparedModel,
+    ComparedPair,
+    ComparisonReport,
+    ComparisonRequest,
+    ModelChoice,
+)
+from pipeline.messages.evaluations import Ranking
 
-MOST_LABELS = 100
+if TYPE_CHECKING:
+    from pipeline.encoding.encoder import Encoder
+    from pipeline.encoding.others import OtherEncoders
 
-# The vote counts as right or wrong for each image; balanced is only its mean over classes.
-_BALANCED = "balanced_accuracy"
+_NOTES = (
+    "Encoders were given the stored previews, not the originals; the collection's own vectors are "
+    "those of the originals.",
+    "The sample is all that was searched in, so an evaluation of the whole collection has other "
+    "numbers.",
+    "Speed is that of one lane of the worker, beside whatever else it did.",
+)
 
 Floats = NDArray[np.float32]
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """Images in memory, in place of a collection that is read (`Reader`)."""
+class _Embedded:
+    """Of all `n` images of the sample: `vectors` (n, d), and which of them are `there` (n,)."""
 
-    images: Collected
-    names: dict[int, str]
-
-    def sample(self, size: int, seed: int) -> Collected:
-        """So many of them, drawn at random."""
-        chosen = np.zeros(len(self.images), bool)
-        order = np.random.default_rng(seed).permutation(len(self.images))
-        chosen[order[:size]] = True
-        return self.images.part(chosen)
-
-    def blocks(self) -> Sequence[Collected]:
-        return (self.images,)
+    model: ComparedModel
+    vectors: NDArray[np.float32]
+    there: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Judge:
-    """`images` (n,) have a label that others outside of their cluster have; groups are clusters.
+class Comparison:
+    id: str
+    request: ComparisonRequest
+    reader: Reader
+    encoder: Encoder  # the collection's
+    others: OtherEncoders
+    blobs: Blobs
+    tick: Callable[[float], None]
+    seconds: dict[str, float] = field(default_factory=dict)
 
-    `codes` (n,) are their labels as 0 to c - 1, of `labels` (c,). `relevant` (n,) is how many
-    others have each one's label. `left_out` counts images by why they take no part.
-    """
+    def run(self) -> ComparisonReport:
+        """Raises InvalidQuery, StoreUnavailable, BlobsUnavailable, and whatever `tick` raises."""
+        with self._timed("read"):
+            sampled = self.reader.sample(self.request.sample, self.request.seed)
+        with self._timed("embed"):
+            embedded = [self._embed(number, sampled) for number in range(len(self.request.models))]
+        with self._timed("evaluate"):
+            return self._report(sampled, embedded)
 
-    images: Collected
-    codes: Numbers
-    labels: Sequence[str]
-    relevant: Numbers
-    left_out: dict[str, int]
-    seed: int = 0
+    def _embed(self, number: int, sampled: Collected) -> _Embedded:
+        choice = self.request.models[number]
+        if not choice.is_stored:
+            return self._embed_anew(number, choice, sampled)
+        self.tick((number + 1) / len(self.request.models))
+        vectors, there = sampled.vectors, np.ones(len(sampled), bool)
+        return _Embedded(_model(choice, self.encoder, None), vectors, there)
 
-    @classmethod
-    def of(cls, sampled: Collected, names: Mapping[int, str], treatment: str, seed: int) -> "Judge":
-        """`treatment` is that of near-duplicates. Raises InvalidQuery if nothing can be judged."""
-        known = sampled.labelled
-        whole = survey(cast(Reader, Fixed(known, dict(names))), known, treatment, lambda _: None)
-        clustered = whole.clustered(known)
-        images = clustered.part(_relevant(clustered) > 0)
-        numbers, codes = np.unique(images.labels, return_inverse=True)
-        if not 2 <= len(numbers) <= MOST_LABELS:
-            raise InvalidQuery(
-                f"The sample has {len(numbers)} values of this label that another image shares: "
-                f"2 to {MOST_LABELS} can be compared. Take a larger sample, or another label.",
-                ("label",),
+    def _embed_anew(self, number: int, choice: ModelChoice, sampled: Collected) -> _Embedded:
+        models = len(self.request.models)
+        with self.others.opened(choice, ("models", number)) as encoder:
+            vectors, there, seconds = _embedded(
+                partial(_vectors, encoder),
+                lambda n: self._preview(sampled.ids[n]),
+                len(sampled),
+                encoder.sizing.batch_size,
+                lambda done: self.tick((number + done / len(sampled)) / models),
             )
-        counted = {
-            "no label": len(sampled) - len(known),
-            "alone with its label": len(known) - len(images),
-        }
-        return cls(
-            images=images,
-            codes=codes,
-            labels=[names[int(number)] for number in numbers],
-            relevant=_relevant(images),
-            left_out={reason: count for reason, count in counted.items() if count},
-            seed=seed,
+            speed = int(there.sum()) / seconds if seconds else None
+            return _Embedded(_model(choice, encoder, speed), vectors, there)
+
+    def _preview(self, image_id: str) -> Image.Image | None:
+        """None if it is deleted meanwhile, or cannot be read."""
+        try:
+            data = self.blobs.read(preview_name(point_id(image_id)))
+            return Image.open(io.BytesIO(data)).convert("RGB")
+        except OSError:  # Pillow's are such errors too
+            return None
+
+    def _report(self, sampled: Collected, found: Sequence[_Embedded]) -> ComparisonReport:
+        request, there = self.request, np.logical_and.reduce([each.there for each in found])
+        names, treatment = self.reader.names, request.near_duplicates
+        judge = Judge.of(sampled.part(there), names, treatment, request.seed)
+        values = [judge.values(each.vectors[there][judge.kept]) for each in found]
+        first = found[0].model.name
+        pairs = []
+        for each, other in zip(found[1:], values[1:], strict=True):
+            overall, macro = judge.differences(values[0], other)
+            name = each.model.name
+            pairs.append(ComparedPair(first=first, other=name, overall=overall, macro=macro))
+        missing = {"no preview": int((~there).sum())} if not there.all() else {}
+        return ComparisonReport(
+            id=self.id,
+            created_at=datetime.now(UTC),
+            request=request.model_copy(update={"filter": None}),
+            images=len(judge.images),
+            groups=len(np.unique(judge.images.groups)),
+            left_out=missing | judge.left_out,
+            models=tuple(
+                each.model.model_copy(update={"ranking": judge.ranking(each.model.name, value)})
+                for each, value in zip(found, values, strict=True)
+            ),
+            pairs=tuple(pairs),
+            seconds=self.seconds,
+            notes=_NOTES,
         )
 
-    def values(self, vectors: Floats) -> metrics.Values:
-        """Of each image, by its nearest in `vectors` (n, dimensions), of any length but 0."""
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        images = replace(self.images, vectors=(vectors / lengths).astype(np.float32))
-        found = nearest(images, [images])
-        return metrics.of_neighbours(images.labels, found.labels, found.scores, self.relevant)
-
-    def ranking(self, name: str, values: metrics.Values) -> Ranking:
-        found = estimate(
-            np.stack(list(values.values()), 1),
-            self.codes,
-            self.images.groups,
-            len(self.labels),
-            self.seed,
-        )
-        overall, macro = _named(values, found.overall), _named(values, found.macro)
-        overall[_BALANCED] = macro[_BALANCED]
-        sizes = np.bincount(self.codes, minlength=len(self.labels))
-        classes = tuple(
-            ClassQuality(
-                label=label,
-                images=int(sizes[code]),
-                held=int(sizes[code]),
-                metrics=_named(values, found.classes[code]),
-            )
-            for code, label in enumerate(self.labels)
-        )
-        return Ranking(name=name, overall=overall, macro=macro, classes=classes)
-
-    def differences(
-        self, first: metrics.Values, other: metrics.Values
-    ) -> tuple[dict[Metric, Difference], dict[Metric, Difference]]:
-        """`other` less `first`: the mean over images, and that over classes."""
-        change = np.stack([other[name] - first[name] for name in first], 1)
-        groups, alike = self.images.groups, np.zeros_like(self.codes)
-        found = estimate(change, self.codes, groups, len(self.labels), self.seed)
-        overall = _differences(first, found.overall, p_values(change, alike, groups, self.seed))
-        macro = _differences(first, found.macro, p_values(change, self.codes, groups, self.seed))
-        overall[_BALANCED] = macro[_BALANCED]
-        return overall, macro
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - start, 3)
 
 
-def embedded(
-    embed: Callable[[Sequence[bytes]], Floats],
-    pictures: Callable[[int], bytes | None],
+def _model(choice: ModelChoice, encoder: Encoder, speed: float | None) -> ComparedModel:
+    nothing = Ranking(name=choice.spelled, overall={}, macro={})
+    return ComparedModel(
+        name=choice.spelled,
+        encoder=encoder.info,
+        untrained=encoder.untrained,
+        weights_bytes=encoder.weights_bytes,
+        images_per_second=None if speed is None else round(speed, 2),
+        ranking=nothing,
+    )
+
+
+def _vectors(encoder: Encoder, pictures: Sequence[Image.Image]) -> Floats:
+    pixels = [encoder.preprocess(Picture(picture)) for picture in pictures]
+    return encoder.embed(encoder.stack(pixels), bulk=True)
+
+
+def _embedded(
+    embed: Callable[[Sequence[Image.Image]], Floats],
+    pictures: Callable[[int], Image.Image | None],
     count: int,
     batch: int,
     tick: Callable[[int], None],
@@ -159,25 +185,3 @@ def embedded(
     if vectors is None:
         raise InvalidQuery("None of the images has a stored preview.", ("sample",))
     return vectors, there, seconds
-
-
-def _relevant(images: Collected) -> Numbers:
-    """(n,) how many of other clusters have each image's label."""
-    _, label = np.unique(images.labels, return_inverse=True)
-    _, cluster = np.unique(images.groups, return_inverse=True)
-    _, both = np.unique(label * (cluster.max(initial=0) + 1) + cluster, return_inverse=True)
-    found: Numbers = np.bincount(label)[label] - np.bincount(both)[both]
-    return found
-
-
-def _named(values: metrics.Values, found: Sequence[Estimate]) -> dict[Metric, Estimate]:
-    return dict(zip(values, found, strict=True))
-
-
-def _differences(
-    values: metrics.Values, found: Sequence[Estimate], p: NDArray[np.float64]
-) -> dict[Metric, Difference]:
-    return {
-        name: Difference(value=each.value or 0.0, low=each.low or 0.0, high=each.high or 0.0, p=chance)
-        for name, each, chance in zip(values, found, map(float, p), strict=True)
-    }

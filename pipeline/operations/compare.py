@@ -6,34 +6,80 @@ begins anew.
 
 from __future__ import annotations
 
-import io
-import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.base.blobs import preview_name
 from pipeline.base.errors import InvalidQuery
-from pipeline.base.identity import point_id
 from pipeline.base.states import JobState
+from pipeline.evaluation.kept import Comparisons
 from pipeline.ledger import Progress
 from pipeline.messages import Message, Problem
-from pipeline.messages.comparisons import (
-    ComparedModel,
-    ComparedPair,
-    ComparisonReport,
-    ComparisonRequest,
-    ModelChoice,
-)
+from pipeline.messages.comparisons import ComparisonReport, ComparisonRequest
 from pipeline.operations.base import JobRun, Operation, Plan
+from pipeline.operations.evaluate import Pulse, Stopped, check, reader_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from pipeline.encoding.encoder import Encoder
-    from pipeline.evaluation.collected import Collected
     from pipeline.ledger import WorkItem
     from pipeline.operations.context import Context
+
+
+class ComparisonView(Message):
+    """`report` is set when it has succeeded."""
+
+    id: str
+    state: JobState
+    final: bool
+    created_at: datetime
+    total: int | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
+    error: Problem | None = None
+    notice: str | None = None
+    report: ComparisonReport | None = None
+
+
+def comparisons(context: Context) -> Comparisons:
+    return Comparisons(context.blobs, context.fields.pseudonyms)
+
+
+def _plan(context: Context, item: WorkItem) -> Plan:
+    request = comparisons(context).request(item.lease.job)
+    check(context, request)
+    for number, choice in enumerate(request.models):
+        if not choice.is_stored:
+            context.others.find(choice, ("models", number))
+    count = context.store.count(reader_of(context, request).filter)
+    if not count:
+        raise InvalidQuery("There are no images to compare encoders on.", ("filter",))
+    total = min(request.sample, count) * len(request.models)
+    return Plan(total, shard_size=total)
+
+
+def _work(context: Context, item: WorkItem) -> bool:
+    from pipeline.evaluation.comparison import Comparison
+
+    job, jobs = item.lease.job, context.ledger.jobs
+    request = comparisons(context).request(job)
+    try:
+        report = Comparison(
+            id=job,
+            request=request,
+            reader=reader_of(context, request),
+            encoder=context.encoder,
+            others=context.others,
+            blobs=context.blobs,
+            tick=Pulse(context, item),
+        ).run()
+    except Stopped:
+        return False
+    comparisons(context).write_report(job, report)
+    if not jobs.checkpoint(item.lease, Progress(item.stop, item.stop, {"evaluated": item.stop})):
+        return False
+    jobs.finish(item.lease)
+    return True
+
+
+COMPARE = Operation(
+    "compare", ComparisonRequest, ComparisonView, "ingest", "job", JobRun(_plan, _work)
+)
