@@ -95,6 +95,13 @@ class Judge:
             seed=seed,
         )
 
+    @property
+    def others(self) -> Numbers:
+        """(n,) how many images are outside of each one's cluster."""
+        _, cluster, sizes = np.unique(self.images.groups, return_inverse=True, return_counts=True)
+        found: Numbers = len(self.images) - sizes[cluster]
+        return found
+
     def values(self, vectors: Floats) -> metrics.Values:
         """Of each image, by its nearest in `vectors` (n, dimensions), of any length but 0."""
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
