@@ -1,4 +1,4 @@
-"""Says how well encoders find the same diagnosis among real images, by the code of `kindred evaluate`.
+"""Says how well encoders find the same diagnosis among real images, as `kindred evaluate` does.
 
     python -m benchmarks.quality                              both folders of real images
     python -m benchmarks.quality --model facebook/dino-vits16  with a row for this model
@@ -132,7 +132,9 @@ def _batches(encoder: Encoder, data: Sequence[bytes], size: int = 32) -> Iterato
             _say(f"{start:,} of {len(data):,} images")
 
 
-def _kept(folder: Path | None, name: str, images: Images, make: Callable[[Images], Floats]) -> Floats:
+def _kept(
+    folder: Path | None, name: str, images: Images, make: Callable[[Images], Floats]
+) -> Floats:
     """The vectors, from a file in `folder` if they are there."""
     file = folder / f"{images.folder.name}-{name.replace('/', '-')}.npy" if folder else None
     if file is not None and file.is_file():
@@ -161,7 +163,8 @@ class Found:
         images = self.judge.images
         parts = [
             f"## {self.folder}",
-            f"{len(images):,} images, {len(np.unique(images.groups)):,} lesions",
+            f"{len(images):,} images; {len(np.unique(images.groups)):,} lesions, those of "
+            f"near-duplicates counted as one; {self.judge.duplicates}",
             self._table("overall"),
             self._table("macro"),
             self._classes(),
@@ -180,7 +183,7 @@ class Found:
         rows = [
             [label, f"{self.rankings[0].classes[n].images:,}"]
             + [_cell(r.classes[n].metrics["precision_at_10"]) for r in self.rankings]
-            for n, label in enumerate(self.judge.labels)
+            for n, label in enumerate(self.judge.labels.names)
         ]
         return table(["P@10", "images", *(r.name for r in self.rankings)], rows)
 
@@ -228,7 +231,7 @@ def measure(images: Images, models: Sequence[str], vectors: Path | None) -> Foun
         values[name] = judge.values(found[judge.kept])
         _say(f"{name}: judged in {time.process_time() - start:.1f} s of processor time")
     baselines = {
-        "constant guess": metrics.of_constant(judge.codes, int(np.bincount(judge.codes).argmax())),
+        "constant guess": metrics.of_constant(judge.truth, int(judge.labels.held.argmax())),
         "chance": metrics.of_chance(judge.relevant, judge.others),
     }
     changes = {
@@ -236,7 +239,7 @@ def measure(images: Images, models: Sequence[str], vectors: Path | None) -> Foun
         for name, each in values.items()
         if name != COLOURS
     }
-    rankings = [judge.ranking(name, each) for name, each in (values | baselines).items()]
+    rankings = judge.rankings(values | baselines)
     return Found(images.folder.name, judge, rankings, changes)
 
 

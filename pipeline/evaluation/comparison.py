@@ -24,6 +24,7 @@ from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
 from pipeline.evaluation.collected import Collected, Reader
 from pipeline.evaluation.judge import Judge
+from pipeline.evaluation.threads import one_thread
 from pipeline.images.decoding import Picture
 from pipeline.messages.comparisons import (
     ComparedModel,
@@ -75,7 +76,7 @@ class Comparison:
             sampled = self.reader.sample(self.request.sample, self.request.seed)
         with self._timed("embed"):
             embedded = [self._embed(number, sampled) for number in range(len(self.request.models))]
-        with self._timed("evaluate"):
+        with self._timed("evaluate"), one_thread():
             return self._report(sampled, embedded)
 
     def _embed(self, number: int, sampled: Collected) -> _Embedded:
@@ -112,6 +113,7 @@ class Comparison:
         names, treatment = self.reader.names, request.near_duplicates
         judge = Judge.of(sampled.part(there), names, treatment, request.seed)
         values = [judge.values(each.vectors[there][judge.kept]) for each in found]
+        rankings = judge.rankings({e.model.name: v for e, v in zip(found, values, strict=True)})
         first = found[0].model.name
         pairs = []
         for each, other in zip(found[1:], values[1:], strict=True):
@@ -127,8 +129,8 @@ class Comparison:
             groups=len(np.unique(judge.images.groups)),
             left_out=missing | judge.left_out,
             models=tuple(
-                each.model.model_copy(update={"ranking": judge.ranking(each.model.name, value)})
-                for each, value in zip(found, values, strict=True)
+                each.model.model_copy(update={"ranking": ranking})
+                for each, ranking in zip(found, rankings, strict=True)
             ),
             pairs=tuple(pairs),
             seconds=self.seconds,

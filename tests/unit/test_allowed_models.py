@@ -1,6 +1,5 @@
 """Which encoders a caller may name for a comparison."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_a_caller_can_name_no_path_that_the_settings_do_not(tmp_path: Path) -> N
 def test_a_link_out_of_an_allowed_folder_is_followed_before_it_is_judged(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    os.symlink(tmp_path / "elsewhere", tmp_path / "models" / "link")
+    (tmp_path / "models" / "link").symlink_to(tmp_path / "elsewhere")
 
     refused(AllowedModels.of((str(tmp_path / "models"),), OWN), str(tmp_path / "models" / "link"))
 
