@@ -1,4 +1,4 @@
-"""Decodes whatever a department sends into a picture or a reason, and draws previews.
+"""Decodes whatever a department sends into a picture or a reason.
 
 Unusable images are expected, so they are values (`Unusable`), never exceptions. The api uses this
 module too: it imports Pillow and NumPy, not torch.
@@ -6,18 +6,16 @@ module too: it imports Pillow and NumPy, not torch.
 
 import io
 import logging
-import os
 import warnings
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
-from PIL.Image import Resampling
 
 from pipeline.images import depths, jpeg, png, tiff
 from pipeline.images.bombs import tile_pixels, too_many_scans
 from pipeline.images.kinds import HEAD, KINDS, Fate, kind_of, not_read, reads_heic
+from pipeline.images.picture import Picture
 from pipeline.images.signatures import is_raw
 
 # The decoders of these formats are maintained against hostile files. Pillow would also read EPS
@@ -47,10 +45,6 @@ if reads_heic():
 # This is JPEG's own limit. Resizing takes more work and memory the longer a side is: a PNG of
 # 100 KB can be one pixel wide and a hundred million high, and would take 3 GB of coefficients.
 MAX_SIDE = 65_535
-
-# The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
-# PNG's size.
-PREVIEW_QUALITY = 88
 
 # We check the caller's limit right after opening; Pillow's own limit would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -82,23 +76,6 @@ LEAST_SIDE = 8
 TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An upright RGB image, 8 bits a channel, without any metadata."""
-
-    image: Image.Image
-
-    @property
-    def width(self) -> int:
-        """In pixels, after applying the EXIF orientation."""
-        return self.image.width
-
-    @property
-    def height(self) -> int:
-        """In pixels, after applying the EXIF orientation."""
-        return self.image.height
-
-
 def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     """Why the header alone rules out an image; None if only decoding can tell."""
     opened = _open(data, max_pixels)
@@ -119,6 +96,8 @@ def decode(data: bytes, max_pixels: int) -> Picture | Unusable:
         return opened
     try:
         with opened:
+            if (plain := jpeg.plain(opened, data)) is not None:
+                return plain
             rgb = _rgb(opened, data)
             if isinstance(rgb, Unusable):
                 return rgb
@@ -142,38 +121,7 @@ def cut(
     )
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
-    return Picture(picture.image.crop(box))
-
-
-def preview(picture: Picture, longest: int) -> bytes:
-    """A JPEG of the picture with the same aspect, at most `longest` pixels on its longest side.
-
-    It is never enlarged. It has no metadata because a `Picture` has none.
-    """
-    scale = min(1.0, longest / max(picture.image.size))
-    width, height = (max(1, round(side * scale)) for side in picture.image.size)
-    image = picture.image
-    if (width, height) != image.size:
-        # Hamming takes half the time of bicubic and is sharper than bilinear. The gap lets Pillow
-        # shrink large scans in two steps.
-        image = image.resize((width, height), Resampling.HAMMING, reducing_gap=2.0)
-    with _scratch() as out:
-        image.save(out, "JPEG", quality=PREVIEW_QUALITY)
-        out.seek(0)
-        return out.read()
-
-
-def _scratch() -> BinaryIO:
-    """A file in memory, with a descriptor if the system has such files.
-
-    Pillow encodes into a file with a descriptor without holding Python's interpreter lock. For any
-    other file it holds the lock, about a millisecond a preview, and no other picture is decoded
-    meanwhile.
-    """
-    try:
-        return cast(BinaryIO, os.fdopen(os.memfd_create("preview"), "w+b", buffering=0))
-    except (AttributeError, OSError):
-        return io.BytesIO()
+    return Picture(picture.view.crop(box))
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:

@@ -13,7 +13,7 @@ figures by which this hash and its bound were chosen (`python -m benchmarks.dupl
 import numpy as np
 from PIL.Image import Resampling
 
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 
 HASH_BITS = 256
 
@@ -41,8 +41,8 @@ _TRANSFORM = _cosines()
 def perceptual_hash(picture: Picture) -> str:
     """The perceptual hash of a picture, as 64 hex digits."""
     # The gap lets Pillow shrink large scans in two steps, and the first step is cheap.
-    small = picture.image.resize((_PIXELS, _PIXELS), Resampling.BILINEAR, reducing_gap=3.0)
-    grey = np.asarray(small.convert("L"), dtype=np.float32)
+    small = picture.view.resize((_PIXELS, _PIXELS), Resampling.BILINEAR, reducing_gap=3.0)
+    grey = np.asarray(small.convert("RGB").convert("L"), dtype=np.float32)
     bits = _TRANSFORM @ grey @ _TRANSFORM.T > _ZERO
     bits[0, 0] = False  # the mean brightness is always positive, and says nothing
     return np.packbits(bits).tobytes().hex()

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
-from pipeline.images.decoding import NO_MEMORY, Unusable, cut, decode, preview
+from pipeline.images.decoding import NO_MEMORY, Unusable, cut, decode
 from pipeline.images.hashes import perceptual_hash
 from pipeline.images.pixels import PixelSteps
+from pipeline.images.previews import preview
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Order:
     crop: tuple[float, float, float, float] | None = None
 
     def as_json(self) -> str:
-        steps = (self.steps.resize, int(self.steps.resample), self.steps.crop)
+        it = self.steps
+        steps = (it.resize, int(it.resample), it.crop, it.resizer)
         return json.dumps((steps, self.preview, self.crop))
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        (resize, resample, crop), longest, part = json.loads(text)
+        (resize, resample, crop, resizer), longest, part = json.loads(text)
         size = tuple(resize) if isinstance(resize, list) else resize
-        steps = PixelSteps(size, Resampling(resample), tuple(crop) if crop else None)
+        middle = tuple(crop) if crop else None
+        steps = PixelSteps(size, Resampling(resample), middle, resizer=resizer)
         return cls(steps, longest, tuple(part) if part else None)
 
 
@@ -63,7 +66,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
         if isinstance(picture, Unusable):
             return picture
         return Prepared(
-            pixels=order.steps.pixels(picture.image),
+            pixels=order.steps.pixels_of(picture),
             preview=preview(picture, order.preview) if order.preview else b"",
             width=picture.width,
             height=picture.height,
