@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.base.blobs import Blobs
+from pipeline.base.errors import EncoderMismatch
 from pipeline.base.settings import Settings
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
@@ -73,11 +74,7 @@ def _opened(
     device = settings.device if ":" in settings.device else str(encoder.device)
     name = name_worker(device)
     ledger.register()
-    try:
-        store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
-    except BaseException:
-        ledger.workers.leave(name)  # its claim must not outlive it
-        raise
+    encoder, store = _open_store(settings, ledger, name, encoder)
     return Runtime(
         name=name,
         context=_context(settings, ledger, blobs, encoder, store, decoders, stopping),
@@ -89,6 +86,23 @@ def _opened(
         device=device,
         processes=settings.processes,
     )
+
+
+def _open_store(
+    settings: Settings, ledger: Ledger, name: str, encoder: Encoder
+) -> tuple[Encoder, Store]:
+    """A collection that was filled with pixels of an earlier version's making keeps to them."""
+    refusals = []
+    for way in encoder.ways():
+        try:
+            return way, open_store(settings.store, way.info, partial(_claim, ledger, name, way))
+        except EncoderMismatch as refusal:
+            refusals.append(refusal)
+            ledger.workers.leave(name)  # its claim must not outlive it
+        except BaseException:
+            ledger.workers.leave(name)
+            raise
+    raise refusals[0]
 
 
 def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:

@@ -33,9 +33,9 @@ _ORIENTATION = 0x0112
 def plain(opened: ImageFile, data: bytes) -> Picture | None:
     """The picture of a JPEG in colour or grey; None if only Pillow can tell what it shows.
 
-    `opened` is Pillow's of `data`, whose pixels are not loaded. The pixels are the same as Pillow's,
-    from the same library without Pillow's detours. What that library merely warns of, Pillow reads
-    in its own way, or not.
+    `opened` is Pillow's of `data`, whose pixels are not loaded. The pixels are the same, from the
+    same library without Pillow's detours. What that library merely warns of, Pillow reads in its
+    own way, or not.
     """
     if opened.format not in ("JPEG", "MPO") or opened.mode not in ("RGB", "L"):
         return None
@@ -47,7 +47,9 @@ def plain(opened: ImageFile, data: bytes) -> Picture | None:
     if (width, height) != opened.size:
         return None
     turn = _turn(opened)
-    return Picture.of(array, data) if turn is None else Picture(Picture.of(array).view.transpose(turn))
+    return (
+        Picture.of(array, data) if turn is None else Picture(Picture.of(array).view.transpose(turn))
+    )
 
 
 def _turn(opened: ImageFile) -> Transpose | None:

@@ -92,9 +92,7 @@ class PixelSteps:
         return image.resize((columns, rows), self.resample, box=(left * x, top * y, right, bottom))
 
 
-def _cropped(
-    pixels: NDArray[np.uint8], crop: tuple[int, int] | None
-) -> NDArray[np.uint8]:
+def _cropped(pixels: NDArray[np.uint8], crop: tuple[int, int] | None) -> NDArray[np.uint8]:
     """The middle of (H, W, channels), black beyond, as Pillow's `crop` and the processor do."""
     if crop is None or crop == pixels.shape[:2]:
         return pixels

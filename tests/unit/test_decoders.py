@@ -108,9 +108,7 @@ def test_files_larger_than_a_decoder_keeps_memory_for(opening: Opening) -> None:
 
 
 @linux
-def test_it_has_nothing_worth_stealing(
-    opening: Opening, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_has_nothing_worth_stealing(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "PROGRAM", "pipeline.images.decoder")
     monkeypatch.setenv("KINDRED_API_KEYS", "a-secret-of-the-worker")
     for pid in opening().pids:
