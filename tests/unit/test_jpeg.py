@@ -141,7 +141,7 @@ def test_every_pixel_and_the_hash_are_pillows(name: str) -> None:
 
 def test_nearly_all_of_them_take_the_fast_way() -> None:
     slow = {name for name, data in KINDS.items() if not is_fast(data)}
-    assert slow == {"CMYK", "text in a segment of a length too long"}
+    assert slow == {"CMYK", "Adobe 2", "text in a segment of a length too long"}
 
 
 def is_fast(data: bytes) -> bool:
@@ -260,7 +260,12 @@ def test_others_are_drawn(data: bytes, longest: int) -> None:
     assert (shown.width > shown.height) == (made.width > made.height)
     small = made.image.resize(shown.size, Image.Resampling.BILINEAR)
     by_pillow = Image.open(io.BytesIO(encoded(small, "JPEG", quality=88)))
-    assert np.abs(np.asarray(shown).astype(float) - np.asarray(by_pillow)).mean() < 1
+    assert apart(shown, small) < 1.1 * apart(by_pillow, small)
+
+
+def apart(one: Image.Image, other: Image.Image) -> float:
+    """In grey levels, on average."""
+    return float(np.abs(np.asarray(one).astype(float) - np.asarray(other)).mean())
 
 
 def test_a_preview_is_no_larger_than_its_pixels() -> None:
