@@ -7,6 +7,7 @@ the environment, where secrets are.
 """
 
 import json
+import math
 import os
 import select
 import signal
@@ -145,13 +146,17 @@ class DecoderProcess:
                 descriptors = [watcher.fileno(), theirs.fileno(), *self._files]
                 self.pid = template.fork(str(max_pixels), descriptors)
             undo.callback(self._kill)
+            # Of `select`, since Connection.poll makes a selector for each call.
+            self._lives, self._answers = select.poll(), select.poll()
+            self._lives.register(self._life, select.POLLIN)
+            self._answers.register(self._pipe, select.POLLIN)
             self._next = 0  # the file of the next order; orders are answered in turn
             self._answer(time.monotonic() + START_SECONDS)
             self._undo = undo.pop_all()
 
     def check(self) -> None:
         """Raises Lost if it has ended."""
-        if select.select([self._life], [], [], 0)[0]:
+        if self._lives.poll(0):
             raise Lost(self._ended())
 
     def send(self, data: bytes, order: Order) -> None:
@@ -180,7 +185,7 @@ class DecoderProcess:
         if "fault" in answer:
             raise RuntimeError(f"a decoder failed: {answer['fault']}")
         shape = (3, *order.steps.size)
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         pixels = np.frombuffer(memory_files.read(file, size), np.uint8).reshape(shape)
         small = memory_files.read(file, answer["preview"], size)
         memory_files.release(file, above=KEPT)
@@ -197,7 +202,7 @@ class DecoderProcess:
 
     def _answer(self, until: float) -> dict[str, Any]:
         try:
-            if not self._pipe.poll(max(0.0, until - time.monotonic())):
+            if not self._answers.poll(max(0.0, 1000 * (until - time.monotonic()))):
                 raise Hangs
             answer: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (EOFError, ConnectionError):

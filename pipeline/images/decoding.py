@@ -121,7 +121,7 @@ def cut(
     )
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
-    return Picture(picture.view.crop(box))
+    return Picture(picture.image.crop(box))
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:

@@ -41,8 +41,8 @@ _TRANSFORM = _cosines()
 def perceptual_hash(picture: Picture) -> str:
     """The perceptual hash of a picture, as 64 hex digits."""
     # The gap lets Pillow shrink large scans in two steps, and the first step is cheap.
-    small = picture.view.resize((_PIXELS, _PIXELS), Resampling.BILINEAR, reducing_gap=3.0)
-    grey = np.asarray(small.convert("RGB").convert("L"), dtype=np.float32)
+    small = picture.image.resize((_PIXELS, _PIXELS), Resampling.BILINEAR, reducing_gap=3.0)
+    grey = np.asarray(small.convert("L"), dtype=np.float32)
     bits = _TRANSFORM @ grey @ _TRANSFORM.T > _ZERO
     bits[0, 0] = False  # the mean brightness is always positive, and says nothing
     return np.packbits(bits).tobytes().hex()

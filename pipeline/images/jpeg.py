@@ -46,10 +46,8 @@ def plain(opened: ImageFile, data: bytes) -> Picture | None:
     height, width = array.shape[:2]
     if (width, height) != opened.size:
         return None
-    turn = _turn(opened)
-    return (
-        Picture.of(array, data) if turn is None else Picture(Picture.of(array).view.transpose(turn))
-    )
+    turn, picture = _turn(opened), Picture.of(array, data)
+    return picture if turn is None else Picture(picture.image.transpose(turn))
 
 
 def _turn(opened: ImageFile) -> Transpose | None:

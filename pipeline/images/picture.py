@@ -1,11 +1,13 @@
 """A decoded picture, as Pillow and as NumPy see it."""
 
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+_core: Any = Image.core  # type: ignore[attr-defined]
 
 
 class Picture:
@@ -14,36 +16,37 @@ class Picture:
     `file` is the JPEG that holds it as it is: not turned, not cut, nothing in it damaged.
     """
 
-    def __init__(self, view: Image.Image, file: bytes | None = None) -> None:
-        """`view` is in RGB, or in RGBX: RGB and a fourth byte that says nothing."""
-        self.view = view
+    def __init__(self, image: Image.Image, file: bytes | None = None) -> None:
+        self.image = image
         self.file = file
 
     @classmethod
     def of(cls, array: NDArray[np.uint8], file: bytes | None = None) -> Self:
-        """Of RGBX (H, W, 4). It keeps the array, and copies nothing."""
-        height, width = array.shape[:2]
-        view = Image.frombuffer("RGBX", (width, height), array, "raw", "RGBX", 0, 1)
-        made = cls(view, file)
+        """Of RGB and a byte that says nothing (H, W, 4), as Pillow keeps RGB. It copies nothing."""
+        made = cls(_mapped(array), file)
         made.array = array
         return made
 
     @property
     def width(self) -> int:
         """In pixels, after applying the EXIF orientation."""
-        return self.view.width
+        return self.image.width
 
     @property
     def height(self) -> int:
         """In pixels, after applying the EXIF orientation."""
-        return self.view.height
-
-    @cached_property
-    def image(self) -> Image.Image:
-        """In RGB."""
-        return self.view if self.view.mode == "RGB" else self.view.convert("RGB")
+        return self.image.height
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
-        """RGB (H, W, 3), or RGBX (H, W, 4)."""
-        return np.array(self.view)
+        """RGB (H, W, 3), or with a fourth byte that says nothing (H, W, 4)."""
+        return np.array(self.image)
+
+
+def _mapped(array: NDArray[np.uint8]) -> Image.Image:
+    """What `Image.frombuffer` does, which offers this for RGBX, and then converts it."""
+    height, width = array.shape[:2]
+    mapped = _core.map_buffer(array, (width, height), "raw", 0, ("RGB", 0, 1))
+    image = Image.new("RGB", (0, 0))._new(mapped)
+    image.readonly = 1
+    return image

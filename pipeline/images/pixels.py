@@ -54,7 +54,7 @@ class PixelSteps:
         """Resizes and crops a picture to uint8 (3, H, W); `size` is (H, W)."""
         if self.resizer == "pillow" or self.resize is None:
             return self.pixels(picture.image)
-        width, height = _resized_to(self.resize, picture.view.size)
+        width, height = _resized_to(self.resize, picture.image.size)
         if width * height > _LARGEST:
             return self.pixels(picture.image)
         small = resized(picture.array, height, width, _FILTERS[self.resample])

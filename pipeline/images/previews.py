@@ -17,12 +17,12 @@ def preview(picture: Picture, longest: int) -> bytes:
     It is never enlarged. A JPEG that is no larger is its own preview, without its metadata. What is
     drawn has none because a `Picture` has none.
     """
-    if max(picture.view.size) <= longest and (own := _own(picture)) is not None:
+    if max(picture.image.size) <= longest and (own := _own(picture)) is not None:
         return own
-    scale = min(1.0, longest / max(picture.view.size))
-    width, height = (max(1, round(side * scale)) for side in picture.view.size)
+    scale = min(1.0, longest / max(picture.image.size))
+    width, height = (max(1, round(side * scale)) for side in picture.image.size)
     pixels = picture.array
-    if (width, height) != picture.view.size:
+    if (width, height) != picture.image.size:
         pixels = resized(pixels, height, width, "bilinear")
     order = "RGB" if pixels.shape[2] == 3 else "RGBX"
     made: bytes = simplejpeg.encode_jpeg(

@@ -105,17 +105,19 @@ RESIZED_BY_TORCH = [name for name in PROCESSORS if "lanczos" not in name and "al
 
 
 @pytest.mark.parametrize("name", RESIZED_BY_TORCH)
-@pytest.mark.parametrize("channels", ["RGB", "RGBX"])
-def test_torch_makes_pillows_pixels_but_for_rounding(name: str, channels: str) -> None:
+@pytest.mark.parametrize("channels", [3, 4])
+def test_torch_makes_pillows_pixels_but_for_rounding(name: str, channels: int) -> None:
     steps = Preprocessing.reproducing(PROCESSORS[name]())
     assert steps.resizers == ("torch", "pillow")
     for height, width in SIZES:
-        picture = Picture(noise(height, width).convert(channels))
+        picture = Picture(noise(height, width))
+        if channels == 4:
+            picture = Picture.of(np.array(picture.image.convert("RGBX")))
         made = steps.by("torch").steps.pixels_of(picture)
         assert (made.dtype, made.flags.c_contiguous) == (np.uint8, True)
         apart = abs(made.astype(int) - steps.pixels_of(picture))
         # In what is many times higher than wide, Pillow resizes the height first, torch never.
-        most, share = (8, 0.3) if height > 20 * width else (2, 0.01)
+        most, share = (12, 0.3) if height > 20 * width else (2, 0.01)
         assert apart.max() <= most
         assert (apart > 0).mean() < share
 
