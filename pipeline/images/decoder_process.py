@@ -29,8 +29,8 @@ from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
 
 # Seconds in which a new template must answer, and a new decoder be ready. On a quiet machine a
-# template takes 1.5, and a decoder of it 0.01.
-START_SECONDS = 60.0
+# template takes 1.5, and a decoder of it 0.01; with every core taken ten times over, a minute.
+START_SECONDS = 180.0
 
 # Orders that a decoder may have at once: while its worker reads an answer, it works on the next.
 DEPTH = 2
