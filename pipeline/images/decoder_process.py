@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from pathlib import Path
@@ -109,15 +110,28 @@ class Template:
         self._stop()
         self._orders, theirs = socket.socketpair()
         self._orders.settimeout(START_SECONDS)
+        started: Future[subprocess.Popen[bytes]] = Future()
         with theirs:
-            command = [sys.executable, "-P", "-m", _TEMPLATE, self._program, str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
+            # The system ends it with the thread that started it, so that one must outlast it.
+            threading.Thread(
+                target=self._keep, args=(theirs.fileno(), started), name="template", daemon=True
+            ).start()
+            self._process = started.result()
+
+    def _keep(self, orders: int, started: "Future[subprocess.Popen[bytes]]") -> None:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _TEMPLATE, self._program, str(orders)],
+                pass_fds=[orders],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
             )
+        except Exception as error:  # noqa: BLE001 - the thread that waits raises it
+            started.set_exception(error)
+        else:
+            started.set_result(process)
+            process.wait()
 
     def _stop(self) -> None:
         if self._process is not None:

@@ -224,6 +224,16 @@ def test_decoders_killed_all_the_time_lose_and_reject_nothing(opening: Opening) 
 
 
 @linux
+def test_a_template_that_ends_takes_its_decoders_along_and_is_replaced(opening: Opening) -> None:
+    pool = opening()
+    before = pool.pids
+    os.kill(pool.template.pid, signal.SIGKILL)
+    until(lambda: not any(map(running, before)), "the end of its decoders")
+    assert isinstance(result(pool.submit(picture(1), ORDER)), Prepared)
+    until(lambda: len(pool.pids) == 2 and not set(pool.pids) & set(before), "new decoders")
+
+
+@linux
 def test_an_idle_decoder_that_ends_is_replaced(opening: Opening) -> None:
     pool = opening()
     before = pool.pids
@@ -328,6 +338,7 @@ def test_what_has_to_be_alone_or_is_a_search_waits_for_an_idle_decoder() -> None
 # --- starts and ends -----------------------------------------------------------------------------
 
 
+@linux
 def test_where_none_starts_nothing_is_rejected_and_all_can_be_tried_again(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +347,9 @@ def test_where_none_starts_nothing_is_rejected_and_all_can_be_tried_again(
     works = decoders.PROGRAM
     monkeypatch.setattr(pool.template, "_program", "tests.no_such_module")
     monkeypatch.setattr(decoders, "PROGRAM", "tests.no_such_module")
+    pids = pool.pids
     os.kill(pool.template.pid, signal.SIGKILL)
+    until(lambda: not any(map(running, pids)), "the end of its decoders")
     for urgent in (True, False):
         with pytest.raises(DecodersUnavailable):
             result(pool.submit(picture(1), ORDER, urgent=urgent))
