@@ -147,7 +147,7 @@ def test_a_worker_joins_an_older_one_that_has_an_empty_collection_open(
 ) -> None:
     def claimed(options: Any, encoder: EncoderInfo, claim: Any) -> Any:
         claim()
-        return SimpleNamespace(encoder=encoder, close=lambda: None)
+        return MagicMock(encoder=encoder)
 
     monkeypatch.setattr(opening, "open_store", claimed)
     assert ledgers.of("kindred").claim_encoder("older", OLDER.info) is None
