@@ -25,7 +25,8 @@ from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
-from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.previews import preview
 from pipeline.ledger import JobRecord, RequestRecord
 from pipeline.messages import RESERVED, Message, SearchQuery
 from pipeline.messages.filters import Filter
