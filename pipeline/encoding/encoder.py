@@ -25,6 +25,7 @@ from pipeline.base.settings import EncoderOptions
 from pipeline.encoding import checkpoint
 from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
 from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.encoding.products import speed_up
 from pipeline.encoding.text import Tokenizer
 from pipeline.images.picture import Picture
 from pipeline.images.pixels import PixelSteps
@@ -110,6 +111,7 @@ class Encoder:
         weights = checkpoint.weights_sha256(model)
         untrained = checkpoint.is_untrained(model)
         model.to(device=device, dtype=dtype)
+        speed_up(model)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
         info = EncoderInfo(

@@ -28,6 +28,7 @@ from pipeline.base.settings import Settings
 from pipeline.images.decoding import Picture, Unusable, decode, inspect
 from pipeline.images.previews import preview
 from pipeline.ledger import JobRecord, RequestRecord
+from pipeline.ledger.requests import Limits
 from pipeline.messages import RESERVED, Message, SearchQuery
 from pipeline.messages.filters import Filter
 from pipeline.operations.base import Operation
@@ -185,6 +186,9 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    def told(self, identifier: str) -> str:
+        return ""
+
     async def finished(self, get: Any, identifier: str, seconds: float, begin: Any = None) -> Any:
         if begin is not None:
             begin()
@@ -198,7 +202,9 @@ def _queued(identifier: str) -> RequestRecord:
 class _Collection(Collection):
     """The api's own, with nothing behind it."""
 
-    def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
+    def submit(
+        self, wanted: Operation, body: Message, identifier: str, limits: Limits | None = None
+    ) -> None:
         wanted.envelope(self.base, body)
 
     def refuse_when_full(self) -> None: ...
