@@ -4,6 +4,7 @@ from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.delete import DELETE
+from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
 from pipeline.operations.rendering import RENDERING
@@ -17,6 +18,7 @@ OPERATIONS: tuple[Operation, ...] = (
     FACETS,
     COLLECTION,
     RENDERING,
+    EXPLANATION,
     INGEST,
     DELETE,
 )
