@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from tests.planted import written
-from tests.system import WAIT, System
+from tests.system import WAIT, System, until
 
 GRID = 4  # patches of the tests' encoder in a row and in a column
 FROM, TO = (0, 2), (2, 0)  # row and column of the first patch of what is copied
@@ -127,22 +129,21 @@ def test_what_cannot_be_compared_is_said(system: System, pictures: dict[str, byt
 
 
 def test_a_frame_of_a_file_is_compared_and_nothing_of_it_stays(system: System) -> None:
-    import pydicom
-    from pydicom.data import get_testdata_file
-
     scan = pydicom.dcmread(get_testdata_file("emri_small.dcm", download=False))
     sides = {"first": {"frame": 3}, "second": {"image_id": "DRAWN_000000"}}
 
     found = explained(system, written(scan), **sides)
 
     assert found["state"] == "succeeded", found
-    assert not [*(system.blobs / "requests" / found["id"]).glob("pictures/*")]
+    kept = system.blobs / "requests" / found["id"]
+    until(lambda: not [*kept.glob("pictures/*")], "the end of what was sent along")
 
 
 def test_the_audit_log_names_both_images(system: System) -> None:
     pair = {"first": {"image_id": "DRAWN_000005"}, "second": {"image_id": "DRAWN_000006"}}
     found = explained(system, **pair)
-    lines = [json.loads(line) for line in (system.folder / "logs" / "audit.jsonl").read_text().splitlines()]
+    log = (system.folder / "logs" / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
     [line] = [line for line in lines if line.get("search") == found["id"]]
     assert line["images"] == line["shown"] == ["DRAWN_000005", "DRAWN_000006"]
 
