@@ -6,6 +6,7 @@ from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.compare import COMPARE
 from pipeline.operations.delete import DELETE
 from pipeline.operations.evaluate import EVALUATE
+from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
 from pipeline.operations.rendering import RENDERING
@@ -19,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     FACETS,
     COLLECTION,
     RENDERING,
+    EXPLANATION,
     INGEST,
     DELETE,
     EVALUATE,
