@@ -75,13 +75,12 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
     identifier = new_id()
     if is_form(request):
         await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
-        wanted, submit = await _upload(request, collection, identifier), collection.submit
+        wanted = await _upload(request, collection, identifier)
+        begin = partial(collection.submit, SEARCH, wanted, identifier)
     else:
-        query = parse(SearchQuery, await request.body())
-        wanted = SearchRequest(query=query)
-        submit = collection.submit_unless_full
+        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        begin = partial(collection.submit_unless_full, SEARCH, wanted, identifier)
     entry.images = list(wanted.query.named)
-    begin = partial(submit, SEARCH, wanted, identifier)
     return await _accept(begin, identifier, request, collection, entry)
 
 
@@ -177,7 +176,7 @@ class _Found:
 
 
 def _look(collection: Collection, entry: Entry, identifier: str) -> _Found:
-    record = collection.ledger.requests.get(identifier)
+    record = collection.request(identifier)
     return _Found(record, _view(collection, record, entry))
 
 
