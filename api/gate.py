@@ -36,7 +36,8 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
     {
-        "backup", "collection", "collections", "deletions", "evaluations", "facets", "images",
+        "backup", "collection", "collections", "deletions", "evaluations", "explanations",
+        "facets", "images",
         "jobs", "opened", "pseudonyms", "quarantine", "renderings", "searches",
     }
 )  # fmt: skip

@@ -62,7 +62,10 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledger = ledgers.of(settings.collection)
     with _told(ledger, "blobs"):
         blobs.probe()  # before the model, which takes a while
-    decoders = Decoders(_decoders(settings), settings.max_pixels, settings.decode_seconds)
+    # They import torch beside the model that is loaded meanwhile.
+    decoders = Decoders(
+        _decoders(settings), settings.max_pixels, settings.decode_seconds, wait=False
+    )
     try:
         return _opened(settings, publish, ledger, blobs, decoders)
     except BaseException:
@@ -102,6 +105,7 @@ def _opened(
 ) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
+    decoders.wait_for_one()
     bulk = _on_card(settings, encoder, decoders)
     stopping = threading.Event()
     # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.

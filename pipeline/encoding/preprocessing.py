@@ -24,7 +24,8 @@ from transformers.image_processing_backends import PilBackend
 
 from pipeline.base.errors import EncoderError
 from pipeline.images.picture import Picture
-from pipeline.images.pixels import PixelSteps, Resizer
+from pipeline.images.pixels import PixelSteps
+from pipeline.images.resizing import Resizer
 
 # A processor that overrides one of these methods cannot be reproduced.
 _ARITHMETIC = (

@@ -5,7 +5,6 @@ This half of the preprocessing imports no transformers, because decoders do it (
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from pipeline.images.picture import Picture
-from pipeline.images.resizing import TORCH_FILTERS, resized
-
-# Who resizes. Their pixels differ in a few values by 1, so a collection keeps to one.
-Resizer = Literal["pillow", "torch"]
+from pipeline.images.resizing import TORCH_FILTERS, Resizer, resized
 
 # In pixels. Resizing the shorter edge of a 1 by 65,535 image to 224 takes 13 GB. Above this size we
 # compute only the part that the crop keeps. An ordinary image stays far below.
@@ -61,6 +57,19 @@ class PixelSteps:
             # Beyond the image Pillow fills in black, as the processor does.
             image = image.crop((left, top, left + width, top + height))
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of this size that `pixels` shows: (left, top, width, height).
+
+        In fractions of the picture. It reaches beyond it where the crop fills in black.
+        """
+        if isinstance(self.resize, tuple):
+            height, width = self.resize
+        elif self.resize is not None:
+            width, height = _shorter_edge_to(self.resize, (width, height))
+        high, wide = self.crop or (height, width)
+        left, top = (width - wide) // 2, (height - high) // 2
+        return left / width, top / height, wide / width, high / height
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.resize is None:

@@ -30,6 +30,8 @@ SIDE = 64  # pixels
 
 
 class GreySteps:
+    resizer = "pillow"
+
     def pixels_of(self, picture: Picture) -> np.ndarray:
         side = int(DIMENSIONS**0.5)
         return np.asarray(picture.image.convert("L").resize((side, side)))

@@ -5,6 +5,7 @@ import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
+import { installConcept } from "./concept.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -92,7 +93,7 @@ function toFound() {
 }
 
 /** A new query image keeps the settings, but nothing that belonged to the previous image. */
-const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, like: [], unlike: [], same: false });
+const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, words: null, like: [], unlike: [], same: false });
 
 // --- when the server is unavailable --------------------------------------------------------------
 
@@ -161,6 +162,7 @@ installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installOptions(go);
+installConcept(go);
 onChosen(byId("file"), takePicture);
 onChosen(byId("folder"), takePicture);
 onFiles((files) => (state.view === "jobs" ? uploadFiles(files) : takePicture(files)));
