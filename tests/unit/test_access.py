@@ -58,6 +58,9 @@ NEEDED = {
     "POST /v1/comparisons": "admin",
     "GET /v1/comparisons": "admin",
     "GET /v1/comparisons/{comparison}": "admin",
+    "POST /v1/evaluations": "ingest",
+    "GET /v1/evaluations": "search",
+    "GET /v1/evaluations/{evaluation}": "search",
     "POST /v1/pseudonyms/rotate": "admin",
     "POST /v1/pseudonyms/names": "admin",
     "GET /v1/quarantine": "admin",
@@ -126,7 +129,13 @@ def call(api: Api, name: str, **given):
     return api.http.request(
         method,
         path.format(
-            image_id="I", job="J", identifier="S", deletion="D", collection="kindred", study="1.2"
+            image_id="I",
+            job="J",
+            identifier="S",
+            deletion="D",
+            evaluation="E",
+            collection="kindred",
+            study="1.2",
         ),
         follow_redirects=False,
         **given,

@@ -205,14 +205,15 @@ function sameGroup({ same_group: found, request }) {
   if (!found || !Object.keys(found).length) return null;
   const noun = fieldNoun(request.group ?? "group");
   const title = `Other images of the same ${noun}`;
-  const rows = Object.entries(found).map(([name, estimate]) => [
-    `among the ${name.match(/\d+/)?.[0] ?? name} nearest`,
-    ranged(estimate),
+  const rows = [1, 5, 10].map((depth) => [
+    `among the ${depth} nearest`,
+    ranged(found[`recall_at_${depth}`]),
+    ranged(found[`any_at_${depth}`]),
   ]);
   return figure(
     title,
-    `Where a ${noun} has several images and none is left out: how many of the others a search finds. This says how well the same ${noun} is recognised, and nothing of the diagnosis.`,
-    table(title, ["Found", "Share"], rows),
+    `Where a ${noun} has several images and none is left out. This says how well the same ${noun} is recognised, and nothing of the diagnosis.`,
+    table(title, ["Found", "Share of the others", "Searches that find one"], rows),
   );
 }
 
