@@ -83,6 +83,7 @@ PARAMETERS: dict[str, Any] = {
     "collection": "kindred",
     "deletion": _ID,
     "evaluation": _ID,
+    "comparison": _ID,
     "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
     "identifier": _ID,
     "image_id": _IMAGE,
