@@ -5,12 +5,12 @@ from typing import Any
 from cli.client import Client
 from cli.documents import Document, Evaluation
 from cli.failure import CommandError, Interrupted, UsageError
-from cli.follow import display, follow
+from cli.follow import Fetch, display, follow
 from cli.render import print_json, print_rows
 from cli.report import Report
 from cli.totals import failure_of
 
-_COLUMNS = {
+COLUMNS = {
     "precision_at_1": "P@1",
     "precision_at_5": "P@5",
     "precision_at_10": "P@10",
@@ -32,18 +32,19 @@ def make_request(
 
 def evaluate(client: Client, wanted: Document, report: Report) -> None:
     """Returns when it has succeeded, and is printed."""
-    _print(_follow(client, client.evaluate(wanted), report), report)
+    _print(follow_to_end(client.evaluation, client.evaluate(wanted), report), report)
 
 
 def show(client: Client, identifier: str, report: Report) -> None:
     """An earlier one; it is followed if it still runs."""
-    _print(_follow(client, client.evaluation(identifier), report), report)
+    _print(follow_to_end(client.evaluation, client.evaluation(identifier), report), report)
 
 
-def _follow(client: Client, started: Evaluation, report: Report) -> Evaluation:
+def follow_to_end(fetch: Fetch[Evaluation], started: Evaluation, report: Report) -> Evaluation:
+    """Raises CommandError unless it succeeds."""
     try:
         with display(report.console, quiet=report.json) as display_:
-            (done,) = follow(client.evaluation, [started], display_)
+            (done,) = follow(fetch, [started], display_)
     except KeyboardInterrupt as stop:
         how = f"`kindred jobs cancel {started['id']}` ends it"
         raise Interrupted(f"evaluation {started['id']} goes on; {how}") from stop
@@ -64,15 +65,15 @@ def _print(done: Evaluation, report: Report) -> None:
         for each in found["rankings"]
         for which in ("overall", "macro")
     ]
-    print_rows(report.console, rows, "no rankings", set(_COLUMNS.values()))
+    print_rows(report.console, rows, "no rankings", set(COLUMNS.values()))
 
 
 def _row(name: str, which: str, ranking: Document) -> dict[str, str]:
-    cells = {_COLUMNS[m]: _cell(found) for m, found in ranking[which].items() if m in _COLUMNS}
+    cells = {COLUMNS[m]: cell(found) for m, found in ranking[which].items() if m in COLUMNS}
     return {"": f"{name}, {which}", **cells}
 
 
-def _cell(found: Any) -> str:
+def cell(found: Any) -> str:
     """`0.456 (0.430 to 0.481)`."""
     if found["value"] is None:
         return ""

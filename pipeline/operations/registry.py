@@ -3,6 +3,7 @@
 from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
+from pipeline.operations.compare import COMPARE
 from pipeline.operations.delete import DELETE
 from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.explanation import EXPLANATION
@@ -23,6 +24,7 @@ OPERATIONS: tuple[Operation, ...] = (
     INGEST,
     DELETE,
     EVALUATE,
+    COMPARE,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}
