@@ -27,6 +27,12 @@ from pipeline.messages import (
 )
 from pipeline.operations.browse import ImagesAnswer
 from pipeline.operations.delete import DeletionView
+from pipeline.operations.explanation import (
+    ComparedPicture,
+    ExplanationAnswer,
+    Patch,
+    PatchMatch,
+)
 from pipeline.operations.facets import CollectionAnswer, FacetsAnswer, FacetValue, ValueRange
 from pipeline.operations.job import JobView
 from pipeline.operations.search import BatchAnswer, SearchAnswer
@@ -124,6 +130,19 @@ _STORE = Example(
         "202": _stored(_INSTANCE, failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
         "409": _stored(failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
     },
+)
+
+_PICTURE = Patch(left=0, top=0, width=1, height=1)
+_LEFT, _RIGHT = (Patch(left=left, top=0, width=0.5, height=1) for left in (0, 0.5))
+_EXPLANATION = ExplanationAnswer(
+    id=_ID,
+    first=ComparedPicture(
+        image_id=_IMAGE, seen=_PICTURE, rows=1, columns=2, weights=(0.82, 0.0), counterparts=(1, 1)
+    ),
+    second=ComparedPicture(
+        image_id=_OTHER, seen=_PICTURE, rows=1, columns=2, weights=(0.0, 0.82), counterparts=(0, 0)
+    ),
+    matches=(PatchMatch(first=_LEFT, second=_RIGHT, similarity=0.87, mutual=True),),
 )
 
 _RECTANGLE = Rectangle(left=0, top=0, width=800, height=59)
@@ -230,6 +249,20 @@ EXAMPLES: dict[str, Example] = {
         {FORM: {"image": "(the bytes of a picture)", "shown": '{"frame": 3}'}},
         {"200": "(the bytes of a JPEG)"},
     ),
+    "explain": Example(
+        {
+            JSON: {"first": {"image_id": _IMAGE}, "second": {"image_id": _OTHER}},
+            FORM: {
+                "image": ["(the bytes of a picture)"],
+                "query": '{"first": {}, "second": {"image_id": "ISIC_0027419"}}',
+            },
+        },
+        {
+            "200": _shown(_EXPLANATION),
+            "202": _shown(ExplanationAnswer(id=_ID, state="queued")),
+        },
+    ),
+    "get_explanation": Example(answers={"200": _shown(_EXPLANATION)}),
     "open_study": Example(),
     "opened": Example(
         {JSON: {"token": "q83v…"}},

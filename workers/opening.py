@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from pipeline.base.allowed_models import AllowedModels
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import (
     BlobsUnavailable,
@@ -20,6 +21,7 @@ from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.others import OtherEncoders
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
@@ -205,6 +207,7 @@ def _context(
     )
     return Context(
         encoder=encoder,
+        others=OtherEncoders(settings.encoder, AllowedModels.of(settings.models, settings.model)),
         store=store,
         blobs=blobs,
         ledger=ledger,

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from pipeline.base.errors import DeviceFull, EncoderError, InvalidQuery, TooLarg
 from pipeline.base.settings import EncoderOptions
 from pipeline.encoding import checkpoint
 from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
+from pipeline.encoding.patches import patch_tokens
 from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.encoding.products import speed_up
 from pipeline.encoding.text import Tokenizer
@@ -83,8 +84,12 @@ class Encoder:
         self._searcher = ThreadPoolExecutor(1, "search")
 
     @classmethod
-    def load(cls, options: EncoderOptions) -> Self:
-        """Loads the model that the options name, on its device.
+    def load(
+        cls,
+        options: EncoderOptions,
+        adapt: Callable[[Preprocessing], Preprocessing] = lambda own: own,
+    ) -> Self:
+        """Loads the model that the options name, on its device. `adapt` changes its preprocessing.
 
         Raises EncoderError if the model cannot be found or downloaded, if weights are missing or
         have the wrong shape, if the model does not turn images into tokens, or if it lacks what the
@@ -94,7 +99,7 @@ class Encoder:
         dtype = dtype_of(options.dtype, device)
         checkpoint.silence_logging()
         folder = checkpoint.folder_of(options.model, options.revision)
-        preprocessing = Preprocessing.load(folder)
+        preprocessing = adapt(Preprocessing.load(folder))
         preprocessing = preprocessing.by(preprocessing.resizers[0])
         config = checkpoint.configuration(folder, options.model)
         pooling = _pooling_of(options, config)
@@ -141,6 +146,15 @@ class Encoder:
             },
         )
         return encoder
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of all weights, in the precision in which they are on the device."""
+        return sum(each.numel() * each.element_size() for each in self._model.parameters())
+
+    def close(self) -> None:
+        """Ends its thread, so that nothing holds the model any more."""
+        self._searcher.shutdown()
 
     @property
     def steps(self) -> PixelSteps:
@@ -248,6 +262,28 @@ class Encoder:
             result: np.ndarray = torch.cat(vectors).float().cpu().numpy()
         return result
 
+    def patches(self, pixels: np.ndarray) -> np.ndarray:
+        """The patch tokens of uint8 (n, 3, H, W), one batch: float32 (n, rows, columns, d).
+
+        It computes as a search does. Raises Conflict if the model has no patch tokens, and
+        DeviceFull.
+        """
+        if self.device.type == "cuda":
+            return self._patches_here(pixels)
+        return self._searcher.submit(self._patches_here, pixels).result()
+
+    def _patches_here(self, pixels: np.ndarray) -> np.ndarray:
+        """Does what `patches` does, in the calling thread."""
+        self._set_threads(bulk=False)
+        try:
+            with torch.inference_mode(), self._stream(bulk=False):
+                values = self._values(torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])))
+                tokens = patch_tokens(self._model, values, self.info.pooling)
+                result: np.ndarray = tokens.cpu().numpy()
+        except torch.OutOfMemoryError:
+            raise DeviceFull(f"{self.device} has no memory for these pictures.") from None
+        return result
+
     def warm_up(self) -> None:
         """Embeds a test picture in each batch shape in use, and texts if the model reads them.
 
@@ -301,11 +337,14 @@ class Encoder:
 
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         """Embeds uint8 (n, 3, H, W), wherever it is, as float32 (n, d) in the CPU's memory."""
+        return vectors_of(self._model, self._values(batch), self.info.pooling).cpu()
+
+    def _values(self, batch: torch.Tensor) -> torch.Tensor:
+        """What the model takes of uint8 (n, 3, H, W), on its device."""
         if self.device.type == "cuda" and not batch.is_cuda:
             locked = batch if batch.is_pinned() else batch.pin_memory()
             batch = locked.to(self.device, non_blocking=True)
-        values = self._preprocessing.normalize(batch).to(self.dtype)
-        return vectors_of(self._model, values, self.info.pooling).cpu()
+        return self._preprocessing.normalize(batch).to(self.dtype)
 
     def _set_threads(self, bulk: bool) -> None:
         """Sets how many threads torch uses for the calling thread.

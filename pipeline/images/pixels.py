@@ -58,6 +58,19 @@ class PixelSteps:
             image = image.crop((left, top, left + width, top + height))
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of this size that `pixels` shows: (left, top, width, height).
+
+        In fractions of the picture. It reaches beyond it where the crop fills in black.
+        """
+        if isinstance(self.resize, tuple):
+            height, width = self.resize
+        elif self.resize is not None:
+            width, height = _shorter_edge_to(self.resize, (width, height))
+        high, wide = self.crop or (height, width)
+        left, top = (width - wide) // 2, (height - high) // 2
+        return left / width, top / height, wide / width, high / height
+
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.resize is None:
             return image

@@ -31,6 +31,8 @@ NEEDED = {
     "POST /v1/searches": "search",
     "POST /v1/searches/batch": "search",
     "POST /v1/renderings": "search",
+    "POST /v1/explanations": "search",
+    "GET /v1/explanations/{identifier}": "search",
     "GET /v1/searches/{identifier}": "search",
     "GET /v1/images": "search",
     "GET /v1/images/{image_id}": "search",

@@ -542,6 +542,12 @@ IN_A_COLLECTION = [
     (("ingest", "owner/name"), "POST", "jobs", job()),
     (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
     (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (
+        ("explain", "--id", "a", "--id", "b"),
+        "POST",
+        "explanations",
+        {"state": "succeeded", "matches": []},
+    ),
     (("deidentify-report", "j1"), "GET", "jobs/j1/deidentification", REPORT),
     (("pseudonyms", "rotate", "--yes"), "POST", "pseudonyms/rotate", {"keys": 2}),
     (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),

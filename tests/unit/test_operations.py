@@ -40,6 +40,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         ],
     },
     "rendering": {"image": "a", "shown": {"frame": 2, "centre": 40.0, "width": 400.0}},
+    "explanation": {
+        "query": {"first": {"frame": 2}, "second": {"image_id": "A"}, "limit": 3},
+        "images": [{"blob": "b", "frames": [1], "sha256": "ab" * 32}],
+    },
     "batch": {"searches": [{"image_id": "A", "limit": 2}, {"text": "a nevus", "filter": FILTER}]},
     "images": {"filter": FILTER, "limit": 7, "cursor": "c", "vectors": True},
     "image": {"image_id": "A"},

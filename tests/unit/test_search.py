@@ -246,6 +246,12 @@ def test_a_batch_mixes_plain_and_grouped_searches(answers: Opened) -> None:
         ({"crop": {"left": 0, "top": 0, "width": 1, "height": 1}, "text": "a"}, 0, "crop"),
         ({"max_hash_distance": 3, "positive": ["a"]}, 1, "max_hash_distance"),
         ({"not_same": "lesion_id"}, 1, "not_same"),
+        ({"text_weight": 0.5, "text": "a"}, 0, "text_weight"),
+        ({"text_weight": 0.5, "image_id": "a"}, 0, "text_weight"),
+        ({"text_weight": 0.5, "text": "a", "vector": [1.0]}, 0, "text_weight"),
+        ({"text_weight": 0.5, "text": "a", "image_id": "a", "vector": [1.0]}, 0, "image_id"),
+        ({"text_weight": 0, "text": "a", "strategy": "best_score"}, 2, "strategy"),
+        ({"text_weight": 0, "text": "a", "max_hash_distance": 3}, 1, "max_hash_distance"),
     ],
 )
 def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, place: str) -> None:
@@ -261,6 +267,8 @@ def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, pl
         ({"negative": ["b"], "strategy": "best_score"}, 1),
         ({"crop": {"left": 0.1, "top": 0, "width": 0.9, "height": 1}}, 1),
         ({"max_hash_distance": 3, "image_id": "a", "not_same": "lesion_id"}, 0),
+        ({"text": "a", "text_weight": 0.3, "image_id": "a", "not_same": "lesion_id"}, 0),
+        ({"text": "a", "text_weight": 1, "positive": ["a"], "negative": ["b"]}, 1),
     ],
 )
 def test_what_can_be_combined(query: dict[str, Any], pictures: int) -> None:

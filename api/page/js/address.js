@@ -9,14 +9,17 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"|"quarantine"} view
+ * @property {"search"|"jobs"|"quality"|"quarantine"} view
  * @property {string|null} job
+ * @property {string|null} report the evaluation or comparison that is shown, as kind:id
  * @property {string|null} waits the image in quarantine that is looked at
  * @property {Start} start
  * @property {string|null} open the sealed number of a link, before it is opened
  * @property {Crop|null} crop
  * @property {number|null} frame of an own DICOM file, or the number of one of several files
  * @property {boolean} whole whether all frames of own files are compared
+ * @property {string|null} words what is searched for beside the image
+ * @property {number} weight how much they count, 0 to 1
  * @property {number} limit
  * @property {number|null} threshold
  * @property {Object<string, Choice>} choices by field
@@ -29,6 +32,7 @@
  */
 
 export const DEFAULT_LIMIT = 12;
+export const DEFAULT_WEIGHT = 0.5;
 
 const COLLECTED = ["series", "study", "accession"];
 
@@ -36,12 +40,15 @@ const COLLECTED = ["series", "study", "accession"];
 export const emptyState = () => ({
   view: "search",
   job: null,
+  report: null,
   waits: null,
   start: null,
   open: null,
   crop: null,
   frame: null,
   whole: false,
+  words: null,
+  weight: DEFAULT_WEIGHT,
   limit: DEFAULT_LIMIT,
   threshold: null,
   choices: {},
@@ -57,8 +64,9 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
+  state.view = ["jobs", "quality", "quarantine"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.report = given.get("report");
   state.waits = given.get("waits");
   state.open = given.get("open");
   state.start = parseStart(given);
@@ -68,6 +76,8 @@ export function parse(search) {
     const [left, top, width, height] = given.get("crop").split(",").map(toNumber);
     state.crop = { left, top, width, height };
   }
+  state.words = given.get("words") || null;
+  if (given.has("weight")) state.weight = toNumber(given.get("weight"));
   if (given.has("limit")) state.limit = toNumber(given.get("limit"));
   if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
   for (const kind of ["only", "not"]) {
@@ -96,6 +106,7 @@ export function format(state) {
   if (state.view !== "search") {
     out.set("view", state.view);
     if (state.view === "jobs") set("job", state.job);
+    else if (state.view === "quality") set("report", state.report);
     else set("waits", state.waits);
     return `./?${out}`;
   }
@@ -111,6 +122,8 @@ export function format(state) {
     const { left, top, width, height } = state.crop;
     out.set("crop", [left, top, width, height].map(short).join(","));
   }
+  set("words", state.words);
+  if (state.words && state.weight !== DEFAULT_WEIGHT) set("weight", state.weight);
   if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
   set("threshold", state.threshold);
   for (const [field, choice] of Object.entries(state.choices)) {
