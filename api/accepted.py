@@ -61,7 +61,7 @@ class Accepted:
         return found.response
 
     def _look(self, collection: Collection, entry: Entry, identifier: str) -> "_Found":
-        record = collection.ledger.requests.get(identifier)
+        record = collection.request(identifier)
         return _Found(record, self._response(collection, record, entry))
 
     def _response(self, collection: Collection, record: RequestRecord, entry: Entry) -> Response:

@@ -78,7 +78,10 @@ class Gate:
         logged = self._logging(scope, body, entry, send)
         try:
             if self._guards(scope):
-                await run_in_threadpool(self._admit, request, entry)
+                if self._access.keys.needed:
+                    await run_in_threadpool(self._admit, request, entry)
+                else:  # it asks nobody
+                    self._admit(request, entry)
                 _refuse_compressed(request)
                 _refuse_two_lengths(request)
             await self._app(scope, body, logged)

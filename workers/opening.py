@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
+from pipeline.base.errors import (
+    BlobsUnavailable,
+    ConfigurationError,
+    EncoderMismatch,
+    StoreUnavailable,
+)
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
@@ -103,12 +108,8 @@ def _opened(
     device = settings.device if ":" in settings.device else str(encoder.device)
     name = name_worker(device)
     ledger.register()
-    try:
-        with _told(ledger, "store"):
-            store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
-    except BaseException:
-        ledger.workers.leave(name)  # its claim must not outlive it
-        raise
+    with _told(ledger, "store"):
+        encoder, store = _open_store(settings, ledger, name, encoder)
     return Runtime(
         name=name,
         context=_context(settings, ledger, blobs, encoder, store, decoders, bulk, stopping),
@@ -132,6 +133,23 @@ def _told(ledger: Ledger, service: str) -> Iterator[None]:
         ledger.workers.cannot_start(service, str(error))
         raise
     ledger.workers.can_start(service)
+
+
+def _open_store(
+    settings: Settings, ledger: Ledger, name: str, encoder: Encoder
+) -> tuple[Encoder, Store]:
+    """A collection that was filled with pixels of an earlier version's making keeps to them."""
+    refusals = []
+    for way in encoder.ways():
+        try:
+            return way, open_store(settings.store, way.info, partial(_claim, ledger, name, way))
+        except EncoderMismatch as refusal:
+            refusals.append(refusal)
+            ledger.workers.leave(name)  # its claim must not outlive it
+        except BaseException:
+            ledger.workers.leave(name)
+            raise
+    raise refusals[0]
 
 
 def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:

@@ -79,13 +79,12 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
     identifier = new_id()
     if is_form(request):
         await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
-        wanted, submit = await _upload(request, collection, identifier), collection.submit
+        wanted = await _upload(request, collection, identifier)
+        begin = partial(collection.submit, SEARCH, wanted, identifier)
     else:
-        query = parse(SearchQuery, await request.body())
-        wanted = SearchRequest(query=query)
-        submit = collection.submit_unless_full
+        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        begin = partial(collection.submit_unless_full, SEARCH, wanted, identifier)
     entry.images = list(wanted.query.named)
-    begin = partial(submit, SEARCH, wanted, identifier)
     return await _SEARCHES.accept(begin, identifier, request, collection, entry)
 
 

@@ -9,6 +9,7 @@ mode, and the device divides itself among them.
 """
 
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Sequence
@@ -25,8 +26,9 @@ from pipeline.encoding import checkpoint
 from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
 from pipeline.encoding.patches import patch_tokens
 from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.encoding.products import speed_up
 from pipeline.encoding.text import Tokenizer
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 from pipeline.images.pixels import PixelSteps
 from pipeline.messages import EncoderInfo
 
@@ -94,6 +96,7 @@ class Encoder:
         checkpoint.silence_logging()
         folder = checkpoint.folder_of(options.model, options.revision)
         preprocessing = Preprocessing.load(folder)
+        preprocessing = preprocessing.by(preprocessing.resizers[0])
         config = checkpoint.configuration(folder, options.model)
         pooling = _pooling_of(options, config)
         tokenizer = None
@@ -109,6 +112,7 @@ class Encoder:
         weights = checkpoint.weights_sha256(model)
         untrained = checkpoint.is_untrained(model)
         model.to(device=device, dtype=dtype)
+        speed_up(model)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
         info = EncoderInfo(
@@ -144,9 +148,21 @@ class Encoder:
         """What `preprocess` does, for a decoder to do."""
         return self._preprocessing.steps
 
+    def ways(self) -> "list[Encoder]":
+        """This encoder, and those of the same model that make pixels as earlier versions did."""
+        here = self._preprocessing
+        return [self, *(self._by(here.by(who)) for who in here.resizers if who != here.resizer)]
+
+    def _by(self, preprocessing: Preprocessing) -> "Encoder":
+        """Shares the model."""
+        other = copy.copy(self)
+        other._preprocessing = preprocessing
+        other.info = self.info.model_copy(update={"preprocessing": preprocessing.spec})
+        return other
+
     def preprocess(self, picture: Picture) -> np.ndarray:
         """The pixels that the model sees of a picture, uint8 (3, H, W)."""
-        return self._preprocessing.pixels(picture.image)
+        return self._preprocessing.pixels_of(picture)
 
     def stack(self, images: Sequence[np.ndarray | torch.Tensor]) -> np.ndarray | torch.Tensor:
         """Stacks pixels of pictures, uint8 (3, H, W) each, to one batch for `embed` (n, 3, H, W).

@@ -13,7 +13,7 @@ figures by which this hash and its bound were chosen (`python -m benchmarks.dupl
 import numpy as np
 from PIL.Image import Resampling
 
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 
 HASH_BITS = 256
 

@@ -105,14 +105,16 @@ def test_mean_pooling_is_the_notebooks(tiny: Path, encoder: Encoder) -> None:
     inputs = processor(images=[picture.image for picture in shown], return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state.mean(dim=1).numpy()
-    got = encoder.embed(pixels(encoder, 5), bulk=False)
+    by_torch, by_pillow = encoder.ways()
+    got = by_pillow.embed(pixels(by_pillow, 5), bulk=False)
     assert got.dtype == np.float32
     assert got.shape == (5, 32)
     assert np.abs(got - expected).max() < 1e-5
+    assert cosines(by_torch.embed(pixels(by_torch, 5), bulk=False), got).min() > 0.9999
 
 
 def test_cls_pooling_is_the_class_token(tiny: Path) -> None:
-    cls = Encoder.load(settings(tiny, pooling="cls").encoder)
+    *_, cls = Encoder.load(settings(tiny, pooling="cls").encoder).ways()  # by Pillow, to the bit
     shown = pixels(cls, 3)
     model = ViTModel.from_pretrained(tiny)
     processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")

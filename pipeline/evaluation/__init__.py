@@ -1,0 +1,1 @@
+"""How good a collection's search is, measured on the collection itself."""
