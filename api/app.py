@@ -17,7 +17,9 @@ from api.parameters import known_parameters
 from api.routes import (
     backup,
     collections,
+    comparisons,
     deletions,
+    evaluations,
     explanations,
     health,
     images,
@@ -43,6 +45,8 @@ ROUTERS = (
     renderings.router,
     explanations.router,
     deletions.router,
+    evaluations.router,
+    comparisons.router,
     uploads.router,
     images.router,
     quarantine.router,

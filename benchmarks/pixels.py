@@ -45,9 +45,11 @@ try:
     from pipeline.images.previews import preview
     steps = replace(steps, resizer="torch")
     resize = steps.pixels_of
+    hashed = lambda picture: perceptual_hash(picture, "torch")
 except ImportError:
     preview = decoding.preview
     resize = lambda picture: steps.pixels(picture.image)
+    hashed = perceptual_hash
 
 def photographs(width, height, count):
     draw = np.random.default_rng(width)
@@ -84,7 +86,7 @@ for width, height, count in ((224, 224, 200), (600, 450, 60), (3000, 2000, 6)):
         times = [whole(pool, files)]
         took, pictures = each(lambda data: decoding.decode(data, 10**8), files)
         times = [took, *(each(work, pictures)[0] for work in
-                 (resize, lambda p: preview(p, 512), perceptual_hash)), *times]
+                 (resize, lambda p: preview(p, 512), hashed)), *times]
         del pictures
     print(json.dumps([f"{width}x{height}", times]), flush=True)
 pool.close()

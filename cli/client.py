@@ -15,6 +15,7 @@ from cli.documents import (
     Collection,
     Deletion,
     Document,
+    Evaluation,
     ImagePage,
     Job,
     Rejection,
@@ -228,6 +229,29 @@ class Client:
         given = {"files": [_part(image)], "data": data}
         return self._call("POST", self._path("renderings"), **given).content
 
+    # --- evaluations -----------------------------------------------------------------------------
+
+    def evaluate(self, wanted: Document) -> Evaluation:
+        """Starts it; `evaluation` says how far it has come."""
+        return _evaluation(self._document("POST", self._path("evaluations"), json=wanted))
+
+    def evaluation(self, identifier: str) -> Evaluation:
+        """Its report, once it has succeeded."""
+        return _evaluation(self._document("GET", self._path("evaluations", identifier)))
+
+    def evaluations(self) -> list[Evaluation]:
+        """The newest, without their reports."""
+        found = self._document("GET", self._path("evaluations"))["evaluations"]
+        return [_evaluation(each) for each in found]
+
+    def compare(self, wanted: Document) -> Evaluation:
+        """Starts a comparison of encoders; `comparison` says how far it has come."""
+        return _comparison(self._document("POST", self._path("comparisons"), json=wanted))
+
+    def comparison(self, identifier: str) -> Evaluation:
+        """Its report, once it has succeeded."""
+        return _comparison(self._document("GET", self._path("comparisons", identifier)))
+
     # --- deletions -------------------------------------------------------------------------------
 
     def delete(self, wanted: Document) -> Deletion:
@@ -337,6 +361,14 @@ def _collection_path(name: str) -> str:
 def _deletion(document: Document) -> Deletion:
     """As a job: the api does not repeat at this address which operation it is."""
     return cast(Deletion, {"operation": "delete", **document})
+
+
+def _evaluation(document: Document) -> Evaluation:
+    return cast(Evaluation, {"operation": "evaluate", **document})
+
+
+def _comparison(document: Document) -> Evaluation:
+    return cast(Evaluation, {"operation": "compare", **document})
 
 
 def _object(response: httpx.Response) -> Document:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from pipeline.base.allowed_models import AllowedModels
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import (
     BlobsUnavailable,
@@ -20,6 +21,7 @@ from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.others import OtherEncoders
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
@@ -62,7 +64,10 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledger = ledgers.of(settings.collection)
     with _told(ledger, "blobs"):
         blobs.probe()  # before the model, which takes a while
-    decoders = Decoders(_decoders(settings), settings.max_pixels, settings.decode_seconds)
+    # They import torch beside the model that is loaded meanwhile.
+    decoders = Decoders(
+        _decoders(settings), settings.max_pixels, settings.decode_seconds, wait=False
+    )
     try:
         return _opened(settings, publish, ledger, blobs, decoders)
     except BaseException:
@@ -102,6 +107,7 @@ def _opened(
 ) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
+    decoders.wait_for_one()
     bulk = _on_card(settings, encoder, decoders)
     stopping = threading.Event()
     # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.
@@ -201,6 +207,7 @@ def _context(
     )
     return Context(
         encoder=encoder,
+        others=OtherEncoders(settings.encoder, AllowedModels.of(settings.models, settings.model)),
         store=store,
         blobs=blobs,
         ledger=ledger,

@@ -24,7 +24,8 @@ from transformers.image_processing_backends import PilBackend
 
 from pipeline.base.errors import EncoderError
 from pipeline.images.picture import Picture
-from pipeline.images.pixels import PixelSteps, Resizer
+from pipeline.images.pixels import PixelSteps
+from pipeline.images.resizing import Resizer
 
 # A processor that overrides one of these methods cannot be reproduced.
 _ARITHMETIC = (
@@ -139,6 +140,14 @@ class Preprocessing(PixelSteps):
             values.sub_(_per_channel(self.mean, batch.device))
             values.div_(_per_channel(self.std, batch.device))
         return values
+
+    def stretched(self) -> Self:
+        """The whole picture in the model's size, whatever its aspect."""
+        return replace(self, resize=self.size, crop=None)
+
+    def cropped(self) -> Self:
+        """The middle of the picture, as large as fits, in its own aspect."""
+        return replace(self, resize=min(self.size), crop=self.size)
 
     def _compare(self, processor: Any) -> None:
         """Refuses a processor that computes other values than we do, for whatever reason."""

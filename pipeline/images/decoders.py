@@ -83,10 +83,10 @@ class _Job:
 class Decoders:
     """Threads can share it. Close it, or end the process: the decoders then end too."""
 
-    def __init__(self, count: int, max_pixels: int, seconds: float) -> None:
+    def __init__(self, count: int, max_pixels: int, seconds: float, *, wait: bool = True) -> None:
         """Starts `count` decoders and one for searches. `seconds`: for one image.
 
-        Raises DecodersUnavailable if none starts.
+        Raises DecodersUnavailable if none starts; without `wait`, that is for `wait_for_one`.
         """
         self._queue = _Queue()
         self.template = Template(PROGRAM)
@@ -94,6 +94,11 @@ class Decoders:
             _Slot(self._queue, self.template, max_pixels, seconds, reserved=number == 0)
             for number in range(count + 1)
         ]
+        if wait:
+            self.wait_for_one()
+
+    def wait_for_one(self) -> None:
+        """Until a decoder is ready. Raises DecodersUnavailable if none starts."""
         self._queue.wait_for_one()
 
     def submit(

@@ -5,7 +5,6 @@ This half of the preprocessing imports no transformers, because decoders do it (
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from pipeline.images.picture import Picture
-from pipeline.images.resizing import TORCH_FILTERS, resized
-
-# Who resizes. Their pixels differ in a few values by 1, so a collection keeps to one.
-Resizer = Literal["pillow", "torch"]
+from pipeline.images.resizing import TORCH_FILTERS, Resizer, resized
 
 # In pixels. Resizing the shorter edge of a 1 by 65,535 image to 224 takes 13 GB. Above this size we
 # compute only the part that the crop keeps. An ordinary image stays far below.

@@ -93,7 +93,7 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
             preview=preview(picture, order.preview) if order.preview else b"",
             width=picture.width,
             height=picture.height,
-            phash=perceptual_hash(picture),
+            phash=perceptual_hash(picture, order.steps.resizer),
             rule=picture.rule,
             picture=whole(picture) if order.whole else b"",
             window=picture.window,

@@ -5,9 +5,14 @@ picture is made smaller, and round weights to 16 bits where Pillow has 22: of a 
 three differ by 1.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Resampling
+
+# Who resizes. Their pixels differ in a few values by 1, so a collection keeps to one.
+Resizer = Literal["pillow", "torch"]
 
 # What torch has of Pillow's filters, by its names.
 TORCH_FILTERS = {Resampling.BILINEAR: "bilinear", Resampling.BICUBIC: "bicubic"}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
+    from pipeline.encoding.others import OtherEncoders
     from pipeline.ledger import Ledger
     from pipeline.lifecycle.deletion import Deletions
     from pipeline.lifecycle.ingest import Ingest
@@ -29,6 +30,7 @@ class Context:
     """
 
     encoder: Encoder
+    others: OtherEncoders
     store: Store
     blobs: Blobs
     ledger: Ledger

@@ -3,7 +3,9 @@
 from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
+from pipeline.operations.compare import COMPARE
 from pipeline.operations.delete import DELETE
+from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
@@ -21,6 +23,8 @@ OPERATIONS: tuple[Operation, ...] = (
     EXPLANATION,
     INGEST,
     DELETE,
+    EVALUATE,
+    COMPARE,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}

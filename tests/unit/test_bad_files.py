@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.images import decoding
 from pipeline.images.bombs import MOST_SCANS, too_many_scans
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from pipeline.images.hashes import perceptual_hash
 from pipeline.images.previews import preview
 from tests import made_bytes as made

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from pipeline.images import jpeg
 from pipeline.images.bare_jpeg import bare
-from pipeline.images.decoding import Picture, Unusable, cut, decode
+from pipeline.images.picture import Picture, Unusable, cut, decode
 from pipeline.images.hashes import perceptual_hash
 from pipeline.images.previews import preview
 from tests.made_bytes import encoded

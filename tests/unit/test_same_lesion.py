@@ -14,7 +14,7 @@ from pipeline.base.identity import point_id, sha256
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from pipeline.messages import SearchQuery
 from pipeline.operations.base import Call
 from pipeline.operations.search import BATCH, BatchRequest
@@ -30,6 +30,8 @@ SIDE = 64  # pixels
 
 
 class GreySteps:
+    resizer = "pillow"
+
     def pixels_of(self, picture: Picture) -> np.ndarray:
         side = int(DIMENSIONS**0.5)
         return np.asarray(picture.image.convert("L").resize((side, side)))

@@ -9,8 +9,9 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"|"quarantine"} view
+ * @property {"search"|"jobs"|"quality"|"quarantine"} view
  * @property {string|null} job
+ * @property {string|null} report the evaluation or comparison that is shown, as kind:id
  * @property {string|null} waits the image in quarantine that is looked at
  * @property {Start} start
  * @property {string|null} open the sealed number of a link, before it is opened
@@ -39,6 +40,7 @@ const COLLECTED = ["series", "study", "accession"];
 export const emptyState = () => ({
   view: "search",
   job: null,
+  report: null,
   waits: null,
   start: null,
   open: null,
@@ -62,8 +64,9 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
+  state.view = ["jobs", "quality", "quarantine"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.report = given.get("report");
   state.waits = given.get("waits");
   state.open = given.get("open");
   state.start = parseStart(given);
@@ -103,6 +106,7 @@ export function format(state) {
   if (state.view !== "search") {
     out.set("view", state.view);
     if (state.view === "jobs") set("job", state.job);
+    else if (state.view === "quality") set("report", state.report);
     else set("waits", state.waits);
     return `./?${out}`;
   }

@@ -6,6 +6,7 @@ import { forgetCollection, installSearchView, isIncomplete, showSearch } from ".
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
 import { installConcept } from "./concept.js";
+import { installQualityView, showQuality } from "./quality-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -53,6 +54,7 @@ function show() {
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
+  byId("quality-view").hidden = view !== "quality";
   byId("quarantine-view").hidden = view !== "quarantine";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
@@ -62,13 +64,18 @@ function show() {
   showSession().then(showWaitingCount);
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
+  showQuality(view === "quality" ? state : null);
   showQuarantine(view === "quarantine" ? state : null);
   if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
 }
 
-const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
+const TITLES = {
+  jobs: "Jobs – Kindred",
+  quality: "Quality – Kindred",
+  quarantine: "Quarantine – Kindred",
+};
 
 function title() {
   if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
@@ -161,6 +168,7 @@ onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
+installQualityView({ go, onUnavailable });
 installOptions(go);
 installConcept(go);
 onChosen(byId("file"), takePicture);
