@@ -6,7 +6,8 @@ from typing import Any
 
 from cli.client import Client
 from cli.documents import Document
-from cli.evaluations import COLUMNS, cell, follow_to_end
+from cli.evaluation_table import COLUMNS, cell
+from cli.evaluations import follow_to_end
 from cli.failure import CommandError, UsageError
 from cli.render import print_json, print_rows
 from cli.report import Report

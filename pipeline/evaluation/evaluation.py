@@ -20,16 +20,19 @@ from pipeline.evaluation.collected import Collected, Reader
 from pipeline.evaluation.histogram import Histograms, Preview
 from pipeline.evaluation.labels import Labels, findable
 from pipeline.evaluation.neighbours import Nearest, Neighbours
-from pipeline.evaluation.report import Judged
+from pipeline.evaluation.report import (
+    AMONG_SAMPLE,
+    CHANCE,
+    CONSTANT,
+    EMBEDDING,
+    HISTOGRAM,
+    Judged,
+)
 from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
 from pipeline.evaluation.threads import one_thread
 from pipeline.messages import EncoderInfo
 from pipeline.messages.evaluations import Estimate, EvaluationReport, EvaluationRequest
-
-# Names of rankings.
-EMBEDDING, HISTOGRAM, CHANCE, CONSTANT = "embedding", "histogram", "chance", "constant"
-AMONG_SAMPLE = "embedding, within the sample"
 
 # Images of a collection up to which all previews are read. In a larger one, the histograms are
 # compared within the sample, and the encoder within the sample as well.

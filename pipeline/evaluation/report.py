@@ -11,6 +11,10 @@ from pipeline.evaluation.labels import Labels
 from pipeline.evaluation.metrics import Values
 from pipeline.messages.evaluations import ClassQuality, Confusion, Estimate, Metric, Ranking
 
+# Names of rankings. The last has nothing to say of single classes.
+EMBEDDING, HISTOGRAM, CHANCE, CONSTANT = "embedding", "histogram", "chance", "constant"
+AMONG_SAMPLE = "embedding, within the sample"
+
 Numbers = NDArray[np.int64]
 
 
@@ -33,9 +37,8 @@ class Judged:
             by_class = [named(each, estimates[part]) for estimates in found.classes]
             overall, macro = named(each, found.overall[part]), named(each, found.macro[part])
             overall["balanced_accuracy"] = macro["balanced_accuracy"]
-            made.append(
-                Ranking(name=name, overall=overall, macro=macro, classes=self._classes(by_class))
-            )
+            classes = self._classes(by_class) if name != CONSTANT else ()
+            made.append(Ranking(name=name, overall=overall, macro=macro, classes=classes))
             start += len(each)
         return tuple(made)
 

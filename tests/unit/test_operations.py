@@ -50,6 +50,16 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "facets": {"filter": FILTER},
     "collection": {},
     "ingest": {"source": {"kind": "dataset", "dataset": "/scans", "split": "test", "limit": 5}},
+    "evaluate": {
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+        "sample": 500,
+        "seed": 3,
+        "near_duplicates": "keep",
+        "baseline": False,
+        "calibrate": False,
+    },
     "delete": {"wanted": {"image_ids": ["A"]}, "must_exist": True},
 }
 
@@ -93,8 +103,8 @@ def test_each_is_found_by_its_name(one: Operation) -> None:
 
 
 def test_one_that_only_a_newer_version_knows_is_not_found() -> None:
-    with pytest.raises(NotFound, match="knows no operation evaluate"):
-        operation("evaluate")
+    with pytest.raises(NotFound, match="knows no operation forecast"):
+        operation("forecast")
 
 
 @by_name
