@@ -15,6 +15,7 @@ from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
@@ -188,6 +189,7 @@ def _context(
         ledger=ledger,
         fields=fields,
         search=Search(store, targets, fields),
+        calibrations=Calibrations(blobs, store.encoder, store.count),
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
-_LASTING = ("deletions", "incoming", "jobs", "originals", "previews", "quarantine", "uploads")
+_LASTING = (
+    "calibration",
+    "deletions",
+    "incoming",
+    "jobs",
+    "originals",
+    "previews",
+    "quarantine",
+    "uploads",
+)
 
 
 def tar_of(blobs: Blobs) -> Iterator[bytes]:
