@@ -119,8 +119,10 @@ def _basis(known: Calibration | None) -> ClosenessBasis | None:
     return known.basis if known is not None and known.void is None else None
 
 
-def _no_close_match(query: SearchQuery, hits: Sequence[Hit]) -> bool | None:
-    return None if query.min_closeness is None else not any(hit.close for hit in hits)
+def _no_close_match(query: SearchQuery, hits: Sequence[Hit] | None) -> bool | None:
+    if query.min_closeness is None or hits is None:
+        return None
+    return not any(hit.close for hit in hits)
 
 
 def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
@@ -129,7 +131,7 @@ def _batch(context: Context, request: BatchRequest, call: Call) -> BatchAnswer:
     known = context.calibrations.current()
     found = context.search.run(request.searches, pictures, call.base, known)
     results = tuple(None if isinstance(one, KindredError) else one for one in found)
-    none_close = tuple(map(_no_close_match, request.searches, (hits or () for hits in results)))
+    none_close = tuple(map(_no_close_match, request.searches, results))
     errors = tuple(problem(one) if isinstance(one, KindredError) else None for one in found)
     return BatchAnswer(
         id=call.id,

@@ -73,7 +73,7 @@ def test_intervals_hold_what_is_true_in_19_of_20_collections(cluster: int) -> No
         points = curves(scores, luck < 0.1 + 0.8 * scores, groups)[0].points
         inner = points[1:-1]
         held += [p.low <= 0.1 + 0.8 * p.score <= p.high for p in inner]
-    assert 0.90 <= np.mean(held) <= 0.995
+    assert 0.93 <= np.mean(held) <= 0.985
 
 
 def test_a_score_that_says_nothing_has_a_flat_curve() -> None:
