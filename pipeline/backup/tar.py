@@ -7,15 +7,9 @@ from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
 _LASTING = (
-    "calibration",
-    "deletions",
-    "incoming",
-    "jobs",
-    "originals",
-    "previews",
-    "quarantine",
-    "uploads",
-)
+    "calibration", "deletions", "evaluations", "incoming", "jobs", "originals", "previews",
+    "quarantine", "uploads",
+)  # fmt: skip
 
 
 def tar_of(blobs: Blobs) -> Iterator[bytes]:

@@ -112,9 +112,10 @@ def calibrate(
     )
 
 
-def least_score(neighbours: Neighbours) -> float:
-    """Of all neighbours, nearly none is less similar."""
-    return float(np.quantile(neighbours.scores[np.isfinite(neighbours.scores)], BELOW))
+def least_score(neighbours: Neighbours) -> float | None:
+    """Of all neighbours, nearly none is less similar; None if there are none."""
+    scores = neighbours.scores[np.isfinite(neighbours.scores)]
+    return float(np.quantile(scores, BELOW)) if len(scores) else None
 
 
 def _pairs(neighbours: Neighbours, labels: Numbers, groups: Numbers) -> _Pairs:
