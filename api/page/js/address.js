@@ -19,6 +19,7 @@
  * @property {boolean} whole whether all frames of own files are compared
  * @property {number} limit
  * @property {number|null} threshold
+ * @property {number|null} closeness the least share of neighbours that agreed
  * @property {Object<string, Choice>} choices by field
  * @property {Object<string, Range>} ranges by field
  * @property {string|null} group the field whose images count as one
@@ -44,6 +45,7 @@ export const emptyState = () => ({
   whole: false,
   limit: DEFAULT_LIMIT,
   threshold: null,
+  closeness: null,
   choices: {},
   ranges: {},
   group: null,
@@ -70,6 +72,7 @@ export function parse(search) {
   }
   if (given.has("limit")) state.limit = toNumber(given.get("limit"));
   if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
+  if (given.has("closeness")) state.closeness = toNumber(given.get("closeness"));
   for (const kind of ["only", "not"]) {
     for (const item of given.getAll(kind)) {
       const [field, value] = cut(item);
@@ -113,6 +116,7 @@ export function format(state) {
   }
   if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
   set("threshold", state.threshold);
+  set("closeness", state.closeness);
   for (const [field, choice] of Object.entries(state.choices)) {
     for (const kind of ["only", "not"]) {
       for (const value of choice[kind]) out.append(kind, `${field}:${formatValue(value)}`);
