@@ -57,7 +57,7 @@ export function drawClosenessNote(basis) {
   note.hidden = !basis;
   if (!basis) return;
   const field = fieldNoun(basis.label);
-  note.textContent = `“7 of 10 shared the ${field}” is a count: of this collection’s own images as similar as this one, evaluated on ${day(basis.created_at)}. It is no probability for a patient.`;
+  note.textContent = `“7 of 10 shared the ${field}” counts neighbours as similar as the result, among this collection’s own images, when it was evaluated on ${day(basis.created_at)}. It is no probability for a patient.`;
 }
 
 /**

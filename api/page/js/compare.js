@@ -39,7 +39,7 @@ export function openCompare(hits, first, searched, { marks, onSearch, basis }) {
     const right = pane(
       hit.image_id,
       h("div", { class: "layer" }, previewOf(hit, { alt: `Similar image ${hit.image_id}` })),
-      factList(hit.payload, [["Similarity", similarity(hit.score)], ...closeness(hit)]),
+      h("div", {}, closeness(hit), factList(hit.payload, [["Similarity", similarity(hit.score)]])),
     );
     fill(
       dialog,
@@ -62,7 +62,7 @@ export function openCompare(hits, first, searched, { marks, onSearch, basis }) {
 
   const closeness = (hit) => {
     const said = closenessOf(hit, basis);
-    return said ? [["Closeness", said.long]] : [];
+    return said && h("p", { class: "closeness" }, said.long);
   };
 
   const tools = (hit) => [
