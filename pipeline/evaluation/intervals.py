@@ -108,10 +108,11 @@ def _estimates(points: Floats, rounds: Floats) -> tuple:  # type: ignore[type-ar
     """Of points (…, m) and rounds (n, …, m), nested as they are."""
     if points.ndim > 1:
         return tuple(_estimates(points[i], rounds[:, i]) for i in range(len(points)))
-    low, high = np.nanpercentile(rounds, _BOUNDS, axis=0)
-    return tuple(
-        Estimate(value=float(v), low=float(a), high=float(b))
-        if np.isfinite(v)
-        else Estimate(value=None)
-        for v, a, b in zip(points, low, high, strict=True)
-    )
+    return tuple(_estimate(point, each) for point, each in zip(points, rounds.T, strict=True))
+
+
+def _estimate(point: float, rounds: Floats) -> Estimate:
+    if not np.isfinite(point):
+        return Estimate(value=None)
+    low, high = np.percentile(rounds[np.isfinite(rounds)], _BOUNDS)
+    return Estimate(value=float(point), low=float(low), high=float(high))

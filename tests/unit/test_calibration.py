@@ -15,7 +15,7 @@ NAMES = {0: "nevus", 1: "melanoma", 2: "rare"}
 
 def neighbours(scores: np.ndarray, labels: np.ndarray) -> Neighbours:
     none = np.full(labels.shape, -1)
-    return Neighbours(scores.astype(np.float32), labels, none, none)
+    return Neighbours(scores.astype(np.float32), labels, none, none, none)
 
 
 def curves(
