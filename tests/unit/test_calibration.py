@@ -7,7 +7,8 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from pipeline.evaluation.calibration import IN_STEP, calibrate, least_score
-from pipeline.evaluation.neighbours import Neighbours
+from pipeline.evaluation.collected import Collected
+from pipeline.evaluation.neighbours import Neighbours, nearest
 from pipeline.messages.evaluations import Calibrated
 
 NAMES = {0: "nevus", 1: "melanoma", 2: "rare"}
@@ -81,6 +82,34 @@ def test_a_score_that_says_nothing_has_a_flat_curve() -> None:
     points = curves(random.uniform(0, 1, (1500, 10)), random.random((1500, 10)) < 0.4)[0].points
     assert all(point.low <= 0.42 and point.high >= 0.38 for point in points)
     assert points[-2].share - points[1].share < 0.08
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_a_planted_collection_comes_out_as_it_was_planted(planted: bool) -> None:
+    """Of two labels that lie apart, the nearest agree; under shuffled labels none says anything."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 800)
+    centres = random.normal(size=(2, 16))
+    vectors = centres[labels] + random.normal(size=(800, 16)) * 1.2
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    said = labels if planted else random.permutation(labels)
+    numbers, none = np.arange(800), np.full(800, -1)
+    images = Collected(
+        ids=tuple(map(str, numbers)),
+        keys=numbers,
+        vectors=vectors.astype(np.float32),
+        labels=said,
+        groups=numbers // 2,
+        patients=none,
+        digests=none,
+        hashes=np.zeros((800, 32), np.uint8),
+    )
+    points = calibrate(nearest(images, [images]), said, images.groups, NAMES)[0].points
+    if planted:
+        assert points[-1].low > points[0].high, "more similar is closer"
+        assert points[-1].share > 0.95
+    else:
+        assert all(point.low <= 0.55 and point.high >= 0.45 for point in points)
 
 
 def test_where_all_agree_the_bound_is_that_of_so_many_groups() -> None:
