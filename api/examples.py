@@ -16,6 +16,8 @@ from pipeline.base.identity import point_id
 from pipeline.base.outage import Away
 from pipeline.ledger import JobRecord
 from pipeline.messages import (
+    Closeness,
+    ClosenessBasis,
     EncoderInfo,
     Hit,
     Receipt,
@@ -115,8 +117,18 @@ _HIT = Hit(
     payload=_PAYLOAD,
     preview_url=preview_path(_OTHER, "/v1"),
     score=0.93,
+    closeness=Closeness(share=0.72, low=0.63, high=0.8, neighbours=310, label="melanoma"),
+    close=True,
 )
-_STORED = StoredImage(**_HIT.model_dump(exclude={"score"}, exclude_none=True))
+_BASIS = ClosenessBasis(
+    evaluation=_ID,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    label="dx",
+    images=42,
+    least_score=0.61,
+)
+_FOUND = _shown(SearchAnswer(id=_ID, results=(_HIT,), closeness=_BASIS, no_close_match=False))
+_STORED = StoredImage(**_HIT.model_dump(exclude={"score", "closeness", "close"}, exclude_none=True))
 _FACETS = {"dx": (FacetValue(value="melanoma", count=12), FacetValue(value="nevus", count=30))}
 _RECEIPT = Receipt(id=_ID, count=1, image_ids=(_IMAGE,))
 _DELETING = DeletionView(id=_ID, state="running", final=False, total=1)
@@ -133,19 +145,26 @@ _ENCODER = EncoderInfo(
     preprocessing="9e07…",
     dimensions=384,
 )
+_BEGAN = datetime.fromtimestamp(_TIME, UTC)
 _EVALUATING = EvaluationView(
-    id=_ID, state="running", final=False, total=1487, counts={"evaluated": 300}
+    id=_ID,
+    state="running",
+    final=False,
+    created_at=_BEGAN,
+    total=1487,
+    counts={"evaluated": 300},
 )
 _P_AT_5 = {"precision_at_5": Estimate(value=0.62, low=0.6, high=0.64)}
 _EVALUATED = EvaluationView(
     id=_ID,
     state="succeeded",
     final=True,
+    created_at=_BEGAN,
     total=1487,
     counts={"evaluated": 1487},
     report=EvaluationReport(
         id=_ID,
-        created_at=datetime.fromtimestamp(_TIME, UTC),
+        created_at=_BEGAN,
         encoder=_ENCODER,
         request=EvaluationRequest(label="dx", group="lesion_id"),
         images=1487,
@@ -285,18 +304,29 @@ EXAMPLES: dict[str, Example] = {
     "retry_job": Example(answers={"200": _job(state="planning", **_NEW)}),
     "search": Example(
         {
-            JSON: {"image_id": _IMAGE, "filter": _MELANOMA, "limit": 10},
+            JSON: {"image_id": _IMAGE, "filter": _MELANOMA, "limit": 10, "min_closeness": 0.5},
             FORM: {"image": ["(the bytes of a picture)"], "query": '{"limit": 10}'},
         },
         {
-            "200": _shown(SearchAnswer(id=_ID, results=(_HIT,))),
+            "200": _FOUND,
             "202": _shown(SearchAnswer(id=_ID, state="queued")),
         },
     ),
     "search_batch": Example(
-        {JSON: {"searches": [{"image_id": _IMAGE}, {"text": "a mole on the back", "limit": 5}]}},
         {
-            "200": _shown(BatchAnswer(id=_ID, results=((_HIT,), ()))),
+            JSON: {
+                "searches": [
+                    {"image_id": _IMAGE, "min_closeness": 0.5},
+                    {"text": "a mole on the back", "limit": 5},
+                ]
+            }
+        },
+        {
+            "200": _shown(
+                BatchAnswer(
+                    id=_ID, results=((_HIT,), ()), closeness=_BASIS, no_close_match=(False, None)
+                )
+            ),
             "202": _shown(BatchAnswer(id=_ID, state="queued")),
         },
     ),
@@ -323,7 +353,7 @@ EXAMPLES: dict[str, Example] = {
         {JSON: {"token": "q83v…"}},
         {"200": {"kind": "study", "keys": ["5f1d7a84db00d2fce00b31a7fc73224f"]}},
     ),
-    "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
+    "get_search": Example(answers={"200": _FOUND}),
     "create_deletion": Example(
         {JSON: {"field": "lesion_id", "value": "HAM_0000118"}},
         {"200": _shown(_DELETED), "202": _shown(_DELETING)},
@@ -332,7 +362,7 @@ EXAMPLES: dict[str, Example] = {
     "lift_deletion": Example(answers={"200": _shown(_RECEIPT)}),
     "create_evaluation": Example(
         {JSON: {"label": "dx", "group": "lesion_id"}},
-        {"202": _shown(EvaluationView(id=_ID, state="planning", final=False))},
+        {"202": _shown(EvaluationView(id=_ID, state="planning", final=False, created_at=_BEGAN))},
     ),
     "list_evaluations": Example(answers={"200": {"evaluations": [_shown(_EVALUATING)]}}),
     "get_evaluation": Example(answers={"200": _shown(_EVALUATED)}),
@@ -363,6 +393,7 @@ EXAMPLES: dict[str, Example] = {
                     untrained=False,
                     group_fields=("dx", "lesion_id"),
                     facets=_FACETS,
+                    closeness=_BASIS,
                 )
             )
         }

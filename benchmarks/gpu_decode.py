@@ -18,8 +18,8 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     """Measures stages missing from the other table, then the pool's work in 1 to 16 threads."""
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
-    from pipeline.images.picture import Picture, decode
     from pipeline.images.hashes import perceptual_hash
+    from pipeline.images.picture import Picture, decode
     from pipeline.images.previews import preview
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))

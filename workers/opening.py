@@ -22,6 +22,7 @@ from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
 from pipeline.encoding.others import OtherEncoders
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
@@ -213,6 +214,7 @@ def _context(
         ledger=ledger,
         fields=fields,
         search=Search(store, targets, fields),
+        calibrations=Calibrations(blobs, store.encoder, store.count),
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
     from pipeline.encoding.others import OtherEncoders
+    from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
     from pipeline.lifecycle.deletion import Deletions
     from pipeline.lifecycle.ingest import Ingest
@@ -36,6 +37,7 @@ class Context:
     ledger: Ledger
     fields: Fields
     search: Search
+    calibrations: Calibrations
     ingest: Ingest
     deletions: Deletions
     sources: SourceCache

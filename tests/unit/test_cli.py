@@ -402,6 +402,44 @@ def test_words_count_beside_an_image(api, kindred):
     assert kindred("search", "--text", "a mole", "--text-weight", "0.3")[0] == 2
 
 
+BASIS = {"label": "dx", "evaluation": "e1", "created_at": "2026-11-01T12:00:00Z"}
+
+
+def test_a_search_says_how_close_its_hits_are_and_whether_none_is(api, kindred):
+    closeness = {"share": 0.72, "low": 0.631, "high": 0.8, "neighbours": 300, "label": None}
+    found = [
+        {**hit("a", 0.9, dx="nevus"), "closeness": closeness, "close": False},
+        {**hit("b", 0.1), "close": False},
+    ]
+    said = {"id": "s", "state": "succeeded", "results": found, "closeness": BASIS}
+    api.on("POST /v1/searches", answer({**said, "no_close_match": True}))
+
+    code, out, _ = kindred("search", "--id", "x", "--min-closeness", "0.75")
+
+    assert code == 0
+    assert api.sent() == {"image_id": "x", "min_closeness": 0.75, "limit": 10}
+    assert "72% (63 to 80), not close" in out
+    assert "0.1000   not close" in out
+    assert "the share with the searched image's dx" in out
+    assert "evaluation e1, 2026-11-01" in out
+    assert "no close match: none reaches 75%" in out
+
+
+def test_a_worker_that_knows_no_closeness_is_named(api, kindred):
+    said = {"id": "s", "state": "succeeded", "results": [hit("a", 0.9)]}
+    api.on("POST /v1/searches", answer(said))
+    assert "may be older" in kindred("search", "--id", "x", "--min-closeness", "0.5")[1]
+    assert "close" not in kindred("search", "--id", "x")[1]
+
+
+def test_each_search_of_a_batch_says_whether_none_is_close(api, kindred, tmp_path):
+    said = {"state": "succeeded", "results": [[], [hit("a", 0.9)]], "no_close_match": [None, True]}
+    api.on("POST /v1/searches/batch", answer(said))
+    (tmp_path / "searches.json").write_text("[{}, {}]")
+    out = kindred("batch", str(tmp_path / "searches.json"))[1]
+    assert out.count("no close match") == 1
+
+
 def test_search_by_a_file_does_not_tell_its_name(api, kindred, tmp_path):
     scan = tmp_path / "Jane Doe.PNG"
     scan.write_bytes(b"pixels")

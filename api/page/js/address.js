@@ -22,6 +22,7 @@
  * @property {number} weight how much they count, 0 to 1
  * @property {number} limit
  * @property {number|null} threshold
+ * @property {number|null} closeness the least share of neighbours that agreed
  * @property {Object<string, Choice>} choices by field
  * @property {Object<string, Range>} ranges by field
  * @property {string|null} group the field whose images count as one
@@ -51,6 +52,7 @@ export const emptyState = () => ({
   weight: DEFAULT_WEIGHT,
   limit: DEFAULT_LIMIT,
   threshold: null,
+  closeness: null,
   choices: {},
   ranges: {},
   group: null,
@@ -80,6 +82,7 @@ export function parse(search) {
   if (given.has("weight")) state.weight = toNumber(given.get("weight"));
   if (given.has("limit")) state.limit = toNumber(given.get("limit"));
   if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
+  if (given.has("closeness")) state.closeness = toNumber(given.get("closeness"));
   for (const kind of ["only", "not"]) {
     for (const item of given.getAll(kind)) {
       const [field, value] = cut(item);
@@ -126,6 +129,7 @@ export function format(state) {
   if (state.words && state.weight !== DEFAULT_WEIGHT) set("weight", state.weight);
   if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
   set("threshold", state.threshold);
+  set("closeness", state.closeness);
   for (const [field, choice] of Object.entries(state.choices)) {
     for (const kind of ["only", "not"]) {
       for (const value of choice[kind]) out.append(kind, `${field}:${formatValue(value)}`);
