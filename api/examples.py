@@ -27,6 +27,14 @@ from pipeline.messages import (
     preview_path,
     quarantine_path,
 )
+from pipeline.messages.comparisons import (
+    ComparedModel,
+    ComparedPair,
+    ComparisonReport,
+    ComparisonRequest,
+    Difference,
+    ModelChoice,
+)
 from pipeline.messages.evaluations import (
     ClassQuality,
     Confusion,
@@ -37,6 +45,7 @@ from pipeline.messages.evaluations import (
     Ranking,
 )
 from pipeline.operations.browse import ImagesAnswer
+from pipeline.operations.compare import ComparisonView
 from pipeline.operations.delete import DeletionView
 from pipeline.operations.evaluate import EvaluationView
 from pipeline.operations.explanation import (
@@ -237,6 +246,59 @@ _WAITING = QuarantinedView(
 )
 _RELEASING = _job(state="planning", request='{"source": {"kind": "quarantine"}}', **_NEW)
 
+_ENCODER = EncoderInfo(
+    model="facebook/dino-vits16",
+    revision=None,
+    weights_sha256="3c1f…",
+    pooling="mean",
+    preprocessing="9e07…",
+    dimensions=384,
+)
+_MODELS = (ModelChoice(model="collection"), ModelChoice(model="facebook/dino-vits16"))
+_BETTER = Difference(value=0.041, low=0.012, high=0.07, p=0.0064)
+_COMPARISON = ComparisonReport(
+    id=_ID,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    request=ComparisonRequest(models=_MODELS, label="dx", group="lesion_id"),
+    images=1990,
+    groups=1804,
+    left_out={"no label": 10},
+    models=(
+        ComparedModel(
+            name="collection",
+            encoder=_ENCODER,
+            untrained=False,
+            weights_bytes=43_300_000,
+            images_per_second=None,
+            ranking=Ranking(
+                name="collection",
+                overall={"precision_at_10": Estimate(value=0.71, low=0.69, high=0.73)},
+                macro={"precision_at_10": Estimate(value=0.38, low=0.35, high=0.41)},
+            ),
+        ),
+    ),
+    pairs=(
+        ComparedPair(
+            first="collection",
+            other="facebook/dino-vits16",
+            overall={"precision_at_10": _BETTER},
+            macro={"precision_at_10": _BETTER},
+        ),
+    ),
+    seconds={"read": 0.4, "embed": 96.2, "evaluate": 4.1},
+)
+_COMPARING = ComparisonView(
+    id=_ID,
+    state="running",
+    final=False,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    total=4000,
+    counts={"evaluated": 2600},
+)
+_COMPARED = _COMPARING.model_copy(
+    update={"state": "succeeded", "final": True, "report": _COMPARISON}
+)
+
 EXAMPLES: dict[str, Example] = {
     "is_alive": Example(answers={"200": {"status": "alive"}}),
     "is_ready": Example(
@@ -360,6 +422,12 @@ EXAMPLES: dict[str, Example] = {
     ),
     "get_deletion": Example(answers={"200": _shown(_DELETED)}),
     "lift_deletion": Example(answers={"200": _shown(_RECEIPT)}),
+    "create_comparison": Example(
+        {JSON: _COMPARISON.request.model_dump(mode="json", exclude_none=True)},
+        {"202": _shown(_COMPARING)},
+    ),
+    "list_comparisons": Example(answers={"200": {"comparisons": [_shown(_COMPARING)]}}),
+    "get_comparison": Example(answers={"200": _shown(_COMPARED)}),
     "create_evaluation": Example(
         {JSON: {"label": "dx", "group": "lesion_id"}},
         {"202": _shown(EvaluationView(id=_ID, state="planning", final=False, created_at=_BEGAN))},

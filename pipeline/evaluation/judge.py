@@ -98,7 +98,7 @@ class Judge:
         """`other` less `first`: of the means over images, and of those over classes."""
         change = np.stack([other[name] - first[name] for name in first], 1)
         groups, alike = self.images.groups, np.zeros_like(self.truth)
-        found = estimate(change, self.truth, groups, len(self.labels), self.seed)
+        found = estimate(change, self.truth, groups, len(self.labels), self.seed, shares=False)
         overall = _named(first, found.overall, p_values(change, alike, groups, self.seed))
         macro = _named(first, found.macro, p_values(change, self.truth, groups, self.seed))
         overall[_BALANCED] = macro[_BALANCED]

@@ -42,7 +42,7 @@ class EvaluationView(Message):
     id: str
     state: JobState
     final: bool
-    created_at: datetime
+    created_at: datetime | None = None
     total: int | None = None
     counts: dict[str, int] = Field(default_factory=dict)
     error: Problem | None = None

@@ -15,7 +15,8 @@ export const METRICS = {
 };
 
 const RANKINGS = {
-  colour_histogram: "Colours alone",
+  histogram: "Colours alone",
+  "embedding, within the sample": "This encoder, within the sample",
   chance: "Chance",
   constant: "Constant guess",
 };
@@ -98,7 +99,9 @@ function metricsTable(title, meaning, rankings, names, mean) {
 function byClass({ rankings }, label, noun) {
   const [own, ...others] = rankings;
   if (!own.classes.length) return null;
-  const marked = others.filter(({ classes }) => classes.length).slice(0, 2);
+  const marked = ["histogram", "chance"].flatMap((name) =>
+    others.filter((ranking) => ranking.name === name && ranking.classes.length),
+  );
   const metric = "precision_at_10";
   const classes = [...own.classes].sort((a, b) => b.held - a.held);
   const of = (ranking, name) =>
@@ -109,7 +112,7 @@ function byClass({ rankings }, label, noun) {
     note: `${ranged(each.metrics[metric])}, ${counted(each.images, "image")}`,
     others: marked.map((ranking) => of(ranking, each.label)),
   }));
-  const names = marked.map((ranking) => rankingName(ranking, 1));
+  const names = marked.map((ranking) => RANKINGS[ranking.name]);
   const title = `Agreement by ${noun}`;
   return figure(
     title,
@@ -202,14 +205,15 @@ function sameGroup({ same_group: found, request }) {
   if (!found || !Object.keys(found).length) return null;
   const noun = fieldNoun(request.group ?? "group");
   const title = `Other images of the same ${noun}`;
-  const rows = Object.entries(found).map(([name, estimate]) => [
-    `among the ${name.match(/\d+/)?.[0] ?? name} nearest`,
-    ranged(estimate),
+  const rows = [1, 5, 10].map((depth) => [
+    `among the ${depth} nearest`,
+    ranged(found[`recall_at_${depth}`]),
+    ranged(found[`any_at_${depth}`]),
   ]);
   return figure(
     title,
-    `Where a ${noun} has several images and none is left out: how many of the others a search finds. This says how well the same ${noun} is recognised, and nothing of the diagnosis.`,
-    table(title, ["Found", "Share"], rows),
+    `Where a ${noun} has several images and none is left out. This says how well the same ${noun} is recognised, and nothing of the diagnosis.`,
+    table(title, ["Found", "Share of the others", "Searches that find one"], rows),
   );
 }
 
