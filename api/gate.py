@@ -22,7 +22,12 @@ MOST_SIGN_IN = 4_096  # bytes of a body that anybody may send
 
 # Clients poll these twice a second while a job runs, and they name no image. So the audit log has
 # them only if they were forbidden, or went wrong.
-PROGRESS = frozenset({"/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", SIGN_IN})
+PROGRESS = frozenset(
+    {
+        "/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", "/v1/jobs/{job}/drift",
+        "/v1/label-audits/{audit}", SIGN_IN,
+    }
+)  # fmt: skip
 
 # Anybody can attempt to sign in, and only what is an attempt is logged: the limit for an address
 # holds for these.
@@ -31,8 +36,8 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
     {
-        "backup", "collection", "collections", "deletions", "facets", "images", "jobs", "opened",
-        "pseudonyms", "quarantine", "renderings", "searches",
+        "backup", "collection", "collections", "deletions", "facets", "images", "jobs",
+        "label-audits", "opened", "pseudonyms", "quarantine", "renderings", "searches",
     }
 )  # fmt: skip
 

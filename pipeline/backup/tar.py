@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
-_LASTING = ("deletions", "incoming", "jobs", "originals", "previews", "quarantine", "uploads")
+_LASTING = (
+    "deletions", "incoming", "jobs", "label-audits", "originals", "previews", "quarantine",
+    "uploads",
+)  # fmt: skip
 
 
 def tar_of(blobs: Blobs) -> Iterator[bytes]:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
     from pipeline.ledger import Ledger
+    from pipeline.lifecycle.auditing import Auditing
     from pipeline.lifecycle.deletion import Deletions
+    from pipeline.lifecycle.drift import DriftWatch
     from pipeline.lifecycle.ingest import Ingest
     from pipeline.lifecycle.sweep import Sweep
     from pipeline.retrieval.fields import Fields
@@ -38,5 +40,7 @@ class Context:
     deletions: Deletions
     sources: SourceCache
     sweep: Sweep
+    auditing: Auditing
+    drift: DriftWatch
     keep_names: bool
     stopping: Callable[[], bool]

@@ -6,6 +6,7 @@ from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.delete import DELETE
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
+from pipeline.operations.label_audit import LABEL_AUDIT
 from pipeline.operations.rendering import RENDERING
 from pipeline.operations.search import BATCH, SEARCH
 
@@ -19,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     RENDERING,
     INGEST,
     DELETE,
+    LABEL_AUDIT,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}
