@@ -15,6 +15,7 @@ from cli.documents import (
     Collection,
     Deletion,
     Document,
+    Evaluation,
     ImagePage,
     Job,
     Rejection,
@@ -219,6 +220,21 @@ class Client:
         ]
         return self._searched("searches", files=files, data={"query": json.dumps(query)})
 
+    # --- evaluations -----------------------------------------------------------------------------
+
+    def evaluate(self, wanted: Document) -> Evaluation:
+        """Starts it; `evaluation` says how far it has come."""
+        return _evaluation(self._document("POST", self._path("evaluations"), json=wanted))
+
+    def evaluation(self, identifier: str) -> Evaluation:
+        """Its report, once it has succeeded."""
+        return _evaluation(self._document("GET", self._path("evaluations", identifier)))
+
+    def evaluations(self) -> list[Evaluation]:
+        """The newest, without their reports."""
+        found = self._document("GET", self._path("evaluations"))["evaluations"]
+        return [_evaluation(each) for each in found]
+
     # --- deletions -------------------------------------------------------------------------------
 
     def delete(self, wanted: Document) -> Deletion:
@@ -327,6 +343,10 @@ def _collection_path(name: str) -> str:
 def _deletion(document: Document) -> Deletion:
     """As a job: the api does not repeat at this address which operation it is."""
     return cast(Deletion, {"operation": "delete", **document})
+
+
+def _evaluation(document: Document) -> Evaluation:
+    return cast(Evaluation, {"operation": "evaluate", **document})
 
 
 def _object(response: httpx.Response) -> Document:

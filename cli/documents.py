@@ -54,6 +54,12 @@ class Deletion(Work):
     image_ids: list[str] | None
 
 
+class Evaluation(Work):
+    """`report` is None until it has succeeded."""
+
+    report: NotRequired[Document | None]
+
+
 class Collection(TypedDict):
     """`workers` is how many serve it now."""
 

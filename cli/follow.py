@@ -65,7 +65,7 @@ def _patiently(fetch: Fetch[Followed], job_id: str) -> Followed:
 
 
 # What running is called in an operation, where there is a better word.
-_RUNNING = {"ingest": "embedding", "delete": "deleting"}
+_RUNNING = {"ingest": "embedding", "delete": "deleting", "evaluate": "evaluating"}
 
 
 def _step(totals: Totals) -> Step:

@@ -7,7 +7,8 @@ from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
 _LASTING = (
-    "deletions", "incoming", "jobs", "label-audits", "originals", "previews", "quarantine",
+    "deletions", "evaluations", "incoming", "jobs", "label-audits", "originals", "previews",
+    "quarantine",
     "uploads",
 )  # fmt: skip
 

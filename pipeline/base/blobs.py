@@ -263,6 +263,10 @@ def deletion_folder(deletion: str) -> str:
     return f"deletions/{deletion}"
 
 
+def evaluation_folder(evaluation: str) -> str:
+    return f"evaluations/{evaluation}"
+
+
 def job_folder(job: str) -> str:
     return f"jobs/{job}"
 

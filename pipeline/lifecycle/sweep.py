@@ -13,6 +13,7 @@ from pipeline.base.blobs import (
     Blobs,
     deletion_folder,
     dicom_folder,
+    evaluation_folder,
     incoming_folder,
     job_folder,
     label_audit_folder,
@@ -112,6 +113,7 @@ class Sweep:
             self.blobs.delete(dicom_folder(job.id))
             self.blobs.delete(incoming_folder(job.id))
             self.blobs.delete(label_audit_folder(job.id))
+            self.blobs.delete(evaluation_folder(job.id))
             self.blobs.delete(job_folder(job.id))
             self.ledger.retention.forgot(job.id)
 

@@ -20,8 +20,14 @@ Metric = Literal[
 ]
 
 
+# In place of a group: nothing belongs together.
+UNGROUPED = "none"
+
+
 class EvaluationRequest(Message):
     """`label` is the field whose value a neighbour should share; `group` what belongs together.
+
+    `group` may be left out only where no image has a lesion or a patient; `none` overrules that.
 
     `sample`: how many images are searched by; all others are still neighbours. Without it, all up
     to 20,000. `near_duplicates`: what becomes of copies in other groups.

@@ -4,6 +4,7 @@ from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.delete import DELETE
+from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
 from pipeline.operations.label_audit import LABEL_AUDIT
@@ -21,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     INGEST,
     DELETE,
     LABEL_AUDIT,
+    EVALUATE,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}

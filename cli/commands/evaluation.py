@@ -1,0 +1,61 @@
+"""`kindred evaluate`: how good the search of a collection is."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import connect
+from cli.options import LOCAL_URL, Collection, Filter, Json, Url, examples, parse_filter
+from cli.render import make_console
+from cli.report import Report
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "kindred evaluate --label dx --group lesion_id",
+        "kindred evaluate --label dx --group patient_id --sample 5000 --json",
+        "kindred evaluate --show 0a1b2c3d",
+    )
+)
+def evaluate(
+    label: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="What similar images should share.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="What belongs together, as lesion_id; none: nothing does."
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=100, help="Search by so many images; default 20,000.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the sample and the intervals.")] = 0,
+    keep_near_duplicates: Annotated[
+        bool, typer.Option("--keep-near-duplicates", help="Let copies in other groups be found.")
+    ] = False,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Without a histogram of colours beside it.")
+    ] = False,
+    show: Annotated[
+        str | None, typer.Option(metavar="ID", help="Print an earlier evaluation.")
+    ] = None,
+    filter_: Filter = None,
+    collection: Collection = None,
+    url: Url = LOCAL_URL,
+    as_json: Json = False,
+) -> None:
+    """Measure how often similar images share a label, leave-one-out."""
+    from cli import evaluations
+
+    report = Report(make_console(), as_json)
+    with connect(url, collection) as client:
+        if show is not None:
+            evaluations.show(client, show, report)
+            return
+        wanted = evaluations.make_request(label, group, sample, parse_filter(filter_))
+        wanted |= {"seed": seed, "baseline": not no_baseline}
+        wanted["near_duplicates"] = "keep" if keep_near_duplicates else "leave_out"
+        evaluations.evaluate(client, wanted, report)

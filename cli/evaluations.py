@@ -1,0 +1,80 @@
+"""`kindred evaluate`: starts an evaluation, follows it to its end, and prints its report."""
+
+from typing import Any
+
+from cli.client import Client
+from cli.documents import Document, Evaluation
+from cli.failure import CommandError, Interrupted, UsageError
+from cli.follow import display, follow
+from cli.render import print_json, print_rows
+from cli.report import Report
+from cli.totals import failure_of
+
+_COLUMNS = {
+    "precision_at_1": "P@1",
+    "precision_at_5": "P@5",
+    "precision_at_10": "P@10",
+    "map_at_10": "mAP@10",
+    "ndcg_at_10": "nDCG@10",
+    "balanced_accuracy": "bal. acc.",
+}
+
+
+def make_request(
+    label: str | None, group: str | None, sample: int | None, filter_: Document | None
+) -> Document:
+    """The JSON of an evaluation."""
+    if label is None:
+        raise UsageError("say what similar images should share: --label FIELD, as in --label dx")
+    wanted = {"label": label, "group": group, "sample": sample, "filter": filter_}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def evaluate(client: Client, wanted: Document, report: Report) -> None:
+    """Returns when it has succeeded, and is printed."""
+    _print(_follow(client, client.evaluate(wanted), report), report)
+
+
+def show(client: Client, identifier: str, report: Report) -> None:
+    """An earlier one; it is followed if it still runs."""
+    _print(_follow(client, client.evaluation(identifier), report), report)
+
+
+def _follow(client: Client, started: Evaluation, report: Report) -> Evaluation:
+    try:
+        with display(report.console, quiet=report.json) as display_:
+            (done,) = follow(client.evaluation, [started], display_)
+    except KeyboardInterrupt as stop:
+        how = f"`kindred jobs cancel {started['id']}` ends it"
+        raise Interrupted(f"evaluation {started['id']} goes on; {how}") from stop
+    if done["state"] != "succeeded":
+        raise CommandError(failure_of([done], "evaluation") or f"it ended as {done['state']}")
+    return done
+
+
+def _print(done: Evaluation, report: Report) -> None:
+    found = done.get("report")
+    if found is None:
+        raise CommandError("its report is gone: evaluate again")
+    if report.json:
+        print_json(found)
+        return
+    rows = [
+        _row(each["name"], which, each)
+        for each in found["rankings"]
+        for which in ("overall", "macro")
+    ]
+    print_rows(report.console, rows, "no rankings", set(_COLUMNS.values()))
+
+
+def _row(name: str, which: str, ranking: Document) -> dict[str, str]:
+    cells = {_COLUMNS[m]: _cell(found) for m, found in ranking[which].items() if m in _COLUMNS}
+    return {"": f"{name}, {which}", **cells}
+
+
+def _cell(found: Any) -> str:
+    """`0.456 (0.430 to 0.481)`."""
+    if found["value"] is None:
+        return ""
+    value = f"{found['value']:.3f}"
+    return value if found["low"] is None else f"{value} ({found['low']:.3f} to {found['high']:.3f})"
