@@ -58,9 +58,9 @@ class Comparison:
 
     def copies(self) -> list[tuple[str, str]]:
         """Pairs of images that are one picture, whatever their groups and labels."""
-        pairs = Pairs(replace(self._queries, groups=self._queries.keys))
+        pairs = Pairs(_each_its_own(self._queries))
         for page in self._pages():
-            pairs.add(page)
+            pairs.add(_each_its_own(page))
             self._step(len(page))
         one, other, _ = pairs.all()
         ids = self._ids_of_keys(np.union1d(one, other))
@@ -115,3 +115,8 @@ class Comparison:
     def _step(self, images: int) -> None:
         self._done += images
         self._tick(self._done / self._steps)
+
+
+def _each_its_own(images: Collected) -> Collected:
+    """Every image as a group of its own."""
+    return replace(images, groups=images.keys)
