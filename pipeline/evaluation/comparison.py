@@ -105,8 +105,10 @@ class Comparison:
         return found
 
     def _pages(self) -> Iterable[Collected]:
+        """All images. What the survey keeps of them lacks those without a label."""
         pages: Sequence[Collected] | None = self._survey.pages
-        return pages if pages is not None else self._reader.blocks()
+        whole = pages is not None and not self._survey.unlabelled
+        return pages if whole and pages is not None else self._reader.blocks()
 
     def _count(self, images: int) -> None:
         self.read += images

@@ -17,6 +17,7 @@ from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.audit_findings import Findings
 from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.messages import RESERVED
+from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
 from pipeline.messages.label_audits import Finding, LabelAuditReport, LabelAuditRequest
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store
@@ -45,10 +46,19 @@ class Auditing:
         """How many images are to be compared."""
         request = self.audits.request(audit)
         self._check(request)
-        found = self.store.count(self._reader(request).filter)
-        if not found:
-            raise InvalidQuery("There are no images to audit.", ("filter",))
-        return min(request.sample or COMPARED, found)
+        reader = self._reader(request)
+        if not self._is_labelled(reader):
+            raise InvalidQuery("No image has this field, of those that are audited.", ("label",))
+        return min(request.sample or COMPARED, self.store.count(reader.filter))
+
+    def _is_labelled(self, reader: Reader) -> bool:
+        is_empty = IsEmptyCondition(is_empty=PayloadField(key=json_path(reader.label)))
+        both = Filter(must=(reader.filter,) if reader.filter else (), must_not=(is_empty,))
+        cursor = None
+        while True:
+            page, cursor = self.store.scroll(1, filter=both, cursor=cursor, scan=True)
+            if page or cursor is None:
+                return bool(page)
 
     def run(self, item: WorkItem) -> bool:
         """False: the job or the worker was stopped."""

@@ -292,11 +292,23 @@ def test_images_without_labels_are_copies_and_nothing_else(
     point = planted_labels.vectors(rng, np.array([0]))
     planted_labels.fill(store, rows, np.concatenate([point, point]))
 
-    done = audit(auditor)
+    done = audit(auditor, most=50)
 
     pairs = [ids(each) for each in found(audits, done, "copies")]
     assert {"I0900", "C900"} in pairs
     assert len(found(audits, done, "conflicting_copies")) == 1
+
+
+def test_where_no_image_has_a_label_it_says_so(store: EdgeStore, auditor: Auditing) -> None:
+    planted_labels.planted(store, 20)
+    found = planted_labels.vectors(np.random.default_rng(3), np.array([0]))
+    planted_labels.fill(store, [planted_labels.payload(900, lesion_id="none")], found)
+    condition = {"must": [{"key": "lesion_id", "match": {"value": "none"}}]}
+    audit_id = str(uuid4())
+    auditor.audits.write_request(audit_id, LabelAuditRequest(label="dx", filter=condition))
+
+    with pytest.raises(InvalidQuery):
+        auditor.count(audit_id)
 
 
 def _point(finding: Finding) -> str:
