@@ -9,9 +9,12 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"|"quarantine"} view
+ * @property {"search"|"jobs"|"quarantine"|"labels"} view
  * @property {string|null} job
  * @property {string|null} waits the image in quarantine that is looked at
+ * @property {string|null} audit of labels
+ * @property {string|null} kind of its findings
+ * @property {string|null} decided what was decided on them, or `open`
  * @property {Start} start
  * @property {string|null} open the sealed number of a link, before it is opened
  * @property {Crop|null} crop
@@ -37,6 +40,9 @@ export const emptyState = () => ({
   view: "search",
   job: null,
   waits: null,
+  audit: null,
+  kind: null,
+  decided: null,
   start: null,
   open: null,
   crop: null,
@@ -57,9 +63,10 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = ["jobs", "quarantine"].find((view) => view === given.get("view")) ?? "search";
+  state.view = ["jobs", "quarantine", "labels"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
   state.waits = given.get("waits");
+  for (const name of ["audit", "kind", "decided"]) state[name] = given.get(name);
   state.open = given.get("open");
   state.start = parseStart(given);
   if (given.has("frame")) state.frame = toNumber(given.get("frame"));
@@ -96,6 +103,8 @@ export function format(state) {
   if (state.view !== "search") {
     out.set("view", state.view);
     if (state.view === "jobs") set("job", state.job);
+    else if (state.view === "labels")
+      for (const name of ["audit", "kind", "decided"]) set(name, state[name]);
     else set("waits", state.waits);
     return `./?${out}`;
   }

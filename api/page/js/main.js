@@ -5,6 +5,7 @@ import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
+import { installLabelsView, showLabels } from "./labels-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -53,6 +54,7 @@ function show() {
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
   byId("quarantine-view").hidden = view !== "quarantine";
+  byId("labels-view").hidden = view !== "labels";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -62,12 +64,13 @@ function show() {
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
   showQuarantine(view === "quarantine" ? state : null);
+  showLabels(view === "labels" ? state : null);
   if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
 }
 
-const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
+const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred", labels: "Labels – Kindred" };
 
 function title() {
   if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
@@ -160,6 +163,7 @@ onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
+installLabelsView({ go, onUnavailable });
 installOptions(go);
 onChosen(byId("file"), takePicture);
 onChosen(byId("folder"), takePicture);
