@@ -11,12 +11,13 @@ from cli.failure import CommandError, printable
 PATIENCE = 15.0
 POLL_SECONDS = 0.5
 
+LEAST = 20  # images that a job embeds: of fewer, the api says nothing
 MOST_JOBS = 8  # of an upload: an answer for each costs a call
 
 
 def brought(jobs: Sequence[Job]) -> list[Job]:
-    """Those that have embedded images, and so may be unlike."""
-    return [job for job in jobs if job.get("embedded") and not job.get("dry_run")]
+    """Those that have embedded enough images to be unlike."""
+    return [j for j in jobs if j.get("embedded", 0) >= LEAST and not j.get("dry_run")]
 
 
 def drift_lines(client: Client, jobs: Sequence[Job], patience: float = PATIENCE) -> Iterator[str]:
@@ -27,13 +28,13 @@ def drift_lines(client: Client, jobs: Sequence[Job], patience: float = PATIENCE)
             found = _known(client, job["id"], give_up)
         except CommandError:  # the job itself has gone well
             return
-        yield from (_sentence(each) for each in found["groups"] if each["drifted"])
+        yield from (_sentence(each) for each in found.get("groups", ()) if each["drifted"])
 
 
 def _known(client: Client, job: str, give_up: float) -> Document:
     while True:
         found = client.get("jobs", job, "drift")
-        if found["state"] != "pending" or time.monotonic() > give_up:
+        if found.get("state") != "pending" or time.monotonic() > give_up:
             return found
         time.sleep(POLL_SECONDS)
 

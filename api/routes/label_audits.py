@@ -102,7 +102,7 @@ def findings(
     collection: CollectionDep,
     entry: EntryDep,
     kind: Annotated[FindingKind | None, Query(description="Only this kind")] = None,
-    state: Annotated[
+    decision: Annotated[
         FindingState | None, Query(description="Only those that are open, or decided so")
     ] = None,
     cursor: Annotated[int, Query(ge=0, lt=2**53)] = 0,
@@ -111,7 +111,7 @@ def findings(
     """A page: by kind, and in each the strongest evidence first."""
     entry.job = audit
     _finished(collection, audit)
-    found = list(islice(_views(collection, audit, kind, state, cursor), limit + 1))
+    found = list(islice(_views(collection, audit, kind, decision, cursor), limit + 1))
     page = found[:limit]
     _note(entry, page)
     return FindingsView(

@@ -21,9 +21,9 @@ from pipeline.base.blobs import Blobs
 from pipeline.base.logs import where
 from pipeline.evaluation.collected import number_of
 from pipeline.evaluation.drift import Sample, corrected, difference, distances, is_drift
-from pipeline.lifecycle.drift_reports import LEAST, is_compared, now, read_drift, write_drift
+from pipeline.lifecycle.drift_reports import is_compared, now, read_drift, write_drift
 from pipeline.messages import RESERVED, Payload
-from pipeline.messages.drift import DriftReport, GroupDrift
+from pipeline.messages.drift import LEAST, DriftReport, GroupDrift
 from pipeline.messages.filters import FieldCondition, Filter, Match
 
 if TYPE_CHECKING:

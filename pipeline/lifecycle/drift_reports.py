@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from pipeline.base.blobs import Blobs, job_folder
 from pipeline.ledger import JobRecord
 from pipeline.messages.base import read
-from pipeline.messages.drift import DriftReport
-
-LEAST = 20  # images of a group, one of each patient or lesion
+from pipeline.messages.drift import LEAST, DriftReport
 
 
 def is_compared(job: JobRecord) -> bool:

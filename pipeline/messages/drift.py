@@ -4,6 +4,8 @@ from datetime import datetime
 
 from pipeline.messages.base import Message
 
+LEAST = 20  # images of a group, one of each patient or lesion
+
 
 class GroupDrift(Message):
     """Images of a job that share `values`, by field; empty: all of the job.

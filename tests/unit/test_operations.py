@@ -46,6 +46,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "facets": {"filter": FILTER},
     "collection": {},
     "ingest": {"source": {"kind": "dataset", "dataset": "/scans", "split": "test", "limit": 5}},
+    "evaluate": {"label": "dx", "group": "lesion_id", "filter": FILTER, "sample": 100, "seed": 3},
+    "label_audit": {
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+        "sample": 100,
+        "most": 5,
+    },
     "delete": {"wanted": {"image_ids": ["A"]}, "must_exist": True},
 }
 
@@ -89,8 +97,8 @@ def test_each_is_found_by_its_name(one: Operation) -> None:
 
 
 def test_one_that_only_a_newer_version_knows_is_not_found() -> None:
-    with pytest.raises(NotFound, match="knows no operation evaluate"):
-        operation("evaluate")
+    with pytest.raises(NotFound, match="knows no operation predict"):
+        operation("predict")
 
 
 @by_name

@@ -60,7 +60,7 @@ function evidence(finding) {
   if (finding.kind === "unlike_neighbours") {
     const agree = finding.neighbours.filter((each) => each.label === finding.suggested).length;
     const other = valueLabel(finding.suggested);
-    return `None of its ${finding.neighbours.length} most similar images of others has its label; ${agree} are labelled ${other}. Evidence ${finding.evidence.toFixed(2)} of 1.`;
+    return `None of the ${finding.neighbours.length} images most similar to it has its label; ${agree} are labelled ${other}. Its copies, and images of its lesion or patient, are left out. Evidence ${finding.evidence.toFixed(2)} of 1.`;
   }
   if (finding.same_bytes) return "The files are the same, byte for byte.";
   const bits = finding.hash_distance === null ? "" : `; ${finding.hash_distance} of 256 bits of their hashes differ`;
@@ -77,6 +77,7 @@ function decision(card, finding, decide) {
         "p",
         { class: "buttons" },
         h("span", { class: "state" }, DONE[done.verdict]),
+        " ",
         h("span", { class: "quiet" }, `by key ${done.by}, ${time(done.at)}`),
         button("undo", "Undo", "link"),
       )

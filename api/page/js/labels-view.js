@@ -102,7 +102,7 @@ function drawHead(found) {
 async function more(state, signal) {
   const given = new URLSearchParams({ limit: String(PAGE), cursor: String(cursor) });
   if (state.kind) given.set("kind", state.kind);
-  if (state.decided) given.set("state", state.decided);
+  if (state.decided) given.set("decision", state.decided);
   const path = `/v1/label-audits/${encodeURIComponent(state.audit)}/findings`;
   const page = await callJson(`${path}?${given}`, { signal });
   const list = byId("findings");
