@@ -129,10 +129,18 @@ class _Image(BaseModel):
     others: tuple["_Image", ...] | None = None
 
 
+class _Compared(BaseModel):
+    """One of the pictures of an explanation: an image, unless it was sent along."""
+
+    image_id: str | None = None
+
+
 class _Answer(BaseModel):
     """The parts of a worker's answer that name images."""
 
     image_id: str | None = None
+    first: _Compared | None = None
+    second: _Compared | None = None
     images: tuple[_Image, ...] = ()
     results: tuple[_Image, ...] | tuple[tuple[_Image, ...] | None, ...] = ()
 
@@ -140,7 +148,8 @@ class _Answer(BaseModel):
 def images_in(answer: bytes) -> list[str]:
     """The ids of all images that an answer shows, each once, in its order."""
     found = _Answer.model_validate_json(answer)
-    ids = [] if found.image_id is None else [found.image_id]
+    single = (found, found.first, found.second)
+    ids = [one.image_id for one in single if one is not None and one.image_id is not None]
     for item in (*found.images, *found.results):
         for image in (item,) if isinstance(item, _Image) else item or ():
             ids += [image.image_id, *(other.image_id for other in image.others or ())]

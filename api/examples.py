@@ -26,8 +26,24 @@ from pipeline.messages import (
     preview_path,
     quarantine_path,
 )
+from pipeline.messages.evaluations import (
+    ClassQuality,
+    Confusion,
+    Estimate,
+    EvaluationReport,
+    EvaluationRequest,
+    NearDuplicates,
+    Ranking,
+)
 from pipeline.operations.browse import ImagesAnswer
 from pipeline.operations.delete import DeletionView
+from pipeline.operations.evaluate import EvaluationView
+from pipeline.operations.explanation import (
+    ComparedPicture,
+    ExplanationAnswer,
+    Patch,
+    PatchMatch,
+)
 from pipeline.operations.facets import CollectionAnswer, FacetsAnswer, FacetValue, ValueRange
 from pipeline.operations.job import JobView
 from pipeline.operations.search import BatchAnswer, SearchAnswer
@@ -58,6 +74,7 @@ _TIME = 1_767_225_600.0  # 2026-01-01
 PARAMETERS: dict[str, Any] = {
     "collection": "kindred",
     "deletion": _ID,
+    "evaluation": _ID,
     "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
     "identifier": _ID,
     "image_id": _IMAGE,
@@ -116,6 +133,50 @@ _DELETED = DeletionView(
     id=_ID, state="succeeded", final=True, total=1, deleted=1, count=1, image_ids=(_IMAGE,)
 )
 
+_ENCODER = EncoderInfo(
+    model="facebook/dino-vits16",
+    revision=None,
+    weights_sha256="3c1f…",
+    pooling="mean",
+    preprocessing="9e07…",
+    dimensions=384,
+)
+_EVALUATING = EvaluationView(
+    id=_ID, state="running", final=False, total=1487, counts={"evaluated": 300}
+)
+_P_AT_5 = {"precision_at_5": Estimate(value=0.62, low=0.6, high=0.64)}
+_EVALUATED = EvaluationView(
+    id=_ID,
+    state="succeeded",
+    final=True,
+    total=1487,
+    counts={"evaluated": 1487},
+    report=EvaluationReport(
+        id=_ID,
+        created_at=datetime.fromtimestamp(_TIME, UTC),
+        encoder=_ENCODER,
+        request=EvaluationRequest(label="dx", group="lesion_id"),
+        images=1487,
+        evaluated=1487,
+        groups=1487,
+        left_out={},
+        rankings=(
+            Ranking(
+                name="embedding",
+                overall=_P_AT_5,
+                macro=_P_AT_5,
+                classes=(ClassQuality(label="melanoma", images=250, held=250, metrics=_P_AT_5),),
+            ),
+        ),
+        same_group=None,
+        near_duplicates=NearDuplicates(pairs=2, images=4, other_label=0, treatment="leave_out"),
+        confusion=Confusion(labels=("melanoma", "nevus"), shares=((0.6, 0.4), (0.2, 0.8))),
+        thresholds=(),
+        calibration=(),
+        seconds={"read": 0.4, "nearest": 0.3, "histogram": 1.5, "metrics": 0.6},
+    ),
+)
+
 _INSTANCE = Instance("1.2.840.10008.5.1.4.1.1.1", "1.2.276.0.7230010.3.1.4.1")
 _FAILED = Instance("1.2.840.10008.5.1.4.1.1.88.11", "1.2.276.0.7230010.3.1.4.2")
 
@@ -132,6 +193,19 @@ _STORE = Example(
         "202": _stored(_INSTANCE, failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
         "409": _stored(failed=[(_FAILED, CLASS_NOT_SUPPORTED)]),
     },
+)
+
+_PICTURE = Patch(left=0, top=0, width=1, height=1)
+_LEFT, _RIGHT = (Patch(left=left, top=0, width=0.5, height=1) for left in (0, 0.5))
+_EXPLANATION = ExplanationAnswer(
+    id=_ID,
+    first=ComparedPicture(
+        image_id=_IMAGE, seen=_PICTURE, rows=1, columns=2, weights=(0.82, 0.0), counterparts=(1, 1)
+    ),
+    second=ComparedPicture(
+        image_id=_OTHER, seen=_PICTURE, rows=1, columns=2, weights=(0.0, 0.82), counterparts=(0, 0)
+    ),
+    matches=(PatchMatch(first=_LEFT, second=_RIGHT, similarity=0.87, mutual=True),),
 )
 
 _RECTANGLE = Rectangle(left=0, top=0, width=800, height=59)
@@ -251,6 +325,20 @@ EXAMPLES: dict[str, Example] = {
         {FORM: {"image": "(the bytes of a picture)", "shown": '{"frame": 3}'}},
         {"200": "(the bytes of a JPEG)"},
     ),
+    "explain": Example(
+        {
+            JSON: {"first": {"image_id": _IMAGE}, "second": {"image_id": _OTHER}},
+            FORM: {
+                "image": ["(the bytes of a picture)"],
+                "query": '{"first": {}, "second": {"image_id": "ISIC_0027419"}}',
+            },
+        },
+        {
+            "200": _shown(_EXPLANATION),
+            "202": _shown(ExplanationAnswer(id=_ID, state="queued")),
+        },
+    ),
+    "get_explanation": Example(answers={"200": _shown(_EXPLANATION)}),
     "open_study": Example(),
     "opened": Example(
         {JSON: {"token": "q83v…"}},
@@ -263,6 +351,12 @@ EXAMPLES: dict[str, Example] = {
     ),
     "get_deletion": Example(answers={"200": _shown(_DELETED)}),
     "lift_deletion": Example(answers={"200": _shown(_RECEIPT)}),
+    "create_evaluation": Example(
+        {JSON: {"label": "dx", "group": "lesion_id"}},
+        {"202": _shown(EvaluationView(id=_ID, state="planning", final=False))},
+    ),
+    "list_evaluations": Example(answers={"200": {"evaluations": [_shown(_EVALUATING)]}}),
+    "get_evaluation": Example(answers={"200": _shown(_EVALUATED)}),
     "upload_images": Example(
         {
             FORM: {
@@ -284,14 +378,7 @@ EXAMPLES: dict[str, Example] = {
             "200": _shown(
                 CollectionAnswer(
                     count=42,
-                    encoder=EncoderInfo(
-                        model="facebook/dino-vits16",
-                        revision=None,
-                        weights_sha256="3c1f…",
-                        pooling="mean",
-                        preprocessing="9e07…",
-                        dimensions=384,
-                    ),
+                    encoder=_ENCODER,
                     searches_text=False,
                     lesion_field="lesion_id",
                     untrained=False,

@@ -36,8 +36,9 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
     {
-        "backup", "collection", "collections", "deletions", "evaluations", "facets", "images",
-        "jobs", "label-audits", "opened", "pseudonyms", "quarantine", "renderings", "searches",
+        "backup", "collection", "collections", "deletions", "evaluations", "explanations",
+        "facets", "images", "jobs", "label-audits", "opened", "pseudonyms", "quarantine",
+        "renderings", "searches",
     }
 )  # fmt: skip
 
@@ -83,7 +84,10 @@ class Gate:
         logged = self._logging(scope, body, entry, send)
         try:
             if self._guards(scope):
-                await run_in_threadpool(self._admit, request, entry)
+                if self._access.keys.needed:
+                    await run_in_threadpool(self._admit, request, entry)
+                else:  # it asks nobody
+                    self._admit(request, entry)
                 _refuse_compressed(request)
                 _refuse_two_lengths(request)
             await self._app(scope, body, logged)

@@ -137,7 +137,7 @@ class _Found:
 
 
 def _look(collection: Collection, entry: Entry | None, request: str) -> _Found:
-    record = collection.ledger.requests.get(request)
+    record = collection.request(request)
     if record.state != "succeeded":
         return _Found(record)
     body = answer(collection, request)

@@ -28,15 +28,16 @@ def store_pictures(
     *,
     frame: int | None = None,
     whole: bool = False,
+    start: int = 0,
 ) -> list[str | SentFile]:
     """Stores them, once all are checked; returns what the request says of each.
 
-    `frame` is counted from 1; `whole`: all frames of a DICOM file, up to `MOST_FRAMES` of all
-    files. It reads headers only: a broken picture must not make the api decode it. Raises
-    InvalidQuery.
+    `start` of the request's pictures are stored already. `frame` is counted from 1; `whole`: all
+    frames of a DICOM file, up to `MOST_FRAMES` of all files. It reads headers only: a broken
+    picture must not make the api decode it. Raises InvalidQuery.
     """
     checked = [_checked(collection, data, frame, whole=whole) for data in files]
-    names = [f"{pictures_folder(request)}/{n}" for n in range(len(files))]
+    names = [f"{pictures_folder(request)}/{start + n}" for n in range(len(files))]
     sent = [
         each.model_copy(update={"blob": name}) if each is not None else name
         for name, (_, each) in zip(names, checked, strict=True)

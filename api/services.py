@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from celery import Celery
@@ -22,7 +22,8 @@ from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms, may_name_patient
-from pipeline.ledger import Ledger, Ledgers
+from pipeline.ledger import Ledger, Ledgers, RequestRecord
+from pipeline.ledger.requests import Limits
 from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
@@ -164,30 +165,50 @@ class Collection:
 
     def refuse_when_full(self) -> None:
         """Call it before storing anything of a query. Raises RateLimited if too many wait."""
-        queue, backlog = queue_name(self.name, "search"), self.services.settings.search_backlog
-        waiting, own = self.ledger.requests.waiting(queue, self.caller)
-        if waiting >= backlog:
-            raise RateLimited("Too many searches are waiting. Try again soon.", BACKLOG_SECONDS)
-        if own >= share_of(backlog):
-            raise RateLimited(
-                f"{share_of(backlog)} searches of your own are waiting; others have their turn. "
-                "Try again when some of them are answered.",
-                BACKLOG_SECONDS,
-            )
+        limits = self._limits
+        waiting, own = self.ledger.requests.waiting(limits.queue, self.caller)
+        if waiting >= limits.backlog:
+            raise _full("queue", limits)
+        if own >= limits.share:
+            raise _full("caller", limits)
 
-    def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
+    @property
+    def _limits(self) -> Limits:
+        backlog = self.services.settings.search_backlog
+        return Limits(queue_name(self.name, "search"), backlog, share_of(backlog))
+
+    def submit(
+        self, wanted: Operation, body: Message, identifier: str, limits: Limits | None = None
+    ) -> None:
         """Gives a query to the workers. Only the blobs contain its body."""
         envelope = wanted.envelope(self.base, body)
         if may_name_patient(envelope):  # an earlier version's worker reads only what is not sealed
             envelope = seal(envelope, self.pseudonyms.keys)
         self.blobs.write(f"{request_folder(identifier)}/request.json", envelope)
-        self.ledger.requests.create(identifier, wanted.name, self.caller)
+        reached = self.ledger.requests.create(identifier, wanted.name, self.caller, limits)
+        if reached and limits:
+            self.blobs.delete(request_folder(identifier))
+            raise _full(reached, limits)
         publish_query(self.services.queue, self.name, wanted, identifier)
 
     def submit_unless_full(self, wanted: Operation, body: Message, identifier: str) -> None:
-        """Raises RateLimited, with nothing stored."""
-        self.refuse_when_full()
-        self.submit(wanted, body, identifier)
+        """Raises RateLimited, with nothing stored. In one call to Redis with the rest."""
+        self.submit(wanted, body, identifier, self._limits)
+
+    def request(self, identifier: str) -> RequestRecord:
+        """A request as it is now. Raises NotFound."""
+        told = self.services.waiting.told(identifier)
+        return RequestRecord.told(identifier, told) or self.ledger.requests.get(identifier)
+
+
+def _full(reached: Literal["queue", "caller"], limits: Limits) -> RateLimited:
+    if reached == "queue":
+        return RateLimited("Too many searches are waiting. Try again soon.", BACKLOG_SECONDS)
+    return RateLimited(
+        f"{limits.share} searches of your own are waiting; others have their turn. "
+        "Try again when some of them are answered.",
+        BACKLOG_SECONDS,
+    )
 
 
 def share_of(backlog: int) -> int:

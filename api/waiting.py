@@ -42,6 +42,7 @@ class WaitingRoom:
     def __init__(self, redis_url: str) -> None:
         self._redis = connect_async(redis_url)
         self._events: dict[str, asyncio.Event] = {}
+        self._told: dict[str, str] = {}
         self._waiting: Counter[str] = Counter()
         self._listener: asyncio.Task[None] | None = None
         self._closing = False
@@ -93,6 +94,11 @@ class WaitingRoom:
             self._waiting[identifier] -= 1
             if not self._waiting[identifier]:
                 del self._waiting[identifier], self._events[identifier]
+                self._told.pop(identifier, None)
+
+    def told(self, identifier: str) -> str:
+        """What was said when it ended, if somebody waits for it and that was heard; else ""."""
+        return self._told.get(identifier, "")
 
     async def _listen(self) -> None:
         while not self._closing:
@@ -117,9 +123,12 @@ class WaitingRoom:
                 self._wake(str(message["data"]))
             asked = message is None
 
-    def _wake(self, identifier: str) -> None:
+    def _wake(self, message: str) -> None:
+        """Of a job the message is its id; of a request more follows."""
+        identifier, _, told = message.partition(" ")
         event = self._events.get(identifier)
         if event is not None:
+            self._told[identifier] = told
             event.set()
 
 

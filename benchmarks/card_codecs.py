@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images.decoding import Picture, as_preview, decode
+from pipeline.images.decoding import Picture, decode
+from pipeline.images.previews import as_preview
 
 
 class PillowCodec:
@@ -21,7 +22,7 @@ class PillowCodec:
         return [self._decoded(data) for data in files]
 
     def encode(self, images: Tensor, quality: int) -> list[bytes]:
-        return [as_preview(Image.fromarray(one)) for one in images.cpu().numpy()]
+        return [as_preview(one) for one in images.cpu().numpy()]
 
     def _decoded(self, data: bytes) -> Tensor | None:
         picture = decode(data, 10**8)

@@ -24,16 +24,17 @@ from tests.made_dicom import NATIVE, header, native, saved
 _DECODE = """
 import re, sys
 from pathlib import Path
-from PIL import AvifImagePlugin
 from PIL.Image import Resampling
+from pipeline.images import decoder
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, prepare
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+decoder.preload()
 def space(what):
     return 1024 * int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = space("VmSize")
 data = Path(sys.argv[1]).read_bytes()
-made = prepare(data, 10**9, Order(PixelSteps((224, 224), Resampling.BICUBIC, None), 512))
+steps = PixelSteps((224, 224), Resampling.BICUBIC, None, resizer="torch")
+made = prepare(data, 10**9, Order(steps, 512))
 print(space("VmPeak") - before, getattr(made, "reason", "made").replace(" ", "_"))
 """
 

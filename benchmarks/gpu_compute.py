@@ -196,7 +196,8 @@ def _enqueued(bench: Bench, action: Callable[[], object]) -> Spread:
 
 @contextmanager
 def _decoding(bench: Bench, threads: int) -> Iterator[None]:
-    from pipeline.images.decoding import decode, preview
+    from pipeline.images.decoding import decode
+    from pipeline.images.previews import preview
 
     files, over = bench.photographs(), threading.Event()
 

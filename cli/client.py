@@ -211,14 +211,23 @@ class Client:
 
     def search(self, query: Document, images: Sequence[Path] = ()) -> Search:
         """The finished search. One that failed is a CommandError."""
+        return cast(Search, self._asked("searches", query, images))
+
+    def explain(self, query: Document, images: Sequence[Path] = ()) -> Document:
+        """The finished explanation of why two pictures match; likewise."""
+        return self._asked("explanations", query, images)
+
+    def _asked(self, resource: str, query: Document, images: Sequence[Path]) -> Document:
         if not images:
-            return self._searched("searches", json=query)
-        # A file's name can hold a patient's, and is of no use to the server.
-        files = [
-            ("image", (f"image{image.suffix.lower()}", _read(image), "application/octet-stream"))
-            for image in images
-        ]
-        return self._searched("searches", files=files, data={"query": json.dumps(query)})
+            return self._answered(resource, json=query)
+        files = [_part(image) for image in images]
+        return self._answered(resource, files=files, data={"query": json.dumps(query)})
+
+    def rendering(self, image: Path, frame: int | None = None) -> bytes:
+        """A JPEG of a picture that the server does not keep; of DICOM, of one frame."""
+        data = {"shown": json.dumps({} if frame is None else {"frame": frame})}
+        given = {"files": [_part(image)], "data": data}
+        return self._call("POST", self._path("renderings"), **given).content
 
     # --- evaluations -----------------------------------------------------------------------------
 
@@ -251,20 +260,21 @@ class Client:
 
     def batch(self, searches: Sequence[Document]) -> Search:
         """Several at once; `results` has a list for each."""
-        return self._searched("searches", "batch", json={"searches": list(searches)})
+        found = self._answered("searches", "batch", json={"searches": list(searches)})
+        return cast(Search, found)
 
-    def _searched(self, *path: str, **body: Any) -> Search:
-        """The search that a request to `path` starts, fetched until it is finished."""
+    def _answered(self, resource: str, *path: str, **body: Any) -> Document:
+        """What a request to `resource` starts, fetched until it is finished."""
         headers = {"Prefer": f"wait={SEARCH_WAIT}"}
-        response = self._call("POST", self._path(*path), headers=headers, **body)
+        response = self._call("POST", self._path(resource, *path), headers=headers, **body)
         found = _object(response)
         while found["state"] in ("queued", "running"):
             time.sleep(_retry_after(response))
-            response = self._call("GET", self._path("searches", found["id"]))
+            response = self._call("GET", self._path(resource, found["id"]))
             found = _object(response)
         if found["state"] != "succeeded":
             raise CommandError(problem_line(found.get("error"), "the search has failed"))
-        return cast(Search, found)
+        return found
 
     # --- quarantine ------------------------------------------------------------------------------
 
@@ -370,6 +380,11 @@ def _retry_after(response: httpx.Response) -> float:
     except ValueError:
         seconds = 0.5
     return min(max(seconds, 0.2), 5)
+
+
+def _part(image: Path) -> Part:
+    """A file's name can hold a patient's, and is of no use to the server."""
+    return ("image", (f"image{image.suffix.lower()}", _read(image), "application/octet-stream"))
 
 
 def _read(image: Path) -> bytes:

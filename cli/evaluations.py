@@ -1,23 +1,13 @@
 """`kindred evaluate`: starts an evaluation, follows it to its end, and prints its report."""
 
-from typing import Any
-
 from cli.client import Client
 from cli.documents import Document, Evaluation
+from cli.evaluation_table import print_report
 from cli.failure import CommandError, Interrupted, UsageError
 from cli.follow import display, follow
-from cli.render import print_json, print_rows
+from cli.render import print_json
 from cli.report import Report
 from cli.totals import failure_of
-
-_COLUMNS = {
-    "precision_at_1": "P@1",
-    "precision_at_5": "P@5",
-    "precision_at_10": "P@10",
-    "map_at_10": "mAP@10",
-    "ndcg_at_10": "nDCG@10",
-    "balanced_accuracy": "bal. acc.",
-}
 
 
 def make_request(
@@ -59,22 +49,4 @@ def _print(done: Evaluation, report: Report) -> None:
     if report.json:
         print_json(found)
         return
-    rows = [
-        _row(each["name"], which, each)
-        for each in found["rankings"]
-        for which in ("overall", "macro")
-    ]
-    print_rows(report.console, rows, "no rankings", set(_COLUMNS.values()))
-
-
-def _row(name: str, which: str, ranking: Document) -> dict[str, str]:
-    cells = {_COLUMNS[m]: _cell(found) for m, found in ranking[which].items() if m in _COLUMNS}
-    return {"": f"{name}, {which}", **cells}
-
-
-def _cell(found: Any) -> str:
-    """`0.456 (0.430 to 0.481)`."""
-    if found["value"] is None:
-        return ""
-    value = f"{found['value']:.3f}"
-    return value if found["low"] is None else f"{value} ({found['low']:.3f} to {found['high']:.3f})"
+    print_report(report.console, found)

@@ -30,7 +30,11 @@ def spread(files: Sequence[Path], most: int) -> Sequence[Path]:
 def make_query(options: Document, images: Sequence[Path]) -> Document:
     """The JSON of a search: what was given, and a sensible threshold for near-duplicates."""
     query = {name: value for name, value in options.items() if value not in (None, [])}
-    targets = [n for n in ("image_id", "text", "series", "study", "accession") if n in query]
+    mixed = "text_weight" in query
+    if mixed and "text" not in query:
+        raise UsageError("--text-weight says how much the words of --text count beside an image")
+    named = ("image_id", *(() if mixed else ("text",)), "series", "study", "accession")
+    targets = [name for name in named if name in query]
     if len(targets) + bool(images or query.get("positive")) != 1:
         raise UsageError(
             "search for one of: image files or --like, --id, --text, --series, --study, --accession"

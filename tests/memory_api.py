@@ -32,6 +32,9 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    def told(self, identifier: str) -> str:
+        return ""
+
     async def finished(self, get: Any, identifier: str, seconds: float, begin: Any = None) -> Any:
         self.seconds.append(seconds)
         if begin is not None:

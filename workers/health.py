@@ -18,7 +18,7 @@ from pipeline.base.errors import ConfigurationError, LedgerUnavailable
 from pipeline.base.logs import where
 from pipeline.base.settings import EXIT_CONFIGURATION, load_settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 from pipeline.ledger import Ledgers, WorkerInfo
 from workers.names import is_of_this_host
 

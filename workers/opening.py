@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 from pipeline.base.blobs import Blobs
-from pipeline.base.errors import BlobsUnavailable, ConfigurationError, StoreUnavailable
+from pipeline.base.errors import (
+    BlobsUnavailable,
+    ConfigurationError,
+    EncoderMismatch,
+    StoreUnavailable,
+)
 from pipeline.base.settings import Settings
 from pipeline.dicom.describing import Policy
 from pipeline.dicom.frames import parse
@@ -59,7 +64,10 @@ def open_runtime(settings: Settings, publish: Callable[[Lease], None]) -> Runtim
     ledger = ledgers.of(settings.collection)
     with _told(ledger, "blobs"):
         blobs.probe()  # before the model, which takes a while
-    decoders = Decoders(_decoders(settings), settings.max_pixels, settings.decode_seconds)
+    # They import torch beside the model that is loaded meanwhile.
+    decoders = Decoders(
+        _decoders(settings), settings.max_pixels, settings.decode_seconds, wait=False
+    )
     try:
         return _opened(settings, publish, ledger, blobs, decoders)
     except BaseException:
@@ -99,18 +107,15 @@ def _opened(
 ) -> Runtime:
     encoder = Encoder.load(settings.encoder)
     encoder.warm_up()
+    decoders.wait_for_one()
     bulk = _on_card(settings, encoder, decoders)
     stopping = threading.Event()
     # Of the cards, the process sees one alone: what torch calls cuda:0 can be another.
     device = settings.device if ":" in settings.device else str(encoder.device)
     name = name_worker(device)
     ledger.register()
-    try:
-        with _told(ledger, "store"):
-            store = open_store(settings.store, encoder.info, partial(_claim, ledger, name, encoder))
-    except BaseException:
-        ledger.workers.leave(name)  # its claim must not outlive it
-        raise
+    with _told(ledger, "store"):
+        encoder, store = _open_store(settings, ledger, name, encoder)
     return Runtime(
         name=name,
         context=_context(settings, ledger, blobs, encoder, store, decoders, bulk, stopping),
@@ -134,6 +139,23 @@ def _told(ledger: Ledger, service: str) -> Iterator[None]:
         ledger.workers.cannot_start(service, str(error))
         raise
     ledger.workers.can_start(service)
+
+
+def _open_store(
+    settings: Settings, ledger: Ledger, name: str, encoder: Encoder
+) -> tuple[Encoder, Store]:
+    """A collection that was filled with pixels of an earlier version's making keeps to them."""
+    refusals = []
+    for way in encoder.ways():
+        try:
+            return way, open_store(settings.store, way.info, partial(_claim, ledger, name, way))
+        except EncoderMismatch as refusal:
+            refusals.append(refusal)
+            ledger.workers.leave(name)  # its claim must not outlive it
+        except BaseException:
+            ledger.workers.leave(name)
+            raise
+    raise refusals[0]
 
 
 def _claim(ledger: Ledger, name: str, encoder: Encoder) -> None:

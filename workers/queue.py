@@ -15,6 +15,7 @@ from pipeline.base.redis_url import RedisAddress, parse_redis_url
 from pipeline.ledger import Lease
 from pipeline.ledger.connection import CONNECT_TIMEOUT, SOCKET_TIMEOUT, sentinel_options
 from pipeline.operations.base import LEASED_QUEUES, Operation, queue_name, worker_queue
+from workers import transport
 
 logger = logging.getLogger("kindred.queue")
 
@@ -26,6 +27,7 @@ def make_app(redis_url: str, *, current: bool = True) -> Celery:
 
     `redis_url` is that of the settings, or IN_MEMORY.
     """
+    transport.install()
     app = Celery("kindred", set_as_current=current)
     app.conf.update(_CONFIGURATION)
     app.conf.update(_in_memory() if redis_url == IN_MEMORY else broker_of(redis_url))

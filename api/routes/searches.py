@@ -1,22 +1,21 @@
 """Searches: accepts them at once; a worker answers them; clients poll for the answer."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.accepted import Accepted
 from api.access import require
-from api.audit import Entry, EntryDep, images_in
+from api.audit import EntryDep
 from api.forms import FORM, files_of, is_form, read_form, text_of
-from api.queries import JSON, answer, parse, preferred_wait
+from api.queries import parse
 from api.sent import store_pictures
 from api.services import Collection, CollectionDep, new_id
-from api.viewer import with_viewer
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import BadRequest, InvalidQuery, QueryGone
+from pipeline.base.errors import BadRequest, InvalidQuery
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
 from pipeline.operations.search import (
@@ -33,7 +32,12 @@ router = APIRouter(prefix="/searches", tags=["searches"], dependencies=[require(
 
 SearchView = SearchAnswer | BatchAnswer
 
-POLL_SECONDS = 1  # until a client should look again at a search that is not finished
+
+def _view(record: RequestRecord) -> str:
+    return SearchAnswer(id=record.id, state=record.state, error=record.error).model_dump_json()
+
+
+_SEARCHES = Accepted("searches", (SEARCH.name, BATCH.name), _view)
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -75,14 +79,13 @@ async def search(request: Request, collection: CollectionDep, entry: EntryDep) -
     identifier = new_id()
     if is_form(request):
         await run_in_threadpool(collection.refuse_when_full)  # before pictures are read and stored
-        wanted, submit = await _upload(request, collection, identifier), collection.submit
+        wanted = await _upload(request, collection, identifier)
+        begin = partial(collection.submit, SEARCH, wanted, identifier)
     else:
-        query = parse(SearchQuery, await request.body())
-        wanted = SearchRequest(query=query)
-        submit = collection.submit_unless_full
+        wanted = SearchRequest(query=parse(SearchQuery, await request.body()))
+        begin = partial(collection.submit_unless_full, SEARCH, wanted, identifier)
     entry.images = list(wanted.query.named)
-    begin = partial(submit, SEARCH, wanted, identifier)
-    return await _accept(begin, identifier, request, collection, entry)
+    return await _SEARCHES.accept(begin, identifier, request, collection, entry)
 
 
 @router.post(
@@ -99,7 +102,7 @@ async def batch(
     identifier = new_id()
     entry.images = [image_id for query in body.searches for image_id in query.named]
     begin = partial(collection.submit_unless_full, BATCH, body, identifier)
-    return await _accept(begin, identifier, request, collection, entry)
+    return await _SEARCHES.accept(begin, identifier, request, collection, entry)
 
 
 @router.get("/{identifier}", name="get_search", response_model=SearchView)
@@ -107,37 +110,7 @@ async def one(
     identifier: str, request: Request, collection: CollectionDep, entry: EntryDep
 ) -> Response:
     """The search's current state; with `Prefer: wait=N`, as soon as it has finished."""
-    waiting, get = collection.services.waiting, partial(_look, collection, entry)
-    found = await waiting.finished(get, identifier, preferred_wait(request))
-    await run_in_threadpool(_refuse_gone, collection, found.record)
-    return found.response
-
-
-def _refuse_gone(collection: Collection, record: RequestRecord) -> None:
-    """Raises QueryGone for a search that a restored ledger names, with nothing behind it."""
-    gone = record.error is not None and record.error.type == QueryGone("").slug
-    if not record.final:
-        gone = not collection.blobs.exists(f"{request_folder(record.id)}/request.json")
-    if gone:
-        raise QueryGone("What this search looked for is gone: search again.")
-
-
-async def _accept(
-    begin: Callable[[], None],
-    identifier: str,
-    request: Request,
-    collection: Collection,
-    entry: Entry,
-) -> Response:
-    wait, get = preferred_wait(request), partial(_look, collection, entry)
-    found = await collection.services.waiting.finished(get, identifier, wait, begin)
-    response = found.response
-    response.headers["Location"] = f"{collection.base}/searches/{identifier}"
-    if not found.final:
-        response.status_code = 202
-    elif wait:
-        response.headers["Preference-Applied"] = f"wait={wait:.0f}"
-    return response
+    return await _SEARCHES.one(identifier, request, collection, entry)
 
 
 async def _upload(request: Request, collection: Collection, identifier: str) -> SearchRequest:
@@ -162,32 +135,3 @@ def _store(
     except InvalidQuery:
         collection.blobs.delete(request_folder(identifier))
         raise
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A search, and what the api says of it now."""
-
-    record: RequestRecord
-    response: Response
-
-    @property
-    def final(self) -> bool:
-        return self.record.final
-
-
-def _look(collection: Collection, entry: Entry, identifier: str) -> _Found:
-    record = collection.ledger.requests.get(identifier)
-    return _Found(record, _view(collection, record, entry))
-
-
-def _view(collection: Collection, record: RequestRecord, entry: Entry) -> Response:
-    """The search's current state, or the worker's answer once it has succeeded."""
-    entry.search = record.id
-    if record.state != "succeeded" or record.operation not in (SEARCH.name, BATCH.name):
-        view = SearchAnswer(id=record.id, state=record.state, error=record.error)
-        later = None if record.final else {"Retry-After": str(POLL_SECONDS)}
-        return Response(view.model_dump_json(), headers=later, media_type=JSON)
-    body = answer(collection, record.id)
-    entry.shown = images_in(body)
-    return Response(with_viewer(body, collection, entry), media_type=JSON)

@@ -19,6 +19,7 @@ app = typer.Typer()
         "kindred search scan.dcm --frame 12 --not-same-lesion",
         "kindred search --series 1.2.840.113619.2.1.1 --group-by study_id",
         "kindred search --like ISIC_0025927 --unlike ISIC_0024306",
+        'kindred search photo.jpg --text "with an irregular border" --text-weight 0.7',
     )
 )
 def search(
@@ -40,6 +41,10 @@ def search(
         list[str] | None, typer.Option(help="All images of this Accession Number, likewise.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="Words, if the encoder reads text.")] = None,
+    text_weight: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of words beside an image: 0 only the image, 1 only them."),
+    ] = None,
     like: Annotated[
         list[str] | None, typer.Option(help="Like this indexed image; repeat it.")
     ] = None,
@@ -97,7 +102,8 @@ def search(
     )
 
     options = {
-        "image_id": image_id, "text": text, "positive": like, "negative": unlike,
+        "image_id": image_id, "text": text, "text_weight": text_weight,
+        "positive": like, "negative": unlike,
         "series": series, "study": study, "accession": accession, "frame": frame,
         "strategy": "best_match" if whole else strategy,
         "crop": parse_crop(crop), "filter": parse_filter(filter_),

@@ -21,9 +21,13 @@ def seal(data: bytes, keys: Sequence[bytes]) -> bytes:
     return _MARK + nonce + _cipher(keys[-1]).encrypt(nonce, data, _MARK)
 
 
+def is_sealed(data: bytes) -> bool:
+    return data.startswith(_MARK)
+
+
 def unseal(data: bytes, keys: Sequence[bytes]) -> bytes:
     """What is not sealed comes back as it is. Raises FileNotFoundError if no key opens it."""
-    if not data.startswith(_MARK):
+    if not is_sealed(data):
         return data
     nonce, sealed = data[len(_MARK) :][:_NONCE], data[len(_MARK) + _NONCE :]
     for key in reversed(keys):

@@ -9,6 +9,7 @@ mode, and the device divides itself among them.
 """
 
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ from pipeline.base.errors import DeviceFull, EncoderError, InvalidQuery, TooLarg
 from pipeline.base.settings import EncoderOptions
 from pipeline.encoding import checkpoint
 from pipeline.encoding.device import Sizing, cores, device_of, dtype_of, sizing_of
+from pipeline.encoding.patches import patch_tokens
 from pipeline.encoding.preprocessing import Preprocessing
+from pipeline.encoding.products import speed_up
 from pipeline.encoding.text import Tokenizer
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 from pipeline.images.pixels import PixelSteps
 from pipeline.messages import EncoderInfo
 
@@ -93,6 +96,7 @@ class Encoder:
         checkpoint.silence_logging()
         folder = checkpoint.folder_of(options.model, options.revision)
         preprocessing = Preprocessing.load(folder)
+        preprocessing = preprocessing.by(preprocessing.resizers[0])
         config = checkpoint.configuration(folder, options.model)
         pooling = _pooling_of(options, config)
         tokenizer = None
@@ -108,6 +112,7 @@ class Encoder:
         weights = checkpoint.weights_sha256(model)
         untrained = checkpoint.is_untrained(model)
         model.to(device=device, dtype=dtype)
+        speed_up(model)
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # other threads' streams would not wait for the copy
         info = EncoderInfo(
@@ -143,9 +148,21 @@ class Encoder:
         """What `preprocess` does, for a decoder to do."""
         return self._preprocessing.steps
 
+    def ways(self) -> "list[Encoder]":
+        """This encoder, and those of the same model that make pixels as earlier versions did."""
+        here = self._preprocessing
+        return [self, *(self._by(here.by(who)) for who in here.resizers if who != here.resizer)]
+
+    def _by(self, preprocessing: Preprocessing) -> "Encoder":
+        """Shares the model."""
+        other = copy.copy(self)
+        other._preprocessing = preprocessing
+        other.info = self.info.model_copy(update={"preprocessing": preprocessing.spec})
+        return other
+
     def preprocess(self, picture: Picture) -> np.ndarray:
         """The pixels that the model sees of a picture, uint8 (3, H, W)."""
-        return self._preprocessing.pixels(picture.image)
+        return self._preprocessing.pixels_of(picture)
 
     def stack(self, images: Sequence[np.ndarray | torch.Tensor]) -> np.ndarray | torch.Tensor:
         """Stacks pixels of pictures, uint8 (3, H, W) each, to one batch for `embed` (n, 3, H, W).
@@ -232,6 +249,28 @@ class Encoder:
             result: np.ndarray = torch.cat(vectors).float().cpu().numpy()
         return result
 
+    def patches(self, pixels: np.ndarray) -> np.ndarray:
+        """The patch tokens of uint8 (n, 3, H, W), one batch: float32 (n, rows, columns, d).
+
+        It computes as a search does. Raises Conflict if the model has no patch tokens, and
+        DeviceFull.
+        """
+        if self.device.type == "cuda":
+            return self._patches_here(pixels)
+        return self._searcher.submit(self._patches_here, pixels).result()
+
+    def _patches_here(self, pixels: np.ndarray) -> np.ndarray:
+        """Does what `patches` does, in the calling thread."""
+        self._set_threads(bulk=False)
+        try:
+            with torch.inference_mode(), self._stream(bulk=False):
+                values = self._values(torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"])))
+                tokens = patch_tokens(self._model, values, self.info.pooling)
+                result: np.ndarray = tokens.cpu().numpy()
+        except torch.OutOfMemoryError:
+            raise DeviceFull(f"{self.device} has no memory for these pictures.") from None
+        return result
+
     def warm_up(self) -> None:
         """Embeds a test picture in each batch shape in use, and texts if the model reads them.
 
@@ -285,11 +324,14 @@ class Encoder:
 
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         """Embeds uint8 (n, 3, H, W), wherever it is, as float32 (n, d) in the CPU's memory."""
+        return vectors_of(self._model, self._values(batch), self.info.pooling).cpu()
+
+    def _values(self, batch: torch.Tensor) -> torch.Tensor:
+        """What the model takes of uint8 (n, 3, H, W), on its device."""
         if self.device.type == "cuda" and not batch.is_cuda:
             locked = batch if batch.is_pinned() else batch.pin_memory()
             batch = locked.to(self.device, non_blocking=True)
-        values = self._preprocessing.normalize(batch).to(self.dtype)
-        return vectors_of(self._model, values, self.info.pooling).cpu()
+        return self._preprocessing.normalize(batch).to(self.dtype)
 
     def _set_threads(self, bulk: bool) -> None:
         """Sets how many threads torch uses for the calling thread.

@@ -1,244 +1,252 @@
-"""Evaluates how well a collection finds what has the same label: leave-one-out, by blocks."""
+"""Evaluates how well a collection finds what has the same label: leave-one-out, by blocks.
+
+1. read         all images once: labels, groups, patients, near-duplicates; the sample with vectors
+2. nearest      the ten nearest of each searched image, by the encoder's vectors
+3. histogram    the same by colours, as the baseline
+4. metrics      numbers and intervals
+"""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import InvalidQuery
 from pipeline.evaluation import metrics
-from pipeline.evaluation.collected import NONE, Collected, Reader
-from pipeline.evaluation.intervals import estimate
-from pipeline.evaluation.neighbours import NEAREST, Nearest, Neighbours
-from pipeline.evaluation.survey import Survey, survey
-from pipeline.messages import EncoderInfo
-from pipeline.messages.evaluations import (
-    ClassQuality,
-    Confusion,
-    Estimate,
-    EvaluationReport,
-    EvaluationRequest,
-    Metric,
-    Ranking,
+from pipeline.evaluation.collected import Collected, Reader
+from pipeline.evaluation.histogram import Histograms, Preview
+from pipeline.evaluation.labels import Labels, findable
+from pipeline.evaluation.neighbours import Nearest, Neighbours
+from pipeline.evaluation.report import (
+    AMONG_SAMPLE,
+    CHANCE,
+    CONSTANT,
+    EMBEDDING,
+    HISTOGRAM,
+    Judged,
 )
+from pipeline.evaluation.same_group import same_group
+from pipeline.evaluation.survey import Survey, survey
+from pipeline.evaluation.threads import one_thread
+from pipeline.messages import EncoderInfo
+from pipeline.messages.evaluations import Estimate, EvaluationReport, EvaluationRequest
 
-MOST_LABELS = 100
+# Images of a collection up to which all previews are read. In a larger one, the histograms are
+# compared within the sample, and the encoder within the sample as well.
+MOST_PREVIEWS = 20_000
 
-# The parts of the work, each as the share of it that is done at its end.
-_READ, _FOUND = 0.4, 1.0
-
-RECALLS = (1, 5, 10)
+# Seconds of a core, about, by which the share of the work that is done is told.
+_TO_READ, _TO_COMPARE, _TO_SEE = 80e-6, 20e-9, 800e-6  # an image, a pair, a preview
 
 Numbers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Tick = Callable[[float], None]  # gets the share of the work that is done; may raise to end it
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`searched` images of the collection's `count` are searched by."""
+    """Searches by `searched` of the collection's `count` images.
+
+    `tick` is called about every 0.1 s.
+    """
 
     id: str
     request: EvaluationRequest
     encoder: EncoderInfo
     reader: Reader
+    preview: Preview
     searched: int
     count: int
     tick: Tick
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> EvaluationReport:
-        """Raises InvalidQuery, StoreUnavailable, and whatever `tick` raises."""
-        with self._timed("read"):
-            sampled = self.reader.sample(self.searched, self.request.seed)
-            whole = survey(
-                self.reader, sampled.labelled, self.request.near_duplicates, self._reading()
-            )
-        labels = _Labels.of(whole.labels, self.reader.names)
-        queries = _searchable(whole.clustered(sampled.labelled), whole)
-        groups = sampled.labelled.part(_in(sampled.labelled.keys, queries.keys)).groups
-        with self._timed("nearest"):
-            search = self._nearest(queries, whole)
-        with self._timed("metrics"):
-            return self._report(sampled, whole, queries, groups, search, labels)
+        """Raises InvalidQuery, StoreUnavailable, BlobsUnavailable, and whatever `tick` raises."""
+        with one_thread():
+            return _Run(self, _Clock(self)).report()
 
-    def _nearest(self, queries: Collected, whole: Survey) -> Nearest:
-        search, seen = Nearest(queries), 0
-        for block in whole.blocks():
-            search.add(block)
-            seen += len(block)
-            self.tick(_READ + (_FOUND - _READ) * min(1, seen / max(1, len(whole.labels))))
-        return search
 
-    def _reading(self) -> Callable[[int], None]:
-        seen = 0
+@dataclass
+class _Clock:
+    """Times the steps, and tells how far the work has come."""
 
-        def tick(images: int) -> None:
-            nonlocal seen
-            seen += images
-            self.tick(_READ * min(1, seen / max(1, self.count)))
+    plan: Evaluation
+    seconds: dict[str, float] = field(default_factory=dict)
+    done: float = 0
 
-        return tick
+    def __post_init__(self) -> None:
+        plan, pairs = self.plan, self.plan.searched * self.plan.count
+        self.total = plan.count * _TO_READ + 2 * pairs * _TO_COMPARE
+        if plan.request.baseline:
+            self.total += self._previews * _TO_SEE
 
-    def _report(
-        self,
-        sampled: Collected,
-        whole: Survey,
-        queries: Collected,
-        groups: Numbers,
-        search: Nearest,
-        labels: "_Labels",
-    ) -> EvaluationReport:
-        found, truth = search.others, labels.codes(queries.labels)
-        relevant, others = _relevant(queries, whole)
-        neighbours = labels.codes(found.labels)
-        guess = int(np.bincount(labels.codes(whole.labels)).argmax())
-        rankings = {
-            "embedding": metrics.of_neighbours(truth, neighbours, found.scores, relevant),
-            "chance": metrics.of_chance(relevant, others),
-            "constant": metrics.of_constant(truth, guess),
-        }
-        judged = _Judged(truth, queries.groups, labels, whole, self.request.seed)
-        return EvaluationReport(
-            id=self.id,
-            created_at=datetime.now(UTC),
-            encoder=self.encoder,
-            request=self.request.model_copy(update={"filter": None}),
-            images=len(whole.labels),
-            evaluated=len(queries),
-            groups=len(np.unique(queries.groups)),
-            left_out=self._left_out(sampled, whole, queries),
-            rankings=judged.rankings(rankings),
-            same_group=_same_group(queries, groups, found, search.mates, self.request.seed),
-            near_duplicates=whole.duplicates,
-            confusion=_confusion(labels, truth, neighbours),
-            thresholds=(),
-            calibration=(),
-            seconds=self.seconds,
-        )
-
-    def _left_out(self, sampled: Collected, whole: Survey, queries: Collected) -> dict[str, int]:
-        alone = len(sampled.labelled) - len(queries)
-        found = {"no label": whole.unlabelled, "alone with its label": alone}
-        return {reason: count for reason, count in found.items() if count}
+    @property
+    def _previews(self) -> int:
+        return self.plan.count if self.plan.count <= MOST_PREVIEWS else self.plan.searched
 
     @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
         start = time.monotonic()
         yield
         self.seconds[step] = round(time.monotonic() - start, 3)
 
+    def read(self, images: int) -> None:
+        self._add(images * (_TO_READ + self.plan.searched * _TO_COMPARE))
+
+    def compared(self, images: int) -> None:
+        self._add(images * self.plan.searched * _TO_COMPARE)
+
+    def seen(self, previews: int) -> None:
+        self._add(previews * _TO_SEE)
+
+    def _add(self, seconds: float) -> None:
+        self.done += seconds
+        self.plan.tick(min(1.0, self.done / self.total))
+
 
 @dataclass(frozen=True)
-class _Labels:
-    """`names` (c,) in their order; `numbers` (c,) sorted, whose codes are `order`."""
+class _Run:
+    plan: Evaluation
+    clock: _Clock
 
-    names: Sequence[str]
-    numbers: Numbers
-    order: Numbers
+    def report(self) -> EvaluationReport:
+        plan, clock, request = self.plan, self.clock, self.plan.request
+        with clock.timed("read"):
+            sampled = plan.reader.sample(plan.searched, request.seed).labelled
+            whole = survey(plan.reader, sampled, request.near_duplicates, clock.read)
+        labels = Labels.of(whole.labels, plan.reader.names)
+        searched = _Searched.of(sampled, whole)
+        with clock.timed("nearest"):
+            search = self._search(searched.images, whole.blocks(), clock.compared)
+        found = search.others
+        values = {EMBEDDING: searched.values(found, labels)}
+        notes = self._notes(len(whole.labels))
+        with clock.timed("histogram"):
+            if request.baseline:
+                values |= self._baseline(searched, whole, labels, notes)
+        with clock.timed("metrics"):
+            truth = labels.codes(searched.images.labels)
+            values[CHANCE] = metrics.of_chance(searched.relevant, searched.others)
+            values[CONSTANT] = metrics.of_constant(truth, int(labels.held.argmax()))
+            judged = Judged(labels, truth, searched.images.groups, request.seed)
+            made = {
+                "rankings": judged.rankings(values),
+                "same_group": self._same_group(searched, whole, search),
+                "confusion": judged.confusion(labels.codes(found.labels)),
+            }
+        return EvaluationReport(
+            id=plan.id,
+            created_at=datetime.now(UTC),
+            encoder=plan.encoder,
+            request=request.model_copy(update={"filter": None}),  # it could name a patient
+            images=len(whole.labels),
+            evaluated=len(searched.images),
+            groups=len(np.unique(searched.images.groups)),
+            left_out=_left_out(whole, len(sampled) - len(searched.images)),
+            near_duplicates=whole.duplicates,
+            thresholds=(),
+            calibration=(),
+            seconds=clock.seconds,
+            notes=tuple(notes),
+            **made,
+        )
+
+    def _search(
+        self, queries: Collected, blocks: Iterator[Collected], tick: Callable[[int], None]
+    ) -> Nearest:
+        search = Nearest(queries)
+        for block in blocks:
+            search.add(block)
+            tick(len(block))
+        return search
+
+    def _baseline(
+        self, searched: "_Searched", whole: Survey, labels: Labels, notes: list[str]
+    ) -> dict[str, metrics.Values]:
+        histograms = Histograms(self.plan.preview, self.clock.seen)
+        sees_all = len(whole.labels) <= MOST_PREVIEWS
+        own = replace(searched.images, vectors=histograms.vectors(searched.images.ids))
+        blocks = (
+            (replace(b, vectors=histograms.vectors(b.ids)) for b in whole.blocks() if len(b))
+            if sees_all
+            else _cut(own)
+        )
+        found = self._search(own, blocks, lambda _: self.clock.seen(0)).others
+        if histograms.missing:
+            notes.append(f"{histograms.missing:,} images have no preview, and no histogram.")
+        if sees_all:
+            return {HISTOGRAM: searched.values(found, labels)}
+        narrow = searched.within_sample()
+        near = self._search(narrow.images, _cut(narrow.images), lambda _: self.clock.seen(0)).others
+        return {
+            AMONG_SAMPLE: narrow.values(near, labels),
+            HISTOGRAM: narrow.values(found, labels),
+        }
+
+    def _same_group(
+        self, searched: "_Searched", whole: Survey, search: Nearest
+    ) -> dict[str, Estimate] | None:
+        if self.plan.reader.group is None:
+            return None
+        images, mates = searched.images, search.mates
+        is_mate = whole.groups_of(mates.keys) == searched.groups[:, None]
+        numbers, sizes = np.unique(whole.groups, return_counts=True)
+        others = sizes[np.searchsorted(numbers, searched.groups)] - 1
+        return same_group(
+            search.others, mates, is_mate, others, images.groups, self.plan.request.seed
+        )
+
+    def _notes(self, images: int) -> list[str]:
+        notes = []
+        if self.plan.request.filter is not None:
+            notes.append("Of the collection, only images that match a filter.")
+        if self.plan.searched < self.plan.count:
+            notes.append(f"Searched by a random sample of {self.plan.searched:,} images.")
+        if self.plan.request.baseline and images > MOST_PREVIEWS:
+            notes.append(
+                "Histograms are compared within the sample; so is the encoder beside them."
+            )
+        return notes
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """The images that are searched by, `q` of them, with their clusters as groups.
+
+    `groups` (q,) are their own groups, `relevant` and `others` (q,) what each could find.
+    """
+
+    images: Collected
+    groups: Numbers
+    relevant: Numbers
+    others: Numbers
 
     @classmethod
-    def of(cls, labels: Numbers, names: Mapping[int, str]) -> "_Labels":
-        """Raises InvalidQuery."""
-        numbers = np.unique(labels)
-        if len(numbers) > MOST_LABELS:
-            raise InvalidQuery(
-                f"This field has more than {MOST_LABELS} values: it is no label.", ("label",)
-            )
-        if len(numbers) < 2:
-            raise InvalidQuery("All images that have this field have one value in it.", ("label",))
-        named = sorted((names[int(number)], int(number)) for number in numbers)
-        place = {number: code for code, (_, number) in enumerate(named)}
-        order = np.array([place[int(number)] for number in numbers])
-        return cls([name for name, _ in named], numbers, order)
+    def of(cls, sampled: Collected, whole: Survey) -> "_Searched":
+        """Those with whose label there is an image in another cluster."""
+        clustered = whole.clustered(sampled)
+        relevant, others = findable(
+            whole.labels, whole.clusters, clustered.labels, clustered.groups
+        )
+        can = relevant > 0
+        return cls(clustered.part(can), sampled.groups[can], relevant[can], others[can])
 
-    def codes(self, labels: Numbers) -> Numbers:
-        """0 to c - 1 in place of numbers; -1 stays."""
-        at = np.searchsorted(self.numbers, labels).clip(max=len(self.numbers) - 1)
-        found: Numbers = np.where(self.numbers[at] == labels, self.order[at], NONE)
-        return found
+    def within_sample(self) -> "_Searched":
+        labels, clusters = self.images.labels, self.images.groups
+        relevant, others = findable(labels, clusters, labels, clusters)
+        return replace(self, relevant=relevant, others=others)
+
+    def values(self, found: Neighbours, labels: Labels) -> metrics.Values:
+        truth, neighbours = labels.codes(self.images.labels), labels.codes(found.labels)
+        return metrics.of_neighbours(truth, neighbours, found.scores, self.relevant)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    truth: Numbers
-    clusters: Numbers
-    labels: _Labels
-    whole: Survey
-    seed: int
-
-    def rankings(self, all_values: Mapping[str, metrics.Values]) -> tuple[Ranking, ...]:
-        """All with the same drawn groups."""
-        columns = [column for values in all_values.values() for column in values.values()]
-        names = self.labels.names
-        found = estimate(np.stack(columns, 1), self.truth, self.clusters, len(names), self.seed)
-        held = np.bincount(self.labels.codes(self.whole.labels), minlength=len(names))
-        images = np.bincount(self.truth, minlength=len(names))
-        made, start = [], 0
-        for name, values in all_values.items():
-            part = slice(start, start + len(values))
-            start += len(values)
-            classes = tuple(
-                ClassQuality(
-                    label=label,
-                    images=int(images[code]),
-                    held=int(held[code]),
-                    metrics=_named(values, found.classes[code][part]),
-                )
-                for code, label in enumerate(names)
-            )
-            overall, macro = (_named(values, f[part]) for f in (found.overall, found.macro))
-            overall["balanced_accuracy"] = macro["balanced_accuracy"]
-            made.append(Ranking(name=name, overall=overall, macro=macro, classes=classes))
-        return tuple(made)
+def _cut(images: Collected) -> Iterator[Collected]:
+    for start in range(0, len(images), 1000):
+        yield images.part(slice(start, start + 1000))
 
 
-def _named(values: metrics.Values, found: Sequence[Estimate]) -> dict[Metric, Estimate]:
-    return dict(zip(values, found, strict=True))
-
-
-def _in(keys: Numbers, wanted: Numbers) -> NDArray[np.bool_]:
-    return np.isin(keys, wanted)
-
-
-def _relevant(queries: Collected, whole: Survey) -> tuple[Numbers, Numbers]:
-    """(q,) images of other clusters with the label, and all of other clusters."""
-    _, label = np.unique(np.concatenate([whole.labels, queries.labels]), return_inverse=True)
-    _, cluster = np.unique(np.concatenate([whole.clusters, queries.groups]), return_inverse=True)
-    count, theirs = len(whole.labels), slice(len(whole.labels), None)
-    both = label * (cluster.max() + 1) + cluster
-    _, both = np.unique(both, return_inverse=True)
-
-    def held(values: Numbers) -> Numbers:
-        sizes: Numbers = np.bincount(values[:count], minlength=values.max() + 1)
-        return sizes[values[theirs]]
-
-    return held(label) - held(both), count - held(cluster)
-
-
-def _searchable(queries: Collected, whole: Survey) -> Collected:
-    """Those with whose label there is an image in another cluster."""
-    return queries.part(_relevant(queries, whole)[0] > 0)
-
-
-def _same_group(
-    queries: Collected, groups: Numbers, others: Neighbours, mates: Neighbours, seed: int
-) -> dict[str, Estimate] | None:
-    return None
-
-
-def _confusion(labels: _Labels, truth: Numbers, neighbours: Numbers) -> Confusion:
-    """Images of one label count alike, whatever their number."""
-    count = len(labels.names)
-    rows = np.repeat(truth, NEAREST)[neighbours.ravel() >= 0]
-    cells = np.bincount(
-        rows * count + neighbours.ravel()[neighbours.ravel() >= 0], minlength=count * count
-    ).reshape(count, count)
-    shares = cells / np.maximum(cells.sum(1, keepdims=True), 1)
-    return Confusion(
-        labels=tuple(labels.names), shares=tuple(tuple(row) for row in shares.round(6).tolist())
-    )
+def _left_out(whole: Survey, alone: int) -> dict[str, int]:
+    found = {"no label": whole.unlabelled, "alone with its label": alone}
+    return {reason: count for reason, count in found.items() if count}

@@ -4,6 +4,9 @@ Images of one lesion or patient are alike, so an interval over images would be t
 and Welsh, 2007, "Bootstrapping clustered data"). In each round every group counts as often as it
 was drawn; a class's number is the mean over its images, `macro` the mean over classes, `overall`
 that over images. The interval runs from percentile 2.5 to 97.5 of the rounds.
+
+Where all groups have 0, or all have 1, every round has it as well. There the interval is that of a
+share of the groups (Clopper and Pearson, 1934): of five groups without a hit, 0 to 0.52.
 """
 
 from collections.abc import Iterator
@@ -37,12 +40,14 @@ def estimate(
     """`values` (q, m) of images whose `labels` (q,) are 0 to classes - 1. The seed fixes all."""
     cells = _Cells.of(values, labels, groups, classes)
     drawn = [cells.means(weights) for weights in _weights(cells.groups, seed)]
-    once = np.ones((1, cells.groups))
-    overall, macro, by_class = (
-        _estimates(np.asarray(point)[0], np.concatenate(rounds))
-        for point, rounds in zip(cells.means(once), zip(*drawn, strict=True), strict=True)
+    overall, macro, by_class = (np.concatenate(rounds) for rounds in zip(*drawn, strict=True))
+    points = [each[0] for each in cells.means(np.ones((1, cells.groups)))]
+    sizes = np.diff(cells.starts)
+    return Estimates(
+        _estimates(points[0], overall, cells.groups),
+        _estimates(points[1], macro, cells.groups),
+        tuple(_estimates(points[2][c], by_class[:, c], int(sizes[c])) for c in range(classes)),
     )
-    return Estimates(overall, macro, by_class)
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,18 @@ def _weights(groups: int, seed: int) -> Iterator[Floats]:
         left -= rounds
 
 
-def _estimates(points: Floats, rounds: Floats) -> tuple:  # type: ignore[type-arg]
-    """Of points (…, m) and rounds (n, …, m), nested as they are."""
-    if points.ndim > 1:
-        return tuple(_estimates(points[i], rounds[:, i]) for i in range(len(points)))
-    low, high = np.nanpercentile(rounds, _BOUNDS, axis=0)
+def _estimates(points: Floats, rounds: Floats, groups: int) -> tuple[Estimate, ...]:
+    """Of points (m,) and rounds (n, m), of so many groups."""
     return tuple(
-        Estimate(value=float(v), low=float(a), high=float(b))
-        if np.isfinite(v)
-        else Estimate(value=None)
-        for v, a, b in zip(points, low, high, strict=True)
+        _estimate(float(point), each, groups) for point, each in zip(points, rounds.T, strict=True)
     )
+
+
+def _estimate(point: float, rounds: Floats, groups: int) -> Estimate:
+    if not np.isfinite(point):
+        return Estimate(value=None)
+    bound = (_BOUNDS[0] / 100) ** (1 / groups)
+    if point in (0, 1):
+        return Estimate(value=point, low=point and bound, high=1 - (1 - point) * bound)
+    low, high = np.percentile(rounds[np.isfinite(rounds)], _BOUNDS)
+    return Estimate(value=point, low=float(low), high=float(high))

@@ -25,13 +25,14 @@ class Neighbours:
 
     `scores` float32 (q, k), cosines, -inf where there is no neighbour; `labels`, `groups` and
     `places` int64 (q, k): those of the neighbours, -1 where there is none. A place counts the
-    images of the collection in the order in which they were read.
+    images of the collection in the order in which they were read; `keys` (q, k) are hashes of ids.
     """
 
     scores: Floats
     labels: Numbers
     groups: Numbers
     places: Numbers
+    keys: Numbers
 
 
 def nearest(queries: Collected, blocks: Iterable[Collected], k: int = NEAREST) -> Neighbours:
@@ -46,7 +47,7 @@ class Nearest:
     """Searches by `queries` in blocks that come one after the other.
 
     `others`: the k nearest of other groups. `mates`: the k nearest of its own, but not itself.
-    Beside the result, memory grows by 16 bytes for each image of the blocks.
+    Beside the result, memory grows by 24 bytes for each image of the blocks.
     """
 
     def __init__(self, queries: Collected, k: int = NEAREST) -> None:
@@ -54,6 +55,7 @@ class Nearest:
         self._others, self._mates = _Best(len(queries), k), _Best(len(queries), k)
         self._labels: list[Numbers] = []
         self._groups: list[Numbers] = []
+        self._keys: list[Numbers] = []
         self._seen = 0
 
     def add(self, block: Collected) -> None:
@@ -61,6 +63,7 @@ class Nearest:
             self._search(slice(start, start + ROWS), block)
         self._labels.append(block.labels)
         self._groups.append(block.groups)
+        self._keys.append(block.keys)
         self._seen += len(block)
 
     @property
@@ -82,12 +85,12 @@ class Nearest:
         self._mates.add_some(rows, own[0][others], own[1][others] + self._seen, scores[others])
 
     def _found(self, best: "_Best") -> Neighbours:
-        some = best.places != NONE
         return Neighbours(
             best.scores,
-            _where(some, self._labels, best.places),
-            _where(some, self._groups, best.places),
+            _of(self._labels, best.places),
+            _of(self._groups, best.places),
             best.places,
+            _of(self._keys, best.places),
         )
 
 
@@ -137,7 +140,7 @@ def _at(values: Any, order: Any) -> Any:
     return np.take_along_axis(values, order, 1)
 
 
-def _where(some: Any, parts: list[Numbers], places: Numbers) -> Numbers:
+def _of(parts: list[Numbers], places: Numbers) -> Numbers:
     values = np.concatenate([*parts, np.full(1, NONE)])  # place -1 is the last of them
     found: Numbers = values[places]
     return found

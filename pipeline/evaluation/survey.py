@@ -22,13 +22,15 @@ Tick = Callable[[int], None]  # gets how many images were read; may raise to end
 class Survey:
     """All `n` images that have a label, in the order in which they are read.
 
-    `labels`, `clusters` int64 (n,). A cluster has all that must not find each other: a group,
-    whatever shares a patient with it, and their near-duplicates. `known` and `cluster_of` (groups,)
-    say of each group's number, in order, its cluster.
+    `keys`, `labels`, `groups`, `clusters` int64 (n,). A cluster has all that must not find each
+    other: a group, whatever shares a patient with it, and their near-duplicates. `known` and
+    `cluster_of` (groups,) say of each group's number, in order, its cluster.
     """
 
     reader: Reader
+    keys: Numbers
     labels: Numbers
+    groups: Numbers
     clusters: Numbers
     known: Numbers
     cluster_of: Numbers
@@ -41,6 +43,13 @@ class Survey:
         at = np.searchsorted(self.known, images.groups).clip(max=max(len(self.known) - 1, 0))
         found = self.known[at] == images.groups  # else the image came since
         return replace(images, groups=np.where(found, self.cluster_of[at], images.groups))
+
+    def groups_of(self, keys: Numbers) -> Numbers:
+        """The groups, without patients and near-duplicates, of images by their keys, -1 for -1."""
+        order = np.argsort(self.keys)
+        at = np.searchsorted(self.keys, keys, sorter=order).clip(max=len(self.keys) - 1)
+        found: Numbers = np.where(self.keys[order[at]] == keys, self.groups[order[at]], NONE)
+        return found
 
     def blocks(self) -> Iterator[Collected]:
         """All images again, with clusters as groups."""
@@ -87,7 +96,9 @@ class _Seen:
         cluster_of = _components(len(known), np.concatenate(links, axis=1))
         return Survey(
             reader=reader,
+            keys=keys,
             labels=labels,
+            groups=groups,
             clusters=cluster_of[code],
             known=known,
             cluster_of=cluster_of,

@@ -20,6 +20,7 @@ _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
 
 # JPEG (ITU-T T.81, table B.1). Inside a scan, 0 or a restart marker follows 0xFF.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+_LEAST_SCAN = 10  # bytes, of its header alone
 _SCAN, _END, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
 
 
@@ -32,6 +33,8 @@ def tile_pixels(image: ImageFile) -> int:
 def too_many_scans(jpeg: bytes, pixels: int, max_pixels: int) -> bool:
     """Whether a JPEG with this many pixels has more scans than is reasonable."""
     most = MOST_SCANS * max_pixels // pixels
+    if len(jpeg) < most * _LEAST_SCAN:
+        return False
     # This fast check nearly always suffices. It also counts bytes in metadata and after the image.
     if jpeg.count(bytes([0xFF, _SCAN])) <= most:
         return False

@@ -1,7 +1,8 @@
 """A decoder: a process that only decodes, so that an image can end nothing else.
 
-`decoder_process.py` starts it and talks to it. It is light, since it imports Pillow and NumPy, not
-torch, and holds nothing worth stealing: no settings, no secrets, one or two files at a time.
+`decoder_template.py` forks it, and `decoder_process.py` talks to it. It holds nothing worth
+stealing: no settings, no secrets, one or two files at a time. Of its memory, the libraries are
+shared.
 
 It gets orders through its pipe, as JSON, and bytes through files in memory. It ends when the other
 end of the pipe closes.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import AvifImagePlugin, Image
 
 from pipeline.base.logs import where
@@ -47,14 +49,19 @@ def main(arguments: list[str]) -> None:
     """`arguments` are the descriptors of the pipe and of the files, and the most pixels."""
     pipe, *files, max_pixels = map(int, arguments)
     _become_expendable()
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the other cores have decoders of their own
     serve(Connection(pipe), files, max_pixels)
+
+
+def preload() -> None:
+    """Does what all decoders would do first, in their template."""
+    Image.init()  # imports Pillow's formats, which the first image would wait for
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the other cores have decoders of their own
+    torch.set_num_threads(1)
 
 
 def serve(pipe: Connection, files: list[int], max_pixels: int) -> None:
     """Answers orders until the pipe ends."""
     most = _address_space() + _SPARE + BYTES_A_PIXEL * max_pixels
-    Image.init()  # imports Pillow's formats, which the first image would wait for
     with suppress(EOFError, ConnectionError):
         pipe.send_bytes(b"{}")  # ready
         while True:
@@ -90,10 +97,16 @@ def _answer(file: int, size: int, max_pixels: int, order: Order) -> dict[str, An
     }
 
 
-def _become_expendable() -> None:
-    """Ends with its worker, ignores signals meant for it, and leaves no picture in a core file."""
+def end_with_parent() -> None:
+    """Where the system can do so; a closed pipe ends it as well, but not while it decodes."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _become_expendable() -> None:
+    """Ends with its template, ignores signals, and leaves no picture in a core file."""
+    end_with_parent()
+    if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(str(_EXPENDABLE))
     # Supervisors and terminals send these to all processes, and the worker ends in order.
@@ -118,7 +131,3 @@ def _limit_memory(most: int) -> None:
         ValueError, OSError
     ):  # the hard limit is lower, or the system knows no such limit
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -22,7 +22,7 @@ from typing import Protocol
 from pipeline import metrics
 from pipeline.base.errors import DecodersUnavailable
 from pipeline.base.logs import where
-from pipeline.images.decoder_process import DEPTH, DecoderProcess, Hangs, Lost
+from pipeline.images.decoder_process import DEPTH, DecoderProcess, Hangs, Lost, Template
 from pipeline.images.decoding import Unusable
 from pipeline.images.preparing import Order, Prepared
 
@@ -83,16 +83,22 @@ class _Job:
 class Decoders:
     """Threads can share it. Close it, or end the process: the decoders then end too."""
 
-    def __init__(self, count: int, max_pixels: int, seconds: float) -> None:
+    def __init__(self, count: int, max_pixels: int, seconds: float, *, wait: bool = True) -> None:
         """Starts `count` decoders and one for searches. `seconds`: for one image.
 
-        Raises DecodersUnavailable if none starts.
+        Raises DecodersUnavailable if none starts; without `wait`, that is for `wait_for_one`.
         """
         self._queue = _Queue()
+        self.template = Template(PROGRAM)
         self._slots = [
-            _Slot(self._queue, max_pixels, seconds, reserved=number == 0)
+            _Slot(self._queue, self.template, max_pixels, seconds, reserved=number == 0)
             for number in range(count + 1)
         ]
+        if wait:
+            self.wait_for_one()
+
+    def wait_for_one(self) -> None:
+        """Until a decoder is ready. Raises DecodersUnavailable if none starts."""
         self._queue.wait_for_one()
 
     def submit(
@@ -126,6 +132,7 @@ class Decoders:
         self._queue.close()
         for slot in self._slots:
             slot.close()
+        self.template.close()
 
 
 class _Queue:
@@ -220,8 +227,17 @@ class _Queue:
 class _Slot:
     """Keeps one decoder running, and gives it work."""
 
-    def __init__(self, queue: _Queue, max_pixels: int, seconds: float, *, reserved: bool) -> None:
-        self._queue, self._max_pixels, self._seconds = queue, max_pixels, seconds
+    def __init__(
+        self,
+        queue: _Queue,
+        template: Template,
+        max_pixels: int,
+        seconds: float,
+        *,
+        reserved: bool,
+    ) -> None:
+        self._queue, self._template = queue, template
+        self._max_pixels, self._seconds = max_pixels, seconds
         self._reserved = reserved
         self._decoder: DecoderProcess | None = None
         self._thread = threading.Thread(target=self._run, name="decoder", daemon=True)
@@ -254,7 +270,7 @@ class _Slot:
         since, delay = time.monotonic(), _DELAY
         while not self._queue.closed:
             try:
-                return DecoderProcess(PROGRAM, self._max_pixels)
+                return DecoderProcess(self._template, self._max_pixels)
             except Exception as error:  # noqa: BLE001 - no memory, no processes, no files left
                 logger.error("decoder does not start", extra={"error": where(error)})
             if time.monotonic() - since > PATIENCE:

@@ -1,4 +1,4 @@
-"""Decodes whatever a department sends into a picture or a reason, and draws previews.
+"""Decodes whatever a department sends into a picture or a reason.
 
 Unusable images are expected, so they are values (`Unusable`), never exceptions. The api uses this
 module too: it imports Pillow and NumPy, not torch.
@@ -6,20 +6,18 @@ module too: it imports Pillow and NumPy, not torch.
 
 import io
 import logging
-import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import BinaryIO, cast
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
-from PIL.Image import Resampling
 
 from pipeline.dicom.errors import Refused
 from pipeline.images import depths, jpeg, png, tiff
 from pipeline.images.bombs import tile_pixels, too_many_scans
 from pipeline.images.kinds import HEAD, KINDS, Fate, kind_of, not_read, reads_heic
+from pipeline.images.picture import Picture
 from pipeline.images.signatures import is_raw
 
 # The decoders of these formats are maintained against hostile files. Pillow would also read EPS
@@ -50,13 +48,8 @@ if reads_heic():
 # 100 KB can be one pixel wide and a hundred million high, and would take 3 GB of coefficients.
 MAX_SIDE = 65_535
 
-# The JPEG quality of previews: no artefact looks like structure, and a preview takes a fifth of a
-# PNG's size.
-PREVIEW_QUALITY = 88
 # Of 9, for whole pictures: 6 takes twice the time and saves a tenth.
 PNG_EFFORT = 3
-# It takes half the time of bicubic and is sharper than bilinear.
-PREVIEW_FILTER = Resampling.HAMMING
 
 # We check the caller's limit right after opening; Pillow's own limit would warn or raise by itself.
 Image.MAX_IMAGE_PIXELS = None
@@ -88,29 +81,6 @@ LEAST_SIDE = 8
 TOO_SMALL = Unusable(f"the rectangle must be at least {LEAST_SIDE} pixels wide and high")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An upright RGB image, 8 bits a channel, without any metadata.
-
-    `rule` says how values of DICOM became shades; empty for other pictures. `window` is its centre
-    and width, where there is one.
-    """
-
-    image: Image.Image
-    rule: str = ""
-    window: tuple[float, float] | None = None
-
-    @property
-    def width(self) -> int:
-        """In pixels, after applying the EXIF orientation."""
-        return self.image.width
-
-    @property
-    def height(self) -> int:
-        """In pixels, after applying the EXIF orientation."""
-        return self.image.height
-
-
 def inspect(data: bytes, max_pixels: int) -> Unusable | None:
     """Why the header alone rules out an image; None if only decoding can tell."""
     if is_dicom(data):
@@ -140,6 +110,8 @@ def decode(
         return opened
     try:
         with opened:
+            if (plain := jpeg.plain(opened, data)) is not None:
+                return plain
             rgb = _rgb(opened, data)
             if isinstance(rgb, Unusable):
                 return rgb
@@ -174,7 +146,9 @@ def _rendered(
 
     try:
         made = render(data, frame, max_pixels, window)
-        return Picture(Image.fromarray(made.pixels).convert("RGB"), made.rule, made.window)
+        return Picture(
+            Image.fromarray(made.pixels).convert("RGB"), rule=made.rule, window=made.window
+        )
     except Refused as refused:
         return Unusable(refused.reason)
     except MemoryError:
@@ -193,7 +167,7 @@ def cut(
     )
     if min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE:
         return TOO_SMALL
-    return replace(picture, image=picture.image.crop(box))
+    return picture.drawn(picture.image.crop(box))
 
 
 def masked(picture: Picture, rectangles: Sequence[tuple[int, int, int, int]]) -> Picture:
@@ -201,7 +175,7 @@ def masked(picture: Picture, rectangles: Sequence[tuple[int, int, int, int]]) ->
     image = picture.image.copy()
     for left, top, width, height in rectangles:
         image.paste((0, 0, 0), (left, top, left + width, top + height))
-    return replace(picture, image=image)
+    return picture.drawn(image)
 
 
 def whole(picture: Picture) -> bytes:
@@ -213,45 +187,6 @@ def whole(picture: Picture) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=PNG_EFFORT)
     return out.getvalue()
-
-
-def preview(picture: Picture, longest: int) -> bytes:
-    """A JPEG of the picture with the same aspect, at most `longest` pixels on its longest side.
-
-    It is never enlarged. It has no metadata because a `Picture` has none.
-    """
-    image, size = picture.image, preview_size(*picture.image.size, longest)
-    if size != image.size:
-        # The gap lets Pillow shrink large scans in two steps.
-        image = image.resize(size, PREVIEW_FILTER, reducing_gap=2.0)
-    return as_preview(image)
-
-
-def preview_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The (width, height) of a picture's preview."""
-    scale = min(1.0, longest / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def as_preview(image: Image.Image) -> bytes:
-    """A picture without metadata as a JPEG."""
-    with _scratch() as out:
-        image.save(out, "JPEG", quality=PREVIEW_QUALITY)
-        out.seek(0)
-        return out.read()
-
-
-def _scratch() -> BinaryIO:
-    """A file in memory, with a descriptor if the system has such files.
-
-    Pillow encodes into a file with a descriptor without holding Python's interpreter lock. For any
-    other file it holds the lock, about a millisecond a preview, and no other picture is decoded
-    meanwhile.
-    """
-    try:
-        return cast(BinaryIO, os.fdopen(os.memfd_create("preview"), "w+b", buffering=0))
-    except (AttributeError, OSError):
-        return io.BytesIO()
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile | Unusable:

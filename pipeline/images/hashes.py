@@ -13,7 +13,8 @@ figures by which this hash and its bound were chosen (`python -m benchmarks.dupl
 import numpy as np
 from PIL.Image import Resampling
 
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
+from pipeline.images.resizing import Resizer, resized
 
 HASH_BITS = 256
 
@@ -23,6 +24,9 @@ NEAR_BITS = 40
 
 HASHED_SIDE, HASHED_GAP = 64, 3.0  # pixels, and Pillow's `reducing_gap`
 _FREQUENCIES = 16  # a side
+
+# Brightness as Pillow computes it of red, green and blue: 65,536ths.
+_BRIGHTNESS = np.array((19_595, 38_470, 7_471), np.int32)
 
 # Coefficients up to this count as zero, in grey levels times pixels: a wave of a 25th of a grey
 # level. In smooth pictures, compression turns the signs of smaller ones at random.
@@ -39,16 +43,26 @@ def _cosines() -> np.ndarray:
 _TRANSFORM = _cosines()
 
 
-def perceptual_hash(picture: Picture) -> str:
-    """The perceptual hash of a picture, as 64 hex digits."""
+def perceptual_hash(picture: Picture, resizer: Resizer = "pillow") -> str:
+    """The perceptual hash of a picture, as 64 hex digits.
+
+    By torch it takes a third of the time. It differs in some bits, so a collection keeps to one.
+    """
+    if resizer == "torch":
+        small = resized(picture.array, HASHED_SIDE, HASHED_SIDE, Resampling.BILINEAR)
+        return hash_of((small[..., :3] @ _BRIGHTNESS + (1 << 15)) >> 16)
+    return hash_of(_by_pillow(picture))
+
+
+def _by_pillow(picture: Picture) -> np.ndarray:
     # The gap lets Pillow shrink large scans in two steps, and the first step is cheap.
     size, gap = (HASHED_SIDE, HASHED_SIDE), HASHED_GAP
     small = picture.image.resize(size, Resampling.BILINEAR, reducing_gap=gap)
-    return hash_of(np.asarray(small.convert("L")))
+    return np.asarray(small.convert("L"))
 
 
 def hash_of(brightness: np.ndarray) -> str:
-    """The hash of a picture that is resized already: uint8 (64, 64)."""
+    """The hash of a picture that is resized already: integers of 0 to 255 (64, 64)."""
     bits = _TRANSFORM @ brightness.astype(np.float32) @ _TRANSFORM.T > _ZERO
     bits[0, 0] = False  # the mean brightness is always positive, and says nothing
     return np.packbits(bits).tobytes().hex()

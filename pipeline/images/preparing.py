@@ -8,17 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
-from pipeline.images.decoding import (
-    NO_MEMORY,
-    Unusable,
-    cut,
-    decode,
-    masked,
-    preview,
-    whole,
-)
+from pipeline.images.decoding import NO_MEMORY, Unusable, cut, decode, masked, whole
 from pipeline.images.hashes import perceptual_hash
 from pipeline.images.pixels import PixelSteps
+from pipeline.images.previews import preview
 
 if TYPE_CHECKING:  # decoders do without torch
     from torch import Tensor
@@ -64,15 +57,19 @@ class Order:
     window: tuple[float, float] | None = None
 
     def as_json(self) -> str:
-        steps = (self.steps.resize, int(self.steps.resample), self.steps.crop)
+        it = self.steps
+        steps = (it.resize, int(it.resample), it.crop, it.resizer)
         drawn = (self.crop, self.frame, self.whole, self.masks, self.window)
         return json.dumps((steps, self.preview, *drawn))
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        (resize, resample, crop), longest, part, frame, whole, masks, window = json.loads(text)
+        (resize, resample, crop, resizer), longest, part, frame, whole, masks, window = json.loads(
+            text
+        )
         size = tuple(resize) if isinstance(resize, list) else resize
-        steps = PixelSteps(size, Resampling(resample), tuple(crop) if crop else None)
+        middle = tuple(crop) if crop else None
+        steps = PixelSteps(size, Resampling(resample), middle, resizer=resizer)
         covered = tuple((left, top, width, height) for left, top, width, height in masks)
         shades = tuple(window) if window else None
         return cls(steps, longest, tuple(part) if part else None, frame, whole, covered, shades)
@@ -92,11 +89,11 @@ def prepare(data: bytes, max_pixels: int, order: Order) -> Prepared | Unusable:
         if isinstance(picture, Unusable):
             return picture
         return Prepared(
-            pixels=order.steps.pixels(picture.image),
+            pixels=order.steps.pixels_of(picture),
             preview=preview(picture, order.preview) if order.preview else b"",
             width=picture.width,
             height=picture.height,
-            phash=perceptual_hash(picture),
+            phash=perceptual_hash(picture, order.steps.resizer),
             rule=picture.rule,
             picture=whole(picture) if order.whole else b"",
             window=picture.window,

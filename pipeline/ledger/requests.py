@@ -4,7 +4,7 @@ Redis holds their state and none of their content.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.base.errors import NotFound
 from pipeline.base.states import FINAL_STATES, RequestState
@@ -48,6 +48,21 @@ class RequestRecord:
     def final(self) -> bool:
         return self.state in FINAL_STATES
 
+    @classmethod
+    def told(cls, request_id: str, told: str) -> "RequestRecord | None":
+        """What was told of its end, if that is all: of a failure the ledger has the reason."""
+        state, _, operation = told.partition(" ")
+        return cls(request_id, operation, "succeeded", None) if state == "succeeded" else None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many messages may wait on a Celery queue, and how many requests of one caller."""
+
+    queue: str
+    backlog: int
+    share: int
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -70,11 +85,20 @@ class RequestLedger:
         self._workers = workers
         self._ttl, self._keep, self._lease = ttl, keep, lease
 
-    def create(self, request_id: str, operation: str, caller: str = "") -> None:
-        """`caller`: whose share of the backlog it takes until it is answered; "" for nobody's."""
+    def create(
+        self, request_id: str, operation: str, caller: str = "", limits: Limits | None = None
+    ) -> Literal["queue", "caller"] | None:
+        """`caller`: whose share of the backlog it takes until it is answered; "" for nobody's.
+
+        Which of the limits was reached, if one was: then it is not created.
+        """
         # Kept longer than it can stay unanswered, so that its end can always be read.
         keep = int(self._ttl + self._keep)
-        self._script("create_request", request_id, operation, keep, LOOK_AGAIN, caller)
+        most = () if limits is None else (limits.queue, limits.backlog, limits.share)
+        reached: Literal["queue", "caller"] | None = self._script(
+            "create_request", request_id, operation, keep, LOOK_AGAIN, caller, *most
+        )
+        return reached
 
     def waiting(self, queue: str, caller: str) -> tuple[int, int]:
         """How many messages wait on a Celery queue, and how many requests of this caller."""

@@ -22,7 +22,7 @@ from pipeline.messages.jobs import (
 )
 from pipeline.messages.problems import Problem, problem
 from pipeline.messages.quarantine import MOST_RECTANGLES, Rectangle, WithheldImage
-from pipeline.messages.queries import COLLECTED, MAX_LIMIT, SERIES, SearchQuery
+from pipeline.messages.queries import COLLECTED, MAX_LIMIT, SERIES, Crop, SearchQuery
 from pipeline.messages.sent import SentFile
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "RESERVED",
     "SEALED",
     "SERIES",
+    "Crop",
     "Deletion",
     "EncoderInfo",
     "Hit",

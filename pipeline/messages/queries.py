@@ -53,10 +53,17 @@ class SearchQuery(Message):
     """Starts from `image_id`, `text`, `vector`, `positive` examples, or pictures sent along.
 
     Or from all images of a `series`, a `study` or an `accession`, by key or by original number.
+    With a `text_weight`, from an image, or examples, and `text` together.
     """
 
     image_id: ImageId | None = None
     text: str | None = Field(None, min_length=1, max_length=2000, description="Words")
+    text_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Beside an image: 0 searches by the image alone, 1 by the text alone",
+    )
     vector: tuple[float, ...] | None = Field(None, min_length=1, max_length=65536)
     positive: tuple[ImageId, ...] = Field((), max_length=MAX_EXAMPLES, description="Like these")
     negative: tuple[ImageId, ...] = Field((), max_length=MAX_EXAMPLES, description="Unlike those")
@@ -176,6 +183,9 @@ class SearchQuery(Message):
         targets = ("image_id", "text", "vector", *COLLECTED)
         named = [n for n in targets if getattr(self, n) is not None]
         examples = bool(self.positive) or pictures > 0
+        if self.text_weight is not None:
+            self._check_mixed(examples=examples)
+            named.remove("text")
         if len(named) + examples != 1:
             raise InvalidQuery(
                 "Name exactly one of image_id, text, vector, positive, series, study and "
@@ -187,9 +197,10 @@ class SearchQuery(Message):
                 "Negative examples and a strategy need positive ones, or a picture.", ("negative",)
             )
         one = self.image_id is not None or (pictures == 1 and not self.positive)
+        alone = one and not self.negative and self.text_weight is None
         if self.crop is not None and not one:
             raise InvalidQuery("A crop needs exactly one picture, or image_id.", ("crop",))
-        if self.max_hash_distance is not None and (not one or self.negative):
+        if self.max_hash_distance is not None and not alone:
             raise InvalidQuery(
                 "Near-duplicates need exactly one picture, or image_id.",
                 ("max_hash_distance",),
@@ -201,6 +212,18 @@ class SearchQuery(Message):
                 "The fields of a picture from outside are not known; this needs image_id or "
                 "positive.",
                 ("not_same",),
+            )
+
+    def _check_mixed(self, *, examples: bool) -> None:
+        if self.text is None or not (examples or self.image_id is not None):
+            raise InvalidQuery(
+                "A text_weight says how much the text counts beside an image. It needs text, and "
+                "image_id, positive or a picture.",
+                ("text_weight",),
+            )
+        if self.strategy not in (None, "average_vector"):
+            raise InvalidQuery(
+                "Beside text, examples have the strategy average_vector.", ("strategy",)
             )
 
     def _check_frames(self, pictures: int) -> None:

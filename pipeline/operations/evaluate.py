@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from pipeline.base.blobs import preview_name
 from pipeline.base.errors import InvalidQuery
-from pipeline.base.identity import is_identifier
+from pipeline.base.identity import is_identifier, point_id
 from pipeline.base.states import JobState
 from pipeline.evaluation.kept import Evaluations
 from pipeline.ledger import Progress
@@ -116,6 +117,7 @@ def _work(context: Context, item: WorkItem) -> bool:
             request=request,
             encoder=context.store.encoder,
             reader=reader,
+            preview=lambda image_id: context.blobs.read(preview_name(point_id(image_id))),
             searched=item.stop,
             count=context.store.count(reader.filter),
             tick=pulse,

@@ -5,6 +5,7 @@ from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
 from pipeline.operations.delete import DELETE
 from pipeline.operations.evaluate import EVALUATE
+from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
 from pipeline.operations.label_audit import LABEL_AUDIT
@@ -19,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     FACETS,
     COLLECTION,
     RENDERING,
+    EXPLANATION,
     INGEST,
     DELETE,
     LABEL_AUDIT,

@@ -1,7 +1,7 @@
 """Query targets: turns pictures, indexed images or words into a vector or examples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -105,6 +105,8 @@ class QueryTargets:
         """Raises InvalidQuery or NotFound."""
         if search.collected is not None:
             return self._from_collected(*search.collected)
+        if search.text is not None and search.text_weight is not None:
+            return self._mixed(search, pictures, indexed)
         if search.text is not None:
             return QueryTarget(self.encoder.embed_text([search.text])[0])
         if search.vector is not None:
@@ -112,6 +114,20 @@ class QueryTargets:
         if search.image_id is not None:
             return self._from_indexed(search, indexed[search.image_id])
         return self._from_examples(search, pictures, indexed)
+
+    def _mixed(
+        self, search: SearchQuery, pictures: Sequence[Sent], indexed: Mapping[str, Record]
+    ) -> QueryTarget:
+        """An image, or examples, and words: (1 - w) of its unit vector and w of the words'."""
+        assert search.text is not None and search.text_weight is not None  # noqa: S101
+        words = _unit(self.encoder.embed_text([search.text])[0])
+        alone = search.model_copy(update={"text": None, "text_weight": None})
+        target = self._possible_target(alone, pictures, indexed)
+        assert not isinstance(target.target, Examples)  # noqa: S101 - see check_target
+        mixed = (1 - search.text_weight) * _unit(target.target) + search.text_weight * words
+        if np.linalg.norm(mixed) < 1e-6:
+            raise InvalidQuery("The image and the text cancel each other out.", ("text_weight",))
+        return replace(target, target=_unit(mixed))
 
     def _from_collected(self, name: str, values: Sequence[str]) -> QueryTarget:
         """All images with one of these values; if they are many, some of them, evenly."""
@@ -256,6 +272,12 @@ class QueryTargets:
         if not np.isfinite(vector).all() or not vector.any():
             raise InvalidQuery("The vector must be finite and not all zero.", ("vector",))
         return vector
+
+
+def _unit(vector: Vectors) -> Vectors:
+    """Of length 1."""
+    unit: Vectors = vector / np.linalg.norm(vector)
+    return unit
 
 
 def _usable(made: Prepared | Unusable, path: str) -> Prepared:

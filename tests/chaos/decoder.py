@@ -1,4 +1,4 @@
-"""A decoder that pictures of one plain colour end or stop: `python -m tests.chaos.decoder`.
+"""A decoder that pictures of one plain colour end or stop.
 
 It is the product's own, with one call wrapped:
 
@@ -8,11 +8,13 @@ It is the product's own, with one call wrapped:
 """
 
 import ctypes
-import sys
 import time
 from typing import Any
 
 from pipeline.images import decoder, preparing
+from pipeline.images.decoder import end_with_parent, preload
+
+__all__ = ["end_with_parent", "main", "preload"]
 
 RED, GREEN, YELLOW = (255, 0, 0), (0, 255, 0), (255, 255, 0)
 
@@ -33,6 +35,6 @@ def _poisoned(decode: Any) -> Any:
     return poisoned
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
     preparing.decode = _poisoned(preparing.decode)  # type: ignore[attr-defined]
-    decoder.main(sys.argv[1:])
+    decoder.main(arguments)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -59,6 +59,17 @@ class Mixed(Fleet):
         self.old_http.close()
         super().__exit__(*arguments)
 
+    def __enter__(self) -> Self:
+        """The older worker is there first, as in an upgrade: it makes the collection."""
+        start_redis = self.system.start_redis
+
+        def start_redis_and_older() -> None:
+            start_redis()
+            self.start_old(self.old_worker, " ready.")
+
+        self.system.start_redis = start_redis_and_older  # type: ignore[method-assign]
+        return super().__enter__()
+
     def start_old(self, child: Child, ready: str) -> None:
         child.start()
         until(lambda: ready in child.program.log.read_text(), f"{ready}; {child.last_words(5)}")
@@ -76,7 +87,6 @@ def mixed(encoder: Path, older: Path, tmp_path: Path) -> Iterator[Mixed]:
     if SERVER:
         pytest.skip("the older worker wants the stand-in of Qdrant")
     with Mixed(tmp_path, encoder, older) as mixed:
-        mixed.start_old(mixed.old_worker, " ready.")
         yield mixed
 
 

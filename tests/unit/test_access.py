@@ -31,6 +31,8 @@ NEEDED = {
     "POST /v1/searches": "search",
     "POST /v1/searches/batch": "search",
     "POST /v1/renderings": "search",
+    "POST /v1/explanations": "search",
+    "GET /v1/explanations/{identifier}": "search",
     "GET /v1/searches/{identifier}": "search",
     "GET /v1/images": "search",
     "GET /v1/images/{image_id}": "search",
@@ -53,6 +55,9 @@ NEEDED = {
     "POST /v1/deletions": "admin",
     "GET /v1/deletions/{deletion}": "admin",
     "POST /v1/deletions/{deletion}/lift": "admin",
+    "POST /v1/evaluations": "ingest",
+    "GET /v1/evaluations": "search",
+    "GET /v1/evaluations/{evaluation}": "search",
     "POST /v1/pseudonyms/rotate": "admin",
     "POST /v1/pseudonyms/names": "admin",
     "GET /v1/quarantine": "admin",
@@ -121,7 +126,13 @@ def call(api: Api, name: str, **given):
     return api.http.request(
         method,
         path.format(
-            image_id="I", job="J", identifier="S", deletion="D", collection="kindred", study="1.2"
+            image_id="I",
+            job="J",
+            identifier="S",
+            deletion="D",
+            evaluation="E",
+            collection="kindred",
+            study="1.2",
         ),
         follow_redirects=False,
         **given,

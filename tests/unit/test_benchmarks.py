@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import data
+from benchmarks import data, machine, results
 from benchmarks.compute import Shape
 from benchmarks.duplicates import Found, pairs_by_distance
 from benchmarks.embeddings import IMAGES_A_LESION, Maker, Structure
@@ -146,3 +147,12 @@ def test_precision_is_of_what_searches_by_copies_find():
     found = Found("a hash", 64, 4, 0.1, {"smaller": 1.0, "trimmed": 0.5}, 0.25, 0)
     assert found.precision == pytest.approx(0.75)
     assert Found("a hash", 64, 0, 0.1, {"smaller": 0.0}, 0.0, 0).precision == 0
+
+
+def test_every_kind_of_machine_has_goals(monkeypatch):
+    found = set()
+    for gpu, able in ((False, {}), (False, {"avx512_bf16": True}), (True, {})):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        found.add(machine.kind())
+    assert found == set(results.FASTER_THAN_NOTEBOOK) == set(results.OF_PRODUCTS)

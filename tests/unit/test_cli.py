@@ -427,6 +427,66 @@ def deletion(state="succeeded", **more):
             "count": None, "image_ids": None, **more}  # fmt: skip
 
 
+def evaluation(state="succeeded", **more):
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    metrics = {"precision_at_1": estimate, "balanced_accuracy": {"value": None, "low": None,
+               "high": None}}  # fmt: skip
+    classes = [{"label": "melanoma", "images": 3, "held": 4, "metrics": metrics}]
+    ranking = {"name": "embedding", "overall": metrics, "macro": metrics, "classes": classes}
+    report = {
+        "id": "e1",
+        "images": 4,
+        "evaluated": 3,
+        "groups": 2,
+        "left_out": {"no label": 1},
+        "rankings": [ranking, {**ranking, "name": "chance"}],
+        "same_group": {"recall_at_1": estimate, "any_at_1": estimate},
+        "near_duplicates": {"pairs": 2, "images": 4, "other_label": 1, "treatment": "leave_out"},
+        "notes": ["Of the collection, only images that match a filter."],
+        "seconds": {"read": 1.5},
+    }
+    return {"id": "e1", "state": state, "total": 3, "counts": {}, "report": report, **more}
+
+
+def test_an_evaluation_is_followed_to_its_table(api, kindred):
+    api.on("POST /v1/evaluations", answer(evaluation("planning", total=None), 202))
+    api.on("GET /v1/evaluations/e1", answer(evaluation("running")), answer(evaluation()))
+
+    code, out, err = kindred("evaluate", "--label", "dx", "--group", "lesion_id")
+
+    assert (code, err) == (0, "")
+    assert json.loads(api.requests[0].content) == {
+        "label": "dx",
+        "group": "lesion_id",
+        "seed": 0,
+        "baseline": True,
+        "near_duplicates": "leave_out",
+    }
+    assert "3 of 4 images searched by, in 2 groups" in out
+    assert "left out: 1 no label" in out
+    assert "2 pairs of near-duplicates in different groups, 1 with two labels: left out" in out
+    for line in ("embedding, overall", "embedding, macro", "melanoma", "chance, overall"):
+        assert line in out
+    assert "0.500 (0.400 to 0.600)" in out
+    assert "only images that match a filter" in out
+
+    api.on("GET /v1/evaluations/e1", answer(evaluation()))
+    code, out, _ = kindred("evaluate", "--show", "e1", "--json")
+    assert (code, json.loads(out)["id"]) == (0, "e1")
+
+
+def test_an_evaluation_that_fails_says_why(api, kindred):
+    problem = {"title": "Invalid query", "detail": "Say which field they share."}
+    failed = evaluation("failed", error=problem, report=None)
+    api.on("POST /v1/evaluations", answer(failed, 202))
+
+    code, _, err = kindred("evaluate", "--label", "dx")
+
+    assert code == 1
+    assert "Say which field they share." in err
+    assert kindred("evaluate")[0] == 2
+
+
 def test_a_deletion_is_followed_to_its_end(api, kindred, tmp_path):
     gone = {"deleted": 3, "count": 3, "image_ids": ["a", "b", "c"]}
     api.on("POST /v1/deletions", answer(deletion("planning", total=None), 202))
@@ -542,6 +602,12 @@ IN_A_COLLECTION = [
     (("ingest", "owner/name"), "POST", "jobs", job()),
     (("search", "--id", "x"), "POST", "searches", {"state": "succeeded", "results": []}),
     (("batch", "searches.json"), "POST", "searches/batch", {"state": "succeeded", "results": []}),
+    (
+        ("explain", "--id", "a", "--id", "b"),
+        "POST",
+        "explanations",
+        {"state": "succeeded", "matches": []},
+    ),
     (("deidentify-report", "j1"), "GET", "jobs/j1/deidentification", REPORT),
     (("pseudonyms", "rotate", "--yes"), "POST", "pseudonyms/rotate", {"keys": 2}),
     (("facets",), "GET", "facets", {"count": 0, "ranges": {}, "facets": {}}),
@@ -558,7 +624,14 @@ IN_A_COLLECTION = [
     (("images", "show", "a"), "GET", "images/a", hit("a", 1.0)),
     (("images", "export", "vectors"), "GET", "images", {"images": [], "cursor": None}),
     (("delete", "a", "--yes"), "POST", "deletions", deletion(count=1)),
+    (("evaluate", "--label", "dx"), "POST", "evaluations", evaluation()),
     (("undelete", "d1"), "POST", "deletions/d1/lift", deletion(count=1)),
+    (
+        ("audit-labels", "--show", "a1", "--csv", "found.csv"),
+        "GET",
+        "label-audits/a1",
+        {"id": "a1", "report": {}, "findings": {}},
+    ),
     (("quarantine", "list"), "GET", "quarantine", {"images": [], "count": 0, "cursor": None}),
     (("quarantine", "show", "a"), "GET", "quarantine/a", {"image_id": "a", "rectangles": []}),
     (("quarantine", "release", "a"), "POST", "quarantine/release", job()),

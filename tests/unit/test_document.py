@@ -50,12 +50,17 @@ PROBLEMS: dict[str, set[int]] = {
     "search": ROLE | SENT,
     "search_batch": ROLE | SENT,
     "render": ROLE | SENT,
+    "explain": ROLE | SENT,
+    "get_explanation": ROLE | {404},
     "open_study": {503},
     "opened": ROLE | SENT,
     "get_search": ROLE | {404},
     "create_deletion": ROLE | SENT,
     "get_deletion": ROLE | {404},
     "lift_deletion": ROLE | {404, 415},
+    "create_evaluation": ROLE | SENT,
+    "list_evaluations": ROLE,
+    "get_evaluation": ROLE | {404},
     "upload_images": ROLE | SENT,
     "store_instances": ROLE | SENT | {406, 409},
     "store_instances_of_study": ROLE | SENT | {404, 406, 409},
@@ -143,7 +148,7 @@ def test_every_call_has_an_example_that_is_right(
 
 def test_the_examples_of_requests_are_taken(operations: Operations, tmp_path: Path) -> None:
     api = MemoryApi(tmp_path)
-    for name in ("create_job", "search", "search_batch", "create_deletion"):
+    for name in ("create_job", "search", "search_batch", "explain", "create_deletion"):
         path, operation = operations[name]
         example = operation["requestBody"]["content"]["application/json"]["example"]
         answer = api.http.post(path, json=example)

@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor, ViTModel
 from transformers.utils import logging as transformers_logging
 
 from cli import sample
-from pipeline.base.errors import DeviceFull, EncoderError, TooLargeForDevice
+from pipeline.base.errors import Conflict, DeviceFull, EncoderError, TooLargeForDevice
 from pipeline.base.settings import Settings
 from pipeline.encoding import checkpoint
 from pipeline.encoding.encoder import Encoder, Sizing
@@ -105,14 +105,16 @@ def test_mean_pooling_is_the_notebooks(tiny: Path, encoder: Encoder) -> None:
     inputs = processor(images=[picture.image for picture in shown], return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state.mean(dim=1).numpy()
-    got = encoder.embed(pixels(encoder, 5), bulk=False)
+    by_torch, by_pillow = encoder.ways()
+    got = by_pillow.embed(pixels(by_pillow, 5), bulk=False)
     assert got.dtype == np.float32
     assert got.shape == (5, 32)
     assert np.abs(got - expected).max() < 1e-5
+    assert cosines(by_torch.embed(pixels(by_torch, 5), bulk=False), got).min() > 0.9999
 
 
 def test_cls_pooling_is_the_class_token(tiny: Path) -> None:
-    cls = Encoder.load(settings(tiny, pooling="cls").encoder)
+    *_, cls = Encoder.load(settings(tiny, pooling="cls").encoder).ways()  # by Pillow, to the bit
     shown = pixels(cls, 3)
     model = ViTModel.from_pretrained(tiny)
     processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
@@ -279,6 +281,21 @@ def made_model(kind: str, folder: Path) -> Path:
         "clip": lambda: hf.CLIPModel(hf.CLIPConfig(vision_config=seen, text_config=text)),
         "siglip": lambda: hf.SiglipModel(hf.SiglipConfig(vision_config=seen, text_config=text)),
         "dinov2": lambda: hf.Dinov2Model(hf.Dinov2Config(**small())),
+        "registers": lambda: hf.Dinov2WithRegistersModel(
+            hf.Dinov2WithRegistersConfig(**small(num_register_tokens=3))
+        ),
+        "deit": lambda: hf.DeiTModel(hf.DeiTConfig(**seen), add_pooling_layer=False),
+        "swin": lambda: hf.SwinModel(
+            hf.SwinConfig(
+                image_size=32,
+                patch_size=4,
+                embed_dim=8,
+                depths=[1, 1],
+                num_heads=[2, 2],
+                window_size=4,
+            ),
+            add_pooling_layer=False,
+        ),
         "classifier": lambda: hf.ViTForImageClassification(hf.ViTConfig(**seen)),
         "mae": lambda: hf.ViTMAEModel(hf.ViTMAEConfig(**seen)),
         "convnext": lambda: hf.ConvNextModel(
@@ -298,6 +315,39 @@ def test_other_vision_transformers_load_by_their_name(kind: str, tmp_path: Path)
     loaded.warm_up()
     assert loaded.info.dimensions == 32
     assert loaded.embed(pixels(loaded, 2), bulk=True).shape == (2, 32)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "registers", "deit", "classifier"])
+def test_patch_tokens_are_of_places_in_the_picture(kind: str, tmp_path: Path) -> None:
+    loaded = Encoder.load(settings(made_model(kind, tmp_path), pooling="mean").encoder)
+    plain = np.full((1, 3, 32, 32), 120, np.uint8)
+    marked = plain.copy()
+    marked[:, :, 8:16, 24:32] = 255  # the patch in row 1 and column 3
+
+    tokens = loaded.patches(np.concatenate((plain, marked)))
+
+    assert tokens.shape == (2, 4, 4, 32)
+    changed = np.linalg.norm(tokens[1] - tokens[0], axis=2)
+    assert np.unravel_index(changed.argmax(), (4, 4)) == (1, 3)
+
+
+def test_patch_tokens_of_a_vit_are_those_of_its_last_layer_after_the_norm(
+    tiny: Path, encoder: Encoder
+) -> None:
+    given = pixels(encoder, 2)
+    processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
+    images = [picture.image for picture in pictures(2)]
+    values = processor(images=images, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        tokens = ViTModel.from_pretrained(tiny, add_pooling_layer=False)(values).last_hidden_state
+    found = encoder.patches(given)
+    assert np.allclose(found.reshape(2, -1, 32), tokens[:, 1:].numpy(), atol=1e-4)
+
+
+def test_a_model_that_merges_patches_has_no_patch_tokens(tmp_path: Path) -> None:
+    loaded = Encoder.load(settings(made_model("swin", tmp_path)).encoder)
+    with pytest.raises(Conflict, match="has no patch tokens"):
+        loaded.patches(np.zeros((1, 3, 32, 32), np.uint8))
 
 
 def test_a_model_that_drops_patches_at_random_is_refused(tmp_path: Path) -> None:

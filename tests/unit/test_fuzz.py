@@ -25,8 +25,10 @@ from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
-from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.previews import preview
 from pipeline.ledger import JobRecord, RequestRecord
+from pipeline.ledger.requests import Limits
 from pipeline.messages import RESERVED, Message, SearchQuery
 from pipeline.messages.filters import Filter
 from pipeline.operations.base import Operation
@@ -184,6 +186,9 @@ class _Waiting:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    def told(self, identifier: str) -> str:
+        return ""
+
     async def finished(self, get: Any, identifier: str, seconds: float, begin: Any = None) -> Any:
         if begin is not None:
             begin()
@@ -197,7 +202,9 @@ def _queued(identifier: str) -> RequestRecord:
 class _Collection(Collection):
     """The api's own, with nothing behind it."""
 
-    def submit(self, wanted: Operation, body: Message, identifier: str) -> None:
+    def submit(
+        self, wanted: Operation, body: Message, identifier: str, limits: Limits | None = None
+    ) -> None:
         wanted.envelope(self.base, body)
 
     def refuse_when_full(self) -> None: ...

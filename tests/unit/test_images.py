@@ -11,7 +11,8 @@ from PIL import Image, PngImagePlugin
 from PIL.Image import Transpose
 
 from pipeline.images import decoding
-from pipeline.images.decoding import Picture, Unusable, decode, inspect, preview
+from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.previews import preview
 from tests.bad_files import unusable
 
 CAP = 1_000_000
@@ -258,15 +259,6 @@ def test_a_preview_is_small_in_proportion_and_never_enlarged() -> None:
     assert small.size == (60, 40)
     thin = Image.open(io.BytesIO(preview(picture(encoded(drawing(2000, 1))), 200)))
     assert thin.size == (200, 1)
-
-
-def test_a_preview_is_the_same_on_systems_without_files_in_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shown = picture(encoded(drawing(60, 40)))
-    here = preview(shown, 200)
-    monkeypatch.delattr("os.memfd_create", raising=False)
-    assert preview(shown, 200) == here
 
 
 def test_a_preview_carries_no_metadata() -> None:

@@ -180,7 +180,8 @@ def test_the_end_of_a_job_or_request_is_told(backend: Backend, ledger: Ledger) -
         ledger.requests.create(request, "search")
     ledger.requests.succeed("succeeded")
     ledger.requests.fail("refused", BROKEN)
-    assert [next(told), next(told)] == ["succeeded", "refused"]
+    assert next(told) == "succeeded succeeded search", "with its state, and what it was"
+    assert next(told) == "refused failed search"
     assert [job.state for job in ledger.jobs.recent()] == [
         "cancelled", "failed", "completed_with_rejections"
     ]  # fmt: skip

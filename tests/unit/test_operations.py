@@ -40,13 +40,26 @@ REQUESTS: dict[str, dict[str, Any]] = {
         ],
     },
     "rendering": {"image": "a", "shown": {"frame": 2, "centre": 40.0, "width": 400.0}},
+    "explanation": {
+        "query": {"first": {"frame": 2}, "second": {"image_id": "A"}, "limit": 3},
+        "images": [{"blob": "b", "frames": [1], "sha256": "ab" * 32}],
+    },
     "batch": {"searches": [{"image_id": "A", "limit": 2}, {"text": "a nevus", "filter": FILTER}]},
     "images": {"filter": FILTER, "limit": 7, "cursor": "c", "vectors": True},
     "image": {"image_id": "A"},
     "facets": {"filter": FILTER},
     "collection": {},
     "ingest": {"source": {"kind": "dataset", "dataset": "/scans", "split": "test", "limit": 5}},
-    "evaluate": {"label": "dx", "group": "lesion_id", "filter": FILTER, "sample": 100, "seed": 3},
+    "evaluate": {
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+        "sample": 500,
+        "seed": 3,
+        "near_duplicates": "keep",
+        "baseline": False,
+        "calibrate": False,
+    },
     "label_audit": {
         "label": "dx",
         "group": "lesion_id",
@@ -97,8 +110,8 @@ def test_each_is_found_by_its_name(one: Operation) -> None:
 
 
 def test_one_that_only_a_newer_version_knows_is_not_found() -> None:
-    with pytest.raises(NotFound, match="knows no operation predict"):
-        operation("predict")
+    with pytest.raises(NotFound, match="knows no operation forecast"):
+        operation("forecast")
 
 
 @by_name

@@ -18,6 +18,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from pipeline.base.errors import EncoderError
 from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.images import pixels
+from pipeline.images.picture import Picture
 
 REAL = Path(__file__).parents[2] / "../shared/data/skin_cancer_dev/train-00000-of-00001.parquet"
 
@@ -96,6 +97,55 @@ def test_real_photographs(tmp_path: Path) -> None:
     photographs = [Image.open(io.BytesIO(row["bytes"])).convert("RGB") for row in rows]
     larger = [photograph.resize((600, 450)) for photograph in photographs]
     assert max(difference(processor, ours, image) for image in photographs + larger) == 0
+
+
+# --- by torch ------------------------------------------------------------------------------------
+
+RESIZED_BY_TORCH = [name for name in PROCESSORS if "lanczos" not in name and "alone" not in name]
+
+
+@pytest.mark.parametrize("name", RESIZED_BY_TORCH)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_torch_makes_pillows_pixels_but_for_rounding(name: str, channels: int) -> None:
+    steps = Preprocessing.reproducing(PROCESSORS[name]())
+    assert steps.resizers == ("torch", "pillow")
+    for height, width in SIZES:
+        picture = Picture(noise(height, width))
+        if channels == 4:
+            picture = Picture.of(np.array(picture.image.convert("RGBX")))
+        made = steps.by("torch").steps.pixels_of(picture)
+        assert (made.dtype, made.flags.c_contiguous) == (np.uint8, True)
+        apart = abs(made.astype(int) - steps.pixels_of(picture))
+        # In what is many times higher than wide, Pillow resizes the height first, torch never.
+        most, share = (12, 0.3) if height > 20 * width else (2, 0.01)
+        assert apart.max() <= most
+        assert (apart > 0).mean() < share
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSORS.keys() - RESIZED_BY_TORCH))
+def test_what_torch_has_not_is_pillows(name: str) -> None:
+    assert Preprocessing.reproducing(PROCESSORS[name]()).resizers == ("pillow",)
+
+
+def test_a_torch_that_computes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized = pixels.resized
+    monkeypatch.setattr(pixels, "resized", lambda *given: np.minimum(resized(*given), 253) + 2)
+    assert Preprocessing.reproducing(ViTImageProcessorPil()).resizers == ("pillow",)
+
+
+def test_who_resizes_is_in_the_spec_but_for_pillow() -> None:
+    steps = Preprocessing.reproducing(ViTImageProcessorPil())
+    assert steps.by("torch").spec == steps.spec + " resizer=torch"
+    assert "resizer" not in steps.spec
+
+
+@pytest.mark.parametrize("size", [(30, 900), (900, 30)])
+def test_torch_leaves_what_would_be_blown_up_to_pillow(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, picture = Preprocessing.reproducing(CLIPImageProcessorPil()), Picture(noise(*size))
+    monkeypatch.setattr(pixels, "_LARGEST", 0)
+    assert np.array_equal(steps.by("torch").pixels_of(picture), steps.pixels_of(picture))
 
 
 def test_a_whole_batch_is_normalised_as_its_images_are() -> None:

@@ -30,9 +30,11 @@ SIDE = 64  # pixels
 
 
 class GreySteps:
-    def pixels(self, image: Image.Image) -> np.ndarray:
+    resizer = "pillow"
+
+    def pixels_of(self, picture: Picture) -> np.ndarray:
         side = int(DIMENSIONS**0.5)
-        return np.asarray(image.convert("L").resize((side, side)))
+        return np.asarray(picture.image.convert("L").resize((side, side)))
 
 
 class GreyEncoder:
@@ -42,7 +44,7 @@ class GreyEncoder:
     steps = GreySteps()
 
     def preprocess(self, picture: Picture) -> np.ndarray:
-        return self.steps.pixels(picture.image)
+        return self.steps.pixels_of(picture)
 
     def embed(self, pixels: np.ndarray, *, bulk: bool) -> np.ndarray:
         return pixels.reshape(len(pixels), -1).astype(np.float32)

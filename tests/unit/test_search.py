@@ -18,6 +18,7 @@ from pipeline.encoding.encoder import Encoder
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Picture, cut
 from pipeline.images.hashes import HASH_BITS, NEAR_BITS, hash_distance, perceptual_hash
+from pipeline.images.resizing import Resizer
 from pipeline.messages import Hit, SearchQuery
 from pipeline.operations.base import Call, Operation
 from pipeline.operations.browse import IMAGES, ImagesRequest
@@ -245,6 +246,12 @@ def test_a_batch_mixes_plain_and_grouped_searches(answers: Opened) -> None:
         ({"crop": {"left": 0, "top": 0, "width": 1, "height": 1}, "text": "a"}, 0, "crop"),
         ({"max_hash_distance": 3, "positive": ["a"]}, 1, "max_hash_distance"),
         ({"not_same": "lesion_id"}, 1, "not_same"),
+        ({"text_weight": 0.5, "text": "a"}, 0, "text_weight"),
+        ({"text_weight": 0.5, "image_id": "a"}, 0, "text_weight"),
+        ({"text_weight": 0.5, "text": "a", "vector": [1.0]}, 0, "text_weight"),
+        ({"text_weight": 0.5, "text": "a", "image_id": "a", "vector": [1.0]}, 0, "image_id"),
+        ({"text_weight": 0, "text": "a", "strategy": "best_score"}, 2, "strategy"),
+        ({"text_weight": 0, "text": "a", "max_hash_distance": 3}, 1, "max_hash_distance"),
     ],
 )
 def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, place: str) -> None:
@@ -260,6 +267,8 @@ def test_a_search_starts_from_one_thing(query: dict[str, Any], pictures: int, pl
         ({"negative": ["b"], "strategy": "best_score"}, 1),
         ({"crop": {"left": 0.1, "top": 0, "width": 0.9, "height": 1}}, 1),
         ({"max_hash_distance": 3, "image_id": "a", "not_same": "lesion_id"}, 0),
+        ({"text": "a", "text_weight": 0.3, "image_id": "a", "not_same": "lesion_id"}, 0),
+        ({"text": "a", "text_weight": 1, "positive": ["a"], "negative": ["b"]}, 1),
     ],
 )
 def test_what_can_be_combined(query: dict[str, Any], pictures: int) -> None:
@@ -296,7 +305,8 @@ def test_a_rectangle_of_a_few_pixels_is_refused() -> None:
     assert cut(picture, 0, 0, 0.5, 0.1) == TOO_SMALL
 
 
-def test_a_hash_survives_scaling_and_light_and_tells_pictures_apart() -> None:
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
+def test_a_hash_survives_scaling_and_light_and_tells_pictures_apart(resizer: Resizer) -> None:
     rng = np.random.default_rng(3)
 
     def blobs() -> Image.Image:
@@ -305,7 +315,7 @@ def test_a_hash_survives_scaling_and_light_and_tells_pictures_apart() -> None:
 
     one, other = blobs(), blobs()
     copy = one.resize((211, 158)).point(lambda value: value + 30)
-    hashes = [perceptual_hash(Picture(image)) for image in (one, copy, other)]
+    hashes = [perceptual_hash(Picture(image), resizer) for image in (one, copy, other)]
     assert [len(value) for value in hashes] == [64] * 3
     assert hash_distance(hashes[0], hashes[1]) <= 16
     assert hash_distance(hashes[0], hashes[2]) > 2 * NEAR_BITS
@@ -341,18 +351,31 @@ def saved(image: Image.Image, quality: int) -> Image.Image:
     ],
     ids=["half", "3/4", "double", "JPEG 90", "JPEG 40", "lighter", "trimmed"],
 )
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
 def test_a_copy_is_near_and_another_lesion_is_not(
-    copy: Callable[[Image.Image], Image.Image],
+    resizer: Resizer, copy: Callable[[Image.Image], Image.Image]
 ) -> None:
-    hashes = [perceptual_hash(Picture(photograph(seed))) for seed in range(20)]
-    copied = perceptual_hash(Picture(copy(photograph(0))))
+    hashes = [perceptual_hash(Picture(photograph(seed)), resizer) for seed in range(20)]
+    copied = perceptual_hash(Picture(copy(photograph(0))), resizer)
     assert hash_distance(hashes[0], copied) <= NEAR_BITS
     assert min(hash_distance(one, copied) for one in hashes[1:]) > NEAR_BITS
 
 
-def test_blank_pictures_are_copies_of_each_other() -> None:
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
+def test_blank_pictures_are_copies_of_each_other(resizer: Resizer) -> None:
     shades = [Picture(Image.new("RGB", (50, 40), (shade,) * 3)) for shade in (0, 7, 128, 255)]
-    assert {perceptual_hash(shade) for shade in shades} == {"0" * (HASH_BITS // 4)}
+    assert {perceptual_hash(shade, resizer) for shade in shades} == {"0" * (HASH_BITS // 4)}
+
+
+@pytest.mark.parametrize("factor", [0.2, 1, 3])
+def test_hashes_by_torch_are_those_by_pillow_but_for_some_bits(factor: float) -> None:
+    """So a card, which hashes as Pillow does, finds the copies of what torch has hashed."""
+    for seed in range(10):
+        whole = photograph(seed)
+        size = (round(whole.width * factor), round(whole.height * factor))
+        picture = Picture(whole.resize(size, Image.Resampling.BICUBIC))
+        by_torch = perceptual_hash(picture, "torch")
+        assert hash_distance(perceptual_hash(picture), by_torch) <= 8
 
 
 def test_near_duplicates_are_found_by_the_new_hash_alone(answers: Opened) -> None:

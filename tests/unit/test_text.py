@@ -60,6 +60,11 @@ def pixels(encoder: Encoder, count: int) -> np.ndarray:
     return np.stack([encoder.preprocess(picture) for picture in pictures(count)])
 
 
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return (one * other).sum(axis=1) / lengths
+
+
 def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)
@@ -75,11 +80,13 @@ def test_images_are_transformers_image_features(folder: Path) -> None:
     inputs = processor(images=[picture.image for picture in pictures(5)], return_tensors="pt")
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).get_image_features(**inputs).pooler_output
-    encoder = Encoder.load(settings(folder).encoder)
+    encoder, by_pillow = Encoder.load(settings(folder).encoder).ways()
     for bulk in (True, False):
-        vectors = encoder.embed(pixels(encoder, 5), bulk=bulk)
+        vectors = by_pillow.embed(pixels(by_pillow, 5), bulk=bulk)
         assert vectors.dtype == np.float32
         assert np.abs(vectors - expected.numpy()).max() < 1e-5
+        resized_by_torch = encoder.embed(pixels(encoder, 5), bulk=bulk)
+        assert cosines(resized_by_torch, vectors).min() > 0.9999
 
 
 @pytest.mark.parametrize("texts", [TEXTS, [" ".join(SENTENCES)]], ids=["short", "too long"])

@@ -20,6 +20,8 @@
  * @property {Crop|null} crop
  * @property {number|null} frame of an own DICOM file, or the number of one of several files
  * @property {boolean} whole whether all frames of own files are compared
+ * @property {string|null} words what is searched for beside the image
+ * @property {number} weight how much they count, 0 to 1
  * @property {number} limit
  * @property {number|null} threshold
  * @property {Object<string, Choice>} choices by field
@@ -32,6 +34,7 @@
  */
 
 export const DEFAULT_LIMIT = 12;
+export const DEFAULT_WEIGHT = 0.5;
 
 const COLLECTED = ["series", "study", "accession"];
 
@@ -48,6 +51,8 @@ export const emptyState = () => ({
   crop: null,
   frame: null,
   whole: false,
+  words: null,
+  weight: DEFAULT_WEIGHT,
   limit: DEFAULT_LIMIT,
   threshold: null,
   choices: {},
@@ -75,6 +80,8 @@ export function parse(search) {
     const [left, top, width, height] = given.get("crop").split(",").map(toNumber);
     state.crop = { left, top, width, height };
   }
+  state.words = given.get("words") || null;
+  if (given.has("weight")) state.weight = toNumber(given.get("weight"));
   if (given.has("limit")) state.limit = toNumber(given.get("limit"));
   if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
   for (const kind of ["only", "not"]) {
@@ -120,6 +127,8 @@ export function format(state) {
     const { left, top, width, height } = state.crop;
     out.set("crop", [left, top, width, height].map(short).join(","));
   }
+  set("words", state.words);
+  if (state.words && state.weight !== DEFAULT_WEIGHT) set("weight", state.weight);
   if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
   set("threshold", state.threshold);
   for (const [field, choice] of Object.entries(state.choices)) {

@@ -37,6 +37,21 @@ export function faultsOf(state, collection) {
     "This server compares images only; it cannot search by words.",
   );
   fault(
+    state.words && collection?.searches_text === false,
+    "message",
+    "This server compares images only; it cannot search by words.",
+  );
+  fault(
+    state.words && !(state.weight >= 0 && state.weight <= 1),
+    "message",
+    "Words count between 0 (the image alone) and 1 (the words alone).",
+  );
+  fault(
+    state.words && state.near,
+    "options",
+    "Near-duplicates are searched without words. Remove one of the two.",
+  );
+  fault(
     state.unlike.length && !state.like.length && !start,
     "message",
     "Mark at least one image as “more like this”, or choose an image to start from.",

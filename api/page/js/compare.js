@@ -4,6 +4,7 @@ import { byId, fill, h, isTyping } from "./dom.js";
 import { factList, previewOf, viewerLink } from "./facts.js";
 import { markButtons } from "./results.js";
 import { similarity } from "./words.js";
+import { Why } from "./why.js";
 import { Zoom } from "./zoom.js";
 
 /**
@@ -12,6 +13,7 @@ import { Zoom } from "./zoom.js";
  * @property {string} name
  * @property {object|null} payload
  * @property {import("./address.js").Crop|null} crop
+ * @property {import("./why.js").Compared} compared what the server is told of it
  */
 
 /**
@@ -23,9 +25,12 @@ import { Zoom } from "./zoom.js";
 export function openCompare(hits, first, searched, { marks, onSearch }) {
   const dialog = byId("compare");
   let zoom = null;
+  let why = null;
+  let isExplained = false;
   let at = Math.max(0, hits.indexOf(first));
 
   const show = (number) => {
+    why?.close();
     at = number;
     const hit = hits[at];
     const left =
@@ -54,10 +59,36 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
         closeButton(),
       ),
       h("div", { class: searched ? "panes two" : "panes" }, left, right),
-      h("footer", {}, tools(hit)),
+      h("footer", {}, tools(hit), h("div", { class: "why-note", "aria-live": "polite" })),
     );
     zoom = new Zoom([...dialog.querySelectorAll(".pane-view")]);
+    explain();
   };
+
+  /** Shows over both images why they match, or no longer. */
+  const explain = () => {
+    why?.close();
+    const note = dialog.querySelector(".why-note");
+    why = new Why([...dialog.querySelectorAll(".layer")], note);
+    dialog.querySelector(".why-switch")?.setAttribute("aria-pressed", String(isExplained));
+    if (isExplained && searched) why.show(searched.compared, { image_id: hits[at].image_id });
+  };
+
+  const whySwitch = () =>
+    searched &&
+    h(
+      "button",
+      {
+        class: "why-switch",
+        "aria-pressed": String(isExplained),
+        dataset: { key: "why" },
+        onclick: () => {
+          isExplained = !isExplained;
+          explain();
+        },
+      },
+      "Show why it matched",
+    );
 
   const tools = (hit) => [
     h(
@@ -73,6 +104,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
       tool("+", () => zoom.zoom(1.5), false, "Zoom in"),
       tool("Fit", () => zoom.reset(), false, "Fit"),
     ),
+    whySwitch(),
     markButtons(hit.image_id, marks),
     viewerLink(hit),
     h(
@@ -111,6 +143,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
   };
   // The content covers the whole dialog, so a click on the dialog itself was beside it.
   dialog.onclick = (event) => event.target === dialog && dialog.close();
+  dialog.onclose = () => why?.close();
   show(at);
   dialog.showModal();
   dialog.querySelector(".close").focus();

@@ -11,17 +11,27 @@ import { Viewer } from "./viewer.js";
 let viewer = null;
 let running = new AbortController();
 
+/** @type {string|null} */
+let chosen = null;
+
 /** Ends what an earlier query shows. */
 export function closeFrames() {
   running.abort();
   running = new AbortController();
   viewer?.close();
   viewer = null;
+  chosen = null;
   fill(byId("frame-tools"));
 }
 
 /** What is shown now, for the images side by side; null if it is a plain picture. */
 export const frameUrl = () => (viewer ? byId("query-picture").querySelector("img")?.src : null);
+
+/** The number of the frame that is shown of an own image, counted from 1; 0 or null: not known. */
+export const shownNumber = () => viewer?.at ?? null;
+
+/** The id of the image that is shown of a stored series. */
+export const shownId = () => chosen;
 
 /**
  * Shows an own picture. What the browser cannot show, the server renders.
@@ -92,6 +102,7 @@ export async function showSeries(container, start, { at, onChosen, onWhole }) {
   const from = h("button", { type: "button" }, "Search from this image");
   const load = async (number) => {
     const { image_id: id, payload } = images[number - 1];
+    chosen = id;
     name.textContent = scanName(payload) ?? id;
     from.hidden = id === at;
     from.onclick = () => onChosen(id);

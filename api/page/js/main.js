@@ -6,6 +6,7 @@ import { forgetCollection, installSearchView, isIncomplete, showSearch } from ".
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
 import { installLabelsView, showLabels } from "./labels-view.js";
+import { installConcept } from "./concept.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -95,7 +96,7 @@ function toFound() {
 }
 
 /** A new query image keeps the settings, but nothing that belonged to the previous image. */
-const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, like: [], unlike: [], same: false });
+const fresh = () => ({ view: "search", open: null, crop: null, frame: null, whole: false, words: null, like: [], unlike: [], same: false });
 
 // --- when the server is unavailable --------------------------------------------------------------
 
@@ -165,6 +166,7 @@ installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installLabelsView({ go, onUnavailable });
 installOptions(go);
+installConcept(go);
 onChosen(byId("file"), takePicture);
 onChosen(byId("folder"), takePicture);
 onFiles((files) => (state.view === "jobs" ? uploadFiles(files) : takePicture(files)));

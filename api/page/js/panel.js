@@ -2,6 +2,7 @@
 
 import { activeFilters, drawFilters } from "./filters.js";
 import { byId, showFault } from "./dom.js";
+import { showConcept } from "./concept.js";
 import { drawQuery } from "./query-panel.js";
 import { drawRanges } from "./ranges.js";
 import { showOptions } from "./options.js";
@@ -21,6 +22,7 @@ const FAULT_PLACES = ["limit", "threshold", "crop", "options", "filters", "id", 
 export function drawPanel({ state, picture, known, counts, faults }, go) {
   drawQuery(state, picture, go);
   showOptions(state, known);
+  showConcept(state, known);
   byId("text-form").hidden = !known?.searches_text;
   const active = activeFilters(state);
   byId("clear-filters").hidden = active === 0;

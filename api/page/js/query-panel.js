@@ -3,8 +3,8 @@
 import { installCrop } from "./crop.js";
 import { byId, fill, h } from "./dom.js";
 import { factList, imageUrl, previewOf, previewUrl, viewerLink } from "./facts.js";
-import { closeFrames, frameUrl, showOwn, showSeries } from "./frames.js";
-import { isCombined, isSearch } from "./search.js";
+import { closeFrames, frameUrl, showOwn, showSeries, shownId, shownNumber } from "./frames.js";
+import { isCombined, isSearch, middle } from "./search.js";
 import { callJson } from "./server.js";
 
 let shown = "";
@@ -36,12 +36,19 @@ export function drawQuery(state, picture, go) {
 export function searchedPicture(state, picture) {
   const crop = isCombined(state) ? null : state.crop;
   if (state.start?.kind === "picture" && picture)
-    return { url: frameUrl() ?? picture.url, name: "Your image", payload: null, crop };
+    return { url: frameUrl() ?? picture.url, name: "Your image", payload: null, crop, compared: { ...ownFrame(state, picture), crop } };
   if (state.start?.kind === "collected")
-    return frameUrl() ? { url: frameUrl(), name: "The searched series", payload: null, crop } : null;
+    return frameUrl() ? { url: frameUrl(), name: "The searched series", payload: null, crop, compared: { image_id: shownId() } } : null;
   const id = state.start?.kind === "stored" ? state.start.id : state.like[0];
   if (!id || state.start?.kind === "text") return null;
-  return { url: previewUrl(id), name: id, payload: state.start ? payload : null, crop };
+  return { url: previewUrl(id), name: id, payload: state.start ? payload : null, crop, compared: { image_id: id, crop } };
+}
+
+/** The file, and its frame, that is shown of an own image. */
+function ownFrame({ frame }, { files, isDicom }) {
+  const at = shownNumber();
+  if (files.length > 1) return { file: files[(at || middle(frame, files.length)) - 1] };
+  return { file: files[0], ...(isDicom && at && { frame: at }) };
 }
 
 const keyOf = ({ start, crop, frame, whole, like, unlike }, picture) =>
@@ -85,7 +92,7 @@ function drawPicture(state, picture, go) {
 }
 
 /** What no longer holds for another start. */
-const WHOLE = { crop: null, frame: null, whole: false, like: [], unlike: [], same: false };
+const WHOLE = { crop: null, frame: null, whole: false, words: null, like: [], unlike: [], same: false };
 
 function notShown(container, tools) {
   tools.replaceChildren();

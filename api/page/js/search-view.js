@@ -153,7 +153,7 @@ function browse(cursor, signal) {
 // --- from the results to the next search ---------------------------------------------------------
 
 function searchFrom(id) {
-  const none = { crop: null, frame: null, whole: false, like: [], unlike: [], same: false };
+  const none = { crop: null, frame: null, whole: false, words: null, like: [], unlike: [], same: false };
   go({ ...none, start: { kind: "stored", id } });
   toPictures();
 }

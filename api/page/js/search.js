@@ -57,6 +57,9 @@ export const hasImage = ({ start, like }) =>
 
 const isNear = (state) => state.near && !isCombined(state);
 
+/** Whether words can be added: to an image, or to marked ones, but not to a series as a whole. */
+export const isMixable = (state) => hasImage(state) && !isWhole(state);
+
 /**
  * @param {import("./address.js").State} state a state without faults
  * @returns {object} the body of POST /v1/searches, without an own image, which travels beside it
@@ -71,6 +74,10 @@ export function queryOf(state) {
   if (start?.kind === "text" && !combined) query.text = start.text;
   if (start?.kind === "collected" && !combined) query[start.by] = start.keys;
   if (start?.kind === "picture" && isWhole(state)) query.strategy = "best_match";
+  if (state.words && isMixable(state)) {
+    query.text = state.words;
+    query.text_weight = state.weight;
+  }
   if (positive.length) query.positive = positive;
   if (unlike.length) query.negative = unlike;
   if (crop && !combined) query.crop = crop;
@@ -112,20 +119,32 @@ export const middle = (chosen, count) => Math.min(chosen ?? Math.floor((count + 
  *   first response comes without results
  * @returns {Promise<object[]>} hits. Throws Problem.
  */
-export async function search(query, files, { signal, onWaiting }) {
-  const first = await call("/v1/searches", request(query, files, signal));
+export async function search(query, files, options) {
+  return (await answered("/v1/searches", query, files, options)).results;
+}
+
+/**
+ * The finished answer of a call that is answered in time or polled for.
+ * @param {string} path
+ * @param {object} query
+ * @param {File[]} files
+ * @param {{signal: AbortSignal, onWaiting: () => void}} options as of `search`
+ * @returns {Promise<any>} Throws Problem.
+ */
+export async function answered(path, query, files, { signal, onWaiting }) {
+  const first = await call(path, request(query, files, signal));
   let found = await first.json();
   if (!isFinished(found)) onWaiting();
-  while (!isFinished(found)) found = await poll(found, signal);
+  while (!isFinished(found)) found = await poll(path, found, signal);
   if (found.state === "failed") throw new Problem(found.error);
-  return found.results;
+  return found;
 }
 
 /** The current state of the search. It survives a while in which the api is unavailable. */
-async function poll(found, signal) {
+async function poll(path, found, signal) {
   try {
     const headers = { Prefer: `wait=${NEXT_WAIT}` };
-    return await (await call(`/v1/searches/${found.id}`, { headers, signal })).json();
+    return await (await call(`${path}/${found.id}`, { headers, signal })).json();
   } catch (error) {
     if (!(error instanceof Problem && error.passing)) throw error;
     await pause(1500, signal);

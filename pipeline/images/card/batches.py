@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
@@ -26,9 +24,9 @@ from pipeline.images.card.resampling import (
     resize_for,
     resized,
 )
-from pipeline.images.decoding import PREVIEW_FILTER, PREVIEW_QUALITY, as_preview, preview_size
 from pipeline.images.hashes import HASHED_GAP, HASHED_SIDE, hashes_of
 from pipeline.images.preparing import Order, Prepared
+from pipeline.images.previews import PREVIEW_FILTER, PREVIEW_QUALITY, as_preview, preview_size
 
 # Source pixels that are resized at once. They take some 40 bytes each of the card's memory.
 MOST_PIXELS = 24_000_000
@@ -130,7 +128,7 @@ class Maker:
         if self.writers is None:
             return self.codec.encode(small, PREVIEW_QUALITY)
         pictures = small.cpu().numpy()
-        return [*self.writers.map(_encode, pictures)]
+        return [*self.writers.map(as_preview, pictures)]
 
     def _lap(self, stage: str) -> None:
         if self.clock is not None:
@@ -148,10 +146,6 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     except (RuntimeError, TypeError):  # this torch, or this device, has no such products
         return torch.float32
     return torch.float16 if torch.equal(found, expected) else torch.float32
-
-
-def _encode(pixels: np.ndarray) -> bytes:
-    return as_preview(Image.fromarray(pixels))
 
 
 def brightness(planes: Planes) -> Tensor:

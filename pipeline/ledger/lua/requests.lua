@@ -12,19 +12,6 @@ local function request_key(request) return ns .. ':request:' .. request end
 
 local function requests_by(caller) return open_requests .. ':by:' .. caller end
 
-function commands.create_request(request, operation, keep, look_again, caller)
-  local key = request_key(request)
-  if (caller or '') ~= '' then
-    call('HSET', key, 'caller', caller)
-    call('SADD', requests_by(caller), request)
-    call('EXPIRE', requests_by(caller), keep)
-  end
-  call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'since', now,
-    'attempts', 0)
-  call('ZADD', open_requests, now + look_again, request)
-  call('ZADD', request_expiry, now + keep, request)
-end
-
 -- How many of its requests are not answered. Forgets those that are, or that are gone.
 local function open_requests_of(caller)
   local open = 0
@@ -37,6 +24,24 @@ local function open_requests_of(caller)
     end
   end
   return open
+end
+
+-- With limits, it creates nothing if as many messages wait on the broker's queue, or requests of
+-- the caller, and replies which: `queue` or `caller`.
+function commands.create_request(request, operation, keep, look_again, caller, queue, backlog,
+    share)
+  if queue and call('LLEN', queue) >= tonumber(backlog) then return 'queue' end
+  if queue and open_requests_of(caller) >= tonumber(share) then return 'caller' end
+  local key = request_key(request)
+  if (caller or '') ~= '' then
+    call('HSET', key, 'caller', caller)
+    call('SADD', requests_by(caller), request)
+    call('EXPIRE', requests_by(caller), keep)
+  end
+  call('HSET', key, 'operation', operation, 'state', 'queued', 'created_at', now, 'since', now,
+    'attempts', 0)
+  call('ZADD', open_requests, now + look_again, request)
+  call('ZADD', request_expiry, now + keep, request)
 end
 
 -- Replies how many messages wait on the broker's queue, and how many requests of the caller.
@@ -70,7 +75,9 @@ function commands.finish_request(request, state, error)
   local left = tonumber(call('ZSCORE', request_expiry, request) or now) - now
   call('EXPIRE', key, math.max(1, math.ceil(left)))
   call('ZREM', open_requests, request)
-  call('PUBLISH', ns .. ':finished', request)
+  -- With what it was and how it ended, so that who hears it need not ask.
+  local told = request .. ' ' .. state .. ' ' .. get(key, 'operation')
+  call('PUBLISH', ns .. ':finished', told)
 end
 
 -- Images were deleted since the answer was computed, if the epoch is another. Replies whether the
