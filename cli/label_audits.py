@@ -58,19 +58,20 @@ def show(client: Client, audit_id: str, csv: Path | None, report: Report) -> Non
     if found["report"] is None:
         raise CommandError(f"label audit {audit_id} has no findings: it is {found['job']['state']}")
     if csv is not None:
-        count = write_csv(csv, COLUMNS, map(_cells, findings(client, audit_id)))
+        count = write_csv(csv, COLUMNS, map(_cells, _all(client, found)))
         report.say(f"{count:,} findings in {csv}")
     elif report.json:
-        print_json({**found, "all": list(findings(client, audit_id))})
+        print_json({**found, "all": list(_all(client, found))})
     else:
         _print(client, found, report)
 
 
-def findings(client: Client, audit_id: str, **only: str) -> Iterator[Document]:
-    """All of them, a page at a time."""
-    cursor: int | None = 0
+def _all(client: Client, found: Document) -> Iterator[Document]:
+    """All findings, a page at a time."""
+    some = any(sum(counts.values()) for counts in found["findings"].values())
+    cursor: int | None = 0 if some else None
     while cursor is not None:
-        page = client.get("label-audits", audit_id, "findings", cursor=cursor, limit=200, **only)
+        page = client.get("label-audits", found["id"], "findings", cursor=cursor, limit=200)
         yield from page["findings"]
         cursor = page["cursor"]
 
