@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api import examples_of_care as care
 from api.readiness import Part, Readiness
 from api.routes.quarantine import QuarantinedView, QuarantineView
 from api.stored import CLASS_NOT_SUPPORTED, Instance, Outcome
@@ -92,6 +93,7 @@ PARAMETERS: dict[str, Any] = {
     "limit": 50,
     "state": ["failed"],
     "study": "1.2.276.0.7230010.3.1.2.1",
+    **care.PARAMETERS,
 }
 
 
@@ -117,6 +119,12 @@ _RUNNING = JobRecord(
 
 def _job(**changes: Any) -> Any:
     return _shown(JobView.of(replace(_RUNNING, **changes)))
+
+
+def _audit(**changes: Any) -> JobView:
+    counts = {"audited": 200}
+    record = replace(_RUNNING, operation="label_audit", request="", counts=counts)
+    return JobView.of(replace(record, **changes))
 
 
 _NEW: dict[str, Any] = {"total": None, "counts": {}, "images_per_second": None, "started_at": None}
@@ -338,6 +346,19 @@ EXAMPLES: dict[str, Example] = {
     "list_skipped": Example(
         answers={"200": {"skipped": [{"name": "notes.txt", "kind": "text"}], "cursor": None}}
     ),
+    "get_drift": Example(answers={"200": care.DRIFT}),
+    "create_label_audit": Example(
+        {JSON: care.REQUEST}, {"202": care.audit(_audit(**_NEW), done=False)}
+    ),
+    "list_label_audits": Example(answers={"200": {"audits": [_shown(_audit())], "cursor": None}}),
+    "get_label_audit": Example(
+        answers={"200": care.audit(_audit(state="succeeded", finished_at=_TIME), done=True)}
+    ),
+    "list_findings": Example(answers={"200": care.findings()}),
+    "export_findings": Example(answers={"200": care.TABLE}),
+    "confirm_finding": Example(answers={"200": care.CONFIRMED}),
+    "dismiss_finding": Example(answers={"200": care.DISMISSED}),
+    "undo_decision": Example(answers={"200": care.OPEN}),
     "get_deidentification": Example(
         answers={
             "200": {

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pipeline.encoding.others import OtherEncoders
     from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
+    from pipeline.lifecycle.auditing import Auditing
     from pipeline.lifecycle.deletion import Deletions
+    from pipeline.lifecycle.drift import DriftWatch
     from pipeline.lifecycle.ingest import Ingest
     from pipeline.lifecycle.sweep import Sweep
     from pipeline.retrieval.fields import Fields
@@ -42,5 +44,7 @@ class Context:
     deletions: Deletions
     sources: SourceCache
     sweep: Sweep
+    auditing: Auditing
+    drift: DriftWatch
     keep_names: bool
     stopping: Callable[[], bool]

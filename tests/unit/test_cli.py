@@ -741,6 +741,12 @@ IN_A_COLLECTION = [
     (("delete", "a", "--yes"), "POST", "deletions", deletion(count=1)),
     (("evaluate", "--label", "dx"), "POST", "evaluations", evaluation()),
     (("undelete", "d1"), "POST", "deletions/d1/lift", deletion(count=1)),
+    (
+        ("audit-labels", "--show", "a1", "--csv", "found.csv"),
+        "GET",
+        "label-audits/a1",
+        {"id": "a1", "report": {}, "findings": {}},
+    ),
     (("quarantine", "list"), "GET", "quarantine", {"images": [], "count": 0, "cursor": None}),
     (("quarantine", "show", "a"), "GET", "quarantine/a", {"image_id": "a", "rectangles": []}),
     (("quarantine", "release", "a"), "POST", "quarantine/release", job()),

@@ -9,10 +9,13 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"|"quality"|"quarantine"} view
+ * @property {"search"|"jobs"|"quality"|"quarantine"|"labels"} view
  * @property {string|null} job
  * @property {string|null} report the evaluation or comparison that is shown, as kind:id
  * @property {string|null} waits the image in quarantine that is looked at
+ * @property {string|null} audit of labels
+ * @property {string|null} kind of its findings
+ * @property {string|null} decided what was decided on them, or `open`
  * @property {Start} start
  * @property {string|null} open the sealed number of a link, before it is opened
  * @property {Crop|null} crop
@@ -43,6 +46,9 @@ export const emptyState = () => ({
   job: null,
   report: null,
   waits: null,
+  audit: null,
+  kind: null,
+  decided: null,
   start: null,
   open: null,
   crop: null,
@@ -66,10 +72,11 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = ["jobs", "quality", "quarantine"].find((view) => view === given.get("view")) ?? "search";
+  state.view = ["jobs", "quality", "quarantine", "labels"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
   state.report = given.get("report");
   state.waits = given.get("waits");
+  for (const name of ["audit", "kind", "decided"]) state[name] = given.get(name);
   state.open = given.get("open");
   state.start = parseStart(given);
   if (given.has("frame")) state.frame = toNumber(given.get("frame"));
@@ -110,6 +117,8 @@ export function format(state) {
     out.set("view", state.view);
     if (state.view === "jobs") set("job", state.job);
     else if (state.view === "quality") set("report", state.report);
+    else if (state.view === "labels")
+      for (const name of ["audit", "kind", "decided"]) set(name, state[name]);
     else set("waits", state.waits);
     return `./?${out}`;
   }
