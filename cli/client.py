@@ -300,6 +300,10 @@ class Client:
         """The answer of any call of the collection, as in `get("facets")`."""
         return self._document("GET", self._path(*path), params=params)
 
+    def post(self, *path: str, body: Document) -> Document:
+        """The same, of a call that starts something."""
+        return self._document("POST", self._path(*path), json=body)
+
     def _path(self, *parts: str) -> str:
         return "/".join((self._prefix, *(quote(part, safe="") for part in parts)))
 

@@ -70,6 +70,7 @@ _RUNNING = {
     "delete": "deleting",
     "evaluate": "evaluating",
     "compare": "comparing",
+    "label_audit": "auditing",
 }
 
 

@@ -25,7 +25,7 @@ from pipeline.base.identity import point_id
 from pipeline.evaluation.collected import Collected, Reader
 from pipeline.evaluation.judge import Judge
 from pipeline.evaluation.threads import one_thread
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 from pipeline.messages.comparisons import (
     ComparedModel,
     ComparedPair,

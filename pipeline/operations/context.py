@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
     from pipeline.encoding.others import OtherEncoders
+    from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
+    from pipeline.lifecycle.auditing import Auditing
     from pipeline.lifecycle.deletion import Deletions
+    from pipeline.lifecycle.drift import DriftWatch
     from pipeline.lifecycle.ingest import Ingest
     from pipeline.lifecycle.sweep import Sweep
     from pipeline.retrieval.fields import Fields
@@ -36,9 +39,12 @@ class Context:
     ledger: Ledger
     fields: Fields
     search: Search
+    calibrations: Calibrations
     ingest: Ingest
     deletions: Deletions
     sources: SourceCache
     sweep: Sweep
+    auditing: Auditing
+    drift: DriftWatch
     keep_names: bool
     stopping: Callable[[], bool]

@@ -16,6 +16,7 @@ from pipeline.base.blobs import preview_name
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import is_identifier, point_id
 from pipeline.base.states import JobState
+from pipeline.evaluation.closeness import Kept, keep
 from pipeline.evaluation.kept import Evaluations
 from pipeline.ledger import Progress
 from pipeline.messages import RESERVED, Message, Problem
@@ -128,12 +129,30 @@ def _work(context: Context, item: WorkItem) -> bool:
     except Stopped:
         return False
     evaluations(context).write_report(job, report)
+    _keep_closeness(context, request, report)
     left_out = item.stop - report.evaluated
     counts = {"evaluated": report.evaluated} | ({"left_out": left_out} if left_out > 0 else {})
     if not jobs.checkpoint(item.lease, Progress(item.stop, item.stop, counts)):
         return False
     jobs.finish(item.lease)
     return True
+
+
+def _keep_closeness(context: Context, request: EvaluationRequest, report: EvaluationReport) -> None:
+    """Of a whole collection: what holds of some of its images says little of a search among all."""
+    if not report.calibration or report.least_score is None or request.filter is not None:
+        return
+    found = Kept(
+        evaluation=report.id,
+        created_at=report.created_at,
+        encoder=report.encoder,
+        label=request.label,
+        group=None if request.group == UNGROUPED else request.group,
+        images=context.store.count(),
+        least_score=report.least_score,
+        curves=report.calibration,
+    )
+    keep(context.blobs, found)
 
 
 class Pulse:

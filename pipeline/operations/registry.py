@@ -9,6 +9,7 @@ from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
+from pipeline.operations.label_audit import LABEL_AUDIT
 from pipeline.operations.rendering import RENDERING
 from pipeline.operations.search import BATCH, SEARCH
 
@@ -23,6 +24,7 @@ OPERATIONS: tuple[Operation, ...] = (
     EXPLANATION,
     INGEST,
     DELETE,
+    LABEL_AUDIT,
     EVALUATE,
     COMPARE,
 )

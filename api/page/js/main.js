@@ -5,8 +5,9 @@ import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
-import { installQualityView, showQuality } from "./quality-view.js";
+import { installLabelsView, showLabels } from "./labels-view.js";
 import { installConcept } from "./concept.js";
+import { installQualityView, showQuality } from "./quality-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -56,6 +57,7 @@ function show() {
   byId("jobs-view").hidden = view !== "jobs";
   byId("quality-view").hidden = view !== "quality";
   byId("quarantine-view").hidden = view !== "quarantine";
+  byId("labels-view").hidden = view !== "labels";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -66,6 +68,7 @@ function show() {
   showJobs(view === "jobs" ? state : null);
   showQuality(view === "quality" ? state : null);
   showQuarantine(view === "quarantine" ? state : null);
+  showLabels(view === "labels" ? state : null);
   if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
@@ -75,6 +78,7 @@ const TITLES = {
   jobs: "Jobs – Kindred",
   quality: "Quality – Kindred",
   quarantine: "Quarantine – Kindred",
+  labels: "Labels – Kindred",
 };
 
 function title() {
@@ -169,6 +173,7 @@ installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
 installQualityView({ go, onUnavailable });
+installLabelsView({ go, onUnavailable });
 installOptions(go);
 installConcept(go);
 onChosen(byId("file"), takePicture);
