@@ -35,8 +35,8 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.collected import NONE, Collected, number_of
 from pipeline.evaluation.histogram import histogram
 from pipeline.evaluation.judge import Judge
-from pipeline.images.picture import Picture
 from pipeline.images.hashes import perceptual_hash
+from pipeline.images.picture import Picture
 from pipeline.messages.comparisons import Difference
 from pipeline.messages.evaluations import Estimate, Metric, Ranking
 
