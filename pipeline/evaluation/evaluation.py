@@ -113,8 +113,7 @@ class _Run:
     def report(self) -> EvaluationReport:
         plan, clock, request = self.plan, self.clock, self.plan.request
         with clock.timed("read"):
-            sampled = plan.reader.sample(plan.searched, request.seed).labelled
-            whole = survey(plan.reader, sampled, request.near_duplicates, clock.read)
+            sampled, whole = self._read()
         labels = Labels.of(whole.labels, plan.reader.names)
         searched = _Searched.of(sampled, whole)
         with clock.timed("nearest"):
@@ -151,6 +150,19 @@ class _Run:
             notes=tuple(notes),
             **made,
         )
+
+    def _read(self) -> tuple[Collected, Survey]:
+        """The labelled images of the sample, and a survey of all."""
+        reader, treatment = self.plan.reader, self.plan.request.near_duplicates
+        if self.plan.searched < self.plan.count:
+            sampled = reader.sample(self.plan.searched, self.plan.request.seed).labelled
+            return sampled, survey(reader, sampled, treatment, self.clock.read)
+        pages = []
+        for page in reader.blocks():
+            pages.append(page)
+            self.clock.read(0)
+        sampled = Collected.joined(pages).labelled
+        return sampled, survey(reader, sampled, treatment, self.clock.read, pages)
 
     def _search(
         self, queries: Collected, blocks: Iterator[Collected], tick: Callable[[int], None]
