@@ -24,6 +24,7 @@ from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms, may_name_patient
 from pipeline.ledger import Ledger, Ledgers, RequestRecord
 from pipeline.ledger.requests import Limits
+from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message
@@ -138,6 +139,10 @@ class Collection:
     @property
     def quarantine(self) -> Quarantine:
         return Quarantine(self.blobs, self.ledger.withheld)
+
+    @property
+    def label_audits(self) -> LabelAudits:
+        return LabelAudits(self.blobs, self.ledger, lambda: self.pseudonyms)
 
     def own_blobs(self) -> Away | None:
         """Whether they are away for this process."""

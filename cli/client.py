@@ -244,6 +244,14 @@ class Client:
         found = self._document("GET", self._path("evaluations"))["evaluations"]
         return [_evaluation(each) for each in found]
 
+    def compare(self, wanted: Document) -> Evaluation:
+        """Starts a comparison of encoders; `comparison` says how far it has come."""
+        return _comparison(self._document("POST", self._path("comparisons"), json=wanted))
+
+    def comparison(self, identifier: str) -> Evaluation:
+        """Its report, once it has succeeded."""
+        return _comparison(self._document("GET", self._path("comparisons", identifier)))
+
     # --- deletions -------------------------------------------------------------------------------
 
     def delete(self, wanted: Document) -> Deletion:
@@ -291,6 +299,10 @@ class Client:
     def get(self, *path: str, **params: str | int) -> Document:
         """The answer of any call of the collection, as in `get("facets")`."""
         return self._document("GET", self._path(*path), params=params)
+
+    def post(self, *path: str, body: Document) -> Document:
+        """The same, of a call that starts something."""
+        return self._document("POST", self._path(*path), json=body)
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._prefix, *(quote(part, safe="") for part in parts)))
@@ -357,6 +369,10 @@ def _deletion(document: Document) -> Deletion:
 
 def _evaluation(document: Document) -> Evaluation:
     return cast(Evaluation, {"operation": "evaluate", **document})
+
+
+def _comparison(document: Document) -> Evaluation:
+    return cast(Evaluation, {"operation": "compare", **document})
 
 
 def _object(response: httpx.Response) -> Document:

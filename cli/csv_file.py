@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.failure import CommandError
-
-# A cell that begins so is a formula for Excel, and a file may be called so.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+from pipeline.base.cells import harmless
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
@@ -23,7 +17,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
             table = csv.DictWriter(file, columns)
             table.writeheader()
             for row in rows:
-                table.writerow({name: _harmless(row.get(name)) for name in columns})
+                table.writerow({name: harmless(row.get(name)) for name in columns})
                 count += 1
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from error

@@ -65,7 +65,13 @@ def _patiently(fetch: Fetch[Followed], job_id: str) -> Followed:
 
 
 # What running is called in an operation, where there is a better word.
-_RUNNING = {"ingest": "embedding", "delete": "deleting", "evaluate": "evaluating"}
+_RUNNING = {
+    "ingest": "embedding",
+    "delete": "deleting",
+    "evaluate": "evaluating",
+    "compare": "comparing",
+    "label_audit": "auditing",
+}
 
 
 def _step(totals: Totals) -> Step:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cli.client import Client
 from cli.documents import Document, Job, Rejection
+from cli.drift import brought, drift_lines
 from cli.failure import CommandError, ExitCode, Interrupted
 from cli.follow import display, follow
 from cli.render import print_json, print_rejections, skipped_line, totals_line
@@ -35,7 +36,7 @@ def ingest_source(
 def follow_job(client: Client, job: Job, report: Report, *, strict: bool = False) -> ExitCode:
     """To the end of one job, and its totals."""
     (job,) = _follow(client, [job], report)
-    return _conclude([job], report, job, client.rejections(job["id"]), strict=strict)
+    return _conclude(client, [job], report, job, client.rejections(job["id"]), strict=strict)
 
 
 def ingest_upload(
@@ -55,7 +56,7 @@ def ingest_upload(
     if course.detach:
         return _announce(jobs, report, document)
     rejections = (each for job in jobs for each in client.rejections(job["id"]))
-    return _conclude(jobs, report, document, rejections, strict=course.strict)
+    return _conclude(client, jobs, report, document, rejections, strict=course.strict)
 
 
 def _half_way(upload: Upload, what: str) -> str:
@@ -93,6 +94,7 @@ def _goes_on(ids: Sequence[str]) -> str:
 
 
 def _conclude(
+    client: Client,
     jobs: Sequence[Job],
     report: Report,
     document: object,
@@ -109,6 +111,8 @@ def _conclude(
         if line := skipped_line(totals):
             report.say(line)
         _show_rejections(jobs, report, totals, rejections)
+        for line in drift_lines(client, brought(jobs)):
+            report.say(line)
     if failure := failure_of(jobs):
         raise CommandError(failure)
     if strict and totals.rejected:

@@ -9,7 +9,7 @@ from celery import Celery
 from pipeline.base.blobs import request_folder
 from pipeline.base.errors import LedgerUnavailable
 from pipeline.base.logs import where
-from pipeline.ledger import Ledger
+from pipeline.ledger import JobRecord, Ledger
 from pipeline.operations.ingest import INGEST, put_away
 from pipeline.operations.registry import operation
 from workers.queue import delete_queues, publish_query
@@ -89,12 +89,16 @@ class Cleaner:
         self._ended_ingests()
 
     def _ended_ingests(self) -> None:
-        jobs = self._context.ledger.jobs
+        jobs, brought = self._context.ledger.jobs, list[JobRecord]()
         for job in jobs.ended():
             record = jobs.get(job)
             if record.operation == INGEST.name:
                 put_away(self._context, record)
             jobs.tidied(job)
+            brought += [record] if record.operation == INGEST.name else []
+        for record in brought:  # when all is put away: nobody's data waits for it
+            if not self._context.stopping():
+                self._context.drift.look(record)
 
     def _requests_of_deletions(self) -> None:
         """Deletes the requests of deletions that have ended, and that no running job must apply."""

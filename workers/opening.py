@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from pipeline.base.allowed_models import AllowedModels
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import (
     BlobsUnavailable,
@@ -20,10 +21,14 @@ from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.others import OtherEncoders
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
+from pipeline.lifecycle.auditing import Auditing
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.drift import DriftWatch
 from pipeline.lifecycle.ingest import Ingest, Limits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.sweep import Sweep
@@ -203,23 +208,28 @@ def _context(
         stopping=stopping.is_set,
         sealing=Sealing(keys()) if settings.viewer_url else None,
     )
+    sweep = Sweep(
+        blobs,
+        deletions,
+        ledger,
+        forgotten=settings.search_ttl + settings.result_ttl,
+        job_seconds=settings.job_days * 86_400,
+    )
     return Context(
         encoder=encoder,
+        others=OtherEncoders(settings.encoder, AllowedModels.of(settings.models, settings.model)),
         store=store,
         blobs=blobs,
         ledger=ledger,
         fields=fields,
         search=Search(store, targets, fields),
+        calibrations=Calibrations(blobs, store.encoder, store.count),
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),
-        sweep=Sweep(
-            blobs,
-            deletions,
-            ledger,
-            forgotten=settings.search_ttl + settings.result_ttl,
-            job_seconds=settings.job_days * 86_400,
-        ),
+        sweep=sweep,
+        auditing=Auditing(store, fields, sweep.label_audits, ledger.jobs, stopping.is_set),
+        drift=DriftWatch(store, blobs, settings.drift_fields, settings.lesion_field),
         keep_names=settings.keep_names,
         stopping=stopping.is_set,
     )

@@ -23,6 +23,7 @@ from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import Ledgers, namespace_of
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store
@@ -94,6 +95,7 @@ def _delete_again(settings: Settings, store: Store) -> int:
     blobs = Blobs(settings.blobs_of(settings.collection))
     quarantine = Quarantine(blobs, ledger.withheld)
     deleted = Deletions(store, blobs, ledger.tombstones, fields, quarantine).repeat()
+    LabelAudits(blobs, ledger).forget_deleted()
     store.flush()
     ledgers.close()
     return deleted

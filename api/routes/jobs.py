@@ -1,9 +1,10 @@
 """Jobs: starts ingests, shows their progress, and pauses, cancels or retries them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -18,9 +19,11 @@ from api.services import Collection, CollectionDep, new_id
 from pipeline.base.errors import NotFound
 from pipeline.base.states import JobState
 from pipeline.ledger.jobs import Action
+from pipeline.lifecycle.drift_reports import is_compared, read_drift
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions, Rejection, SkippedFile
 from pipeline.messages.base import read
+from pipeline.messages.drift import GroupDrift
 from pipeline.operations.ingest import INGEST, IngestRequest
 from pipeline.operations.job import JobView
 from pipeline.sources.account import files_of_rows, names_of_rows, skipped_files
@@ -58,6 +61,15 @@ class SkippedView(BaseModel):
 
     skipped: list[SkippedFile]
     cursor: int | None
+
+
+class DriftView(BaseModel):
+    """`state` is `none` where there was too little to compare, or the job is another kind of job,
+    and `pending` until it is known, seconds after the end of the job."""
+
+    job: str
+    state: Literal["none", "pending", "known"]
+    groups: list[GroupDrift]
 
 
 class DeidentificationView(BaseModel):
@@ -125,6 +137,9 @@ _OF_KEYS = UUID("5b0f9f0c-7d0e-4b7e-9f3a-2c1d8e6a4b70")
 
 
 _CONFLICT = documented(409)
+
+# After the end of a job: what is not known by then was not to be found out.
+_DRIFT_SECONDS = 60.0
 
 # Seconds between two looks at a job whose events a client follows.
 EVENT_INTERVAL = 0.5
@@ -209,6 +224,21 @@ def deidentification(job: str, collection: CollectionDep) -> DeidentificationVie
     quarantined = record.counts.get("quarantined", 0)
     said = account.as_json() | {"skipped": skipped}
     return DeidentificationView(job=job, quarantined=quarantined, **said)
+
+
+@router.get("/{job}/drift", name="get_drift")
+def drift(job: str, collection: CollectionDep) -> DriftView:
+    """How the images that the job brought lie to the rest of the collection, by device and site:
+    the most unlike first. In numbers: it names no image."""
+    record = collection.ledger.jobs.get(job)
+    if record.operation != INGEST.name or (record.final and not is_compared(record)):
+        return DriftView(job=job, state="none", groups=[])
+    report = read_drift(collection.blobs, job)
+    if report is not None:
+        return DriftView(job=job, state="known", groups=list(report.groups))
+    ended = record.finished_at
+    given_up = ended is not None and time.time() - ended > _DRIFT_SECONDS
+    return DriftView(job=job, state="none" if given_up else "pending", groups=[])
 
 
 def _source(job: str, collection: Collection) -> Source | None:

@@ -10,6 +10,7 @@ from rich.text import Text
 from cli.client import connect
 from cli.csv_file import write_csv
 from cli.documents import Action, Job
+from cli.drift import brought, drift_lines
 from cli.failure import UsageError, printable
 from cli.groups import ListingGroup
 from cli.options import LOCAL_URL, Collection, Json, Url, examples
@@ -87,7 +88,10 @@ def show(
         skipped(job_id, csv, collection, url, as_json)
     else:
         with connect(url, collection) as client:
-            _print_job(client.job(job_id), as_json=as_json)
+            job = client.job(job_id)
+            _print_job(job, as_json=as_json)
+            for line in () if as_json else drift_lines(client, brought([job]), patience=0):
+                Report(make_console(), json=False).say(line)
 
 
 @app.command(epilog=examples("kindred jobs follow 0a1b2c3d"))

@@ -271,6 +271,11 @@ def job_folder(job: str) -> str:
     return f"jobs/{job}"
 
 
+def label_audit_folder(audit: str = "") -> str:
+    """The findings of an audit of labels, which name images; without one, the folder of all."""
+    return f"label-audits/{audit}".rstrip("/")
+
+
 def incoming_folder(batch: str = "") -> str:
     """Objects that were received one by one, until their job has ended; without a
     batch, the folder of all."""

@@ -180,6 +180,11 @@ class Settings(BaseSettings):
         description="Indexed field whose value the images of one lesion share; a search can leave "
         "out those of its own",
     )
+    drift_fields: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("site", "device", "manufacturer", "model", "modality", "body_part"),
+        description="Fields that say on which device and where an image was made, separated by "
+        "commas. A job's report says of which of them the images lie unlike the collection",
+    )
     index_from: int = Field(
         250_000,
         ge=0,
@@ -359,6 +364,12 @@ class Settings(BaseSettings):
         description="Allowed sources, separated by commas: folders, data sets on the hub as "
         "hub:ORG/NAME, and archives as dicomweb:HOST or dicomweb:HOST:PORT; * matches any text",
     )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("hub:*",),
+        description="Encoders that a comparison may load beside KINDRED_MODEL, separated by "
+        "commas: folders with all in them, and models on the hub as hub:ORG/NAME; * matches any "
+        "text",
+    )
     dicomweb_auth: dict[str, str] | None = Field(
         None,
         repr=False,
@@ -437,7 +448,14 @@ class Settings(BaseSettings):
         return peers
 
     @field_validator(
-        "api_keys", "sources", "devices", "dicom_trusted", "dicom_peers", mode="before"
+        "api_keys",
+        "sources",
+        "models",
+        "devices",
+        "dicom_trusted",
+        "dicom_peers",
+        "drift_fields",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import metrics
+from pipeline.evaluation.calibration import calibrate, least_score
 from pipeline.evaluation.collected import Collected, Reader
 from pipeline.evaluation.histogram import Histograms, Preview
 from pipeline.evaluation.labels import Labels, findable
@@ -32,7 +33,7 @@ from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
 from pipeline.evaluation.threads import one_thread
 from pipeline.messages import EncoderInfo
-from pipeline.messages.evaluations import Estimate, EvaluationReport, EvaluationRequest
+from pipeline.messages.evaluations import Calibrated, Estimate, EvaluationReport, EvaluationRequest
 
 # Images of a collection up to which all previews are read. In a larger one, the histograms are
 # compared within the sample, and the encoder within the sample as well.
@@ -133,6 +134,8 @@ class _Run:
                 "rankings": judged.rankings(values),
                 "same_group": self._same_group(searched, whole, search),
                 "confusion": judged.confusion(labels.codes(found.labels)),
+                "calibration": self._calibration(searched.images, found),
+                "least_score": least_score(found),
             }
         return EvaluationReport(
             id=plan.id,
@@ -145,7 +148,6 @@ class _Run:
             left_out=_left_out(whole, len(sampled) - len(searched.images)),
             near_duplicates=whole.duplicates,
             thresholds=(),
-            calibration=(),
             seconds=clock.seconds,
             notes=tuple(notes),
             **made,
@@ -208,6 +210,11 @@ class _Run:
         return same_group(
             search.others, mates, is_mate, others, images.groups, self.plan.request.seed
         )
+
+    def _calibration(self, images: Collected, found: Neighbours) -> tuple[Calibrated, ...]:
+        if not self.plan.request.calibrate:
+            return ()
+        return calibrate(found, images.labels, images.groups, self.plan.reader.names)
 
     def _notes(self, images: int) -> list[str]:
         notes = []

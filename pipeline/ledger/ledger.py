@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.base.errors import NotFound
 from pipeline.base.settings import Timing
 from pipeline.ledger.connection import connect, reachable
+from pipeline.ledger.decisions import Decisions
 from pipeline.ledger.eviction import check_eviction
 from pipeline.ledger.incoming import IncomingLedger
 from pipeline.ledger.jobs import JobLedger
@@ -44,6 +45,7 @@ class Ledger:
         self.tombstones = Tombstones(script)
         self.retention = Retention(script)
         self.uploads = UploadLedger(script)
+        self.decisions = Decisions(script)
         self.withheld = WithheldLedger(script)
         self.incoming = IncomingLedger(script)
         self.moves = MoveLedger(redis, self.namespace)

@@ -16,10 +16,12 @@ from pipeline.base.blobs import (
     evaluation_folder,
     incoming_folder,
     job_folder,
+    label_audit_folder,
     upload_folder,
 )
 from pipeline.ledger import JobRecord, Ledger
 from pipeline.lifecycle.deletion import Deletions
+from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.uploads import Uploads
 
 SWEEP_SECONDS = 3600.0  # between two sweeps
@@ -53,10 +55,13 @@ class Sweep:
     job_seconds: float = 0
     _purged: list[float] = field(default_factory=lambda: [-_LARGE_SECONDS], init=False)
     uploads: Uploads = field(init=False)
+    label_audits: LabelAudits = field(init=False)
 
     def __post_init__(self) -> None:
         uploads = Uploads(self.blobs, self.deletions, self.ledger)
         object.__setattr__(self, "uploads", uploads)  # as frozen data classes want it
+        audits = LabelAudits(self.blobs, self.ledger, self.deletions.pseudonyms)
+        object.__setattr__(self, "label_audits", audits)
 
     def __call__(self) -> None:
         turn = uuid4().hex
@@ -68,6 +73,7 @@ class Sweep:
             self._pending_deletions,
             self.uploads.forget_deleted,
             self.uploads.find_others,
+            self.label_audits.forget_deleted,
             self._dicom_files,
             self.deletions.quarantine.sweep,
             self._purge,
@@ -106,6 +112,7 @@ class Sweep:
             self.uploads.forget(upload_folder(job.id))
             self.blobs.delete(dicom_folder(job.id))
             self.blobs.delete(incoming_folder(job.id))
+            self.blobs.delete(label_audit_folder(job.id))
             self.blobs.delete(evaluation_folder(job.id))
             self.blobs.delete(job_folder(job.id))
             self.ledger.retention.forgot(job.id)

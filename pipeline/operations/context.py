@@ -10,8 +10,12 @@ if TYPE_CHECKING:
 
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
+    from pipeline.encoding.others import OtherEncoders
+    from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
+    from pipeline.lifecycle.auditing import Auditing
     from pipeline.lifecycle.deletion import Deletions
+    from pipeline.lifecycle.drift import DriftWatch
     from pipeline.lifecycle.ingest import Ingest
     from pipeline.lifecycle.sweep import Sweep
     from pipeline.retrieval.fields import Fields
@@ -29,14 +33,18 @@ class Context:
     """
 
     encoder: Encoder
+    others: OtherEncoders
     store: Store
     blobs: Blobs
     ledger: Ledger
     fields: Fields
     search: Search
+    calibrations: Calibrations
     ingest: Ingest
     deletions: Deletions
     sources: SourceCache
     sweep: Sweep
+    auditing: Auditing
+    drift: DriftWatch
     keep_names: bool
     stopping: Callable[[], bool]

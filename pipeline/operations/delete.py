@@ -65,6 +65,7 @@ def _work(context: Context, item: WorkItem) -> bool:
     deletion, jobs, row = item.lease.job, context.ledger.jobs, item.progress.cursor
     while row < item.stop:
         page = context.deletions.receipts.planned_page(deletion, row)
+        context.sweep.label_audits.forget(page)
         context.deletions.delete(page)
         row += len(page)
         going = jobs.checkpoint(item.lease, Progress(row, row, {"deleted": row}))
@@ -80,6 +81,7 @@ def _leave_nothing(context: Context, deletion: str) -> None:
 
     - The answers of finished searches; a search that began before is run again (`advance_epoch`).
     - Uploads that were recognised or rejected.
+    - Findings of label audits.
     - The request itself, unless it has a filter, which running jobs must still apply.
     - The bytes in the store's files.
     """
@@ -89,6 +91,7 @@ def _leave_nothing(context: Context, deletion: str) -> None:
     for request in ledger.requests.finished():
         context.blobs.delete(request_folder(request))
     context.sweep.uploads.forget_deleted()
+    context.sweep.label_audits.forget_deleted()
     receipts = context.deletions.receipts
     request_left = receipts.request(deletion)
     if request_left is not None and request_left.wanted.filter is None:

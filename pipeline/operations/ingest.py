@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from pipeline.base.blobs import dicom_folder, incoming_folder, upload_folder
 from pipeline.base.errors import SourceChanged, SourceError
+from pipeline.lifecycle.drift_reports import forget_drift
 from pipeline.lifecycle.rejections import Rejections
 from pipeline.messages import IngestOptions
 from pipeline.messages.base import read
@@ -53,6 +54,7 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     if item.deaths >= TRIES:
         raise SourceError(POISON, why=POISON)
     Rejections(context.blobs, context.ledger.jobs).tidy(item.lease.job)
+    forget_drift(context.blobs, item.lease.job)
     request = _request(item)
     reader = context.sources.plan(item.lease.job, request.source, request.granted)
     shard_size = context.encoder.sizing.shard_size_for(len(reader))

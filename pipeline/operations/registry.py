@@ -3,11 +3,13 @@
 from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
+from pipeline.operations.compare import COMPARE
 from pipeline.operations.delete import DELETE
 from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.explanation import EXPLANATION
 from pipeline.operations.facets import COLLECTION, FACETS
 from pipeline.operations.ingest import INGEST
+from pipeline.operations.label_audit import LABEL_AUDIT
 from pipeline.operations.rendering import RENDERING
 from pipeline.operations.search import BATCH, SEARCH
 
@@ -22,7 +24,9 @@ OPERATIONS: tuple[Operation, ...] = (
     EXPLANATION,
     INGEST,
     DELETE,
+    LABEL_AUDIT,
     EVALUATE,
+    COMPARE,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}

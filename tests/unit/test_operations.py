@@ -60,7 +60,20 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "baseline": False,
         "calibrate": False,
     },
+    "label_audit": {
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+        "sample": 100,
+        "most": 5,
+    },
     "delete": {"wanted": {"image_ids": ["A"]}, "must_exist": True},
+    "compare": {
+        "models": [{"model": "collection"}, {"model": "acme/vit", "pooling": "cls"}],
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+    },
 }
 
 by_name = pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.name)

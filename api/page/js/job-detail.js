@@ -13,6 +13,7 @@ import {
   trouble,
 } from "./job-words.js";
 import { announce, byId, fill, h } from "./dom.js";
+import { driftOf } from "./drift.js";
 import { FileLists } from "./job-files.js";
 import { Problem, callJson, pause, post } from "./server.js";
 import { explain, sentence } from "./words.js";
@@ -31,8 +32,8 @@ export function followJob(id, signal, onEnd) {
   const container = byId("job");
   container.hidden = id === null;
   if (id === null) return;
-  const parts = { head: h("div"), files: h("div") };
-  fill(container, parts.head, parts.files);
+  const parts = { head: h("div"), drift: h("div"), files: h("div") };
+  fill(container, parts.head, parts.drift, parts.files);
   const files = new FileLists(parts.files, signal);
   let job = null;
   let events = null;
@@ -45,6 +46,7 @@ export function followJob(id, signal, onEnd) {
     files.draw(job);
     if (isFinal(job)) {
       events?.close();
+      if (!before || !isFinal(before)) driftOf(job, signal).then((part) => fill(parts.drift, part));
       if (before && !isFinal(before)) onEnd();
     }
   };

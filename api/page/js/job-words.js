@@ -38,11 +38,14 @@ export const actionsOf = (job) =>
 /** @param {Job} job @returns {boolean} */
 export const isFinal = (job) => job.final;
 
+/** Jobs that bring no images. */
+const OTHERS = { delete: "Deletion", evaluate: "Evaluation", label_audit: "Audit of labels" };
+
 const isDeletion = (job) => job.operation === "delete";
 
 /** @param {Job} job @returns {string} */
 export const jobName = (job) => {
-  if (isDeletion(job)) return "Deletion";
+  if (OTHERS[job.operation]) return OTHERS[job.operation];
   return job.dry_run ? `${sourceName(job)}, trial run` : sourceName(job);
 };
 
@@ -77,6 +80,7 @@ export function pace(job) {
 /** @param {Job} job @returns {string} such as "2 added, 1 already stored, 0 rejected" */
 export function totals(job) {
   if (isDeletion(job)) return `${number(done(job))} deleted`;
+  if (OTHERS[job.operation]) return `${number(done(job))} compared`;
   const added = job.dry_run ? "would be added" : "added";
   return [
     `${number(job.embedded)} ${added}`,

@@ -5,7 +5,9 @@ import { emptyState, format, parse } from "./address.js";
 import { forgetCollection, installSearchView, isIncomplete, showSearch } from "./search-view.js";
 import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
+import { installLabelsView, showLabels } from "./labels-view.js";
 import { installConcept } from "./concept.js";
+import { installQualityView, showQuality } from "./quality-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -53,7 +55,9 @@ function show() {
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
+  byId("quality-view").hidden = view !== "quality";
   byId("quarantine-view").hidden = view !== "quarantine";
+  byId("labels-view").hidden = view !== "labels";
   for (const link of document.querySelectorAll("[data-view]")) {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -62,13 +66,20 @@ function show() {
   showSession().then(showWaitingCount);
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
+  showQuality(view === "quality" ? state : null);
   showQuarantine(view === "quarantine" ? state : null);
+  showLabels(view === "labels" ? state : null);
   if (view !== "search") return;
   lastSearch = { state, picture };
   showSearch(state, kept(picture));
 }
 
-const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred" };
+const TITLES = {
+  jobs: "Jobs – Kindred",
+  quality: "Quality – Kindred",
+  quarantine: "Quarantine – Kindred",
+  labels: "Labels – Kindred",
+};
 
 function title() {
   if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
@@ -161,6 +172,8 @@ onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
+installQualityView({ go, onUnavailable });
+installLabelsView({ go, onUnavailable });
 installOptions(go);
 installConcept(go);
 onChosen(byId("file"), takePicture);
