@@ -32,6 +32,7 @@ from pipeline.evaluation.report import (
 from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
 from pipeline.evaluation.threads import one_thread
+from pipeline.evaluation.thresholds import at_thresholds
 from pipeline.messages import EncoderInfo
 from pipeline.messages.evaluations import Calibrated, Estimate, EvaluationReport, EvaluationRequest
 
@@ -134,6 +135,9 @@ class _Run:
                 "rankings": judged.rankings(values),
                 "same_group": self._same_group(searched, whole, search),
                 "confusion": judged.confusion(labels.codes(found.labels)),
+                "thresholds": at_thresholds(
+                    found, searched.images.labels, searched.images.groups, request.seed
+                ),
                 "calibration": self._calibration(searched.images, found),
                 "least_score": least_score(found),
             }
@@ -147,7 +151,6 @@ class _Run:
             groups=len(np.unique(searched.images.groups)),
             left_out=_left_out(whole, len(sampled) - len(searched.images)),
             near_duplicates=whole.duplicates,
-            thresholds=(),
             seconds=clock.seconds,
             notes=tuple(notes),
             **made,

@@ -14,7 +14,8 @@ from pipeline.evaluation.histogram import histogram
 from pipeline.evaluation.intervals import estimate
 from pipeline.evaluation.metrics import of_chance, of_neighbours, vote
 from pipeline.evaluation.near_duplicates import signs
-from pipeline.evaluation.neighbours import Nearest, nearest
+from pipeline.evaluation.neighbours import Nearest, Neighbours, nearest
+from pipeline.evaluation.thresholds import at_thresholds
 from pipeline.images.hashes import hash_distance
 from tests.conftest import SHARED
 
@@ -269,3 +270,29 @@ def test_it_comes_to_the_figures_that_were_measured_elsewhere() -> None:
     means = estimate(columns, labels, images.groups, len(names))
     assert [round(each.value or 0, 3) for each in means.overall] == [0.456, 0.416]
     assert round(means.macro[1].value or 0, 3) == 0.340
+
+
+# --- thresholds -----------------------------------------------------------------------------------
+
+
+def test_precision_and_coverage_at_a_threshold() -> None:
+    """Two of four searches have a neighbour at 0.8; there, two of three neighbours agree."""
+    nothing = np.full((4, 2), NONE)
+    found = Neighbours(
+        scores=np.array([[0.9, 0.8], [0.8, 0.1], [0.5, 0.4], [0.2, -np.inf]], np.float32),
+        labels=numbers([1, 0], [1, 1], [0, 1], [1, NONE]),
+        groups=nothing,
+        places=nothing,
+        keys=nothing,
+    )
+
+    levels = at_thresholds(found, np.ones(4, int), np.arange(4), seed=0)
+
+    assert [round(each.score, 6) for each in levels] == [0.2, 0.5, 0.8]
+    assert [each.coverage for each in levels] == [1.0, 0.75, 0.5]
+    assert [each.precision.value for each in levels] == pytest.approx([4 / 6, 2 / 4, 2 / 3])
+    for each in levels:
+        low, high = each.precision.low, each.precision.high
+        assert low is not None
+        assert high is not None
+        assert low <= (each.precision.value or 0) <= high
