@@ -31,7 +31,7 @@ from pipeline.evaluation.report import (
 )
 from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
-from pipeline.evaluation.threads import one_thread
+from pipeline.evaluation.threads import in_background, one_thread
 from pipeline.evaluation.thresholds import at_thresholds
 from pipeline.messages import EncoderInfo
 from pipeline.messages.evaluations import Calibrated, Estimate, EvaluationReport, EvaluationRequest
@@ -66,7 +66,7 @@ class Evaluation:
     def run(self) -> EvaluationReport:
         """Raises InvalidQuery, StoreUnavailable, BlobsUnavailable, and whatever `tick` raises."""
         with one_thread():
-            return _Run(self, _Clock(self)).report()
+            return in_background(_Run(self, _Clock(self)).report)
 
 
 @dataclass
