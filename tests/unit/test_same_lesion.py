@@ -15,7 +15,8 @@ from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
 from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders
-from pipeline.images.picture import Picture, decode
+from pipeline.images.decoding import decode
+from pipeline.images.picture import Picture
 from pipeline.messages import SearchQuery
 from pipeline.operations.base import Call
 from pipeline.operations.search import BATCH, BatchRequest
