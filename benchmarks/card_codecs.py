@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images.picture import Picture, decode
+from pipeline.images.decoding import decode
+from pipeline.images.picture import Picture
 from pipeline.images.previews import as_preview
 
 

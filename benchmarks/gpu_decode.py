@@ -18,8 +18,9 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     """Measures stages missing from the other table, then the pool's work in 1 to 16 threads."""
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
+    from pipeline.images.decoding import decode
     from pipeline.images.hashes import perceptual_hash
-    from pipeline.images.picture import Picture, decode
+    from pipeline.images.picture import Picture
     from pipeline.images.previews import preview
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))
@@ -116,7 +117,8 @@ def _others(bench: Bench, files: Sequence[bytes]) -> Iterator[Measured]:
 
 
 def _pillow(data: bytes) -> np.ndarray:
-    from pipeline.images.picture import Picture, decode
+    from pipeline.images.decoding import decode
+    from pipeline.images.picture import Picture
 
     picture = decode(data, 10**8)
     assert isinstance(picture, Picture)

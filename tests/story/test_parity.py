@@ -21,7 +21,8 @@ from PIL import Image
 
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.picture import Picture, decode
+from pipeline.images.decoding import decode
+from pipeline.images.picture import Picture
 from tests.conftest import SHARED
 from tests.system import PATIENCE, System
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.picture import Picture, decode
+from pipeline.images.decoding import decode
+from pipeline.images.picture import Picture
 from tests.system import WAIT, System, end, until
 
 

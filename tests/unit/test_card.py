@@ -27,8 +27,9 @@ from pipeline.images.card.decoders import DISAGREES, CardDecoders
 from pipeline.images.card.readable import frame_of
 from pipeline.images.card.resampling import FILTERS, Axis, Planes, Resize, resize_for, resized
 from pipeline.images.card.samples import samples
+from pipeline.images.decoding import Unusable
 from pipeline.images.hashes import hash_distance, hash_of, hashes_of, perceptual_hash
-from pipeline.images.picture import Picture, Unusable
+from pipeline.images.picture import Picture
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, Prepared, prepare
 from pipeline.images.resizing import Resizer

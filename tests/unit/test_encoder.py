@@ -334,9 +334,10 @@ def test_patch_tokens_are_of_places_in_the_picture(kind: str, tmp_path: Path) ->
 def test_patch_tokens_of_a_vit_are_those_of_its_last_layer_after_the_norm(
     tiny: Path, encoder: Encoder
 ) -> None:
-    given = pixels(encoder, 2)
+    drawn = pictures(2, size=32)  # as the model takes them, so that nothing is resized
+    given = np.stack([encoder.preprocess(picture) for picture in drawn])
     processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
-    images = [picture.image for picture in pictures(2)]
+    images = [picture.image for picture in drawn]
     values = processor(images=images, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         tokens = ViTModel.from_pretrained(tiny, add_pooling_layer=False)(values).last_hidden_state

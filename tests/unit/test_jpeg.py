@@ -12,8 +12,9 @@ from PIL import Image, ImageOps
 
 from pipeline.images import jpeg
 from pipeline.images.bare_jpeg import bare
+from pipeline.images.decoding import Unusable, cut, decode
 from pipeline.images.hashes import perceptual_hash
-from pipeline.images.picture import Picture, Unusable, cut, decode
+from pipeline.images.picture import Picture
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, Prepared, prepare
 from pipeline.images.previews import preview

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.images import decoding
-from pipeline.images.picture import Picture, Unusable, decode, inspect
+from pipeline.images.decoding import Unusable, decode, inspect
+from pipeline.images.picture import Picture
 from tests import made_bytes as made
 from tests.made_bytes import any_tiff, encoded, png16
 
