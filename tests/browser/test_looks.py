@@ -143,7 +143,12 @@ def test_words_find_pictures_where_the_encoder_reads_them(page: Page, system: Sy
     page.get_by_label("Or words").press("Enter")
 
     expect(page.locator("#found-title")).to_have_text("Similar images")
+    expect(page.locator(".closeness")).to_have_count(0)  # which an evaluation says of pictures
     found = system.search(text=SENTENCES[0], limit=12)["results"]
     assert shown(page) == [hit["image_id"] for hit in found]
     page.locator("#grid .picture").first.click()
     expect(page.get_by_role("dialog").get_by_role("img")).to_have_count(1)
+
+    page.goto(f"/?image={START}&words={SENTENCES[0]}&closeness=0.9")
+    assert len(shown(page)) == 12
+    expect(page.locator(".closeness")).to_have_count(0)

@@ -258,7 +258,8 @@ def test_scores_of_another_kind_have_none(evaluated: Opened, query: dict[str, An
 
 
 def test_words_and_bounds_are_refused() -> None:
-    for query in ({"text": "a mole"}, {"series": ["1.2"]}):
+    mixed = {"image_id": "0", "text": "a mole", "text_weight": 0.3}
+    for query in ({"text": "a mole"}, {"series": ["1.2"]}, mixed):
         with pytest.raises(InvalidQuery, match="one image"):
             SearchQuery.model_validate({**query, "min_closeness": 0.5}).check_target(0)
     SearchQuery(min_closeness=0.5).check_target(1)

@@ -44,6 +44,7 @@ export const isSearch = ({ start, like, unlike }) => Boolean(start || like.lengt
 /** Whether it is known how close results are: where the search starts from one image. */
 export function isMeasured(state) {
   const { start, like, unlike } = state;
+  if (state.words && isMixable(state)) return false;
   if (isCombined(state)) return !start && like.length === 1 && !unlike.length;
   return start?.kind === "stored" || (start?.kind === "picture" && !isWhole(state));
 }
