@@ -17,6 +17,7 @@ from api.parameters import known_parameters
 from api.routes import (
     backup,
     collections,
+    comparisons,
     deletions,
     evaluations,
     explanations,
@@ -46,6 +47,7 @@ ROUTERS = (
     explanations.router,
     deletions.router,
     evaluations.router,
+    comparisons.router,
     uploads.router,
     images.router,
     quarantine.router,

@@ -17,6 +17,8 @@ from pipeline.base.identity import point_id
 from pipeline.base.outage import Away
 from pipeline.ledger import JobRecord
 from pipeline.messages import (
+    Closeness,
+    ClosenessBasis,
     EncoderInfo,
     Hit,
     Receipt,
@@ -25,6 +27,14 @@ from pipeline.messages import (
     StoredImage,
     preview_path,
     quarantine_path,
+)
+from pipeline.messages.comparisons import (
+    ComparedModel,
+    ComparedPair,
+    ComparisonReport,
+    ComparisonRequest,
+    Difference,
+    ModelChoice,
 )
 from pipeline.messages.evaluations import (
     ClassQuality,
@@ -36,6 +46,7 @@ from pipeline.messages.evaluations import (
     Ranking,
 )
 from pipeline.operations.browse import ImagesAnswer
+from pipeline.operations.compare import ComparisonView
 from pipeline.operations.delete import DeletionView
 from pipeline.operations.evaluate import EvaluationView
 from pipeline.operations.explanation import (
@@ -123,8 +134,18 @@ _HIT = Hit(
     payload=_PAYLOAD,
     preview_url=preview_path(_OTHER, "/v1"),
     score=0.93,
+    closeness=Closeness(share=0.72, low=0.63, high=0.8, neighbours=310, label="melanoma"),
+    close=True,
 )
-_STORED = StoredImage(**_HIT.model_dump(exclude={"score"}, exclude_none=True))
+_BASIS = ClosenessBasis(
+    evaluation=_ID,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    label="dx",
+    images=42,
+    least_score=0.61,
+)
+_FOUND = _shown(SearchAnswer(id=_ID, results=(_HIT,), closeness=_BASIS, no_close_match=False))
+_STORED = StoredImage(**_HIT.model_dump(exclude={"score", "closeness", "close"}, exclude_none=True))
 _FACETS = {"dx": (FacetValue(value="melanoma", count=12), FacetValue(value="nevus", count=30))}
 _RECEIPT = Receipt(id=_ID, count=1, image_ids=(_IMAGE,))
 _DELETING = DeletionView(id=_ID, state="running", final=False, total=1)
@@ -141,19 +162,26 @@ _ENCODER = EncoderInfo(
     preprocessing="9e07…",
     dimensions=384,
 )
+_BEGAN = datetime.fromtimestamp(_TIME, UTC)
 _EVALUATING = EvaluationView(
-    id=_ID, state="running", final=False, total=1487, counts={"evaluated": 300}
+    id=_ID,
+    state="running",
+    final=False,
+    created_at=_BEGAN,
+    total=1487,
+    counts={"evaluated": 300},
 )
 _P_AT_5 = {"precision_at_5": Estimate(value=0.62, low=0.6, high=0.64)}
 _EVALUATED = EvaluationView(
     id=_ID,
     state="succeeded",
     final=True,
+    created_at=_BEGAN,
     total=1487,
     counts={"evaluated": 1487},
     report=EvaluationReport(
         id=_ID,
-        created_at=datetime.fromtimestamp(_TIME, UTC),
+        created_at=_BEGAN,
         encoder=_ENCODER,
         request=EvaluationRequest(label="dx", group="lesion_id"),
         images=1487,
@@ -225,6 +253,59 @@ _WAITING = QuarantinedView(
     picture_url=f"{quarantine_path(_HASHED, '/v1')}/picture",
 )
 _RELEASING = _job(state="planning", request='{"source": {"kind": "quarantine"}}', **_NEW)
+
+_ENCODER = EncoderInfo(
+    model="facebook/dino-vits16",
+    revision=None,
+    weights_sha256="3c1f…",
+    pooling="mean",
+    preprocessing="9e07…",
+    dimensions=384,
+)
+_MODELS = (ModelChoice(model="collection"), ModelChoice(model="facebook/dino-vits16"))
+_BETTER = Difference(value=0.041, low=0.012, high=0.07, p=0.0064)
+_COMPARISON = ComparisonReport(
+    id=_ID,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    request=ComparisonRequest(models=_MODELS, label="dx", group="lesion_id"),
+    images=1990,
+    groups=1804,
+    left_out={"no label": 10},
+    models=(
+        ComparedModel(
+            name="collection",
+            encoder=_ENCODER,
+            untrained=False,
+            weights_bytes=43_300_000,
+            images_per_second=None,
+            ranking=Ranking(
+                name="collection",
+                overall={"precision_at_10": Estimate(value=0.71, low=0.69, high=0.73)},
+                macro={"precision_at_10": Estimate(value=0.38, low=0.35, high=0.41)},
+            ),
+        ),
+    ),
+    pairs=(
+        ComparedPair(
+            first="collection",
+            other="facebook/dino-vits16",
+            overall={"precision_at_10": _BETTER},
+            macro={"precision_at_10": _BETTER},
+        ),
+    ),
+    seconds={"read": 0.4, "embed": 96.2, "evaluate": 4.1},
+)
+_COMPARING = ComparisonView(
+    id=_ID,
+    state="running",
+    final=False,
+    created_at=datetime.fromtimestamp(_TIME, UTC),
+    total=4000,
+    counts={"evaluated": 2600},
+)
+_COMPARED = _COMPARING.model_copy(
+    update={"state": "succeeded", "final": True, "report": _COMPARISON}
+)
 
 EXAMPLES: dict[str, Example] = {
     "is_alive": Example(answers={"200": {"status": "alive"}}),
@@ -306,18 +387,29 @@ EXAMPLES: dict[str, Example] = {
     "retry_job": Example(answers={"200": _job(state="planning", **_NEW)}),
     "search": Example(
         {
-            JSON: {"image_id": _IMAGE, "filter": _MELANOMA, "limit": 10},
+            JSON: {"image_id": _IMAGE, "filter": _MELANOMA, "limit": 10, "min_closeness": 0.5},
             FORM: {"image": ["(the bytes of a picture)"], "query": '{"limit": 10}'},
         },
         {
-            "200": _shown(SearchAnswer(id=_ID, results=(_HIT,))),
+            "200": _FOUND,
             "202": _shown(SearchAnswer(id=_ID, state="queued")),
         },
     ),
     "search_batch": Example(
-        {JSON: {"searches": [{"image_id": _IMAGE}, {"text": "a mole on the back", "limit": 5}]}},
         {
-            "200": _shown(BatchAnswer(id=_ID, results=((_HIT,), ()))),
+            JSON: {
+                "searches": [
+                    {"image_id": _IMAGE, "min_closeness": 0.5},
+                    {"text": "a mole on the back", "limit": 5},
+                ]
+            }
+        },
+        {
+            "200": _shown(
+                BatchAnswer(
+                    id=_ID, results=((_HIT,), ()), closeness=_BASIS, no_close_match=(False, None)
+                )
+            ),
             "202": _shown(BatchAnswer(id=_ID, state="queued")),
         },
     ),
@@ -344,16 +436,22 @@ EXAMPLES: dict[str, Example] = {
         {JSON: {"token": "q83v…"}},
         {"200": {"kind": "study", "keys": ["5f1d7a84db00d2fce00b31a7fc73224f"]}},
     ),
-    "get_search": Example(answers={"200": _shown(SearchAnswer(id=_ID, results=(_HIT,)))}),
+    "get_search": Example(answers={"200": _FOUND}),
     "create_deletion": Example(
         {JSON: {"field": "lesion_id", "value": "HAM_0000118"}},
         {"200": _shown(_DELETED), "202": _shown(_DELETING)},
     ),
     "get_deletion": Example(answers={"200": _shown(_DELETED)}),
     "lift_deletion": Example(answers={"200": _shown(_RECEIPT)}),
+    "create_comparison": Example(
+        {JSON: _COMPARISON.request.model_dump(mode="json", exclude_none=True)},
+        {"202": _shown(_COMPARING)},
+    ),
+    "list_comparisons": Example(answers={"200": {"comparisons": [_shown(_COMPARING)]}}),
+    "get_comparison": Example(answers={"200": _shown(_COMPARED)}),
     "create_evaluation": Example(
         {JSON: {"label": "dx", "group": "lesion_id"}},
-        {"202": _shown(EvaluationView(id=_ID, state="planning", final=False))},
+        {"202": _shown(EvaluationView(id=_ID, state="planning", final=False, created_at=_BEGAN))},
     ),
     "list_evaluations": Example(answers={"200": {"evaluations": [_shown(_EVALUATING)]}}),
     "get_evaluation": Example(answers={"200": _shown(_EVALUATED)}),
@@ -384,6 +482,7 @@ EXAMPLES: dict[str, Example] = {
                     untrained=False,
                     group_fields=("dx", "lesion_id"),
                     facets=_FACETS,
+                    closeness=_BASIS,
                 )
             )
         }

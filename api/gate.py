@@ -25,7 +25,8 @@ MOST_SIGN_IN = 4_096  # bytes of a body that anybody may send
 PROGRESS = frozenset(
     {
         "/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/{job}/events", "/v1/jobs/{job}/drift",
-        "/v1/evaluations", "/v1/evaluations/{evaluation}", "/v1/label-audits/{audit}", SIGN_IN,
+        "/v1/evaluations", "/v1/evaluations/{evaluation}", "/v1/comparisons",
+        "/v1/comparisons/{comparison}", "/v1/label-audits/{audit}", SIGN_IN,
     }
 )  # fmt: skip
 
@@ -36,8 +37,9 @@ ATTEMPTED = frozenset({204, 401, 500, 503})
 # What the log says of a call that was refused before its route was known. A path can hold anything.
 RESOURCES = frozenset(
     {
-        "backup", "collection", "collections", "deletions", "evaluations", "explanations",
-        "facets", "images", "jobs", "label-audits", "opened", "pseudonyms", "quarantine",
+        "backup", "collection", "collections", "comparisons", "deletions", "evaluations",
+        "explanations", "facets", "images", "jobs", "label-audits", "opened", "pseudonyms",
+        "quarantine",
         "renderings", "searches",
     }
 )  # fmt: skip

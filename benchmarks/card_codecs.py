@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from pipeline.images.previews import as_preview
 
 

@@ -21,8 +21,8 @@ from PIL.Image import Resampling
 from benchmarks import machine
 from benchmarks.by_id import FULL
 from benchmarks.report import number, table
-from pipeline.images.decoding import Picture
 from pipeline.images.hashes import NEAR_BITS, perceptual_hash
+from pipeline.images.picture import Picture
 from pipeline.images.resizing import Resizer
 
 SOME_COPIES = 1000  # pictures of which copies are made, each in every way

@@ -16,6 +16,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -142,9 +143,9 @@ def _normal(rng: np.random.Generator, count: int) -> Floats:
 # --- real vectors --------------------------------------------------------------------------------
 
 
-def real() -> tuple[Floats, NDArray[np.int64]]:
+def real(folder: Path = FULL) -> tuple[Floats, NDArray[np.int64]]:
     """The features of the real images, of length 1, and the lesion that each image shows."""
-    rows = pq.read_table(FULL, columns=["image", "lesion_id"])
+    rows = pq.read_table(folder, columns=["image", "lesion_id"])
     _, lesions = np.unique(rows["lesion_id"].to_pylist(), return_inverse=True)
     images = np.stack([_pixels(cell["bytes"]) for cell in rows["image"].to_pylist()])
     rng = np.random.default_rng(0)

@@ -29,8 +29,8 @@ from pipeline.images.card.readable import Frame, frame_of
 from pipeline.images.card.resampling import Planes, resize_for, resized
 from pipeline.images.card.samples import agreeing, encodes
 from pipeline.images.decoders import Decoders
-from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.images.hashes import hash_distance, hash_of, perceptual_hash
+from pipeline.images.picture import Picture, Unusable, decode
 from pipeline.images.preparing import Order, Prepared, prepare
 
 CAP = 10**8

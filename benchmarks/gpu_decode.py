@@ -18,8 +18,8 @@ def decoding(bench: Bench) -> Iterator[Measured]:
     """Measures stages missing from the other table, then the pool's work in 1 to 16 threads."""
     from pipeline.base.blobs import Blobs, preview_name
     from pipeline.encoding.preprocessing import Preprocessing
-    from pipeline.images.decoding import Picture, decode
     from pipeline.images.hashes import perceptual_hash
+    from pipeline.images.picture import Picture, decode
     from pipeline.images.previews import preview
 
     files, blobs = bench.photographs(), Blobs(str(bench.folder / "stages"))
@@ -116,7 +116,7 @@ def _others(bench: Bench, files: Sequence[bytes]) -> Iterator[Measured]:
 
 
 def _pillow(data: bytes) -> np.ndarray:
-    from pipeline.images.decoding import Picture, decode
+    from pipeline.images.picture import Picture, decode
 
     picture = decode(data, 10**8)
     assert isinstance(picture, Picture)

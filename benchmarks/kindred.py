@@ -102,18 +102,22 @@ def running(folder: Path, model: Path) -> Iterator[System]:
 
 
 def processes(root: int) -> dict[str, int]:
-    """The process ids of the api and of the worker, which are children of `kindred up`."""
-    found = {}
+    """The process ids of the api and of the worker, which are children of `kindred up`.
+
+    The worker is a fork of another child, and began after it.
+    """
+    found: dict[str, tuple[int, int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            fields = stat.read_text().rpartition(")")[2].split()
             words = (stat.parent / "cmdline").read_bytes().decode().split("\0")
         except OSError:  # it ended meanwhile
             continue
+        parent, began = int(fields[1]), int(fields[19])
         for name in ("api", "workers"):
-            if parent == root and name in words:
-                found[name] = int(stat.parent.name)
-    return found
+            if parent == root and {name, f"{name}.warm"}.intersection(words):
+                found[name] = max(found.get(name, (0, 0)), (began, int(stat.parent.name)))
+    return {name: pid for name, (_, pid) in found.items()}
 
 
 def _address(child: Child) -> str:

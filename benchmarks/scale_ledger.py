@@ -1,6 +1,7 @@
 """Measures the ledger's cost of an image at any job size: checkpoints, and the memory of Redis.
 
     python -m benchmarks.scale_ledger IMAGES FOLDER      one JSON document
+    python -m benchmarks.scale_ledger fleet FOLDER       what one call costs Redis, in a large fleet
 
 It starts its own Redis, and makes the calls of a worker for a job of that many rows: two lanes,
 shards of 64, batches of 8, as on a CPU. One row of a thousand is rejected, and each such row is
@@ -8,11 +9,12 @@ written into the blobs.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from pipeline.lifecycle.rejections import RejectedRows
 from pipeline.messages import EncoderInfo, Rejection
 
 SHARD, BATCH, LANES = 64, 8, 2
+WORKERS, THEIR_LANES, JOBS = 200, 8, 1000  # of the fleet
 REJECTED_EACH = 1000
 WORKER = WorkerInfo(
     name="worker",
@@ -122,8 +125,61 @@ def _state(ledger: Ledger) -> dict[str, float]:
     }
 
 
+def fleet(folder: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds that Redis is busy in one call: median, percentile 95 and most, by command."""
+    with redis(folder) as url:
+        ledgers = Ledgers(url, Timing(heartbeat=DEADLINE * 100))
+        ledger = ledgers.of("kindred")
+        for number in range(WORKERS):
+            named = {"name": f"worker-{number}", "lanes": {"ingest": THEIR_LANES}}
+            ledger.workers.beat(WORKER.model_copy(update=named))
+        found = _calls_of_a_fleet(ledger)
+        ledgers.close()
+    return {name: _spread(times) for name, times in found.items()}
+
+
+def _calls_of_a_fleet(ledger: Ledger) -> dict[str, list[float]]:
+    client, jobs = ledger.jobs._script.redis, ledger.jobs
+    found: dict[str, list[float]] = {}
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        client.config_resetstat()
+        reply = call()
+        spent = client.info("commandstats")["cmdstat_evalsha"]
+        found.setdefault(name, []).append(spent["usec"] / 1000)
+        return reply
+
+    def dispatch_all() -> Iterator[Lease]:
+        while some := timed("dispatch, to an idle fleet", jobs._dispatch_some):
+            yield from some
+
+    for number in range(JOBS):
+        timed("create", lambda job=f"job-{number}": jobs.create(job, "ingest", "ingest", "{}"))
+    for plan in [*dispatch_all()]:
+        timed("begin", lambda plan=plan: jobs.begin(plan, plan.worker))
+        timed("planned", lambda plan=plan: jobs.planned(plan, 100_000, SHARD))
+    for lease in [*dispatch_all()][:300]:
+        jobs.begin(lease, lease.worker)
+        done = Progress(BATCH, 2 * BATCH, {"embedded": BATCH})
+        timed("checkpoint", lambda lease=lease, done=done: jobs.checkpoint(lease, done))
+        timed("finish", lambda lease=lease: jobs.finish(lease))
+        timed("dispatch, to one free lane", jobs.dispatch)
+        timed("dispatch, no lane is free", jobs.dispatch)
+    return found
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {
+        "median": statistics.median(ordered),
+        "p95": ordered[int(0.95 * (len(ordered) - 1))],
+        "most": ordered[-1],
+    }
+
+
 def main() -> int:
-    print(json.dumps(measure(int(sys.argv[1]), Path(sys.argv[2]))))
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    print(json.dumps(fleet(folder) if what == "fleet" else measure(int(what), folder)))
     return 0
 
 

@@ -27,7 +27,7 @@ from pipeline.base.identity import point_id, sha256
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder, pool
 from pipeline.encoding.preprocessing import Preprocessing
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from pipeline.images.previews import preview
 from pipeline.ledger import Ledger, Ledgers, Progress, WorkerInfo
 from pipeline.sources.allowed import AllowedSources

@@ -244,6 +244,14 @@ class Client:
         found = self._document("GET", self._path("evaluations"))["evaluations"]
         return [_evaluation(each) for each in found]
 
+    def compare(self, wanted: Document) -> Evaluation:
+        """Starts a comparison of encoders; `comparison` says how far it has come."""
+        return _comparison(self._document("POST", self._path("comparisons"), json=wanted))
+
+    def comparison(self, identifier: str) -> Evaluation:
+        """Its report, once it has succeeded."""
+        return _comparison(self._document("GET", self._path("comparisons", identifier)))
+
     # --- deletions -------------------------------------------------------------------------------
 
     def delete(self, wanted: Document) -> Deletion:
@@ -361,6 +369,10 @@ def _deletion(document: Document) -> Deletion:
 
 def _evaluation(document: Document) -> Evaluation:
     return cast(Evaluation, {"operation": "evaluate", **document})
+
+
+def _comparison(document: Document) -> Evaluation:
+    return cast(Evaluation, {"operation": "compare", **document})
 
 
 def _object(response: httpx.Response) -> Document:

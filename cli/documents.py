@@ -93,16 +93,23 @@ class Hit(StoredImage):
     score: float
     others: NotRequired[list["Hit"]]
     hash_distance: NotRequired[int]
+    closeness: NotRequired[Document]
+    close: NotRequired[bool]
 
 
 class Search(TypedDict):
-    """`results` of a batch are lists of hits, or None where `errors` has a problem."""
+    """`results` of a batch are lists of hits, or None where `errors` has a problem.
+
+    `no_close_match` is there if the query has `min_closeness`; of a batch it is a list.
+    """
 
     id: str
     state: str
     results: list[Any] | None
     error: Problem | None
     errors: NotRequired[list[Problem | None]]
+    closeness: NotRequired[Document]
+    no_close_match: NotRequired[bool | list[bool | None]]
 
 
 class ImagePage(TypedDict):

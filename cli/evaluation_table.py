@@ -8,7 +8,7 @@ from cli.documents import Document
 from cli.failure import printable
 from cli.render import Cells, print_rows
 
-_COLUMNS = {
+COLUMNS = {
     "precision_at_1": "P@1",
     "precision_at_5": "P@5",
     "precision_at_10": "P@10",
@@ -16,7 +16,7 @@ _COLUMNS = {
     "ndcg_at_10": "nDCG@10",
     "balanced_accuracy": "balanced accuracy",
 }
-_NUMBERS = {*_COLUMNS.values(), "images", "at 1", "at 5", "at 10"}
+_NUMBERS = {*COLUMNS.values(), "images", "at 1", "at 5", "at 10"}
 _DEPTHS = (1, 5, 10)
 _TREATMENTS = {"leave_out": "left out", "keep": "kept"}
 
@@ -70,14 +70,14 @@ def _classes(report: Document) -> Iterator[Cells]:
 
 def _same_group(found: Document) -> Iterator[Cells]:
     for name, meaning in _SAME_GROUP.items():
-        yield {"": meaning, **{f"at {k}": _cell(found.get(f"{name}_at_{k}")) for k in _DEPTHS}}
+        yield {"": meaning, **{f"at {k}": cell(found.get(f"{name}_at_{k}")) for k in _DEPTHS}}
 
 
 def _metrics(found: Document) -> dict[str, str]:
-    return {column: _cell(found.get(name)) for name, column in _COLUMNS.items()}
+    return {column: cell(found.get(name)) for name, column in COLUMNS.items()}
 
 
-def _cell(found: Document | None) -> str:
+def cell(found: Document | None) -> str:
     """`0.456 (0.430 to 0.481)`."""
     if found is None or found["value"] is None:
         return ""

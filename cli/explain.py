@@ -99,7 +99,8 @@ def _veiled(image: Image.Image, side: Document) -> Image.Image:
     """The picture, dark where nothing matches."""
     light = Image.new("L", image.size, round(255 * (1 - _VEIL)))
     left, top, right, bottom = _pixels(side["seen"], image.size)
-    patches = Image.fromarray((255 * (1 - _VEIL * (1 - side["weights"]))).astype(np.uint8))
+    brightness = 255 * (1 - _VEIL * (1 - side["weights"]))
+    patches = Image.fromarray(brightness.round().astype(np.uint8))
     light.paste(patches.resize((right - left, bottom - top), Image.Resampling.NEAREST), (left, top))
     return Image.composite(image, Image.new("RGB", image.size), light)
 

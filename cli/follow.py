@@ -69,6 +69,7 @@ _RUNNING = {
     "ingest": "embedding",
     "delete": "deleting",
     "evaluate": "evaluating",
+    "compare": "comparing",
     "label_audit": "auditing",
 }
 

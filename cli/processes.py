@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 EX_CONFIG = 78  # sysexits.h: a fault that a restart cannot mend
 FIRST_DELAY = 1.0  # seconds before a process that ended restarts; doubles each time
@@ -45,6 +45,15 @@ class Program:
     log: Path | None
 
 
+class Handle(Protocol):
+    """What a child needs of its process (`subprocess.Popen`)."""
+
+    @property
+    def pid(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def send_signal(self, number: int, /) -> None: ...
+
+
 @dataclass
 class Backoff:
     """Delays of 1, 2, 4 … 30 seconds, and 1 again after a minute of life."""
@@ -68,11 +77,11 @@ class Child:
         self.program = program
         self.started_at = 0.0
         self._keeps_open = tuple(keeps_open)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Handle | None = None
 
     def start(self) -> None:
         self.started_at = time.monotonic()
-        with _output(self.program.log) as log:
+        with output_of(self.program.log) as log:
             self._process = subprocess.Popen(
                 self.program.command,
                 env=self.program.environment,
@@ -117,7 +126,7 @@ def ended_how(exit_code: int) -> str:
 
 
 @contextmanager
-def _output(log: Path | None) -> Iterator[BinaryIO | None]:
+def output_of(log: Path | None) -> Iterator[BinaryIO | None]:
     if log is None:
         yield None
         return

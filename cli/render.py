@@ -133,7 +133,8 @@ def print_images(console: Console, images: Sequence[StoredImage]) -> None:
         console.print("no images")
         return
     rows = [_image_cells(image) for image in images]
-    columns = [c for c in ("score", *_FIELDS, "image id") if any(row.get(c) for row in rows)]
+    names = ("score", "closeness", *_FIELDS, "image id")
+    columns = [c for c in names if any(row.get(c) for row in rows)]
     console.print(_table(columns, rows, numbers={"score", "age"}))
 
 
@@ -143,7 +144,29 @@ def _image_cells(image: StoredImage) -> Cells:
     score = image.get("score")
     if isinstance(score, int | float):
         cells["score"] = f"{score:.4f}"
+    if closeness := _closeness(image):
+        cells["closeness"] = closeness
     return {**cells, "image id": image["image_id"]}
+
+
+def _closeness(image: Mapping[str, Any]) -> str:
+    """Such as `72% (63 to 80)`; a hit that is not close enough says so."""
+    found, parts = image.get("closeness"), []
+    if found:
+        low, high = 100 * found["low"], 100 * found["high"]
+        parts.append(f"{found['share']:.0%} ({low:.0f} to {high:.0f})")
+    if image.get("close") is False:
+        parts.append("not close")
+    return ", ".join(parts)
+
+
+def closeness_line(basis: Document) -> str:
+    """What the column says."""
+    return printable(
+        f"closeness: of neighbours this similar, the share with the searched image's"
+        f" {basis['label']}, with its interval of 95 % (evaluation {basis['evaluation']}, "
+        f"{str(basis['created_at'])[:10]})"
+    )
 
 
 def print_facets(console: Console, found: Document) -> None:

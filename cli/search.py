@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.console import Console
 from cli.client import Client
 from cli.documents import Document, Hit, Search, problem_line
 from cli.failure import CommandError, UsageError
-from cli.render import print_images
+from cli.render import closeness_line, print_images
 
 # Near-duplicates are looked for among images at least this similar, unless --threshold says else.
 DUPLICATES_THRESHOLD = 0.9
@@ -71,6 +71,19 @@ def read_batch(file: Path) -> list[Document]:
     return searches
 
 
+def print_found(console: Console, found: Search, min_closeness: float | None) -> None:
+    """The hits, what their closeness rests on, and whether none reaches the chosen level."""
+    print_hits(console, found["results"] or [])
+    if basis := found.get("closeness"):
+        console.print(closeness_line(basis))
+    if min_closeness is None:
+        return
+    if "no_close_match" not in found:
+        console.print("nothing is known of closeness: the worker may be older than this command")
+    elif found["no_close_match"]:
+        console.print(f"no close match: none reaches {min_closeness:.0%}", style="yellow")
+
+
 def print_hits(console: Console, hits: Sequence[Hit]) -> None:
     """Each with the others of its group below it."""
     flat: list[Any] = [image for hit in hits for image in (hit, *(hit.get("others") or ()))]
@@ -81,10 +94,13 @@ def print_batch(console: Console, found: Search) -> None:
     """The hits of each search. Raises CommandError if one of them has failed, after the others."""
     results = found["results"] or []
     errors = found.get("errors") or [None] * len(results)
+    none_close = cast(list[Any], found.get("no_close_match") or [None] * len(results))
     faults = []
     for number, (hits, error) in enumerate(zip(results, errors, strict=True), 1):
         if error is None:
             print_hits(console, hits)
+            if none_close[number - 1]:
+                console.print("no close match", style="yellow")
         else:
             faults.append(f"search {number}: {problem_line(error, 'it has failed')}")
     if faults:

@@ -16,6 +16,7 @@ from cli.preflight import claim_ports, kept_password, locked, refuse_open_host
 from cli.processes import Child, Program, module_command, module_environment
 from cli.redis_server import RedisServer, find_redis_server
 from cli.supervisor import Stop, Supervisor
+from cli.warm import Warm, WarmChild
 from cli.workers import settings_of_environment, worker_programs
 from pipeline.base.keys import Keys
 from pipeline.base.schema import check_folder
@@ -72,9 +73,11 @@ def run_up(
         ports = claim_ports(wanted)
         (settings.data / "logs").mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(stop, say)
-        with private_folder() as private:
+        system = System(settings, host, *ports)
+        # It imports while Redis starts.
+        with Warm(_workers(system)[0]) as warm, private_folder() as private:
             try:
-                _run(supervisor, System(settings, host, *ports), private, lock)
+                _run(supervisor, system, private, lock, warm)
             finally:
                 supervisor.stop_all()
     say("stopped")
@@ -117,7 +120,7 @@ def say(line: str) -> None:
 # --- starting ------------------------------------------------------------------------------------
 
 
-def _run(supervisor: Supervisor, system: System, private: Path, lock: int) -> None:
+def _run(supervisor: Supervisor, system: System, private: Path, lock: int, warm: Warm) -> None:
     if "redis_url" not in system.settings.model_fields_set:
         redis = RedisServer(
             find_redis_server(), system.settings.data / "redis", private / "redis.sock"
@@ -126,7 +129,9 @@ def _run(supervisor: Supervisor, system: System, private: Path, lock: int) -> No
             return
         settings = system.settings.model_copy(update={"redis_url": redis.url})
         system = replace(system, settings=settings)
-    for program in programs(system):
+    for program in _workers(system):
+        supervisor.add(WarmChild(program, warm, keeps_open=[lock]))
+    for program in _others(system):
         supervisor.add(Child(program, keeps_open=[lock]))
     say(f"flower: http://127.0.0.1:{system.flower_port} as {FLOWER_USER},"
         f" with the password in {system.password_file}")  # fmt: skip
@@ -146,14 +151,20 @@ def _start_redis(supervisor: Supervisor, system: System, redis: RedisServer, loc
 
 def programs(system: System) -> list[Program]:
     """What runs beside Redis. Secrets travel in environments, never in arguments."""
+    return [*_workers(system), *_others(system)]
+
+
+def _workers(system: System) -> list[Program]:
+    logs = system.log("worker").parent
+    return worker_programs(system.settings, _environment(system.settings), logs)
+
+
+def _others(system: System) -> list[Program]:
     # The api never opens the store, so it is not told where that is.
     without_store = {"qdrant_url": None, "qdrant_api_key": None}
     listen = ("--host", system.host, "--port", str(system.port))
     doors = _environment(system.settings.model_copy(update=without_store))
     found = [
-        *worker_programs(
-            system.settings, _environment(system.settings), system.log("worker").parent
-        ),
         Program("api", module_command("api", *listen), doors, system.log("api")),
         Program(
             "flower",

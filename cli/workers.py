@@ -10,8 +10,9 @@ from pathlib import Path
 import typer
 
 from cli.failure import CommandError, WrongSetting, printable
-from cli.processes import Child, Program, module_command, module_environment
+from cli.processes import Program, module_command, module_environment
 from cli.supervisor import Stop, Supervisor
+from cli.warm import Warm, WarmChild
 from pipeline.base.errors import ConfigurationError
 from pipeline.base.settings import Settings, load_settings
 
@@ -36,12 +37,13 @@ def run_workers() -> None:
     with Stop() as stop:
         supervisor = Supervisor(stop, say, STOP_SECONDS)
         programs = worker_programs(settings, module_environment(os.environ))
-        try:
-            for program in programs:
-                supervisor.add(Child(program))
-            supervisor.keep_up_until(lambda: False)
-        finally:
-            supervisor.stop_all()
+        with Warm(programs[0]) as warm:
+            try:
+                for program in programs:
+                    supervisor.add(WarmChild(program, warm))
+                supervisor.keep_up_until(lambda: False)
+            finally:
+                supervisor.stop_all()
 
 
 def settings_of_environment() -> Settings:

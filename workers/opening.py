@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from pipeline.base.allowed_models import AllowedModels
 from pipeline.base.blobs import Blobs
 from pipeline.base.errors import (
     BlobsUnavailable,
@@ -20,6 +21,8 @@ from pipeline.dicom.originals import Sealing
 from pipeline.dicom.pseudonyms import Pseudonyms
 from pipeline.encoding.device import cores
 from pipeline.encoding.encoder import Encoder
+from pipeline.encoding.others import OtherEncoders
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
@@ -214,11 +217,13 @@ def _context(
     )
     return Context(
         encoder=encoder,
+        others=OtherEncoders(settings.encoder, AllowedModels.of(settings.models, settings.model)),
         store=store,
         blobs=blobs,
         ledger=ledger,
         fields=fields,
         search=Search(store, targets, fields),
+        calibrations=Calibrations(blobs, store.encoder, store.count),
         ingest=ingest,
         deletions=deletions,
         sources=SourceCache(opening),

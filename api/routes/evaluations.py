@@ -1,5 +1,6 @@
 """Evaluations: how good the search of a collection is, measured on the collection itself."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -43,9 +44,11 @@ def recent(
     found = []
     for identifier in _kept(collection).all():
         try:
-            found.append(collection.ledger.jobs.get(identifier))
+            job = collection.ledger.jobs.get(identifier)
         except NotFound:  # the sweep forgets it just now
             continue
+        if job.operation == EVALUATE.name:
+            found.append(job)
     found.sort(key=lambda job: job.created_at, reverse=True)
     return EvaluationsView(evaluations=[_without_report(job) for job in found[:limit]])
 
@@ -76,6 +79,7 @@ def _without_report(job: JobRecord) -> EvaluationView:
         id=job.id,
         state=job.state,
         final=job.final,
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
         total=job.total,
         counts=job.counts,
         error=job.error,

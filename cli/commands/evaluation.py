@@ -17,6 +17,8 @@ app = typer.Typer()
         "kindred evaluate --label dx --group lesion_id",
         "kindred evaluate --label dx --group patient_id --sample 5000 --json",
         "kindred evaluate --show 0a1b2c3d",
+        "kindred evaluate --model collection --model facebook/dino-vits16,pooling=cls "
+        "--label dx --group lesion_id",
     )
 )
 def evaluate(
@@ -39,6 +41,15 @@ def evaluate(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Without a histogram of colours beside it.")
     ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare encoders on the same images: name two or more, the first is what others "
+            "are compared with. A name on the hub, a folder, or `collection` for the one in use; "
+            "options follow, as in NAME,pooling=cls,preprocessing=crop.",
+        ),
+    ] = None,
     show: Annotated[
         str | None, typer.Option(metavar="ID", help="Print an earlier evaluation.")
     ] = None,
@@ -48,7 +59,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure how often similar images share a label, leave-one-out."""
-    from cli import evaluations
+    from cli import comparisons, evaluations
 
     report = Report(make_console(), as_json)
     with connect(url, collection) as client:
@@ -58,4 +69,7 @@ def evaluate(
         wanted = evaluations.make_request(label, group, sample, parse_filter(filter_))
         wanted |= {"seed": seed, "baseline": not no_baseline}
         wanted["near_duplicates"] = "keep" if keep_near_duplicates else "leave_out"
+        if model:
+            comparisons.compare(client, comparisons.make_request(wanted, model), report)
+            return
         evaluations.evaluate(client, wanted, report)

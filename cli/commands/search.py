@@ -73,6 +73,10 @@ def search(
         ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Least score.")] = None,
+    min_closeness: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Mark hits of which fewer neighbours agreed, as 0.5."),
+    ] = None,
     group_by: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Images with one value count as one.")
     ] = None,
@@ -96,7 +100,7 @@ def search(
         MOST_FILES,
         make_query,
         parse_crop,
-        print_hits,
+        print_found,
         save_pictures,
         spread,
     )
@@ -109,7 +113,8 @@ def search(
         "crop": parse_crop(crop), "filter": parse_filter(filter_),
         "ids": only, "not_ids": without, "not_same": not_same,
         "exclude_same_lesion": not_same_lesion or None, "max_hash_distance": duplicates,
-        "score_threshold": threshold, "group_by": group_by, "group_size": group_size,
+        "score_threshold": threshold, "min_closeness": min_closeness,
+        "group_by": group_by, "group_size": group_size,
         "exact": exact or None, "limit": limit, "offset": offset or None,
         "include": include, "exclude": exclude,
     }  # fmt: skip
@@ -122,7 +127,7 @@ def search(
     if as_json:
         print_json(found)
     else:
-        print_hits(make_console(), found["results"] or [])
+        print_found(make_console(), found, min_closeness)
 
 
 @app.command(

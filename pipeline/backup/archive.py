@@ -4,7 +4,8 @@
     ledger.jsonl      jobs, searches, tombstones: one JSON object for each Redis key
     vectors.npy       float32 (rows, dimensions)
     payloads.jsonl    {"image_id", "point_id", "payload"}, one line for each of those rows
-    blobs.tar         uploads, previews, quarantine, receipts, accounts of jobs
+    blobs.tar         uploads, previews, quarantine, receipts, accounts of jobs, evaluations,
+                      closeness
     keys.json         API keys, hashed
 
 The backup reads the ledger first, then the store, then the blobs. So whatever the ledger calls done

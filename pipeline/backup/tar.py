@@ -7,9 +7,8 @@ from pipeline.base.blobs import Blobs
 
 # Folders of blobs that outlive the calls that made them.
 _LASTING = (
-    "deletions", "evaluations", "incoming", "jobs", "label-audits", "originals", "previews",
-    "quarantine",
-    "uploads",
+    "calibration", "deletions", "evaluations", "incoming", "jobs", "label-audits", "originals",
+    "previews", "quarantine", "uploads",
 )  # fmt: skip
 
 

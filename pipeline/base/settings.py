@@ -364,6 +364,12 @@ class Settings(BaseSettings):
         description="Allowed sources, separated by commas: folders, data sets on the hub as "
         "hub:ORG/NAME, and archives as dicomweb:HOST or dicomweb:HOST:PORT; * matches any text",
     )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("hub:*",),
+        description="Encoders that a comparison may load beside KINDRED_MODEL, separated by "
+        "commas: folders with all in them, and models on the hub as hub:ORG/NAME; * matches any "
+        "text",
+    )
     dicomweb_auth: dict[str, str] | None = Field(
         None,
         repr=False,
@@ -444,6 +450,7 @@ class Settings(BaseSettings):
     @field_validator(
         "api_keys",
         "sources",
+        "models",
         "devices",
         "dicom_trusted",
         "dicom_peers",

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -84,8 +84,12 @@ class Encoder:
         self._searcher = ThreadPoolExecutor(1, "search")
 
     @classmethod
-    def load(cls, options: EncoderOptions) -> Self:
-        """Loads the model that the options name, on its device.
+    def load(
+        cls,
+        options: EncoderOptions,
+        adapt: Callable[[Preprocessing], Preprocessing] = lambda own: own,
+    ) -> Self:
+        """Loads the model that the options name, on its device. `adapt` changes its preprocessing.
 
         Raises EncoderError if the model cannot be found or downloaded, if weights are missing or
         have the wrong shape, if the model does not turn images into tokens, or if it lacks what the
@@ -95,7 +99,7 @@ class Encoder:
         dtype = dtype_of(options.dtype, device)
         checkpoint.silence_logging()
         folder = checkpoint.folder_of(options.model, options.revision)
-        preprocessing = Preprocessing.load(folder)
+        preprocessing = adapt(Preprocessing.load(folder))
         preprocessing = preprocessing.by(preprocessing.resizers[0])
         config = checkpoint.configuration(folder, options.model)
         pooling = _pooling_of(options, config)
@@ -142,6 +146,15 @@ class Encoder:
             },
         )
         return encoder
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of all weights, in the precision in which they are on the device."""
+        return sum(each.numel() * each.element_size() for each in self._model.parameters())
+
+    def close(self) -> None:
+        """Ends its thread, so that nothing holds the model any more."""
+        self._searcher.shutdown()
 
     @property
     def steps(self) -> PixelSteps:

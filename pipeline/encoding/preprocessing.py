@@ -141,6 +141,14 @@ class Preprocessing(PixelSteps):
             values.div_(_per_channel(self.std, batch.device))
         return values
 
+    def stretched(self) -> Self:
+        """The whole picture in the model's size, whatever its aspect."""
+        return replace(self, resize=self.size, crop=None)
+
+    def cropped(self) -> Self:
+        """The middle of the picture, as large as fits, in its own aspect."""
+        return replace(self, resize=min(self.size), crop=self.size)
+
     def _compare(self, processor: Any) -> None:
         """Refuses a processor that computes other values than we do, for whatever reason."""
         for image in _noise((97, 61), (240, 320)):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import metrics
+from pipeline.evaluation.calibration import calibrate, least_score
 from pipeline.evaluation.collected import Collected, Reader
 from pipeline.evaluation.histogram import Histograms, Preview
 from pipeline.evaluation.labels import Labels, findable
@@ -32,7 +33,7 @@ from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
 from pipeline.evaluation.threads import one_thread
 from pipeline.messages import EncoderInfo
-from pipeline.messages.evaluations import Estimate, EvaluationReport, EvaluationRequest
+from pipeline.messages.evaluations import Calibrated, Estimate, EvaluationReport, EvaluationRequest
 
 # Images of a collection up to which all previews are read. In a larger one, the histograms are
 # compared within the sample, and the encoder within the sample as well.
@@ -113,8 +114,7 @@ class _Run:
     def report(self) -> EvaluationReport:
         plan, clock, request = self.plan, self.clock, self.plan.request
         with clock.timed("read"):
-            sampled = plan.reader.sample(plan.searched, request.seed).labelled
-            whole = survey(plan.reader, sampled, request.near_duplicates, clock.read)
+            sampled, whole = self._read()
         labels = Labels.of(whole.labels, plan.reader.names)
         searched = _Searched.of(sampled, whole)
         with clock.timed("nearest"):
@@ -134,6 +134,8 @@ class _Run:
                 "rankings": judged.rankings(values),
                 "same_group": self._same_group(searched, whole, search),
                 "confusion": judged.confusion(labels.codes(found.labels)),
+                "calibration": self._calibration(searched.images, found),
+                "least_score": least_score(found),
             }
         return EvaluationReport(
             id=plan.id,
@@ -146,11 +148,23 @@ class _Run:
             left_out=_left_out(whole, len(sampled) - len(searched.images)),
             near_duplicates=whole.duplicates,
             thresholds=(),
-            calibration=(),
             seconds=clock.seconds,
             notes=tuple(notes),
             **made,
         )
+
+    def _read(self) -> tuple[Collected, Survey]:
+        """The labelled images of the sample, and a survey of all."""
+        reader, treatment = self.plan.reader, self.plan.request.near_duplicates
+        if self.plan.searched < self.plan.count:
+            sampled = reader.sample(self.plan.searched, self.plan.request.seed).labelled
+            return sampled, survey(reader, sampled, treatment, self.clock.read)
+        pages = []
+        for page in reader.blocks():
+            pages.append(page)
+            self.clock.read(0)
+        sampled = Collected.joined(pages).labelled
+        return sampled, survey(reader, sampled, treatment, self.clock.read, pages)
 
     def _search(
         self, queries: Collected, blocks: Iterator[Collected], tick: Callable[[int], None]
@@ -196,6 +210,11 @@ class _Run:
         return same_group(
             search.others, mates, is_mate, others, images.groups, self.plan.request.seed
         )
+
+    def _calibration(self, images: Collected, found: Neighbours) -> tuple[Calibrated, ...]:
+        if not self.plan.request.calibrate:
+            return ()
+        return calibrate(found, images.labels, images.groups, self.plan.reader.names)
 
     def _notes(self, images: int) -> list[str]:
         notes = []

@@ -35,18 +35,29 @@ class Estimates:
 
 
 def estimate(
-    values: Floats, labels: Numbers, groups: Numbers, classes: int, seed: int = 0
+    values: Floats,
+    labels: Numbers,
+    groups: Numbers,
+    classes: int,
+    seed: int = 0,
+    *,
+    shares: bool = True,
 ) -> Estimates:
-    """`values` (q, m) of images whose `labels` (q,) are 0 to classes - 1. The seed fixes all."""
+    """`values` (q, m) of images whose `labels` (q,) are 0 to classes - 1. The seed fixes all.
+
+    `shares`: values lie between 0 and 1; else they are differences.
+    """
     cells = _Cells.of(values, labels, groups, classes)
     drawn = [cells.means(weights) for weights in _weights(cells.groups, seed)]
     overall, macro, by_class = (np.concatenate(rounds) for rounds in zip(*drawn, strict=True))
     points = [each[0] for each in cells.means(np.ones((1, cells.groups)))]
     sizes = np.diff(cells.starts)
     return Estimates(
-        _estimates(points[0], overall, cells.groups),
-        _estimates(points[1], macro, cells.groups),
-        tuple(_estimates(points[2][c], by_class[:, c], int(sizes[c])) for c in range(classes)),
+        _estimates(points[0], overall, cells.groups, shares),
+        _estimates(points[1], macro, cells.groups, shares),
+        tuple(
+            _estimates(points[2][c], by_class[:, c], int(sizes[c]), shares) for c in range(classes)
+        ),
     )
 
 
@@ -109,18 +120,19 @@ def _weights(groups: int, seed: int) -> Iterator[Floats]:
         left -= rounds
 
 
-def _estimates(points: Floats, rounds: Floats, groups: int) -> tuple[Estimate, ...]:
+def _estimates(points: Floats, rounds: Floats, groups: int, shares: bool) -> tuple[Estimate, ...]:
     """Of points (m,) and rounds (n, m), of so many groups."""
     return tuple(
-        _estimate(float(point), each, groups) for point, each in zip(points, rounds.T, strict=True)
+        _estimate(float(point), each, groups, shares)
+        for point, each in zip(points, rounds.T, strict=True)
     )
 
 
-def _estimate(point: float, rounds: Floats, groups: int) -> Estimate:
+def _estimate(point: float, rounds: Floats, groups: int, shares: bool) -> Estimate:
     if not np.isfinite(point):
         return Estimate(value=None)
     bound = (_BOUNDS[0] / 100) ** (1 / groups)
-    if point in (0, 1):
+    if shares and point in (0, 1):
         return Estimate(value=point, low=point and bound, high=1 - (1 - point) * bound)
     low, high = np.percentile(rounds[np.isfinite(rounds)], _BOUNDS)
     return Estimate(value=point, low=float(low), high=float(high))

@@ -63,10 +63,8 @@ class PixelSteps:
 
         In fractions of the picture. It reaches beyond it where the crop fills in black.
         """
-        if isinstance(self.resize, tuple):
-            height, width = self.resize
-        elif self.resize is not None:
-            width, height = _shorter_edge_to(self.resize, (width, height))
+        if self.resize is not None:
+            width, height = _resized_to(self.resize, (width, height))
         high, wide = self.crop or (height, width)
         left, top = (width - wide) // 2, (height - high) // 2
         return left / width, top / height, wide / width, high / height

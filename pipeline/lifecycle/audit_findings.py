@@ -6,8 +6,8 @@ from hashlib import blake2b
 from itertools import islice
 
 from pipeline.base.identity import point_id
+from pipeline.evaluation.auditing import Suspect
 from pipeline.evaluation.collected import Reader
-from pipeline.evaluation.comparison import Suspect
 from pipeline.images.hashes import hash_distance
 from pipeline.messages import RESERVED
 from pipeline.messages.label_audits import (

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import is_identifier
+from pipeline.evaluation.auditing import Comparison, Tick
 from pipeline.evaluation.collected import Reader
-from pipeline.evaluation.comparison import Comparison, Tick
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.audit_findings import Findings
 from pipeline.lifecycle.label_audits import LabelAudits

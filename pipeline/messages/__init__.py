@@ -12,6 +12,7 @@ from pipeline.messages.answers import (
     unsealed,
 )
 from pipeline.messages.base import MAX_ID, RESERVED, SEALED, Message, Payload
+from pipeline.messages.closeness import Closeness, ClosenessBasis
 from pipeline.messages.deletions import Deletion, Receipt
 from pipeline.messages.jobs import (
     IngestOptions,
@@ -33,6 +34,8 @@ __all__ = [
     "RESERVED",
     "SEALED",
     "SERIES",
+    "Closeness",
+    "ClosenessBasis",
     "Crop",
     "Deletion",
     "EncoderInfo",

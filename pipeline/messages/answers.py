@@ -6,6 +6,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from pipeline.messages.base import RESERVED, SEALED, Message, Payload
+from pipeline.messages.closeness import Closeness
 
 
 def quarantine_path(image_id: str, base: str) -> str:
@@ -55,12 +56,18 @@ class Hit(_Shown):
 
     With the strategy best_match, a hit stands for its group and `score` is the group's; `own_score`
     is then the cosine of this very image to the most similar one of the query.
+
+    `closeness` is there where the collection was evaluated. `close` says whether it reaches the
+    query's `min_closeness`; it is missing where that says nothing: on the searched image itself,
+    its copies, and images of its group.
     """
 
     score: float
     own_score: float | None = Field(None, exclude_if=_is_none)
     others: tuple["Hit", ...] | None = Field(None, exclude_if=_is_none)
     hash_distance: int | None = Field(None, exclude_if=_is_none)
+    closeness: Closeness | None = Field(None, exclude_if=_is_none)
+    close: bool | None = Field(None, exclude_if=_is_none)
 
 
 class StoredImage(_Shown):

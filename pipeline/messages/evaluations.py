@@ -114,7 +114,8 @@ class EvaluationReport(Message):
     """`rankings` begins with the encoder's; then the colour histogram, chance, constant guess.
 
     `same_group` has recall at 1, 5 and 10 of images of the searched image's own group, of groups
-    that have several. `left_out` counts by reason the images that are in no number.
+    that have several. `left_out` counts by reason the images that are in no number. Nearly no
+    neighbour is less similar than `least_score`; the calibration says nothing below it.
     """
 
     id: str
@@ -131,5 +132,6 @@ class EvaluationReport(Message):
     confusion: Confusion
     thresholds: tuple[AtThreshold, ...]
     calibration: tuple[Calibrated, ...]
+    least_score: float | None = None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()

@@ -101,6 +101,12 @@ class SearchQuery(Message):
         description="Near-duplicates only: bits of 256 by which their hashes may differ",
     )
     score_threshold: float | None = Field(None, ge=-1, le=1, description="Least cosine similarity")
+    min_closeness: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Mark hits of which a smaller share of neighbours agreed; needs an evaluation",
+    )
 
     group_by: FieldName | None = Field(None, description="Images with one value count as one")
     group_size: int = Field(1, ge=1, le=MAX_GROUP, description="Images shown of each group")
@@ -174,6 +180,15 @@ class SearchQuery(Message):
         own = () if self.image_id is None else (self.image_id,)
         return (*own, *self.positive, *self.negative)
 
+    def is_of_one_image(self, pictures: int) -> bool:
+        """Whether hits are scored by their cosine to one image, as those of an evaluation are.
+
+        Words, and the mean of several images, lie elsewhere: their cosines mean something else.
+        """
+        one = (self.image_id or self.vector) is not None or len(self.positive) + pictures == 1
+        plain = not self.negative and self.strategy != "best_score" and not self.compares_groups
+        return one and self.text is None and plain
+
     def check_target(self, pictures: int, known: Container[str] = ()) -> None:
         """Raises InvalidQuery unless the query has exactly one target, and options that suit it.
 
@@ -204,6 +219,11 @@ class SearchQuery(Message):
             raise InvalidQuery(
                 "Near-duplicates need exactly one picture, or image_id.",
                 ("max_hash_distance",),
+            )
+        if self.min_closeness is not None and not self.is_of_one_image(pictures):
+            raise InvalidQuery(
+                "Closeness is known where a search starts from one image: leave out min_closeness.",
+                ("min_closeness",),
             )
         self._check_frames(pictures)
         indexed = self.image_id or self.positive or self.collected

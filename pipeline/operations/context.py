@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from pipeline.base.blobs import Blobs
     from pipeline.encoding.encoder import Encoder
+    from pipeline.encoding.others import OtherEncoders
+    from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
     from pipeline.lifecycle.auditing import Auditing
     from pipeline.lifecycle.deletion import Deletions
@@ -31,11 +33,13 @@ class Context:
     """
 
     encoder: Encoder
+    others: OtherEncoders
     store: Store
     blobs: Blobs
     ledger: Ledger
     fields: Fields
     search: Search
+    calibrations: Calibrations
     ingest: Ingest
     deletions: Deletions
     sources: SourceCache

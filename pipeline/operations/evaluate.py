@@ -7,6 +7,7 @@ nothing, and the next one begins anew: seeds are fixed, so it comes to the same 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -15,9 +16,11 @@ from pipeline.base.blobs import preview_name
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import is_identifier, point_id
 from pipeline.base.states import JobState
+from pipeline.evaluation.closeness import Kept, keep
 from pipeline.evaluation.kept import Evaluations
 from pipeline.ledger import Progress
 from pipeline.messages import RESERVED, Message, Problem
+from pipeline.messages.comparisons import ComparisonRequest
 from pipeline.messages.evaluations import UNGROUPED, EvaluationReport, EvaluationRequest
 from pipeline.operations.base import JobRun, Operation, Plan
 
@@ -39,6 +42,7 @@ class EvaluationView(Message):
     id: str
     state: JobState
     final: bool
+    created_at: datetime | None = None
     total: int | None = None
     counts: dict[str, int] = Field(default_factory=dict)
     error: Problem | None = None
@@ -46,7 +50,7 @@ class EvaluationView(Message):
     report: EvaluationReport | None = None
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The job or the worker is to stop."""
 
 
@@ -56,8 +60,8 @@ def evaluations(context: Context) -> Evaluations:
 
 def _plan(context: Context, item: WorkItem) -> Plan:
     request = evaluations(context).request(item.lease.job)
-    _check(context, request)
-    reader = _reader(context, request)
+    check(context, request)
+    reader = reader_of(context, request)
     count = context.store.count(reader.filter)
     if not count:
         raise InvalidQuery("There are no images to evaluate.", ("filter",))
@@ -65,7 +69,7 @@ def _plan(context: Context, item: WorkItem) -> Plan:
     return Plan(total, shard_size=total)
 
 
-def _check(context: Context, request: EvaluationRequest) -> None:
+def check(context: Context, request: EvaluationRequest | ComparisonRequest) -> None:
     """Raises InvalidQuery."""
     fields = context.fields
     if request.label == RESERVED or is_identifier(request.label):
@@ -87,7 +91,7 @@ def _is_used(context: Context, name: str) -> bool:
     return name in context.fields.facets and bool(context.store.facet(name, 1))
 
 
-def _reader(context: Context, request: EvaluationRequest) -> Reader:
+def reader_of(context: Context, request: EvaluationRequest | ComparisonRequest) -> Reader:
     from pipeline.evaluation.collected import Reader
 
     condition = context.fields.originals.filter(request.filter)
@@ -108,8 +112,8 @@ def _work(context: Context, item: WorkItem) -> bool:
 
     job, jobs = item.lease.job, context.ledger.jobs
     request = evaluations(context).request(job)
-    reader = _reader(context, request)
-    pulse = _Pulse(context, item)
+    reader = reader_of(context, request)
+    pulse = Pulse(context, item)
     try:
         pulse(0)
         report = Evaluation(
@@ -122,9 +126,10 @@ def _work(context: Context, item: WorkItem) -> bool:
             count=context.store.count(reader.filter),
             tick=pulse,
         ).run()
-    except _Stopped:
+    except Stopped:
         return False
-    evaluations(context).write_report(report)
+    evaluations(context).write_report(job, report)
+    _keep_closeness(context, request, report)
     left_out = item.stop - report.evaluated
     counts = {"evaluated": report.evaluated} | ({"left_out": left_out} if left_out > 0 else {})
     if not jobs.checkpoint(item.lease, Progress(item.stop, item.stop, counts)):
@@ -133,8 +138,25 @@ def _work(context: Context, item: WorkItem) -> bool:
     return True
 
 
-class _Pulse:
-    """Tells the ledger how far the work has come, and raises _Stopped if it is to end.
+def _keep_closeness(context: Context, request: EvaluationRequest, report: EvaluationReport) -> None:
+    """Of a whole collection: what holds of some of its images says little of a search among all."""
+    if not report.calibration or report.least_score is None or request.filter is not None:
+        return
+    found = Kept(
+        evaluation=report.id,
+        created_at=report.created_at,
+        encoder=report.encoder,
+        label=request.label,
+        group=None if request.group == UNGROUPED else request.group,
+        images=context.store.count(),
+        least_score=report.least_score,
+        curves=report.calibration,
+    )
+    keep(context.blobs, found)
+
+
+class Pulse:
+    """Tells the ledger how far the work has come, and raises Stopped if it is to end.
 
     The cursor stays where it is: another worker would begin anew.
     """
@@ -149,7 +171,7 @@ class _Pulse:
         progress = Progress(0, 0, {"evaluated": done} if done else {})
         going = self._context.ledger.jobs.checkpoint(self._item.lease, progress)
         if not going or self._context.stopping():
-            raise _Stopped
+            raise Stopped
         self._due = time.monotonic() + _TICK
 
 

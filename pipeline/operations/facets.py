@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from pipeline.base.identity import is_identifier
-from pipeline.messages import EncoderInfo, Message
+from pipeline.messages import ClosenessBasis, EncoderInfo, Message
 from pipeline.messages.filters import Filter
 from pipeline.operations.base import Call, query
 
@@ -51,7 +53,8 @@ class CollectionAnswer(Message):
 
     `lesion_field` is the one of them that the images of a lesion share, if there is one.
     `untrained`: the encoder's weights are those that a model has before training. If not, nothing
-    here says on what it was trained.
+    here says on what it was trained. `closeness` is there if the collection was evaluated, and says
+    whether that still holds.
     """
 
     count: int
@@ -61,6 +64,7 @@ class CollectionAnswer(Message):
     group_fields: tuple[str, ...]
     lesion_field: str | None
     facets: Facets
+    closeness: ClosenessBasis | None = Field(None, exclude_if=lambda value: value is None)
 
 
 def _facets(context: Context, request: FacetsRequest, _: Call) -> FacetsAnswer:
@@ -75,6 +79,7 @@ def _facets(context: Context, request: FacetsRequest, _: Call) -> FacetsAnswer:
 
 
 def _collection(context: Context, _: CollectionRequest, __: Call) -> CollectionAnswer:
+    known = context.calibrations.current()
     return CollectionAnswer(
         count=context.store.count(),
         encoder=context.store.encoder,
@@ -83,6 +88,7 @@ def _collection(context: Context, _: CollectionRequest, __: Call) -> CollectionA
         group_fields=context.fields.grouping,
         lesion_field=context.fields.lesion,
         facets=_values(context, None),
+        closeness=known.basis if known is not None else None,
     )
 
 

@@ -3,6 +3,7 @@
 from pipeline.base.errors import NotFound
 from pipeline.operations.base import Lifetime, Operation
 from pipeline.operations.browse import IMAGE, IMAGES
+from pipeline.operations.compare import COMPARE
 from pipeline.operations.delete import DELETE
 from pipeline.operations.evaluate import EVALUATE
 from pipeline.operations.explanation import EXPLANATION
@@ -25,6 +26,7 @@ OPERATIONS: tuple[Operation, ...] = (
     DELETE,
     LABEL_AUDIT,
     EVALUATE,
+    COMPARE,
 )
 
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import point_id
+from pipeline.evaluation.closeness import Calibration
 from pipeline.images.hashes import hash_distance
 from pipeline.messages import (
     MAX_LIMIT,
@@ -31,6 +32,7 @@ from pipeline.messages.filters import (
     json_path,
     top_level,
 )
+from pipeline.retrieval.closeness import Judge, check_closeness, judge_of
 from pipeline.retrieval.conditions import equals, has_points, makes_group
 from pipeline.retrieval.fields import Fields
 from pipeline.retrieval.matching import Group, best_match, chosen_images, group_of
@@ -58,32 +60,38 @@ class Search:
         searches: Sequence[SearchQuery],
         pictures: Sequence[Sequence[Sent]],
         base: str = "/v1",
+        calibration: Calibration | None = None,
     ) -> list[Outcome]:
         """One outcome for each search; `pictures` has what was sent with each.
 
-        `base` is the path of the collection, for the URLs of previews.
+        `base` is the path of the collection, for the URLs of previews. With a `calibration`, hits
+        say how close they are.
         """
         searches = [self.fields.originals.query(search) for search in searches]
         found = self.targets.of(searches, pictures)
-        targets = [self._checked(*each) for each in zip(searches, found, strict=True)]
+        targets = [
+            self._checked(search, target, calibration)
+            for search, target in zip(searches, found, strict=True)
+        ]
         possible = [
-            (search, target)
-            for search, target in zip(searches, targets, strict=True)
+            (search, target, judge_of(search, target, len(sent), calibration))
+            for search, target, sent in zip(searches, targets, pictures, strict=True)
             if isinstance(target, QueryTarget)
         ]
         hits = iter(self._hits(possible, base))
         return [next(hits) if isinstance(target, QueryTarget) else target for target in targets]
 
     def _hits(
-        self, possible: Sequence[tuple[SearchQuery, QueryTarget]], base: str
+        self, possible: Sequence[tuple[SearchQuery, QueryTarget, Judge]], base: str
     ) -> list[tuple[Hit, ...]]:
-        searches = [search for search, _ in possible]
-        targets = [target for _, target in possible]
+        searches = [search for search, _, _ in possible]
+        targets = [target for _, target, _ in possible]
+        judges = [judge for _, _, judge in possible]
         same = SameLesion(self.store, self.fields.lesion).conditions(searches, targets)
-        queries = [_query(*each) for each in zip(searches, targets, same, strict=True)]
+        queries = [_query(*each) for each in zip(searches, targets, same, judges, strict=True)]
         plain = [n for n, search in enumerate(searches) if _is_plain(search)]
         found = dict(zip(plain, self.store.query([queries[n] for n in plain]), strict=True))
-        shown = [_Shown(base, _hidden(search)) for search in searches]
+        shown = [_Shown(base, _hidden(search, judge), judge) for search, _, judge in possible]
         return [
             shown[n].hits(found[n])
             if n in found
@@ -91,10 +99,16 @@ class Search:
             for n, search in enumerate(searches)
         ]
 
-    def _checked(self, search: SearchQuery, target: QueryTarget | Refusal) -> QueryTarget | Refusal:
-        """The target, or what is wrong with the fields that the search names."""
+    def _checked(
+        self,
+        search: SearchQuery,
+        target: QueryTarget | Refusal,
+        calibration: Calibration | None,
+    ) -> QueryTarget | Refusal:
+        """The target, or what is wrong with what else the search names."""
         try:
             self._check_fields(search)
+            check_closeness(search, calibration)
         except InvalidQuery as error:
             return error
         return target
@@ -218,9 +232,11 @@ def _hash(payload: Payload) -> str:
 # --- conditions --------------------------------------------------------------------------------
 
 
-def _query(search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition]) -> Query:
+def _query(
+    search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition], judge: Judge
+) -> Query:
     """Always fetches the fields that name a hit or its group; `_Shown.hit` removes them again."""
-    needed = _needed(search)
+    needed = _needed(search, judge)
     include = None if search.include is None else sorted({*search.include, *needed})
     exclude = [name for name in search.exclude or () if name not in needed]
     return Query(
@@ -235,8 +251,9 @@ def _query(search: SearchQuery, target: QueryTarget, same: Sequence[AnyCondition
     )
 
 
-def _needed(search: SearchQuery) -> set[str]:
-    return {"image_id"} if search.grouped_by is None else {"image_id", search.grouped_by}
+def _needed(search: SearchQuery, judge: Judge) -> set[str]:
+    grouped = set() if search.grouped_by is None else {search.grouped_by}
+    return {"image_id"} | grouped | judge.needed
 
 
 def _filter(
@@ -292,10 +309,10 @@ def _group(point: ScoredPoint, field: str) -> Group:
 # --- answers -----------------------------------------------------------------------------------
 
 
-def _hidden(search: SearchQuery) -> list[str]:
+def _hidden(search: SearchQuery, judge: Judge) -> list[str]:
     """The fields that are always fetched and that this answer does not show."""
     left_out = search.exclude or ()
-    return [n for n in _needed(search) if n in left_out or n not in (search.include or (n,))]
+    return [n for n in _needed(search, judge) if n in left_out or n not in (search.include or (n,))]
 
 
 @dataclass(frozen=True)
@@ -304,6 +321,7 @@ class _Shown:
 
     base: str
     hidden: Sequence[str]
+    judge: Judge
 
     def hits(self, points: Sequence[ScoredPoint]) -> tuple[Hit, ...]:
         return tuple(self.hit(point) for point in points)
@@ -311,6 +329,7 @@ class _Shown:
     def hit(self, point: ScoredPoint, **more: Any) -> Hit:
         payload, sealed = unsealed(dict(point.payload))
         image_id = payload["image_id"]
+        closeness, close = self.judge.of(point)
         for name in self.hidden:
             payload.pop(name, None)
         return Hit(
@@ -320,5 +339,7 @@ class _Shown:
             preview_url=preview_path(image_id, self.base),
             viewer=sealed,
             score=point.score,
+            closeness=closeness,
+            close=close,
             **more,
         )

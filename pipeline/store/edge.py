@@ -119,8 +119,7 @@ class EdgeStore:
                 some = queries[len(found) : len(found) + size]
                 requests = [_request(query, shard, info) for query in some]
                 answers = shard.query_batch(edge.QueryBatchRequest(requests))
-                payloads = _payloads(shard, some, answers)
-            found += map(_scored, answers, payloads)
+            found += ([_scored(point) for point in answer] for answer in answers)
         return found
 
     def retrieve(self, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
@@ -293,7 +292,7 @@ def _request(query: Query, shard: edge.EdgeShard, info: "edge.ShardInfo") -> edg
         offset=query.offset,
         filter=fitting,
         score_threshold=query.score_threshold,
-        with_payload=False,
+        with_payload=_selection(query),
         params=_EXACT if query.exact else _walk(fitting, shard, info),
     )
 
@@ -315,10 +314,7 @@ def _target(target: Vectors | Examples) -> edge.Query:
     return edge.Query.Nearest(target.tolist())
 
 
-_Selection = bool | edge.PayloadSelector
-
-
-def _selection(query: Query) -> _Selection:
+def _selection(query: Query) -> bool | edge.PayloadSelector:
     if query.include is not None:
         return edge.PayloadSelector.Include([json_path(field) for field in query.include])
     if query.exclude is not None:
@@ -326,36 +322,8 @@ def _selection(query: Query) -> _Selection:
     return True
 
 
-def _payloads(
-    shard: edge.EdgeShard, queries: Sequence[Query], answers: Sequence[Sequence[edge.ScoredPoint]]
-) -> list[dict[UUID, Payload]]:
-    """Of each answer. In one call for all queries that want the same fields: with its queries, the
-    engine takes twice as long to read them, and reads a point once for each query."""
-    wanted: dict[str, tuple[_Selection, dict[UUID, None]]] = {}
-    keys = [repr((query.include, query.exclude)) for query in queries]
-    for key, query, answer in zip(keys, queries, answers, strict=True):
-        _, points = wanted.setdefault(key, (_selection(query), {}))
-        points.update((cast(UUID, point.id), None) for point in answer)
-    found = {
-        key: {
-            cast(UUID, record.id): record.payload or {}
-            for record in shard.retrieve([*points], with_payload=selection, with_vector=False)
-        }
-        for key, (selection, points) in wanted.items()
-    }
-    return [found[key] for key in keys]
-
-
-def _scored(
-    answer: Sequence[edge.ScoredPoint], payloads: Mapping[UUID, Payload]
-) -> list[ScoredPoint]:
-    """Without what was deleted between the engine's two calls."""
-    ids = [cast(UUID, point.id) for point in answer]
-    return [
-        ScoredPoint(each, point.score, payloads[each])
-        for each, point in zip(ids, answer, strict=True)
-        if each in payloads
-    ]
+def _scored(point: edge.ScoredPoint) -> ScoredPoint:
+    return ScoredPoint(cast(UUID, point.id), point.score, point.payload or {})
 
 
 def _record(record: edge.Record) -> Record:

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OUTPUT, Visit, shown
+from tests.planted_closeness import flat, plant
 from tests.system import System
 from tests.towers import SENTENCES, write_clip
 
@@ -30,6 +31,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def job(system: System, drawn: Path) -> dict[str, Any]:
     files = [("files", ("a.jpg", b"no picture"))]
     system.ingest(drawn, limit=80)
+    plant(system, flat(None, 0.72, 0.63, 0.8), flat("melanoma", 0.31, 0.22, 0.4))
     return system.finished(system.http.post("/v1/images", files=files).json()["id"])
 
 
@@ -37,6 +39,12 @@ def open_search(page: Page, job: dict[str, Any]) -> None:
     page.goto(f"/?image={START}&group=lesion_id&not=dx:melanoma")
     shown(page)
     page.get_by_role("button", name="More like this").nth(1).click()
+
+
+def open_no_close_match(page: Page, job: dict[str, Any]) -> None:
+    page.goto(f"/?image={START}&closeness=0.9")
+    shown(page)
+    expect(page.locator("#no-close-match")).to_be_visible()
 
 
 def open_crop(page: Page, job: dict[str, Any]) -> None:
@@ -80,6 +88,7 @@ def open_help(page: Page, job: dict[str, Any]) -> None:
 
 VIEWS: dict[str, Callable[[Page, dict[str, Any]], None]] = {
     "search": open_search,
+    "no-close-match": open_no_close_match,
     "crop": open_crop,
     "stored": open_stored,
     "compare": open_compare,

@@ -18,8 +18,8 @@ import pytest
 
 from pipeline.base.identity import row_image_id, sha256
 from pipeline.images import decoding
-from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.images.kinds import HEAD, kind_of
+from pipeline.images.picture import Picture, Unusable, decode
 from pipeline.sources.base import BAD_ID
 from tests.bad_files import SECRET, Kind, catalogue
 from tests.system import WAIT, JobView, System

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from tests.conftest import SHARED
 from tests.system import PATIENCE, System
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from tests.system import WAIT, System, end, until
 
 

@@ -218,7 +218,7 @@ def test_a_second_one_on_the_folder_is_refused(up: Up) -> None:
 def test_it_stops_leaving_nothing_and_starts_with_all_it_had(up: Up, stop: signal.Signals) -> None:
     before = up.run("images", "list", "--limit", "1000", "--json").stdout
     family = up.family()
-    assert len(family) == 5  # it, Redis, the worker, the api and Flower
+    assert len(family) == 6  # it, Redis, the warm process, the worker, the api and Flower
     up.child.send(stop)
     until(lambda: not up.child.running, "the end of `kindred up`")
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipeline.images import decoding
 from pipeline.images.bombs import MOST_SCANS, too_many_scans
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
 from pipeline.images.hashes import perceptual_hash
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from pipeline.images.previews import preview
 from tests import made_bytes as made
 from tests.bad_files import SECRET, Kind, catalogue

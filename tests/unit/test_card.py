@@ -27,10 +27,11 @@ from pipeline.images.card.decoders import DISAGREES, CardDecoders
 from pipeline.images.card.readable import frame_of
 from pipeline.images.card.resampling import FILTERS, Axis, Planes, Resize, resize_for, resized
 from pipeline.images.card.samples import samples
-from pipeline.images.decoding import Picture, Unusable
 from pipeline.images.hashes import hash_distance, hash_of, hashes_of, perceptual_hash
+from pipeline.images.picture import Picture, Unusable
 from pipeline.images.pixels import PixelSteps
 from pipeline.images.preparing import Order, Prepared, prepare
+from pipeline.images.resizing import Resizer
 from tests.decoders import InlineDecoders
 from tests.made_dicom import encapsulated, header
 from workers.opening import _on_card
@@ -173,7 +174,8 @@ def test_a_resize_is_pillow_s_to_the_bit(
     assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("size", [(96, 64), (600, 450), (1000, 300), (64, 64)])
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
+@pytest.mark.parametrize("size", [(96, 64), (600, 450), (1000, 300), (64, 64), (30, 900)])
 @pytest.mark.parametrize(
     "steps",
     [
@@ -181,15 +183,17 @@ def test_a_resize_is_pillow_s_to_the_bit(
         PixelSteps((24, 40), Resampling.BILINEAR, None),
     ],
 )  # fmt: skip
-def test_the_model_s_pixels_and_hashes_are_pillow_s(
-    size: tuple[int, int], steps: PixelSteps
+def test_the_model_s_pixels_and_hashes_are_the_decoders(
+    size: tuple[int, int], steps: PixelSteps, resizer: Resizer
 ) -> None:
-    picture = photograph(3, size)
+    picture, steps = photograph(3, size), replace(steps, resizer=resizer)
     batch = torch.from_numpy(np.asarray(picture).copy())[None].permute(0, 3, 1, 2)
     planes, how = Planes.of(batch, torch.float32), resize_for(steps, *size)
     assert how is not None
-    assert np.array_equal(resized(planes, how)[0].numpy(), steps.pixels(picture))
-    assert hashes_of(brightness(planes).numpy()) == [perceptual_hash(Picture(picture))]
+    theirs = Picture(picture)
+    assert np.array_equal(resized(planes, how)[0].numpy(), steps.pixels_of(theirs))
+    hashes = hashes_of(brightness(planes, resizer).numpy())
+    assert hashes == [perceptual_hash(theirs, resizer)]
 
 
 def test_hashes_of_many_are_those_of_each() -> None:

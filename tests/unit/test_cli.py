@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
+from PIL import Image
 
 from cli import documents, follow, main
 from cli.client import connect
@@ -323,6 +324,120 @@ def test_search_shows_neighbours_without_the_columns_that_none_has(api, kindred)
         ["0.9877", "melanoma", "45", "a"],
         ["0.5000", "57.5", "b"],
     ]
+
+
+def side(image_id=None, weights=(1.0, 0.0)):
+    seen = {"left": 0, "top": 0, "width": 1, "height": 1}
+    rest = {"rows": 1, "columns": 2, "weights": [*weights], "counterparts": [0, 0]}
+    return {"image_id": image_id, "seen": seen, **rest}
+
+
+def explanation():
+    halves = [{"left": n / 2, "top": 0, "width": 0.5, "height": 1} for n in (0, 1)]
+    match = {"first": halves[0], "second": halves[1], "similarity": 0.87654, "mutual": True}
+    answered = {"first": side(), "second": side("b", (0.0, 1.0)), "matches": [match]}
+    return {"id": "e", "state": "succeeded", "error": None, **answered}
+
+
+def jpeg(colour, size=(600, 300)):
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return httpx.Response(200, content=out.getvalue())
+
+
+def test_explain_names_the_matching_parts_and_draws_them(api, kindred, tmp_path):
+    scan, drawn = tmp_path / "Jane Doe.dcm", tmp_path / "why.png"
+    scan.write_bytes(b"pixels")
+    api.on("POST /v1/explanations", answer(explanation()))
+    api.on("POST /v1/renderings", jpeg("white"))
+    api.on("GET /v1/images/b/preview", jpeg("white", (300, 300)))
+    crop = ("--crop", "0,0,0.5,1")
+
+    code, out, err = kindred(
+        "explain", str(scan), "--id", "b", "--frame", "3", *crop, "--save", str(drawn)
+    )
+
+    assert (code, err) == (0, "")
+    assert "0.8765" in out and "25% from the left, 50% from the top" in out
+    asked, rendered = (request.content for request in api.requests[:2])
+    whole = {"left": 0.0, "top": 0.0, "width": 0.5, "height": 1.0}
+    query = {"first": {"frame": 3, "crop": whole}, "second": {"image_id": "b"}, "limit": 30}
+    assert json.dumps(query).encode() in asked and b'{"frame": 3}' in rendered
+    assert not any(b"Jane" in request.content for request in api.requests)
+    with Image.open(drawn) as both:
+        assert both.size == (1024 + 24 + 512, 512)
+        bright, dark = (both.getpixel(at)[0] for at in ((100, 100), (900, 100)))
+        assert bright == 255 and dark == 51  # the left half matches, a fifth is left of the right
+        assert both.getpixel((1024 + 24 + 100, 100))[0] == 51
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "two pictures"),
+        (("--id", "a"), "two pictures"),
+        (("--id", "a", "--id", "b", "--id", "c"), "two pictures"),
+        (("--id", "a", "--id", "b", "--frame", "2"), "DICOM file"),
+    ],
+)
+def test_explain_needs_two_pictures(api, kindred, arguments, said):
+    code, _, err = kindred("explain", *arguments)
+    assert (code, api.requests) == (2, [])
+    assert said in err
+
+
+def test_an_encoder_without_patches_is_one_line(api, kindred):
+    error = {"type": "conflict", "title": "Impossible", "status": 409, "detail": "No patches."}
+    api.on("POST /v1/explanations", answer({"id": "e", "state": "failed", "error": error}))
+    code, _, err = kindred("explain", "--id", "a", "--id", "b")
+    assert (code, err) == (1, "kindred: Impossible: No patches.\n")
+
+
+def test_words_count_beside_an_image(api, kindred):
+    api.on("POST /v1/searches", answer({"id": "s", "state": "succeeded", "results": []}))
+    kindred("search", "--id", "a", "--text", "a mole", "--text-weight", "0.3")
+    assert api.sent() == {"image_id": "a", "text": "a mole", "text_weight": 0.3, "limit": 10}
+    assert kindred("search", "--id", "a", "--text", "a mole")[0] == 2
+    assert kindred("search", "--id", "a", "--text-weight", "0.3")[0] == 2
+    assert kindred("search", "--text", "a mole", "--text-weight", "0.3")[0] == 2
+
+
+BASIS = {"label": "dx", "evaluation": "e1", "created_at": "2026-11-01T12:00:00Z"}
+
+
+def test_a_search_says_how_close_its_hits_are_and_whether_none_is(api, kindred):
+    closeness = {"share": 0.72, "low": 0.631, "high": 0.8, "neighbours": 300, "label": None}
+    found = [
+        {**hit("a", 0.9, dx="nevus"), "closeness": closeness, "close": False},
+        {**hit("b", 0.1), "close": False},
+    ]
+    said = {"id": "s", "state": "succeeded", "results": found, "closeness": BASIS}
+    api.on("POST /v1/searches", answer({**said, "no_close_match": True}))
+
+    code, out, _ = kindred("search", "--id", "x", "--min-closeness", "0.75")
+
+    assert code == 0
+    assert api.sent() == {"image_id": "x", "min_closeness": 0.75, "limit": 10}
+    assert "72% (63 to 80), not close" in out
+    assert "0.1000   not close" in out
+    assert "the share with the searched image's dx" in out
+    assert "evaluation e1, 2026-11-01" in out
+    assert "no close match: none reaches 75%" in out
+
+
+def test_a_worker_that_knows_no_closeness_is_named(api, kindred):
+    said = {"id": "s", "state": "succeeded", "results": [hit("a", 0.9)]}
+    api.on("POST /v1/searches", answer(said))
+    assert "may be older" in kindred("search", "--id", "x", "--min-closeness", "0.5")[1]
+    assert "close" not in kindred("search", "--id", "x")[1]
+
+
+def test_each_search_of_a_batch_says_whether_none_is_close(api, kindred, tmp_path):
+    said = {"state": "succeeded", "results": [[], [hit("a", 0.9)]], "no_close_match": [None, True]}
+    api.on("POST /v1/searches/batch", answer(said))
+    (tmp_path / "searches.json").write_text("[{}, {}]")
+    out = kindred("batch", str(tmp_path / "searches.json"))[1]
+    assert out.count("no close match") == 1
 
 
 def test_search_by_a_file_does_not_tell_its_name(api, kindred, tmp_path):

@@ -24,7 +24,7 @@ from pipeline.dicom import bounded, errors
 from pipeline.dicom.errors import Refused
 from pipeline.dicom.reading import frames_in, read_header, refusing
 from pipeline.dicom.rendering import Rendered, check, render
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from tests.made_bytes import drawing, encoded
 from tests.made_dicom import NATIVE, element, encapsulated, header, native, saved, with_meta
 

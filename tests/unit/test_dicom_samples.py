@@ -26,7 +26,7 @@ from pipeline.dicom.errors import Refused
 from pipeline.dicom.quick import NEEDED, quick
 from pipeline.dicom.reading import open_file
 from pipeline.dicom.rendering import Rendered, render
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from tests.dcmtk_drawing import drawn, need_dcmtk
 from tests.made_bytes import drawing, encoded
 from tests.made_dicom import encapsulated, header, native

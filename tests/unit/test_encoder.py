@@ -24,7 +24,7 @@ from pipeline.base.errors import Conflict, DeviceFull, EncoderError, TooLargeFor
 from pipeline.base.settings import Settings
 from pipeline.encoding import checkpoint
 from pipeline.encoding.encoder import Encoder, Sizing
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 
 TINY: dict[str, Any] = {
     "hidden": 32, "layers": 2, "heads": 2, "intermediate": 64, "image_size": 32, "patch": 8

@@ -25,7 +25,7 @@ from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import ID_COLUMNS
 from pipeline.base.keys import Keys
 from pipeline.base.settings import Settings
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from pipeline.images.previews import preview
 from pipeline.ledger import JobRecord, RequestRecord
 from pipeline.ledger.requests import Limits

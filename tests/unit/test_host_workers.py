@@ -182,10 +182,20 @@ def test_every_worker_of_a_host_has_the_time_to_end_its_batch(
 # The command, with a stand-in in place of the worker. It says who it is, and ends as it is told to.
 COMMAND = """
 import sys
-from cli import workers
+from cli import warm, workers
 from cli.main import run
-workers.module_command = lambda module: [sys.executable, "-c", open(sys.argv[1]).read()]
+python = [sys.executable, "-c"]
+workers.module_command = lambda module: [*python, open(sys.argv[1]).read()]
+warm.module_command = lambda module, socket: [*python, sys.argv[2], socket, sys.argv[1]]
 sys.exit(run(["worker"]))
+"""
+# The warm process as it is, which has imported the stand-in.
+WARM = """
+import sys
+from workers import warm
+code = compile(open(sys.argv[2]).read(), "stand_in", "exec")
+warm._import = lambda: lambda: exec(code, {})
+sys.exit(warm.main(int(sys.argv[1])))
 """
 STAND_IN = """
 import os, signal, sys
@@ -225,7 +235,7 @@ class Host:
         ours = {"KINDRED_DEVICES": "cpu,cpu", "KINDRED_QDRANT_URL": SERVER, **environment}
         reading, writing = os.pipe()  # as containers and supervisors read it
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(stand_in)],
+            [sys.executable, "-c", COMMAND, str(stand_in), WARM],
             env=module_environment({**plain, **ours, "PYTHONUNBUFFERED": "1"}),
             stdout=writing,
             stderr=writing,
@@ -300,6 +310,30 @@ def test_a_worker_that_ends_starts_again_and_the_others_go_on(
     assert running.end(signal.SIGTERM) == 0
     assert len(running.pids()) == 3
     assert {f"stopped {second}", f"stopped {third}"} <= set(running.lines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a warm process")
+def test_workers_start_without_a_warm_process_once_it_has_ended(host: Callable[..., Host]) -> None:
+    running = host()
+    first, second = running.started(2)
+    command = running.process.pid
+    [warm] = {*map(int, Path(f"/proc/{command}/task/{command}/children").read_text().split())} - {
+        first,
+        second,
+    }
+    assert _program(first) == _program(second) == _program(warm)  # they are forks of it
+    os.kill(warm, signal.SIGKILL)
+    until(lambda: not _alive(warm), "the end of the warm process")
+    os.kill(first, signal.SIGKILL)
+    third = running.started(3)[2]
+
+    assert _program(third) != _program(second)
+    assert running.end(signal.SIGTERM) == 0
+    assert {f"stopped {second}", f"stopped {third}"} <= set(running.lines())
+
+
+def _program(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_wrong_setting_of_one_stops_all_and_is_passed_on(host: Callable[..., Host]) -> None:

@@ -406,6 +406,8 @@ def test_a_caller_has_a_part_of_the_backlog_and_calls_that_others_make_do_not_co
     query = {"json": {"image_id": "A"}}
     sent = [api.http.post("/v1/searches", **query) for _ in range(6)]
     assert [answer.status_code for answer in sent] == [202] * 5 + [429]
+    kept = {name.split("/")[1] for name in api.blobs.walk("requests")}
+    assert kept == {answer.json()["id"] for answer in sent[:5]}, "nothing of the one refused"
 
     keys = KeyFile(api.settings.keys_file)
     for name in ("one", "two"):

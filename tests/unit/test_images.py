@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from PIL.Image import Transpose
 
 from pipeline.images import decoding
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from pipeline.images.previews import preview
 from tests.bad_files import unusable
 

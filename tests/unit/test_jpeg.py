@@ -12,8 +12,10 @@ from PIL import Image, ImageOps
 
 from pipeline.images import jpeg
 from pipeline.images.bare_jpeg import bare
-from pipeline.images.decoding import Picture, Unusable, cut, decode
 from pipeline.images.hashes import perceptual_hash
+from pipeline.images.picture import Picture, Unusable, cut, decode
+from pipeline.images.pixels import PixelSteps
+from pipeline.images.preparing import Order, Prepared, prepare
 from pipeline.images.previews import preview
 from tests.made_bytes import encoded
 
@@ -285,3 +287,15 @@ def test_a_part_of_a_picture_has_no_file() -> None:
     np.testing.assert_array_equal(
         np.asarray(part.image), np.asarray(made.image.crop((15, 11, 46, 34)))
     )
+
+
+def test_a_masked_picture_is_never_its_own_preview() -> None:
+    data = encoded(photograph(), "JPEG")
+    steps = PixelSteps((32, 32), Image.Resampling.BICUBIC, None, resizer="torch")
+    plain = prepare(data, CAP, Order(steps, 100))
+    masked = prepare(data, CAP, Order(steps, 100, masks=((0, 0, 61, 20),)))
+    assert isinstance(plain, Prepared) and isinstance(masked, Prepared)
+    assert np.asarray(Image.open(io.BytesIO(masked.preview)))[:16].max() < 16
+    assert np.asarray(Image.open(io.BytesIO(plain.preview)))[:16].max() > 100
+    assert np.asarray(masked.pixels)[:, :8].max() == 0
+    assert masked.phash != plain.phash

@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images.decoding import Picture, Unusable, decode
 from pipeline.images.kinds import HEAD, KINDS, Fate, kind_of, reads_heic
+from pipeline.images.picture import Picture, Unusable, decode
 from tests import made_bytes as made
 from tests.bad_files import catalogue
 from tests.made_bytes import box, drawing, encoded

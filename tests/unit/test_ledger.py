@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.base.errors import Conflict, LedgerUnavailable, NotFound
 from pipeline.ledger import PLAN, Claim, Lease, Ledger, Ledgers, Progress, Timing
+from pipeline.ledger.replies import named
 from tests.fleet import CLOCK, set_clock
 from tests.ledger_steps import INGEST, OTHER, US, begin_all, planned, work, worker
 from tests.system import until
@@ -90,6 +91,32 @@ def test_jobs_take_turns_and_searches_find_room(ledger: Ledger) -> None:
 
     assert sorted(taken) == ["giant"] * 3 + ["small"] * 3
     assert ledger.jobs.get("small").state == "succeeded"
+
+
+def test_many_leases_come_of_many_short_calls_and_are_those_of_a_long_one(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis does nothing else during a call."""
+    leased = {}
+    for most in (2, 1000):
+        monkeypatch.setattr("pipeline.ledger.jobs._LEASES", most)
+        ledger = backend.ledgers().of(f"at-most-{most}")
+        ledger.workers.beat(worker(US, lanes=3))
+        for job in ("one", "two", "three"):
+            ledger.jobs.create(job, *INGEST)
+        for plan in ledger.jobs.dispatch():
+            ledger.jobs.begin(plan, US)
+            ledger.jobs.planned(plan, 7, shard_size=1)
+        for name, lanes in ((US, 3), (OTHER, 5), ("worker-c", 9)):
+            ledger.workers.beat(worker(name, lanes))
+        first = ledger.jobs._script("dispatch", 60, 60, most)
+        rest = ledger.jobs.dispatch()
+        assert len(first) == min(most, 17), "as many as there are lanes"
+        found = [*map(named, first), *(vars(lease) for lease in rest)]
+        leased[most] = [(one["job"], int(one["item"]), one["worker"]) for one in found]
+
+    assert leased[2] == leased[1000]
+    assert len({(job, item) for job, item, _ in leased[2]}) == 17
 
 
 def test_what_a_dead_worker_held_is_dispatched_again(backend: Backend, ledger: Ledger) -> None:

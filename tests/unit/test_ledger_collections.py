@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -18,10 +19,11 @@ from pipeline.ledger import (
     JobState,
     Ledger,
     Progress,
+    RequestRecord,
     RequestState,
     WorkerInfo,
 )
-from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE
+from pipeline.ledger.requests import MOST_REQUEUES, PATIENCE, Limits
 from pipeline.ledger.schema import check_schema
 from pipeline.ledger.script import source
 from pipeline.lifecycle.rejections import Rejections
@@ -185,6 +187,25 @@ def test_the_end_of_a_job_or_request_is_told(backend: Backend, ledger: Ledger) -
     assert [job.state for job in ledger.jobs.recent()] == [
         "cancelled", "failed", "completed_with_rejections"
     ]  # fmt: skip
+
+
+def test_a_request_is_created_only_below_the_limits(backend: Backend, ledger: Ledger) -> None:
+    create = partial(ledger.requests.create, operation="search", limits=Limits("queue", 2, 1))
+    assert create("one", caller="ward") is None
+    assert create("two", caller="ward") == "caller"
+    assert create("three", caller="lab") is None
+    backend.redis.lpush("queue", "message", "message")
+    assert create("four", caller="office") == "queue"
+    for refused in ("two", "four"):
+        with pytest.raises(NotFound):
+            ledger.requests.get(refused)
+
+
+def test_who_hears_that_a_request_has_succeeded_need_not_ask() -> None:
+    heard = RequestRecord.told("one", "succeeded search")
+    assert heard == RequestRecord("one", "search", "succeeded", None)
+    assert RequestRecord.told("one", "failed search") is None, "only the ledger knows why"
+    assert RequestRecord.told("one", "") is None
 
 
 def test_to_fail_a_job_that_is_unknown_or_final_does_nothing(ledger: Ledger) -> None:

@@ -68,6 +68,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "most": 5,
     },
     "delete": {"wanted": {"image_ids": ["A"]}, "must_exist": True},
+    "compare": {
+        "models": [{"model": "collection"}, {"model": "acme/vit", "pooling": "cls"}],
+        "label": "dx",
+        "group": "lesion_id",
+        "filter": FILTER,
+    },
 }
 
 by_name = pytest.mark.parametrize("one", OPERATIONS, ids=lambda one: one.name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.images import decoding
-from pipeline.images.decoding import Picture, Unusable, decode, inspect
+from pipeline.images.picture import Picture, Unusable, decode, inspect
 from tests import made_bytes as made
 from tests.made_bytes import any_tiff, encoded, png16
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from redis._parsers.base import BaseParser
@@ -65,6 +66,26 @@ def test_celery_asks_sentinels_for_the_master_with_their_login() -> None:
     assert options["master_name"] == "m"
     asked = options["sentinel_kwargs"]
     assert (asked["password"], asked["ssl"], asked["ssl_ca_certs"]) == ("s", True, "/ca.pem")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://h", "unix:///run/redis.sock", "sentinel://one/0?service=m"]
+)
+def test_a_channel_makes_one_client_for_all_of_its_calls(url: str) -> None:
+    with make_app(url, current=False).connection() as connection:
+        kind: Any = connection.get_transport_cls().Channel
+    channel = kind.__new__(kind)  # one that is opened as usual connects
+
+    def client() -> Any:
+        with channel.conn_or_acquire() as used:
+            return used
+
+    channel._pool = redis.ConnectionPool()
+    channel.Client = redis.Redis
+    first = client()
+    assert client() is first
+    channel._pool = redis.ConnectionPool()  # as after a fork
+    assert client().connection_pool is channel._pool
 
 
 def test_a_worker_waits_for_its_broker_for_ever() -> None:

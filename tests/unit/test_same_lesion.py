@@ -13,8 +13,9 @@ from pipeline.base.blobs import Blobs, preview_name
 from pipeline.base.identity import point_id, sha256
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 from pipeline.messages import SearchQuery
 from pipeline.operations.base import Call
 from pipeline.operations.search import BATCH, BatchRequest
@@ -63,6 +64,7 @@ class Collection:
         )
         fields = Fields(self.store, chosen.indexed_fields, chosen.lesion_field)
         self.search = Search(self.store, targets, fields)
+        self.calibrations = Calibrations(self.blobs, ENCODER, self.store.count)
 
     def index(self, files: Sequence[bytes], payloads: Sequence[dict[str, Any]]) -> None:
         pictures = [cast(Picture, decode(data, 10**6)) for data in files]

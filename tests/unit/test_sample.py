@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cli import sample
-from pipeline.images.decoding import Picture, decode
+from pipeline.images.picture import Picture, decode
 
 COLUMNS = ["image", "image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization"]
 ROWS = 40

@@ -15,6 +15,7 @@ from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
 from pipeline.base.settings import Settings
 from pipeline.encoding.encoder import Encoder
+from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders
 from pipeline.images.decoding import TOO_SMALL, Picture, cut
 from pipeline.images.hashes import HASH_BITS, NEAR_BITS, hash_distance, perceptual_hash
@@ -49,6 +50,7 @@ class Opened:
     def __init__(self, store: EdgeStore, fields: Fields, targets: QueryTargets) -> None:
         self.store, self.fields, self.encoder = store, fields, targets.encoder
         self.search = Search(store, targets, fields)
+        self.calibrations = Calibrations(targets.blobs, ENCODER, store.count)
 
     def answer(self, operation: Operation, request: Any) -> Any:
         assert callable(operation.run)

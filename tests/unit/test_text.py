@@ -20,7 +20,7 @@ from pipeline.base.errors import EncoderError, InvalidQuery
 from pipeline.base.settings import Settings
 from pipeline.encoding import checkpoint
 from pipeline.encoding.encoder import Encoder
-from pipeline.images.decoding import Picture
+from pipeline.images.picture import Picture
 from tests.towers import DIMENSIONS, READS, SENTENCES, write_clip, write_siglip
 
 WRITERS = {"clip": write_clip, "siglip": write_siglip}

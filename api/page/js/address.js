@@ -9,8 +9,9 @@
  * @typedef {{kind: "collected", by: "series"|"study"|"accession", keys: string[]}} Collected
  * @typedef {{kind: "stored", id: string}|{kind: "picture"}|{kind: "text", text: string}|Collected|null} Start
  * @typedef {object} State
- * @property {"search"|"jobs"|"quarantine"|"labels"} view
+ * @property {"search"|"jobs"|"quality"|"quarantine"|"labels"} view
  * @property {string|null} job
+ * @property {string|null} report the evaluation or comparison that is shown, as kind:id
  * @property {string|null} waits the image in quarantine that is looked at
  * @property {string|null} audit of labels
  * @property {string|null} kind of its findings
@@ -24,6 +25,7 @@
  * @property {number} weight how much they count, 0 to 1
  * @property {number} limit
  * @property {number|null} threshold
+ * @property {number|null} closeness the least share of neighbours that agreed
  * @property {Object<string, Choice>} choices by field
  * @property {Object<string, Range>} ranges by field
  * @property {string|null} group the field whose images count as one
@@ -42,6 +44,7 @@ const COLLECTED = ["series", "study", "accession"];
 export const emptyState = () => ({
   view: "search",
   job: null,
+  report: null,
   waits: null,
   audit: null,
   kind: null,
@@ -55,6 +58,7 @@ export const emptyState = () => ({
   weight: DEFAULT_WEIGHT,
   limit: DEFAULT_LIMIT,
   threshold: null,
+  closeness: null,
   choices: {},
   ranges: {},
   group: null,
@@ -68,8 +72,9 @@ export const emptyState = () => ({
 export function parse(search) {
   const given = new URLSearchParams(search);
   const state = emptyState();
-  state.view = ["jobs", "quarantine", "labels"].find((view) => view === given.get("view")) ?? "search";
+  state.view = ["jobs", "quality", "quarantine", "labels"].find((view) => view === given.get("view")) ?? "search";
   state.job = given.get("job");
+  state.report = given.get("report");
   state.waits = given.get("waits");
   for (const name of ["audit", "kind", "decided"]) state[name] = given.get(name);
   state.open = given.get("open");
@@ -84,6 +89,7 @@ export function parse(search) {
   if (given.has("weight")) state.weight = toNumber(given.get("weight"));
   if (given.has("limit")) state.limit = toNumber(given.get("limit"));
   if (given.has("threshold")) state.threshold = toNumber(given.get("threshold"));
+  if (given.has("closeness")) state.closeness = toNumber(given.get("closeness"));
   for (const kind of ["only", "not"]) {
     for (const item of given.getAll(kind)) {
       const [field, value] = cut(item);
@@ -110,6 +116,7 @@ export function format(state) {
   if (state.view !== "search") {
     out.set("view", state.view);
     if (state.view === "jobs") set("job", state.job);
+    else if (state.view === "quality") set("report", state.report);
     else if (state.view === "labels")
       for (const name of ["audit", "kind", "decided"]) set(name, state[name]);
     else set("waits", state.waits);
@@ -131,6 +138,7 @@ export function format(state) {
   if (state.words && state.weight !== DEFAULT_WEIGHT) set("weight", state.weight);
   if (state.limit !== DEFAULT_LIMIT) set("limit", state.limit);
   set("threshold", state.threshold);
+  set("closeness", state.closeness);
   for (const [field, choice] of Object.entries(state.choices)) {
     for (const kind of ["only", "not"]) {
       for (const value of choice[kind]) out.append(kind, `${field}:${formatValue(value)}`);

@@ -15,7 +15,7 @@ const SLACK = 1e-3;
 export function faultsOf(state, collection) {
   const found = [];
   const fault = (wrong, place, text) => wrong && found.push({ place, text });
-  const { limit, threshold, crop, start } = state;
+  const { limit, threshold, closeness, crop, start } = state;
   fault(
     !Number.isInteger(limit) || limit < 1 || limit > MOST_RESULTS,
     "limit",
@@ -25,6 +25,11 @@ export function faultsOf(state, collection) {
     threshold !== null && !(threshold >= -1 && threshold <= 1),
     "threshold",
     "Similarity lies between −1 and 1; 1 means the same image.",
+  );
+  fault(
+    closeness !== null && !(closeness >= 0 && closeness <= 1),
+    "closeness",
+    "A level lies between 0 and 1: the part of the neighbours that agreed.",
   );
   fault(
     crop && !isInside(crop),

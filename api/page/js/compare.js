@@ -1,5 +1,6 @@
 // Shows two large images side by side: the query image and a result.
 
+import { closenessOf } from "./closeness.js";
 import { byId, fill, h, isTyping } from "./dom.js";
 import { factList, previewOf, viewerLink } from "./facts.js";
 import { markButtons } from "./results.js";
@@ -20,9 +21,9 @@ import { Zoom } from "./zoom.js";
  * @param {object[]} hits all results to step through
  * @param {object} first the result to begin with
  * @param {Searched|null} searched
- * @param {{marks: import("./marks.js").Marks, onSearch: (id: string) => void}} options
+ * @param {{marks: import("./marks.js").Marks, onSearch: (id: string) => void, basis?: import("./closeness.js").Basis}} options
  */
-export function openCompare(hits, first, searched, { marks, onSearch }) {
+export function openCompare(hits, first, searched, { marks, onSearch, basis }) {
   const dialog = byId("compare");
   let zoom = null;
   let why = null;
@@ -43,7 +44,7 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
     const right = pane(
       hit.image_id,
       h("div", { class: "layer" }, previewOf(hit, { alt: `Similar image ${hit.image_id}` })),
-      factList(hit.payload, [["Similarity", similarity(hit.score)]]),
+      h("div", {}, closeness(hit), factList(hit.payload, [["Similarity", similarity(hit.score)]])),
     );
     fill(
       dialog,
@@ -89,6 +90,11 @@ export function openCompare(hits, first, searched, { marks, onSearch }) {
       },
       "Show why it matched",
     );
+
+  const closeness = (hit) => {
+    const said = closenessOf(hit, basis);
+    return said && h("p", { class: "closeness" }, said.long);
+  };
 
   const tools = (hit) => [
     h(

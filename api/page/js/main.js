@@ -7,6 +7,7 @@ import { installJobsView, showJobs, uploadFiles } from "./jobs-view.js";
 import { installQuarantineView, showQuarantine, showWaitingCount } from "./quarantine-view.js";
 import { installLabelsView, showLabels } from "./labels-view.js";
 import { installConcept } from "./concept.js";
+import { installQualityView, showQuality } from "./quality-view.js";
 import { installOptions } from "./options.js";
 import { installSignIn, showSession } from "./sign-in.js";
 import { installHelp } from "./help.js";
@@ -54,6 +55,7 @@ function show() {
   const picture = history.state?.picture;
   byId("search-view").hidden = view !== "search";
   byId("jobs-view").hidden = view !== "jobs";
+  byId("quality-view").hidden = view !== "quality";
   byId("quarantine-view").hidden = view !== "quarantine";
   byId("labels-view").hidden = view !== "labels";
   for (const link of document.querySelectorAll("[data-view]")) {
@@ -64,6 +66,7 @@ function show() {
   showSession().then(showWaitingCount);
   byId("compare").close();
   showJobs(view === "jobs" ? state : null);
+  showQuality(view === "quality" ? state : null);
   showQuarantine(view === "quarantine" ? state : null);
   showLabels(view === "labels" ? state : null);
   if (view !== "search") return;
@@ -71,7 +74,12 @@ function show() {
   showSearch(state, kept(picture));
 }
 
-const TITLES = { jobs: "Jobs – Kindred", quarantine: "Quarantine – Kindred", labels: "Labels – Kindred" };
+const TITLES = {
+  jobs: "Jobs – Kindred",
+  quality: "Quality – Kindred",
+  quarantine: "Quarantine – Kindred",
+  labels: "Labels – Kindred",
+};
 
 function title() {
   if (state.start?.kind === "collected") return `Similar to this ${state.start.by} – Kindred`;
@@ -164,6 +172,7 @@ onBusy(busy);
 installSearchView({ go, onUnavailable });
 installJobsView({ go, onUnavailable, onChange: forgetCollection });
 installQuarantineView({ go, onUnavailable, onChange: forgetCollection });
+installQualityView({ go, onUnavailable });
 installLabelsView({ go, onUnavailable });
 installOptions(go);
 installConcept(go);

@@ -79,6 +79,7 @@ export function faultMessage(faults, go) {
   const repairs = {
     limit: ["Show the usual number", { limit: DEFAULT_LIMIT }],
     threshold: ["Any similarity", { threshold: null }],
+    closeness: ["Without a level of closeness", { closeness: null }],
     crop: ["Search the whole image", { crop: null }],
     open: ["Start with a stored image", { ...usual }],
     filters: ["Clear the filters", { choices: {}, ranges: {} }],

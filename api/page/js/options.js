@@ -1,6 +1,7 @@
 // The options: how many results, how similar, and how to count images of one lesion.
 
 import { DEFAULT_LIMIT } from "./address.js";
+import { installCloseness, showCloseness } from "./closeness.js";
 import { byId, onNumber, putNumber } from "./dom.js";
 import { isCombined, leavesOutSame } from "./search.js";
 import { hasSeries, installGroups, isSeriesGroup, isWhole, showGroups } from "./series.js";
@@ -13,6 +14,7 @@ export function installOptions(go) {
   byId("options").addEventListener("submit", (event) => event.preventDefault());
   onNumber(byId("limit"), (limit) => go({ limit: limit ?? DEFAULT_LIMIT }));
   onNumber(byId("threshold"), (threshold) => go({ threshold }));
+  installCloseness(go);
   const tick = (id, change) =>
     byId(id).addEventListener("change", ({ target }) => go(change(target.checked)));
   tick("group", (on) => ({ group: on ? byId("group").dataset.field : null }));
@@ -28,6 +30,7 @@ export function installOptions(go) {
 export function showOptions(state, known) {
   putNumber(byId("limit"), state.limit);
   putNumber(byId("threshold"), state.threshold);
+  showCloseness(state, known);
   const field = groupField(known);
   const group = isSeriesGroup(state.group) ? null : state.group;
   tickOf("group", group, field, `Count images of one ${fieldNoun(group ?? field ?? "")} as one`);

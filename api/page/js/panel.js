@@ -8,7 +8,7 @@ import { drawRanges } from "./ranges.js";
 import { showOptions } from "./options.js";
 import { counted } from "./words.js";
 
-const FAULT_PLACES = ["limit", "threshold", "crop", "options", "filters", "id", "picture"];
+const FAULT_PLACES = ["limit", "threshold", "closeness", "crop", "options", "filters", "id", "picture"];
 
 /**
  * @param {object} all

@@ -1,5 +1,6 @@
 // Shows images in a grid: results with their similarity, or stored images.
 
+import { closenessOf } from "./closeness.js";
 import { h } from "./dom.js";
 import { brief, confirmation, diagnosis, previewOf, scanName, viewerLink } from "./facts.js";
 import { GROUP_SIZE } from "./search.js";
@@ -15,15 +16,16 @@ const EAGER = 8;
  * @param {string|null} options.group
  * @param {(hit: object) => void} options.onOpen
  * @param {import("./marks.js").Marks} options.marks
+ * @param {import("./closeness.js").Basis} [options.basis]
  */
-export function drawResults(grid, hits, { group, onOpen, marks }) {
+export function drawResults(grid, hits, { group, onOpen, marks, basis }) {
   grid.replaceChildren(
     ...hits.map((hit, number) => {
       const card = h(
         "li",
-        { class: "card", dataset: { id: hit.image_id } },
+        { class: hit.close === false ? "card far" : "card", dataset: { id: hit.image_id } },
         pictureButton(hit, number, () => onOpen(hit)),
-        facts(hit),
+        facts(hit, basis),
         markButtons(hit.image_id, marks),
         hit.others?.length ? others(hit, group, onOpen) : null,
       );
@@ -69,8 +71,9 @@ function pictureButton(hit, number, onclick) {
 const spoken = (payload) =>
   [diagnosis(payload), scanName(payload), brief(payload)].filter(Boolean).join(", ");
 
-function facts(image) {
+function facts(image, basis) {
   const { payload, score } = image;
+  const close = closenessOf(image, basis);
   return h(
     "div",
     { class: "card-facts" },
@@ -78,6 +81,7 @@ function facts(image) {
     diagnosis(payload) && scanName(payload) && h("p", { class: "quiet" }, scanName(payload)),
     confirmation(payload) && h("p", { class: "quiet" }, confirmation(payload)),
     score === undefined ? null : h("p", { class: "score", title: SIMILARITY }, scoreText(image)),
+    close && h("p", { class: "closeness", title: close.long }, close.short),
     h("p", { class: "quiet" }, brief(payload)),
     image.hash_distance >= 0 &&
       h("p", { class: "quiet" }, `${image.hash_distance} of 256 bits differ`),

@@ -3,6 +3,7 @@
 import { Marks, drawMarks } from "./marks.js";
 import { Problem, call, callJson, pause } from "./server.js";
 import { drawAbout } from "./about.js";
+import { drawClosenessNote, drawNoCloseMatch } from "./closeness.js";
 import { announce, byId } from "./dom.js";
 import { counted, explain, fieldNoun } from "./words.js";
 import { drawFaults, drawPanel } from "./panel.js";
@@ -116,19 +117,22 @@ async function run(signal) {
 async function runSearch(query, signal) {
   const { state, picture } = shown;
   const { files, frame } = sentOf(state, picture);
-  const hits = await search(frame ? { ...query, frame } : query, files, { signal, onWaiting: () => sayWaiting(signal) });
+  const answer = await search(frame ? { ...query, frame } : query, files, { signal, onWaiting: () => sayWaiting(signal) });
   signal.throwIfAborted();
+  const { results: hits, closeness: basis, no_close_match: none } = answer;
   const group = groupOf(state);
   shown.found = hits.length;
   const note = noteOf(shown);
   say(null);
   byId("found-title").textContent = state.near ? "Near-duplicates" : "Similar images";
   byId("found-note").textContent = note;
-  announce(hits.length ? note : "No images found");
+  announce(hits.length ? `${none ? "No close match. " : ""}${note}` : "No images found");
   const all = hits.flatMap((hit) => [hit, ...(hit.others ?? [])]);
   const onOpen = (hit) =>
-    openCompare(all, hit, searchedPicture(state, picture), { marks, onSearch: searchFrom });
-  drawResults(byId("grid"), hits, { group, onOpen, marks });
+    openCompare(all, hit, searchedPicture(state, picture), { marks, onSearch: searchFrom, basis });
+  drawClosenessNote(hits.length ? basis : undefined);
+  drawNoCloseMatch(Boolean(none && hits.length), state.closeness, basis, go);
+  drawResults(byId("grid"), hits, { group, onOpen, marks, basis });
   drawNeighbours(byId("neighbours"), hits, group);
 }
 
@@ -179,6 +183,8 @@ function toPictures() {
 /** Clears the messages. The images stay until the next ones arrive. */
 function clearMessages() {
   say(null);
+  drawClosenessNote(undefined);
+  byId("no-close-match").hidden = true;
   byId("more").hidden = true;
   byId("grid").removeAttribute("aria-busy");
 }

@@ -41,6 +41,13 @@ const matching = (values) => (values.length === 1 ? { value: values[0] } : { any
 /** Whether the state names anything to search for. @param {import("./address.js").State} state */
 export const isSearch = ({ start, like, unlike }) => Boolean(start || like.length || unlike.length);
 
+/** Whether it is known how close results are: where the search starts from one image. */
+export function isMeasured(state) {
+  const { start, like, unlike } = state;
+  if (isCombined(state)) return !start && like.length === 1 && !unlike.length;
+  return start?.kind === "stored" || (start?.kind === "picture" && !isWhole(state));
+}
+
 /** Whether examples are combined, so that neither crop nor near-duplicates apply. */
 export const isCombined = ({ like, unlike }) => like.length + unlike.length > 0;
 
@@ -84,6 +91,7 @@ export function queryOf(state) {
   const filter = filterOf(state);
   if (filter) query.filter = filter;
   if (threshold !== null) query.score_threshold = threshold;
+  if (state.closeness !== null && isMeasured(state)) query.min_closeness = state.closeness;
   if (leavesOutSame(state)) query.exclude_same_lesion = true;
   if (near && !combined) {
     query.max_hash_distance = NEAR_BITS;
@@ -117,7 +125,7 @@ export const middle = (chosen, count) => Math.min(chosen ?? Math.floor((count + 
  * @param {File[]} files
  * @param {{signal: AbortSignal, onWaiting: () => void}} options `onWaiting` is called once if the
  *   first response comes without results
- * @returns {Promise<object[]>} hits. Throws Problem.
+ * @returns {Promise<object>} the answer, with its hits as `results`. Throws Problem.
  */
 export async function search(query, files, options) {
   return (await answered("/v1/searches", query, files, options)).results;

@@ -140,6 +140,11 @@ const PLACES = [
   [/^limit/, "limit", "Choose between 1 and 40 results."],
   [/^frame/, "picture", "This DICOM file has no such frame."],
   [/^score_threshold/, "threshold", "Similarity lies between −1 and 1."],
+  [
+    /^min_closeness/,
+    "closeness",
+    "How close images are is not known here: the collection was not evaluated, or has changed since. Ask your administrator to evaluate it.",
+  ],
   [/^text/, "message", "This server compares images only; it cannot search by words."],
   [
     /^max_hash_distance/,

@@ -27,6 +27,7 @@ from pipeline.images.card.resampling import (
 from pipeline.images.hashes import HASHED_GAP, HASHED_SIDE, hashes_of
 from pipeline.images.preparing import Order, Prepared
 from pipeline.images.previews import PREVIEW_FILTER, PREVIEW_QUALITY, as_preview, preview_size
+from pipeline.images.resizing import Resizer
 
 # Source pixels that are resized at once. They take some 40 bytes each of the card's memory.
 MOST_PIXELS = 24_000_000
@@ -95,7 +96,7 @@ class Maker:
         self._lap("stack")
         pixels = resized(planes, how)
         self._lap("resize")
-        small = brightness(planes)
+        small = brightness(planes, order.steps.resizer)
         self._lap("hash")
         previews = self._previews(images, planes, frame, order.preview)
         hashes = hashes_of(small.cpu().numpy())
@@ -148,8 +149,20 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if torch.equal(found, expected) else torch.float32
 
 
-def brightness(planes: Planes) -> Tensor:
+def brightness(planes: Planes, resizer: Resizer = "pillow") -> Tensor:
     """uint8 (n, 64, 64): what a perceptual hash is made of (`hashes.py`), to the bit."""
+    small = _small_by_torch(planes) if resizer == "torch" else _small_by_pillow(planes)
+    red, green, blue = small.to(torch.int32).unbind(1)
+    sums = red * _RED + green * _GREEN + blue * _BLUE + (1 << 15)
+    return sums.bitwise_right_shift_(16).to(torch.uint8)
+
+
+def _small_by_torch(planes: Planes) -> Tensor:
+    wide, high = (Axis.whole(length, HASHED_SIDE) for length in (planes.width, planes.height))
+    return resized(planes, Resize(wide, high, Resampling.BILINEAR, "torch"))
+
+
+def _small_by_pillow(planes: Planes) -> Tensor:
     width, height = planes.width, planes.height
     columns, rows = (int(n / HASHED_SIDE / HASHED_GAP) or 1 for n in (width, height))
     if columns > 1 or rows > 1:
@@ -159,6 +172,4 @@ def brightness(planes: Planes) -> Tensor:
         Axis(planes.height, 0.0, height / rows, HASHED_SIDE, 0, HASHED_SIDE),
         Resampling.BILINEAR,
     )
-    red, green, blue = resized(planes, how).to(torch.int32).unbind(1)
-    sums = red * _RED + green * _GREEN + blue * _BLUE + (1 << 15)
-    return sums.bitwise_right_shift_(16).to(torch.uint8)
+    return resized(planes, how)

@@ -1,14 +1,17 @@
-"""Pillow's resize of many images of one size at once, as products of matrices: the same pixels.
+"""Pillow's or torch's resize of many images of one size at once, as products: the same pixels.
 
 Pillow (`src/libImaging/Resample.c`) resizes in two passes, one for each axis, and rounds to eight
 bits after each. It computes in integers: each weight is a whole multiple of 2^-22. Here a weight is
 cut into two digits of 11 bits. Then all sums of products are whole numbers below 2^24, which
 float32 holds exactly, and so do products of half precision that are summed in float32, as graphics
 cards compute them fastest. So the pixels are Pillow's own, on every device.
+
+Torch's kernels for eight bits (`UpSampleKernelAVXAntialias.h`) do the same with shorter weights,
+and always resize the width first.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +21,7 @@ from PIL.Image import Resampling
 from torch import Tensor
 
 from pipeline.images.pixels import PixelSteps, resized_size
+from pipeline.images.resizing import Resizer
 
 # Pillow's PRECISION_BITS, and the bits of the lower digit.
 _BITS, _LOW = 22, 11
@@ -62,21 +66,24 @@ class Axis:
 
 @dataclass(frozen=True)
 class Resize:
-    """Both axes, as (columns, rows), and the filter."""
+    """Both axes, as (columns, rows), the filter, and whose pixels are to be made."""
 
     columns: Axis
     rows: Axis
     filter: Resampling
+    resizer: Resizer = "pillow"
 
     @property
     def rows_first(self) -> bool:
-        """Whether Pillow resizes the height first, which it does where that leaves less to do."""
+        """Whether the height is resized first, as Pillow does where that leaves less to do."""
+        if self.resizer == "torch":
+            return False
         wide, high = self.columns.read, self.rows.read
         return high - self.rows.resized > 2 * max(0.0, wide - self.columns.resized)
 
 
 def resize_for(steps: PixelSteps, width: int, height: int) -> Resize | None:
-    """What makes the model's pixels of an image of this size; None if only Pillow can."""
+    """What makes the model's pixels of an image of this size; None if only the CPU can."""
     resized = resized_size(steps, width, height)
     if resized is None or steps.resample not in FILTERS:
         return None
@@ -85,7 +92,7 @@ def resize_for(steps: PixelSteps, width: int, height: int) -> Resize | None:
         Axis(source, 0.0, float(source), to, (to - kept) // 2, kept)
         for source, to, kept in zip((width, height), resized, (wide, high), strict=True)
     ]
-    return Resize(axes[0], axes[1], steps.resample)
+    return Resize(axes[0], axes[1], steps.resample, steps.resizer)
 
 
 class Planes:
@@ -115,11 +122,11 @@ def _padded(length: int) -> int:
 
 
 def resized(planes: Planes, how: Resize) -> Tensor:
-    """uint8 (n, 3, H, W), to the bit as Pillow resizes."""
+    """uint8 (n, 3, H, W), to the bit as Pillow or torch resizes."""
     passes = [_down, _across] if how.rows_first else [_across, _down]
     axes = [how.rows, how.columns] if how.rows_first else [how.columns, how.rows]
-    first = passes[0](planes, axes[0], how.filter)
-    return passes[1](Planes.of(first, planes.values.dtype), axes[1], how.filter)
+    first = passes[0](planes, axes[0], how)
+    return passes[1](Planes.of(first, planes.values.dtype), axes[1], how)
 
 
 def drawn(planes: Planes, how: Resize) -> Tensor:
@@ -150,19 +157,21 @@ def reduced(planes: Planes, columns: int, rows: int) -> Tensor:
     return mean.view(count, channels, *mean.shape[1:])
 
 
-def _across(planes: Planes, axis: Axis, kind: Resampling) -> Tensor:
+def _across(planes: Planes, axis: Axis, how: Resize) -> Tensor:
     """The pass along the rows."""
     count, channels, rows, columns = planes.values.shape
-    weights = _digits(axis, kind, planes.values.device, planes.values.dtype)
+    kept = (planes.values.device, planes.values.dtype)
+    weights = _digits(axis, how.filter, how.resizer, *kept)
     sums = _product(planes.values.view(-1, columns), weights.T)
     rounded = _rounded(sums[:, : axis.length], sums[:, axis.length :])
     return rounded.view(count, channels, rows, axis.length)[:, :, : planes.height]
 
 
-def _down(planes: Planes, axis: Axis, kind: Resampling) -> Tensor:
+def _down(planes: Planes, axis: Axis, how: Resize) -> Tensor:
     """The pass along the columns."""
     count, channels, rows, columns = planes.values.shape
-    weights = _digits(axis, kind, planes.values.device, planes.values.dtype)
+    kept = (planes.values.device, planes.values.dtype)
+    weights = _digits(axis, how.filter, how.resizer, *kept)
     flat = planes.values.view(count * channels, rows, columns)
     sums = _products(weights.expand(len(flat), -1, -1), flat)
     rounded = _rounded(sums[:, : axis.length], sums[:, axis.length :])
@@ -188,12 +197,14 @@ def _products(weights: Tensor, values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _digits(axis: Axis, kind: Resampling, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _digits(
+    axis: Axis, kind: Resampling, resizer: Resizer, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """(2 x length, padded source): the upper digits, then the lower, both times 2^11.
 
     The upper digit's line of ones has the half that is added to round.
     """
-    whole = _weights(axis, kind)
+    whole = _weights(axis, kind, _BITS if resizer == "pillow" else _torch_bits(axis, kind))
     step = np.where(np.abs(whole) > 1 << _BITS, 2, 1)  # a digit above 2^11 has to be even
     upper = np.floor(whole / (step << _LOW) + 0.5).astype(np.int64) * step
     lower = whole - (upper << _LOW)
@@ -232,8 +243,19 @@ def _reciprocals(
     return torch.from_numpy(pixels // 2).to(device), torch.from_numpy(reciprocals).to(device)
 
 
-def _weights(axis: Axis, kind: Resampling) -> np.ndarray:
-    """int64 (length, source): Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`."""
+def _torch_bits(axis: Axis, kind: Resampling) -> int:
+    """Of each weight, so that the greatest of the whole axis fits into 16 with its sign."""
+    whole = replace(axis, first=0, length=axis.resized)
+    greatest = int(_weights(whole, kind).max()) / (1 << _BITS)
+    bits = range(_BITS)
+    return next((n for n in bits if int(0.5 + greatest * (1 << (n + 1))) >= 1 << 15), _BITS)
+
+
+def _weights(axis: Axis, kind: Resampling, bits: int = _BITS) -> np.ndarray:
+    """int64 (length, source): Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`.
+
+    They are times 2^22, and rounded to so many bits of these.
+    """
     start, scale = float(np.float32(axis.start)), axis.read / axis.resized
     stretch = max(scale, 1.0)
     support = _SUPPORT[kind] * stretch
@@ -248,7 +270,8 @@ def _weights(axis: Axis, kind: Resampling) -> np.ndarray:
     values[taps >= highs[:, None]] = 0.0
     sums = np.add.accumulate(values, axis=1)[:, -1:]  # in Pillow's order
     values /= np.where(sums == 0, 1.0, sums)
-    whole = np.trunc(values * (1 << _BITS) + np.copysign(0.5, values)).astype(np.int64)
+    whole = np.trunc(values * (1 << bits) + np.copysign(0.5, values)).astype(np.int64)
+    whole <<= _BITS - bits
     lines = np.broadcast_to((pixels - axis.first)[:, None], taps.shape)
     kept = taps < highs[:, None]
     found[lines[kept], taps[kept]] = whole[kept]

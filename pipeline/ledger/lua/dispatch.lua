@@ -56,37 +56,53 @@ local function lease_out(job, item, queue, worker, weight, seconds)
     operation = get(job_key(job), 'operation') })
 end
 
--- One entry for each free lane, those of the least busy workers first. A worker that did not begin
--- its last lease gets one at a time: no message may reach it.
-local function free_lanes(queue, workers)
+-- Whether the next lane of one worker comes before that of the other: of the less busy first.
+local function comes_first(one, other)
+  if one.busy ~= other.busy then return one.busy < other.busy end
+  return one.worker < other.worker
+end
+
+-- The workers with a free lane, the least busy first. One that did not begin its last lease gets
+-- one at a time: no message may reach it.
+local function free_workers(queue, workers)
   local lanes, load = fields_of(lanes_key(queue)), fields_of(load_key(queue))
   local missed, free = fields_of(ns .. ':workers:missed'), {}
   for _, worker in ipairs(workers) do
-    local all = tonumber(lanes[worker] or 0)
+    local all, taken = tonumber(lanes[worker] or 0), tonumber(load[worker] or 0)
     local usable = missed[worker] and math.min(all, 1) or all
-    for taken = tonumber(load[worker] or 0), usable - 1 do
-      free[#free + 1] = { worker = worker, taken = taken, lanes = all }
+    if taken < usable then
+      free[#free + 1] = { worker = worker, taken = taken, lanes = all, usable = usable,
+        busy = taken / all }
     end
   end
-  table.sort(free, function(one, other)
-    local left, right = one.taken / one.lanes, other.taken / other.lanes
-    return left < right or (left == right and one.worker < other.worker)
-  end)
+  table.sort(free, comes_first)
   return free
+end
+
+-- One more lane of the first worker is taken: it goes to its place among the others, if it has
+-- another.
+local function take_lane(free)
+  local first = table.remove(free, 1)
+  first.taken = first.taken + 1
+  first.busy = first.taken / first.lanes
+  if first.taken >= first.usable then return end
+  local place = 1
+  while free[place] and comes_first(free[place], first) do place = place + 1 end
+  table.insert(free, place, first)
 end
 
 local function without(free, worker)
   local others = {}
-  for _, lane in ipairs(free) do
-    if lane.worker ~= worker then others[#others + 1] = lane end
+  for _, each in ipairs(free) do
+    if each.worker ~= worker then others[#others + 1] = each end
   end
   return others
 end
 
--- The first free lane of a worker whose host has the source of the job.
-local function lane_for(job, free)
-  for _, lane in ipairs(free) do
-    if not is_avoided(job, lane.worker) then return lane end
+-- The first worker with a free lane whose host has the source of the job.
+local function worker_for(job, free)
+  for _, each in ipairs(free) do
+    if not is_avoided(job, each.worker) then return each end
   end
 end
 
@@ -101,7 +117,7 @@ local function planners(queue)
 end
 
 -- One worker gets nothing new until it is idle, so that it can take this job's item in quarantine.
--- Replies the lanes of the others.
+-- Replies the others.
 local function reserve(queue, job, workers, free)
   local reserved, planning = call('GET', reserved_key(queue)), planners(queue)
   local function suits(worker)
@@ -111,10 +127,10 @@ local function reserve(queue, job, workers, free)
   for _, worker in ipairs(workers) do
     if worker == reserved and suits(worker) then return without(free, worker) end
   end
-  for _, lane in ipairs(free) do
-    if suits(lane.worker) then
-      call('SET', reserved_key(queue), lane.worker)
-      return without(free, lane.worker)
+  for _, each in ipairs(free) do
+    if suits(each.worker) then
+      call('SET', reserved_key(queue), each.worker)
+      return without(free, each.worker)
     end
   end
   return free
@@ -129,41 +145,46 @@ local function quarantined_items(queue)
   return items
 end
 
--- Replies the lanes that are still free.
-local function dispatch_quarantined(queue, workers, free, seconds, leased)
+-- Replies the workers that still have a free lane. Stops at `most` leases.
+local function dispatch_quarantined(queue, workers, free, seconds, leased, most)
   for _, member in ipairs(quarantined_items(queue)) do
-    if #free == 0 then return free end
+    if #free == 0 or #leased >= most then return free end
     local job, item = split(member)
-    local lane = lane_for(job, free)
-    if lane and lane.taken > 0 then return reserve(queue, job, workers, free) end
-    if lane then
+    local idle = worker_for(job, free)
+    if idle and idle.taken > 0 then return reserve(queue, job, workers, free) end
+    if idle then
       call('LREM', quarantine_key(queue), 1, member)
-      leased[#leased + 1] = lease_out(job, item, queue, lane.worker, lane.lanes, seconds)
-      free = without(free, lane.worker)
+      leased[#leased + 1] = lease_out(job, item, queue, idle.worker, idle.lanes, seconds)
+      free = without(free, idle.worker)
     end
   end
   call('DEL', reserved_key(queue))
   return free
 end
 
-local function dispatch_queue(queue, workers, seconds, leased)
+local function dispatch_queue(queue, workers, seconds, leased, most)
   if call('LLEN', active_key(queue)) + call('LLEN', quarantine_key(queue)) == 0 then return end
-  local free, idle = free_lanes(queue, workers), {}
-  for _, lane in ipairs(dispatch_quarantined(queue, workers, free, seconds, leased)) do
-    local job, item
-    if not idle[lane.worker] then job, item = next_of(queue, lane.worker) end
+  local free = free_workers(queue, workers)
+  free = dispatch_quarantined(queue, workers, free, seconds, leased, most)
+  while #free > 0 and #leased < most do
+    local worker = free[1].worker
+    local job, item = next_of(queue, worker)
     if job then
-      leased[#leased + 1] = lease_out(job, item, queue, lane.worker, 1, seconds)
+      leased[#leased + 1] = lease_out(job, item, queue, worker, 1, seconds)
+      take_lane(free)
     else
-      idle[lane.worker] = true -- there is nothing for its other lanes either
+      table.remove(free, 1) -- there is nothing for its other lanes either
     end
   end
 end
 
--- Work goes only to workers whose heartbeat is not late.
-function commands.dispatch(seconds, alive)
+-- Work goes only to workers whose heartbeat is not late. Redis does nothing else meanwhile, so a
+-- call leases at most so many items; who gets as many calls again.
+function commands.dispatch(seconds, alive, most)
   local workers = call('ZRANGEBYSCORE', ns .. ':workers', now - alive / 2, '+inf')
   local leased = {}
-  for _, queue in ipairs(queues()) do dispatch_queue(queue, workers, seconds, leased) end
+  for _, queue in ipairs(queues()) do
+    dispatch_queue(queue, workers, seconds, leased, tonumber(most))
+  end
   return leased
 end
