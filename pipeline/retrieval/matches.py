@@ -6,6 +6,10 @@ The method is that of dense correspondences between features of vision transform
 patch tokens of both pictures, and the pairs that are each other's nearest, "best buddies" (Amir,
 Gandelsman, Bagon, Dekel: Deep ViT Features as Dense Visual Descriptors, 2021, arXiv 2112.05814).
 
+What is half in one patch has another token than what fills it, and two pictures
+rarely lie alike on the encoder's grid. So each is seen several times, a little shifted, and every
+patch with each shift is compared with every other (overlapping patches, as in the paper above).
+
 Two things that all tokens share would hide what these pictures share. So they are taken away first:
 
 - Of each token what the encoder makes of its place alone: the token of a blank picture there. Else
@@ -49,16 +53,21 @@ class Correspondences:
 
 
 def correspond(first: Floats, second: Floats, blank: Floats, most: int) -> Correspondences:
-    """`first` (n, d), `second` (m, d) and `blank`, the tokens of a picture of one colour, (n, d).
+    """`first` (k, n, d) and `second` (k, m, d), each with k shifts, and `blank` (n, d).
 
-    `most` bounds the pairs. Both pictures have the same number of patches: n = m.
+    `blank` has the tokens of a picture of one colour; `most` bounds the pairs. Both pictures have
+    the same number of patches: n = m. A pair is as similar as with the best of its shifts; a patch
+    has the mean weight of its own.
     """
-    similarity = cosines(*whitened(first - blank, second - blank))
-    weights = mutual(similarity)
+    shifts, patches, size = first.shape
+    flat = ((each - blank).reshape(-1, size) for each in (first, second))
+    each = cosines(*whitened(*flat))
+    weights = mutual(each).reshape(shifts, patches, shifts, -1)
+    similarity = each.reshape(shifts, patches, shifts, -1).max(axis=(0, 2))
     nearest = similarity.argmax(axis=1), similarity.argmax(axis=0)
     return Correspondences(
         similarity,
-        (weights.max(axis=1), weights.max(axis=0)),
+        (weights.max(axis=(2, 3)).mean(axis=0), weights.max(axis=(0, 1)).mean(axis=0)),
         nearest,
         _pairs(similarity, nearest, most),
     )

@@ -46,7 +46,7 @@ def test_pairs_name_best_buddies_first_and_what_is_at_a_place_alone_is_no_likene
     first = place + content[[0, 1, 2, 3]]
     second = place + content[[3, 4, 1, 1]]  # the last two show what the first has second
 
-    found = correspond(first, second, place, most=3)
+    found = correspond(first[None], second[None], place, most=3)
 
     assert found.nearest[0][[1, 3]].tolist() == [2, 0]
     assert found.nearest[1][[0, 2, 3]].tolist() == [3, 1, 1]
@@ -59,10 +59,22 @@ def test_pairs_name_best_buddies_first_and_what_is_at_a_place_alone_is_no_likene
 def test_pictures_of_one_colour_have_nothing_in_common() -> None:
     tokens = np.ones((4, 8), np.float32)
 
-    found = correspond(tokens, tokens, tokens, most=5)
+    found = correspond(tokens[None], tokens[None], tokens, most=5)
 
     assert not found.weights[0].any() and not found.weights[1].any()
     assert found.pairs == ()
+
+
+def test_a_pair_is_as_similar_as_with_the_best_of_its_shifts() -> None:
+    content = np.random.default_rng(2).normal(size=(6, 8)).astype(np.float32)
+    first = np.stack([content[[0, 1]], content[[2, 3]]])
+    second = np.stack([content[[4, 5]], content[[4, 2]]])  # shifted, its last is the first's first
+
+    found = correspond(first, second, np.zeros((2, 8), np.float32), most=4)
+
+    assert found.similarity[0, 1] == pytest.approx(1, abs=1e-5)
+    assert (found.nearest[0][0], found.nearest[1][1]) == (1, 0)
+    assert found.pairs[0] == (0, 1, True)
 
 
 @pytest.mark.parametrize(
