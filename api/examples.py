@@ -87,6 +87,7 @@ PARAMETERS: dict[str, Any] = {
     "deletion": _ID,
     "evaluation": _ID,
     "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
+    "comparison": _ID,
     "identifier": _ID,
     "image_id": _IMAGE,
     "job": _ID,
