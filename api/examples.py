@@ -86,6 +86,7 @@ PARAMETERS: dict[str, Any] = {
     "collection": "kindred",
     "deletion": _ID,
     "evaluation": _ID,
+    "comparison": _ID,
     "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
     "comparison": _ID,
     "identifier": _ID,

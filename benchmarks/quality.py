@@ -138,7 +138,8 @@ def _kept(
     """The vectors, from a file in `folder` if they are there."""
     file = folder / f"{images.folder.name}-{name.replace('/', '-')}.npy" if folder else None
     if file is not None and file.is_file():
-        return np.load(file)
+        known: Floats = np.load(file)
+        return known
     _say(f"{name}: {len(images.data):,} images")
     found = make(images).astype(np.float32)
     if file is not None:

@@ -1,5 +1,6 @@
 """A collection in memory, as an evaluation reads it, with made vectors, lesions and hashes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.identity import point_id
 from pipeline.evaluation.collected import Reader
 from pipeline.evaluation.evaluation import Evaluation
+from pipeline.messages import EncoderInfo
 from pipeline.messages.evaluations import EvaluationReport, EvaluationRequest
 from pipeline.store import Record
 from tests.encoders import ENCODER
@@ -42,6 +44,17 @@ class Held:
             for n in range(start, stop)
         ]
         return page, self._ids[stop] if stop < len(self._ids) else None
+
+    def count(self, _: Any = None) -> int:
+        return len(self._ids)
+
+    def facet(self, field: str, limit: int = 100) -> list[tuple[str, int]]:
+        counted = Counter(p[field] for p in self.payloads if field in p)
+        return counted.most_common(limit)
+
+    @property
+    def encoder(self) -> EncoderInfo:
+        return ENCODER
 
     def preview(self, image_id: str) -> bytes:
         if image_id not in self.previews:

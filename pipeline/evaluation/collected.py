@@ -55,6 +55,13 @@ class Collected:
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "ids"}
         return Collected(ids=ids, **arrays)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Collected]) -> Collected:
+        """All of them, in their order; at least one."""
+        names = [f.name for f in fields(cls) if f.name != "ids"]
+        arrays = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
+        return cls(ids=tuple(each for part in parts for each in part.ids), **arrays)
+
     @property
     def labelled(self) -> Collected:
         known = self.labels != NONE

@@ -31,7 +31,8 @@ from pipeline.evaluation.report import (
 )
 from pipeline.evaluation.same_group import same_group
 from pipeline.evaluation.survey import Survey, survey
-from pipeline.evaluation.threads import one_thread
+from pipeline.evaluation.threads import in_background, one_thread
+from pipeline.evaluation.thresholds import at_thresholds
 from pipeline.messages import EncoderInfo
 from pipeline.messages.evaluations import Calibrated, Estimate, EvaluationReport, EvaluationRequest
 
@@ -65,7 +66,7 @@ class Evaluation:
     def run(self) -> EvaluationReport:
         """Raises InvalidQuery, StoreUnavailable, BlobsUnavailable, and whatever `tick` raises."""
         with one_thread():
-            return _Run(self, _Clock(self)).report()
+            return in_background(_Run(self, _Clock(self)).report)
 
 
 @dataclass
@@ -114,8 +115,7 @@ class _Run:
     def report(self) -> EvaluationReport:
         plan, clock, request = self.plan, self.clock, self.plan.request
         with clock.timed("read"):
-            sampled = plan.reader.sample(plan.searched, request.seed).labelled
-            whole = survey(plan.reader, sampled, request.near_duplicates, clock.read)
+            sampled, whole = self._read()
         labels = Labels.of(whole.labels, plan.reader.names)
         searched = _Searched.of(sampled, whole)
         with clock.timed("nearest"):
@@ -135,6 +135,9 @@ class _Run:
                 "rankings": judged.rankings(values),
                 "same_group": self._same_group(searched, whole, search),
                 "confusion": judged.confusion(labels.codes(found.labels)),
+                "thresholds": at_thresholds(
+                    found, searched.images.labels, searched.images.groups, request.seed
+                ),
                 "calibration": self._calibration(searched.images, found),
                 "least_score": least_score(found),
             }
@@ -148,11 +151,23 @@ class _Run:
             groups=len(np.unique(searched.images.groups)),
             left_out=_left_out(whole, len(sampled) - len(searched.images)),
             near_duplicates=whole.duplicates,
-            thresholds=(),
             seconds=clock.seconds,
             notes=tuple(notes),
             **made,
         )
+
+    def _read(self) -> tuple[Collected, Survey]:
+        """The labelled images of the sample, and a survey of all."""
+        reader, treatment = self.plan.reader, self.plan.request.near_duplicates
+        if self.plan.searched < self.plan.count:
+            sampled = reader.sample(self.plan.searched, self.plan.request.seed).labelled
+            return sampled, survey(reader, sampled, treatment, self.clock.read)
+        pages = []
+        for page in reader.blocks():
+            pages.append(page)
+            self.clock.read(0)
+        sampled = Collected.joined(pages).labelled
+        return sampled, survey(reader, sampled, treatment, self.clock.read, pages)
 
     def _search(
         self, queries: Collected, blocks: Iterator[Collected], tick: Callable[[int], None]

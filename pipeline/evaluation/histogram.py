@@ -16,8 +16,8 @@ from PIL import Image
 
 BINS = 32  # of each colour
 
-_THREADS = 4  # an object store answers late, and Pillow lets others run while it decodes
-_AT_ONCE = 64  # pictures between two looks at whether to go on
+_THREADS = 4  # that read, since an object store answers late; one decodes, as searches need cores
+_AT_ONCE = 64  # pictures that are read ahead, and between two looks at whether to go on
 
 Floats = NDArray[np.float32]
 
@@ -47,14 +47,19 @@ class Histograms:
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(wanted), _AT_ONCE):
                 part = wanted[start : start + _AT_ONCE]
-                self._known.update(zip(part, pool.map(self._read, part), strict=True))
+                for each, data in zip(part, pool.map(self._read, part), strict=True):
+                    self._known[each] = self._histogram(data)
                 self.tick(len(part))
         return np.stack([self._known[each] for each in ids])
 
-    def _read(self, image_id: str) -> Floats:
+    def _read(self, image_id: str) -> bytes | None:
         try:
-            data = self.preview(image_id)
+            return self.preview(image_id)
         except FileNotFoundError:  # it is deleted just now
+            return None
+
+    def _histogram(self, data: bytes | None) -> Floats:
+        if data is None:
             self.missing += 1
             return np.zeros(3 * BINS, np.float32)
         with Image.open(io.BytesIO(data)) as picture:

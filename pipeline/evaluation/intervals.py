@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.messages.evaluations import Estimate
 
 ROUNDS = 1000
-_BOUNDS = (2.5, 97.5)
+BOUNDS = (2.5, 97.5)  # percentiles
 _CELLS = 4_000_000  # drawn at a time: 32 MB
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ def estimate(
     `shares`: values lie between 0 and 1; else they are differences.
     """
     cells = _Cells.of(values, labels, groups, classes)
-    drawn = [cells.means(weights) for weights in _weights(cells.groups, seed)]
+    drawn = [cells.means(weights) for weights in draws(cells.groups, seed)]
     overall, macro, by_class = (np.concatenate(rounds) for rounds in zip(*drawn, strict=True))
     points = [each[0] for each in cells.means(np.ones((1, cells.groups)))]
     sizes = np.diff(cells.starts)
@@ -107,7 +107,7 @@ class _Cells:
         return overall, macro, by_class
 
 
-def _weights(groups: int, seed: int) -> Iterator[Floats]:
+def draws(groups: int, seed: int) -> Iterator[Floats]:
     """How often each group is drawn, (rounds, groups), some rounds at a time."""
     random = np.random.default_rng(seed)
     left = ROUNDS
@@ -131,8 +131,8 @@ def _estimates(points: Floats, rounds: Floats, groups: int, shares: bool) -> tup
 def _estimate(point: float, rounds: Floats, groups: int, shares: bool) -> Estimate:
     if not np.isfinite(point):
         return Estimate(value=None)
-    bound = (_BOUNDS[0] / 100) ** (1 / groups)
+    bound = (BOUNDS[0] / 100) ** (1 / groups)
     if shares and point in (0, 1):
         return Estimate(value=point, low=point and bound, high=1 - (1 - point) * bound)
-    low, high = np.percentile(rounds[np.isfinite(rounds)], _BOUNDS)
+    low, high = np.percentile(rounds[np.isfinite(rounds)], BOUNDS)
     return Estimate(value=point, low=float(low), high=float(high))

@@ -1,6 +1,6 @@
 """A first look at all images: how many have each label, and what must not be found by what."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -57,10 +57,16 @@ class Survey:
             yield self.clustered(page.labelled)
 
 
-def survey(reader: Reader, queries: Collected, treatment: str, tick: Tick) -> Survey:
-    """`treatment` is that of near-duplicates: `leave_out` or `keep`."""
+def survey(
+    reader: Reader,
+    queries: Collected,
+    treatment: str,
+    tick: Tick,
+    pages: Iterable[Collected] | None = None,
+) -> Survey:
+    """`treatment` is that of near-duplicates: `leave_out` or `keep`. `pages` were read already."""
     seen, pairs = _Seen(), Pairs(queries)
-    for page in reader.blocks():
+    for page in reader.blocks() if pages is None else pages:
         labelled = page.labelled
         seen.add(labelled, len(page) - len(labelled))
         pairs.add(labelled)

@@ -1,7 +1,27 @@
-"""Keeps an evaluation to one core, so that searches have the others."""
+"""Keeps an evaluation to one core, and behind searches where they need it as well."""
 
-from collections.abc import Iterator
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+_NICE = 10  # of 19; a search's threads have none
+
+Made = TypeVar("Made")
+
+
+def in_background(work: Callable[[], Made]) -> Made:
+    """Runs it in a thread of its own, of low priority on Linux: one cannot be raised again."""
+    with ThreadPoolExecutor(1, "evaluation", _step_back) as own:
+        return own.submit(work).result()
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 @contextmanager

@@ -128,6 +128,33 @@ def test_a_screen_reader_finds_nothing_amiss(
         audited(window)
         found = Axe().run(window)
         assert found.violations_count == 0, found.generate_report()
-        wide = window.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+        wide = window.evaluate(
+            "[...document.querySelectorAll('body *')].filter((each) =>"
+            " each.getBoundingClientRect().right > window.innerWidth + 1 &&"
+            " !each.closest('.unseen, .skip')).map((each) => each.outerHTML.slice(0, 80))"
+        )
         assert not wide
         window.screenshot(path=OUTPUT / f"labels-{width}-{scheme}.png", full_page=True)
+
+
+def test_a_job_whose_images_lie_unlike_the_collection_says_so(page: Page, system: System) -> None:
+    """What is said comes from here: `tests/story/test_label_audit.py` has a real device."""
+    job = system.http.get("/v1/jobs", params={"state": "succeeded"}).json()["jobs"][-1]["id"]
+    usual = {"values": {"site": "North"}, "sampled": 90, "beyond": 4, "own": True}
+    unlike = {"values": {"manufacturer": "Canon"}, "sampled": 200, "beyond": 143, "own": False}
+    said = [
+        {"job": job, "state": "pending", "groups": []},
+        {
+            "job": job,
+            "state": "known",
+            "groups": [{**unlike, "drifted": True}, {**usual, "drifted": False}],
+        },
+    ]
+    page.route("**/drift", lambda route: route.fulfill(json=said.pop(0)))
+
+    page.goto(f"/?view=jobs&job={job}")
+
+    expect(page.locator("#drift p")).to_have_count(1)
+    expect(page.locator("#drift")).to_contain_text(
+        "143 of the 200 images sampled of Manufacturer Canon lie farther from the collection"
+    )

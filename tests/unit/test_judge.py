@@ -67,7 +67,9 @@ def test_a_difference_is_that_of_the_numbers_beside_it() -> None:
     overall, macro = judge.differences(values["noise"], values["told"])
 
     for metric, change in macro.items():
-        assert change.value == pytest.approx(other.macro[metric].value - first.macro[metric].value)
+        one, two = first.macro[metric].value, other.macro[metric].value
+        assert one is not None and two is not None
+        assert change.value == pytest.approx(two - one)
         assert change.low <= change.value <= change.high
     assert overall["precision_at_10"].p < 0.01
     assert overall["precision_at_10"].low > 0

@@ -1,7 +1,7 @@
 // Draws the report of a comparison of encoders.
 
 import { h } from "./dom.js";
-import { figure, ranged, table } from "./plots.js";
+import { figure, ranged, wideTable } from "./plots.js";
 import { METRICS } from "./quality-report.js";
 import { capital, counted, fieldNoun } from "./words.js";
 
@@ -68,10 +68,8 @@ function differences({ first, other, overall, macro }) {
 
 const cells = (change) => (change ? [points(change), p(change.p)] : ["–", "–"]);
 
-function wide(title, meaning, header, rows) {
-  const place = h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": title }, table(title, header, rows));
-  return figure(title, meaning, place);
-}
+const wide = (title, meaning, header, rows) =>
+  figure(title, meaning, wideTable(title, header, rows));
 
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value * 100).toFixed(1)}`;
 const points = ({ value, low, high }) => `${signed(value)} (${signed(low)} to ${signed(high)})`;

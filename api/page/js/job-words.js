@@ -39,7 +39,12 @@ export const actionsOf = (job) =>
 export const isFinal = (job) => job.final;
 
 /** Jobs that bring no images. */
-const OTHERS = { delete: "Deletion", evaluate: "Evaluation", label_audit: "Audit of labels" };
+const OTHERS = {
+  delete: "Deletion",
+  evaluate: "Evaluation",
+  compare: "Comparison of encoders",
+  label_audit: "Audit of labels",
+};
 
 const isDeletion = (job) => job.operation === "delete";
 

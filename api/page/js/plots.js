@@ -199,6 +199,14 @@ export function heatMap({ title, corner, labels, shares }) {
   );
 }
 
+/** A table that scrolls by itself where it is wider than its place. */
+export const wideTable = (title, header, rows) =>
+  h(
+    "div",
+    { class: "wide", tabindex: "0", role: "region", "aria-label": title },
+    table(title, header, rows),
+  );
+
 // --- the parts -----------------------------------------------------------------------------------
 
 /** A drawing that is made anew when its place gets another width. */

@@ -1,7 +1,7 @@
 // Draws the report of an evaluation: what it means first, then the numbers beside their baselines.
 
 import { h } from "./dom.js";
-import { barPlot, figure, heatMap, linePlot, percent, ranged, table } from "./plots.js";
+import { barPlot, figure, heatMap, linePlot, percent, ranged, table, wideTable } from "./plots.js";
 import { capital, counted, fieldNoun, similarity, valueLabel } from "./words.js";
 
 /** What each metric says, in the order of the table. */
@@ -93,7 +93,7 @@ function metricsTable(title, meaning, rankings, names, mean) {
     METRICS[metric],
     ...rankings.map((ranking) => ranged(ranking[mean][metric])),
   ]);
-  return figure(title, meaning, h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": title }, table(title, ["What is measured", ...names], rows)));
+  return figure(title, meaning, wideTable(title, ["What is measured", ...names], rows));
 }
 
 function byClass({ rankings }, label, noun) {
@@ -213,7 +213,7 @@ function sameGroup({ same_group: found, request }) {
   return figure(
     title,
     `Where a ${noun} has several images and none is left out. This says how well the same ${noun} is recognised, and nothing of the diagnosis.`,
-    table(title, ["Found", "Share of the others", "Searches that find one"], rows),
+    wideTable(title, ["Found", "Share of the others", "Searches that find one"], rows),
   );
 }
 
