@@ -128,9 +128,7 @@ export const middle = (chosen, count) => Math.min(chosen ?? Math.floor((count + 
  *   first response comes without results
  * @returns {Promise<object>} the answer, with its hits as `results`. Throws Problem.
  */
-export async function search(query, files, options) {
-  return (await answered("/v1/searches", query, files, options)).results;
-}
+export const search = (query, files, options) => answered("/v1/searches", query, files, options);
 
 /**
  * The finished answer of a call that is answered in time or polled for.
