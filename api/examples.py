@@ -88,7 +88,6 @@ PARAMETERS: dict[str, Any] = {
     "evaluation": _ID,
     "comparison": _ID,
     "filter": '{"must": [{"key": "dx", "match": {"value": "melanoma"}}]}',
-    "comparison": _ID,
     "identifier": _ID,
     "image_id": _IMAGE,
     "job": _ID,
