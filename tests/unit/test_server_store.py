@@ -608,7 +608,6 @@ def test_a_caller_that_is_stopped_leaves_nothing_on_its_way(
         return done
 
     def stop(running: Any, return_when: str = "") -> Any:
-        monkeypatch.undo()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(client, "upsert", note)
