@@ -24,7 +24,7 @@ from pipeline.dicom.frames import parse
 from pipeline.dicom.pseudonyms import Pseudonyms, may_name_patient
 from pipeline.ledger import Ledger, Ledgers, RequestRecord
 from pipeline.ledger.requests import Limits
-from pipeline.lifecycle.label_audits import LabelAudits
+from pipeline.lifecycle.audit_reports import LabelAudits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.lifecycle.receipts import Receipts
 from pipeline.messages import Message

@@ -26,7 +26,7 @@ from pipeline.evaluation.closeness import Calibrations
 from pipeline.images.decoders import Decoders, ImageDecoders
 from pipeline.images.text_detector import detector
 from pipeline.ledger import Lease, Ledger, Ledgers
-from pipeline.lifecycle.auditing import Auditing
+from pipeline.lifecycle.audit_jobs import AuditJobs
 from pipeline.lifecycle.deletion import Deletions
 from pipeline.lifecycle.drift import DriftWatch
 from pipeline.lifecycle.ingest import Ingest, Limits
@@ -228,7 +228,7 @@ def _context(
         deletions=deletions,
         sources=SourceCache(opening),
         sweep=sweep,
-        auditing=Auditing(store, fields, sweep.label_audits, ledger.jobs, stopping.is_set),
+        audit_jobs=AuditJobs(store, fields, sweep.label_audits, ledger.jobs, stopping.is_set),
         drift=DriftWatch(store, blobs, settings.drift_fields, settings.lesion_field),
         keep_names=settings.keep_names,
         stopping=stopping.is_set,

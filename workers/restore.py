@@ -22,8 +22,8 @@ from pipeline.base.errors import (
 from pipeline.base.schema import check_folder
 from pipeline.base.settings import EXIT_CONFIGURATION, Settings, load_settings
 from pipeline.ledger import Ledgers, namespace_of
+from pipeline.lifecycle.audit_reports import LabelAudits
 from pipeline.lifecycle.deletion import Deletions
-from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.quarantine import Quarantine
 from pipeline.retrieval.fields import Fields
 from pipeline.store import Store, open_store

@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,8 @@ from pipeline.encoding.preprocessing import Preprocessing
 from pipeline.messages.comparisons import STORED, ModelChoice
 
 Place = tuple[str | int, ...]  # of a choice, in the request
+
+_LOOK_SECONDS = 0.5  # between two looks at whether a comparison that waits was cancelled
 
 _ADAPTED = {
     "own": lambda own: own,
@@ -44,9 +46,14 @@ class OtherEncoders:
             checkpoint.configuration(folder, chosen.model)
 
     @contextmanager
-    def opened(self, choice: ModelChoice, place: Place) -> Iterator[Encoder]:
-        """The encoder, until the block ends. Raises InvalidQuery as `find` does."""
-        with self._alone:
+    def opened(
+        self, choice: ModelChoice, place: Place, check: Callable[[], None]
+    ) -> Iterator[Encoder]:
+        """The encoder, until the block ends. Raises InvalidQuery as `find` does.
+
+        `check` is called while it waits for another thread's encoder, and may raise.
+        """
+        with self._turn(check):
             encoder = self._load(choice, place)
             try:
                 yield encoder
@@ -56,6 +63,16 @@ class OtherEncoders:
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
+
+    @contextmanager
+    def _turn(self, check: Callable[[], None]) -> Iterator[None]:
+        while not self._alone.acquire(timeout=_LOOK_SECONDS):
+            check()
+        try:
+            check()
+            yield
+        finally:
+            self._alone.release()
 
     def _load(self, choice: ModelChoice, place: Place) -> Encoder:
         chosen = self._chosen(choice, place)

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.neighbours import Neighbours, Numbers
+from pipeline.evaluation.stopping import Check, never
 from pipeline.messages.evaluations import Calibrated, CalibrationPoint
 
 # The fewest neighbours in a step of a curve, and the most steps.
@@ -89,7 +90,11 @@ class _Steps:
 
 
 def calibrate(
-    neighbours: Neighbours, labels: Numbers, groups: Numbers, names: Mapping[int, str]
+    neighbours: Neighbours,
+    labels: Numbers,
+    groups: Numbers,
+    names: Mapping[int, str],
+    check: Check = never,
 ) -> tuple[Calibrated, ...]:
     """The curve of all neighbours, then those of labels that have enough; empty if none has.
 
@@ -105,7 +110,7 @@ def calibrate(
     chosen: dict[str | None, _Pairs] = {None: pairs}
     chosen |= {name: each for name, each in own.items() if each.enough}
     steps = [_in_steps(each) for each in chosen.values()]
-    bounds = _bounds(steps, int(pairs.groups.max()) + 1)
+    bounds = _bounds(steps, int(pairs.groups.max()) + 1, check)
     return tuple(
         Calibrated(label=label, points=_points(each, *low_high))
         for label, each, low_high in zip(chosen, steps, bounds, strict=True)
@@ -150,12 +155,13 @@ def _isotonic(agreeing: Shares, counts: Shares) -> Shares:
     return np.clip(shares, 0, 1)
 
 
-def _bounds(curves: Sequence[_Steps], groups: int) -> Iterator[tuple[Shares, Shares]]:
+def _bounds(curves: Sequence[_Steps], groups: int, check: Check) -> Iterator[tuple[Shares, Shares]]:
     """Of each curve the least and the most share in each step."""
     drawn: list[list[Shares]] = [[] for _ in curves]
     tables = [_tables(steps, groups) for steps in curves]
     for weights in _draws(groups):
         for each, steps, (counts, agreeing) in zip(drawn, curves, tables, strict=True):
+            check()
             each.extend(_resampled(steps, weights @ counts, weights @ agreeing))
     for each, steps in zip(drawn, curves, strict=True):
         low, high = np.percentile(each, _PERCENTILES, axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
+from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.identity import as_identifier
+from pipeline.evaluation.stopping import Check, never
 from pipeline.messages import RESERVED, Payload
 from pipeline.messages.filters import Filter
 
@@ -83,24 +85,25 @@ class Reader:
     names: dict[int, str]
     patient: str | None = None
 
-    def sample(self, size: int, seed: int) -> Collected:
+    def sample(self, size: int, seed: int, check: Check = never) -> Collected:
         """About the first `size` images from a random place on, in the order of point ids.
 
         Point ids are hashes of image ids, so this is a random sample of the images.
         """
         start = UUID(int=Random(seed).getrandbits(128), version=5)
         found: list[Record] = []
-        for page in self._pages(start):
+        for page in chain(self._pages(start), self._pages(None)):
+            check()
             found += page
             if len(found) >= size:
                 break
-        else:
-            for page in self._pages(None):
-                found += page
-                if len(found) >= size:
-                    break
         unique = {record.id: record for record in found}
-        return self._collected(list(unique.values())[:size])
+        chosen = list(unique.values())[:size]
+        parts = []
+        for at in range(0, max(len(chosen), 1), PAGE):
+            check()
+            parts.append(self._collected(chosen[at : at + PAGE]))
+        return Collected.joined(parts)
 
     def blocks(self) -> Iterator[Collected]:
         """All images, a page at a time."""

@@ -73,7 +73,8 @@ class Comparison:
     def run(self) -> ComparisonReport:
         """Raises InvalidQuery, StoreUnavailable, BlobsUnavailable, and whatever `tick` raises."""
         with self._timed("read"):
-            sampled = self.reader.sample(self.request.sample, self.request.seed)
+            request, check = self.request, lambda: self.tick(0)
+            sampled = self.reader.sample(request.sample, request.seed, check)
         with self._timed("embed"):
             embedded = [self._embed(number, sampled) for number in range(len(self.request.models))]
         with self._timed("evaluate"), one_thread():
@@ -89,7 +90,8 @@ class Comparison:
 
     def _embed_anew(self, number: int, choice: ModelChoice, sampled: Collected) -> _Embedded:
         models = len(self.request.models)
-        with self.others.opened(choice, ("models", number)) as encoder:
+        here = ("models", number)
+        with self.others.opened(choice, here, lambda: self.tick(number / models)) as encoder:
             vectors, there, seconds = _embedded(
                 partial(_vectors, encoder),
                 lambda n: self._preview(sampled.ids[n]),
@@ -111,7 +113,8 @@ class Comparison:
     def _report(self, sampled: Collected, found: Sequence[_Embedded]) -> ComparisonReport:
         request, there = self.request, np.logical_and.reduce([each.there for each in found])
         names, treatment = self.reader.names, request.near_duplicates
-        judge = Judge.of(sampled.part(there), names, treatment, request.seed)
+        sampled, check = sampled.part(there), lambda: self.tick(1)
+        judge = Judge.of(sampled, names, treatment, request.seed, check)
         values = [judge.values(each.vectors[there][judge.kept]) for each in found]
         rankings = judge.rankings({e.model.name: v for e, v in zip(found, values, strict=True)})
         first = found[0].model.name

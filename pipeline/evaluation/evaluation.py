@@ -51,7 +51,7 @@ Tick = Callable[[float], None]  # gets the share of the work that is done; may r
 class Evaluation:
     """Searches by `searched` of the collection's `count` images.
 
-    `tick` is called about every 0.1 s.
+    `tick` is called several times a second on an idle core.
     """
 
     id: str
@@ -102,6 +102,10 @@ class _Clock:
     def seen(self, previews: int) -> None:
         self._add(previews * _TO_SEE)
 
+    def check(self) -> None:
+        """Whether to go on. Raises what `tick` raises."""
+        self._add(0)
+
     def _add(self, seconds: float) -> None:
         self.done += seconds
         self.plan.tick(min(1.0, self.done / self.total))
@@ -130,13 +134,17 @@ class _Run:
             truth = labels.codes(searched.images.labels)
             values[CHANCE] = metrics.of_chance(searched.relevant, searched.others)
             values[CONSTANT] = metrics.of_constant(truth, int(labels.held.argmax()))
-            judged = Judged(labels, truth, searched.images.groups, request.seed)
+            judged = Judged(labels, truth, searched.images.groups, request.seed, clock.check)
             made = {
                 "rankings": judged.rankings(values),
                 "same_group": self._same_group(searched, whole, search),
                 "confusion": judged.confusion(labels.codes(found.labels)),
                 "thresholds": at_thresholds(
-                    found, searched.images.labels, searched.images.groups, request.seed
+                    found,
+                    searched.images.labels,
+                    searched.images.groups,
+                    request.seed,
+                    clock.check,
                 ),
                 "calibration": self._calibration(searched.images, found),
                 "least_score": least_score(found),
@@ -160,7 +168,8 @@ class _Run:
         """The labelled images of the sample, and a survey of all."""
         reader, treatment = self.plan.reader, self.plan.request.near_duplicates
         if self.plan.searched < self.plan.count:
-            sampled = reader.sample(self.plan.searched, self.plan.request.seed).labelled
+            seed, check = self.plan.request.seed, self.clock.check
+            sampled = reader.sample(self.plan.searched, seed, check).labelled
             return sampled, survey(reader, sampled, treatment, self.clock.read)
         pages = []
         for page in reader.blocks():
@@ -172,7 +181,7 @@ class _Run:
     def _search(
         self, queries: Collected, blocks: Iterator[Collected], tick: Callable[[int], None]
     ) -> Nearest:
-        search = Nearest(queries)
+        search = Nearest(queries, check=self.clock.check)
         for block in blocks:
             search.add(block)
             tick(len(block))
@@ -211,13 +220,20 @@ class _Run:
         numbers, sizes = np.unique(whole.groups, return_counts=True)
         others = sizes[np.searchsorted(numbers, searched.groups)] - 1
         return same_group(
-            search.others, mates, is_mate, others, images.groups, self.plan.request.seed
+            search.others,
+            mates,
+            is_mate,
+            others,
+            images.groups,
+            self.plan.request.seed,
+            self.clock.check,
         )
 
     def _calibration(self, images: Collected, found: Neighbours) -> tuple[Calibrated, ...]:
         if not self.plan.request.calibrate:
             return ()
-        return calibrate(found, images.labels, images.groups, self.plan.reader.names)
+        names, check = self.plan.reader.names, self.clock.check
+        return calibrate(found, images.labels, images.groups, names, check)
 
     def _notes(self, images: int) -> list[str]:
         notes = []

@@ -17,6 +17,7 @@ from pipeline.evaluation.labels import Labels, findable
 from pipeline.evaluation.neighbours import nearest
 from pipeline.evaluation.paired import p_values
 from pipeline.evaluation.report import Judged
+from pipeline.evaluation.stopping import Check, never
 from pipeline.evaluation.survey import survey
 from pipeline.messages.comparisons import Difference
 from pipeline.messages.evaluations import Estimate, Metric, NearDuplicates, Ranking
@@ -56,12 +57,20 @@ class Judge:
     left_out: dict[str, int]
     duplicates: NearDuplicates | None
     seed: int
+    check: Check = never
 
     @classmethod
-    def of(cls, sampled: Collected, names: Mapping[int, str], treatment: str, seed: int) -> "Judge":
+    def of(
+        cls,
+        sampled: Collected,
+        names: Mapping[int, str],
+        treatment: str,
+        seed: int,
+        check: Check = never,
+    ) -> "Judge":
         """`treatment` is that of near-duplicates. Raises InvalidQuery if there are no classes."""
         known, kept = sampled.labelled, sampled.labels != NONE
-        whole = survey(cast(Reader, _InMemory(known)), known, treatment, lambda _: None)
+        whole = survey(cast(Reader, _InMemory(known)), known, treatment, lambda _: check())
         clustered = whole.clustered(known)
         alone = _findable(clustered)[0] == 0
         images = clustered.part(~alone)
@@ -79,28 +88,32 @@ class Judge:
             left_out={reason: count for reason, count in left_out.items() if count},
             duplicates=whole.duplicates,
             seed=seed,
+            check=check,
         )
 
     def values(self, vectors: Floats) -> metrics.Values:
         """Of each image, by its nearest in `vectors` (n, dimensions), of any length but 0."""
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         images = replace(self.images, vectors=(vectors / lengths).astype(np.float32))
-        found = nearest(images, [images])
+        found = nearest(images, [images], check=self.check)
         codes = self.labels.codes(found.labels)
         return metrics.of_neighbours(self.truth, codes, found.scores, self.relevant)
 
     def rankings(self, values: Mapping[str, metrics.Values]) -> tuple[Ranking, ...]:
-        return Judged(self.labels, self.truth, self.images.groups, self.seed).rankings(values)
+        judged = Judged(self.labels, self.truth, self.images.groups, self.seed, self.check)
+        return judged.rankings(values)
 
     def differences(
         self, first: metrics.Values, other: metrics.Values
     ) -> tuple[Differences, Differences]:
         """`other` less `first`: of the means over images, and of those over classes."""
         change = np.stack([other[name] - first[name] for name in first], 1)
-        groups, alike = self.images.groups, np.zeros_like(self.truth)
-        found = estimate(change, self.truth, groups, len(self.labels), self.seed, shares=False)
-        overall = _named(first, found.overall, p_values(change, alike, groups, self.seed))
-        macro = _named(first, found.macro, p_values(change, self.truth, groups, self.seed))
+        groups, alike, seed = self.images.groups, np.zeros_like(self.truth), self.seed
+        found = estimate(
+            change, self.truth, groups, len(self.labels), seed, shares=False, check=self.check
+        )
+        overall = _named(first, found.overall, p_values(change, alike, groups, seed, self.check))
+        macro = _named(first, found.macro, p_values(change, self.truth, groups, seed, self.check))
         overall[_BALANCED] = macro[_BALANCED]
         return overall, macro
 

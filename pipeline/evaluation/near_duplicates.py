@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.collected import NONE, Collected
+from pipeline.evaluation.stopping import Check, never
 from pipeline.images.hashes import HASH_BITS, NEAR_BITS
 
 ROWS = 1000  # images compared with a page in one step
@@ -26,6 +27,7 @@ class Pairs:
     """
 
     queries: Collected
+    check: Check = never
     _found: list[tuple[Numbers, Numbers, NDArray[np.bool_]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -34,6 +36,7 @@ class Pairs:
     def add(self, block: Collected) -> None:
         theirs = signs(block.hashes)
         for start in range(0, len(self.queries), ROWS):
+            self.check()
             self._compare(slice(start, start + ROWS), block, theirs)
 
     def _compare(self, rows: slice, block: Collected, theirs: NDArray[np.float32]) -> None:

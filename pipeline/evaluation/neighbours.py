@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.collected import NONE, Collected
+from pipeline.evaluation.stopping import Check, never
 
 NEAREST = 10
 
@@ -35,9 +36,11 @@ class Neighbours:
     keys: Numbers
 
 
-def nearest(queries: Collected, blocks: Iterable[Collected], k: int = NEAREST) -> Neighbours:
+def nearest(
+    queries: Collected, blocks: Iterable[Collected], k: int = NEAREST, check: Check = never
+) -> Neighbours:
     """The `k` nearest of each image of `queries` among all of `blocks`, but its own group's."""
-    search = Nearest(queries, k)
+    search = Nearest(queries, k, check)
     for block in blocks:
         search.add(block)
     return search.others
@@ -50,8 +53,8 @@ class Nearest:
     Beside the result, memory grows by 24 bytes for each image of the blocks.
     """
 
-    def __init__(self, queries: Collected, k: int = NEAREST) -> None:
-        self._queries = queries
+    def __init__(self, queries: Collected, k: int = NEAREST, check: Check = never) -> None:
+        self._queries, self._check = queries, check
         self._others, self._mates = _Best(len(queries), k), _Best(len(queries), k)
         self._labels: list[Numbers] = []
         self._groups: list[Numbers] = []
@@ -60,6 +63,7 @@ class Nearest:
 
     def add(self, block: Collected) -> None:
         for start in range(0, len(self._queries), ROWS):
+            self._check()
             self._search(slice(start, start + ROWS), block)
         self._labels.append(block.labels)
         self._groups.append(block.groups)

@@ -8,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
+from pipeline.evaluation.stopping import Check, never
+
 PERMUTATIONS = 9999
-# Values of the null distribution in memory at once: 64 MiB.
-_CELLS = 8_000_000
+# Values of the null distribution in memory at once: 16 MB, and between two checks.
+_CELLS = 2_000_000
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 
-def p_values(change: Floats, classes: Numbers, groups: Numbers, seed: int = 0) -> Floats:
+def p_values(
+    change: Floats, classes: Numbers, groups: Numbers, seed: int = 0, check: Check = never
+) -> Floats:
     """(metrics,) two-sided p-values of `change` (images, metrics), one ranking less the other.
 
     The mean is that over `classes` (images,) of their means: give zeros for that over images. Where
@@ -25,9 +29,15 @@ def p_values(change: Floats, classes: Numbers, groups: Numbers, seed: int = 0) -
     is added to both counts (Phipson and Smyth, 2010, "Permutation p-values should never be zero").
     """
     by_group = _parts(change, classes, groups)
+
+    def summed(values: Floats, axis: int) -> Floats:
+        check()
+        found: Floats = values.sum(axis)
+        return found
+
     found = permutation_test(
         (by_group,),
-        lambda values, axis: values.sum(axis),
+        summed,
         permutation_type="samples",
         vectorized=True,
         n_resamples=PERMUTATIONS,

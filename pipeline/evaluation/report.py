@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.intervals import estimate
 from pipeline.evaluation.labels import Labels
 from pipeline.evaluation.metrics import Values
+from pipeline.evaluation.stopping import Check, never
 from pipeline.messages.evaluations import ClassQuality, Confusion, Estimate, Metric, Ranking
 
 # Names of rankings. The last has nothing to say of single classes.
@@ -26,11 +27,14 @@ class Judged:
     truth: Numbers
     clusters: Numbers
     seed: int
+    check: Check = never
 
     def rankings(self, values: Mapping[str, Values]) -> tuple[Ranking, ...]:
         """One of each name, all with intervals of the same drawn groups."""
         columns = np.stack([column for each in values.values() for column in each.values()], 1)
-        found = estimate(columns, self.truth, self.clusters, len(self.labels), self.seed)
+        found = estimate(
+            columns, self.truth, self.clusters, len(self.labels), self.seed, check=self.check
+        )
         made, start = [], 0
         for name, each in values.items():
             part = slice(start, start + len(each))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.intervals import estimate
 from pipeline.evaluation.neighbours import Neighbours
+from pipeline.evaluation.stopping import Check, never
 from pipeline.messages.evaluations import Estimate
 
 DEPTHS = (1, 5, 10)
@@ -25,6 +26,7 @@ def same_group(
     sizes: Numbers,
     clusters: Numbers,
     seed: int,
+    check: Check = never,
 ) -> dict[str, Estimate] | None:
     """None where no group has several images.
 
@@ -40,7 +42,7 @@ def same_group(
         f"any_at_{k}": found[:, :k].any(1).astype(float) for k in DEPTHS
     }
     columns, whole = np.stack(list(values.values()), 1), np.zeros(int(several.sum()), np.int64)
-    estimates = estimate(columns, whole, clusters[several], 1, seed)
+    estimates = estimate(columns, whole, clusters[several], 1, seed, check=check)
     return dict(zip(values, estimates.overall, strict=True))
 
 

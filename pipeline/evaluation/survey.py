@@ -65,7 +65,7 @@ def survey(
     pages: Iterable[Collected] | None = None,
 ) -> Survey:
     """`treatment` is that of near-duplicates: `leave_out` or `keep`. `pages` were read already."""
-    seen, pairs = _Seen(), Pairs(queries)
+    seen, pairs = _Seen(), Pairs(queries, lambda: tick(0))
     for page in reader.blocks() if pages is None else pages:
         labelled = page.labelled
         seen.add(labelled, len(page) - len(labelled))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.intervals import BOUNDS, draws
 from pipeline.evaluation.neighbours import Neighbours
+from pipeline.evaluation.stopping import Check, never
 from pipeline.messages.evaluations import AtThreshold, Estimate
 
 LEVELS = np.arange(0, 100, 5)  # percentiles of the similarities of the nearest
@@ -13,7 +14,7 @@ Numbers = NDArray[np.int64]
 
 
 def at_thresholds(
-    found: Neighbours, labels: Numbers, groups: Numbers, seed: int
+    found: Neighbours, labels: Numbers, groups: Numbers, seed: int, check: Check = never
 ) -> tuple[AtThreshold, ...]:
     """From the least similar on. `labels` and `groups` (q,) are of the searched images.
 
@@ -26,7 +27,7 @@ def at_thresholds(
     _, group = np.unique(groups, return_inverse=True)
     hits, sizes = (_summed(each.sum(1), group) for each in (agree, counted))
     rounds = []
-    for weights in draws(len(hits), seed):
+    for weights in draws(len(hits), seed, check):
         drawn = weights @ sizes  # 0 where no group with such a neighbour was drawn
         rounds.append(np.where(drawn > 0, weights @ hits, np.nan) / np.maximum(drawn, 1))
     low, high = np.nanpercentile(np.concatenate(rounds), BOUNDS, axis=0)

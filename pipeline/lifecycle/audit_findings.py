@@ -6,8 +6,9 @@ from hashlib import blake2b
 from itertools import islice
 
 from pipeline.base.identity import point_id
-from pipeline.evaluation.auditing import Suspect
+from pipeline.evaluation.audit import Suspect
 from pipeline.evaluation.collected import Reader
+from pipeline.evaluation.stopping import Check, never
 from pipeline.images.hashes import hash_distance
 from pipeline.messages import RESERVED
 from pipeline.messages.label_audits import (
@@ -32,6 +33,7 @@ class Findings:
 
     reader: Reader
     most: int
+    check: Check = never
     dropped: dict[FindingKind, int] = field(default_factory=dict)
     _kept: dict[FindingKind, list[Finding]] = field(default_factory=dict)
 
@@ -118,6 +120,7 @@ class Findings:
         )
 
     def _records(self, image_ids: Iterable[str], *, vectors: bool = False) -> dict[str, Record]:
+        self.check()
         points = [point_id(image_id) for image_id in image_ids]
         found = self.reader.store.retrieve(points, vectors=vectors).values()
         return {str(record.payload["image_id"]): record for record in found}

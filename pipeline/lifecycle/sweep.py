@@ -20,8 +20,8 @@ from pipeline.base.blobs import (
     upload_folder,
 )
 from pipeline.ledger import JobRecord, Ledger
+from pipeline.lifecycle.audit_reports import LabelAudits
 from pipeline.lifecycle.deletion import Deletions
-from pipeline.lifecycle.label_audits import LabelAudits
 from pipeline.lifecycle.uploads import Uploads
 
 SWEEP_SECONDS = 3600.0  # between two sweeps

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.encoding.others import OtherEncoders
     from pipeline.evaluation.closeness import Calibrations
     from pipeline.ledger import Ledger
-    from pipeline.lifecycle.auditing import Auditing
+    from pipeline.lifecycle.audit_jobs import AuditJobs
     from pipeline.lifecycle.deletion import Deletions
     from pipeline.lifecycle.drift import DriftWatch
     from pipeline.lifecycle.ingest import Ingest
@@ -44,7 +44,7 @@ class Context:
     deletions: Deletions
     sources: SourceCache
     sweep: Sweep
-    auditing: Auditing
+    audit_jobs: AuditJobs
     drift: DriftWatch
     keep_names: bool
     stopping: Callable[[], bool]

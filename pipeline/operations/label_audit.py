@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def _plan(context: Context, item: WorkItem) -> Plan:
     """One shard: each image is compared with all."""
-    total = context.auditing.count(item.lease.job)
+    total = context.audit_jobs.count(item.lease.job)
     return Plan(total, shard_size=max(1, total))
 
 
 def _work(context: Context, item: WorkItem) -> bool:
-    return context.auditing.run(item)
+    return context.audit_jobs.run(item)
 
 
 LABEL_AUDIT = Operation(

@@ -160,13 +160,15 @@ class QueryTargets:
         made = self._decode(frames, search, "image")
         vectors = self._embed(made)
         positives = tuple(indexed[image_id] for image_id in search.positive)
-        each_alone = search.strategy == "best_match"
+        alone = None
+        if search.strategy == "best_match":
+            alone = np.stack([*vectors, *map(_vector, positives)])
         return QueryTarget(
-            vectors.mean(axis=0) if each_alone else self._examples(vectors, search, indexed),
+            self._examples(vectors, search, indexed) if alone is None else alone.mean(axis=0),
             positives,
             made[0].phash if len(made) == 1 and not positives else None,
             self._sent(orders, vectors, search) if search.exclude_same_lesion else (),
-            np.stack([*vectors, *map(_vector, positives)]) if each_alone else None,
+            alone,
             _joined([file for file in files if file is not None]),
         )
 

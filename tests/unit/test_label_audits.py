@@ -13,9 +13,9 @@ from pipeline.base.blobs import Blobs, label_audit_folder
 from pipeline.base.errors import InvalidQuery, NotFound
 from pipeline.base.identity import point_id
 from pipeline.ledger import Ledger, WorkItem
-from pipeline.lifecycle import auditing
-from pipeline.lifecycle.auditing import Auditing
-from pipeline.lifecycle.label_audits import LabelAudits
+from pipeline.lifecycle import audit_jobs
+from pipeline.lifecycle.audit_jobs import AuditJobs
+from pipeline.lifecycle.audit_reports import LabelAudits
 from pipeline.lifecycle.tombstone_keys import keys_of_images
 from pipeline.messages.label_audits import Decision, Finding, LabelAuditRequest
 from pipeline.operations.label_audit import LABEL_AUDIT
@@ -48,12 +48,12 @@ def audits(tmp_path: Path, ledger: Ledger) -> LabelAudits:
 
 
 @pytest.fixture
-def auditor(store: EdgeStore, audits: LabelAudits, ledger: Ledger) -> Auditing:
+def auditor(store: EdgeStore, audits: LabelAudits, ledger: Ledger) -> AuditJobs:
     fields = Fields(store, planted_labels.INDEXES)
-    return Auditing(store, fields, audits, ledger.jobs, lambda: False)
+    return AuditJobs(store, fields, audits, ledger.jobs, lambda: False)
 
 
-def begin(auditor: Auditing, **wanted: object) -> WorkItem:
+def begin(auditor: AuditJobs, **wanted: object) -> WorkItem:
     """The shard of an audit that is planned."""
     audit, jobs = str(uuid4()), auditor.jobs
     auditor.audits.write_request(audit, LabelAuditRequest(label="dx", **wanted))
@@ -66,14 +66,14 @@ def begin(auditor: Auditing, **wanted: object) -> WorkItem:
     return again(auditor)
 
 
-def again(auditor: Auditing) -> WorkItem:
+def again(auditor: AuditJobs) -> WorkItem:
     (lease,) = auditor.jobs.dispatch()
     item = auditor.jobs.begin(lease, US)
     assert item is not None
     return item
 
 
-def audit(auditor: Auditing, **wanted: object) -> str:
+def audit(auditor: AuditJobs, **wanted: object) -> str:
     item = begin(auditor, **wanted)
     assert auditor.run(item)
     record = auditor.jobs.get(item.lease.job)
@@ -90,7 +90,7 @@ def ids(finding: Finding) -> set[str]:
 
 
 def test_planted_copies_and_wrong_labels_are_all_found_and_lead(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits
 ) -> None:
     wrong = planted_labels.planted(store)
 
@@ -115,7 +115,7 @@ def test_planted_copies_and_wrong_labels_are_all_found_and_lead(
 
 
 def test_neighbours_are_neither_of_the_group_nor_copies(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits
 ) -> None:
     planted_labels.planted(store)
 
@@ -129,14 +129,14 @@ def test_neighbours_are_neither_of_the_group_nor_copies(
 
 def test_a_repeat_comes_to_the_same_also_after_a_kill_and_a_pause(
     store: EdgeStore,
-    auditor: Auditing,
+    auditor: AuditJobs,
     audits: LabelAudits,
     ledger: Ledger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     planted_labels.planted(store)
     once = [*audits.findings(audit(auditor))]
-    monkeypatch.setattr(auditing, "_TICK", 0.0)
+    monkeypatch.setattr(audit_jobs, "_TICK", 0.0)
     item = begin(auditor)
 
     assert not replace(auditor, stopping=lambda: True).run(item)  # SIGTERM
@@ -153,7 +153,7 @@ def test_a_repeat_comes_to_the_same_also_after_a_kill_and_a_pause(
 
 
 def test_what_was_killed_behind_its_report_is_finished(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, monkeypatch: pytest.MonkeyPatch
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted_labels.planted(store)
     item = begin(auditor)
@@ -167,7 +167,7 @@ def test_what_was_killed_behind_its_report_is_finished(
 
 
 def test_only_the_best_are_kept_and_the_others_are_counted(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits
 ) -> None:
     wrong = planted_labels.planted(store)
     every = found(audits, audit(auditor), "unlike_neighbours")
@@ -182,7 +182,7 @@ def test_only_the_best_are_kept_and_the_others_are_counted(
 
 
 def test_a_decision_holds_in_the_next_audit_as_long_as_the_label_does(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, ledger: Ledger
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, ledger: Ledger
 ) -> None:
     planted_labels.planted(store)
     first = found(audits, audit(auditor), "unlike_neighbours")[0]
@@ -209,7 +209,7 @@ def keys_of(ledger: Ledger) -> set[str]:
 
 
 def test_a_deleted_image_is_in_no_finding_and_no_decision(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, ledger: Ledger, tmp_path: Path
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, ledger: Ledger, tmp_path: Path
 ) -> None:
     planted_labels.planted(store)
     done = audit(auditor)
@@ -234,7 +234,7 @@ def test_a_deleted_image_is_in_no_finding_and_no_decision(
 
 
 def test_what_was_deleted_while_it_was_audited_is_not_written(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, ledger: Ledger
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, ledger: Ledger
 ) -> None:
     planted_labels.planted(store)
     ledger.tombstones.add(keys_of_images(["C0"]), "D")  # the store has it still
@@ -245,7 +245,7 @@ def test_what_was_deleted_while_it_was_audited_is_not_written(
 
 
 def test_nobody_decides_on_what_was_deleted_just_now(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, ledger: Ledger
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, ledger: Ledger
 ) -> None:
     planted_labels.planted(store)
     (conflict,) = found(audits, audit(auditor), "conflicting_copies")
@@ -257,7 +257,7 @@ def test_nobody_decides_on_what_was_deleted_just_now(
 
 
 def test_the_filter_goes_when_the_audit_has_ended(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits, tmp_path: Path
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits, tmp_path: Path
 ) -> None:
     planted_labels.planted(store)
     condition = {"must": [{"key": "lesion_id", "match": {"except": ["L77"]}}]}
@@ -273,7 +273,7 @@ def test_the_filter_goes_when_the_audit_has_ended(
     assert b"except" not in (folder / "report.json").read_bytes()
 
 
-def test_a_field_that_no_image_has_is_refused(store: EdgeStore, auditor: Auditing) -> None:
+def test_a_field_that_no_image_has_is_refused(store: EdgeStore, auditor: AuditJobs) -> None:
     planted_labels.planted(store, 20)
     for label in ("dxx", "source", "lesion_id"):
         audit_id = str(uuid4())
@@ -283,7 +283,7 @@ def test_a_field_that_no_image_has_is_refused(store: EdgeStore, auditor: Auditin
 
 
 def test_images_without_labels_are_copies_and_nothing_else(
-    store: EdgeStore, auditor: Auditing, audits: LabelAudits
+    store: EdgeStore, auditor: AuditJobs, audits: LabelAudits
 ) -> None:
     planted_labels.planted(store, 40)
     rng = np.random.default_rng(3)
@@ -299,7 +299,7 @@ def test_images_without_labels_are_copies_and_nothing_else(
     assert len(found(audits, done, "conflicting_copies")) == 1
 
 
-def test_where_no_image_has_a_label_it_says_so(store: EdgeStore, auditor: Auditing) -> None:
+def test_where_no_image_has_a_label_it_says_so(store: EdgeStore, auditor: AuditJobs) -> None:
     planted_labels.planted(store, 20)
     found = planted_labels.vectors(np.random.default_rng(3), np.array([0]))
     planted_labels.fill(store, [planted_labels.payload(900, lesion_id="none")], found)

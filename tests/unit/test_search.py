@@ -170,6 +170,16 @@ def test_the_lesions_of_what_shall_be_alike_are_left_out_not_those_of_the_others
     assert set(names(found(answers, **query))) == {"5", "8"}
 
 
+@pytest.mark.parametrize("strategy", ["average_vector", "best_score", "best_match"])
+def test_examples_can_be_ids_alone(answers: Opened, strategy: str) -> None:
+    """A vector of nothing would be one of NaN, with a warning, which fails a test."""
+    index(answers, [{"lesion_id": str(n // 2)} for n in range(20)])
+    hits = found(
+        answers, image_id=None, positive=["6", "7"], strategy=strategy, group_by="lesion_id"
+    )
+    assert {hit.payload["lesion_id"] for hit in hits[:2]} == {"2", "4"}
+
+
 def test_examples_that_cancel_each_other_out_are_refused(answers: Opened) -> None:
     vector = np.eye(DIMENSIONS, dtype=np.float32)[:1]
     ids, payloads = [point_id("0"), point_id("1")], [{"image_id": "0"}, {"image_id": "1"}]

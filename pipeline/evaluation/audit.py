@@ -31,7 +31,7 @@ class Suspect:
     neighbours: tuple[tuple[str, float], ...]
 
 
-class Comparison:
+class Audit:
     """Of `queries`, a sample of what `reader` reads. `count` is about how many images that is."""
 
     def __init__(self, reader: Reader, queries: Collected, count: int, tick: Tick) -> None:
@@ -47,7 +47,7 @@ class Comparison:
         Neighbours are never of the image's group or patient, nor copies of it.
         """
         queries = self._survey.clustered(self._queries.labelled)
-        search = Nearest(queries, neighbours)
+        search = Nearest(queries, neighbours, self.check)
         for block in self._survey.blocks():
             search.add(block)
             self._step(len(block))
@@ -58,7 +58,7 @@ class Comparison:
 
     def copies(self) -> list[tuple[str, str]]:
         """Pairs of images that are one picture, whatever their groups and labels."""
-        pairs = Pairs(_each_its_own(self._queries))
+        pairs = Pairs(_each_its_own(self._queries), self.check)
         for page in self._pages():
             pairs.add(_each_its_own(page))
             self._step(len(page))
@@ -90,6 +90,7 @@ class Comparison:
     def _ids_of_keys(self, keys: Numbers) -> dict[int, str]:
         found: dict[int, str] = {}
         for page in self._pages() if len(keys) else ():
+            self.check()
             at = np.flatnonzero(np.isin(page.keys, keys))
             found |= {int(page.keys[row]): page.ids[row] for row in at}
         return found
@@ -99,6 +100,7 @@ class Comparison:
         found: dict[int, str] = {}
         seen = 0
         for block in self._survey.blocks() if len(places) else ():
+            self.check()
             inside = places[(places >= seen) & (places < seen + len(block))]
             found |= {int(place): block.ids[place - seen] for place in inside}
             seen += len(block)
@@ -113,6 +115,10 @@ class Comparison:
     def _count(self, images: int) -> None:
         self.read += images
         self._step(images)
+
+    def check(self) -> None:
+        """Whether to go on. Raises what the tick raises."""
+        self._step(0)
 
     def _step(self, images: int) -> None:
         self._done += images

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from pipeline.base.errors import InvalidQuery
 from pipeline.base.identity import is_identifier
-from pipeline.evaluation.auditing import Comparison, Tick
+from pipeline.evaluation.audit import Audit, Tick
 from pipeline.evaluation.collected import Reader
 from pipeline.ledger import JobLedger, Progress, WorkItem
 from pipeline.lifecycle.audit_findings import Findings
-from pipeline.lifecycle.label_audits import LabelAudits
+from pipeline.lifecycle.audit_reports import LabelAudits
 from pipeline.messages import RESERVED
 from pipeline.messages.filters import Filter, IsEmptyCondition, PayloadField, json_path
 from pipeline.messages.label_audits import Finding, LabelAuditReport, LabelAuditRequest
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Auditing:
+class AuditJobs:
     """Raises InvalidQuery, NotFound, StoreUnavailable, LedgerUnavailable or BlobsUnavailable."""
 
     store: Store
@@ -81,9 +81,9 @@ class Auditing:
         self, request: LabelAuditRequest, most: int, tick: Tick
     ) -> tuple[LabelAuditReport, list[Finding]]:
         reader = self._reader(request)
-        queries = reader.sample(most, request.seed)
-        found = Findings(reader, request.most)
-        compared = Comparison(reader, queries, self.store.count(reader.filter), tick)
+        queries = reader.sample(most, request.seed, lambda: tick(0))
+        compared = Audit(reader, queries, self.store.count(reader.filter), tick)
+        found = Findings(reader, request.most, compared.check)
         found.add_copies(compared.copies())
         found.add_suspects(*compared.suspects(request.neighbours, request.most))
         report = LabelAuditReport(
@@ -119,15 +119,15 @@ class _Tick:
     The cursor stays where it is: another worker would begin anew.
     """
 
-    def __init__(self, auditing: Auditing, item: WorkItem) -> None:
-        self._auditing, self._item, self._due = auditing, item, 0.0
+    def __init__(self, audits: AuditJobs, item: WorkItem) -> None:
+        self._audits, self._item, self._due = audits, item, 0.0
 
     def __call__(self, share: float) -> None:
         if time.monotonic() < self._due:
             return
         done = int(min(share, 1) * self._item.stop)
         progress = Progress(0, 0, {"audited": done} if done else {})
-        going = self._auditing.jobs.checkpoint(self._item.lease, progress)
-        if not going or self._auditing.stopping():
+        going = self._audits.jobs.checkpoint(self._item.lease, progress)
+        if not going or self._audits.stopping():
             raise Stopped
         self._due = time.monotonic() + _TICK
