@@ -1,6 +1,6 @@
 """Measures what an image costs a worker's own process, and how long it holds the interpreter lock.
 
-`python -m benchmarks.lane_lock [--size 224x224] [--images 6144] [--url http://127.0.0.1:6333]`: a job
+`python -m benchmarks.lane_lock [--size 224x224] [--images 6144] [--url http://HOST:6333]`: a job
 of Parquet goes through one lane as on a card, in batches of 256, with decoders in processes and an
 encoder that costs nothing. Each thread has a clock of its own processor time, which signals once a
 millisecond; the handler, in C, notes the lane's step and whether the thread has the lock then.
