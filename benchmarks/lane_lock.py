@@ -214,7 +214,9 @@ def _measured(folder: Path, rows: int, url: str) -> tuple[list[tuple[str, float,
         model="none", revision=None, weights_sha256=f"{time.time_ns():064}", pooling="cls",
         preprocessing="none", dimensions=DIMENSIONS,
     )  # fmt: skip
-    server = {"qdrant_url": url, "collection": f"lock{time.time_ns()}"} if url else {}
+    server: dict[str, Any] = {}
+    if url:
+        server = {"qdrant_url": url, "collection": f"lock{time.time_ns()}"}
     settings = Settings(model="none", data=folder / "data", **server)
     source = DatasetSource(dataset=str(folder / "rows.parquet"))
     blobs = Blobs(settings.blobs_of(settings.collection))
