@@ -179,12 +179,12 @@ def main() -> None:
         for name, spent, held in found
         if spent
     ]
-    whole = [sum(each[n] for each in found) / wanted.images for n in (1, 2)]
-    lane = [
-        sum(each[n] for each in found if not each[0].startswith("threads")) / wanted.images
-        for n in (1, 2)
-    ]
-    lines += [["the lane", *map("{:.3f}".format, lane)], ["all", *map("{:.3f}".format, whole)]]
+    lane = [each for each in found if not each[0].startswith("threads")]
+    for name, some in (("the lane", lane), ("all", found)):
+        spent, held = (
+            sum(times) / wanted.images for times in zip(*[e[1:] for e in some], strict=True)
+        )
+        lines.append([name, f"{spent:.3f}", f"{held:.3f}"])
     print(table(["step", "core", "lock"], lines))
 
 
