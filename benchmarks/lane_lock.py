@@ -179,12 +179,12 @@ def main() -> None:
         for name, spent, held in found
         if spent
     ]
-    whole = [sum(each[n] for each in found) / wanted.images for n in (1, 2)]
-    lane = [
-        sum(each[n] for each in found if not each[0].startswith("threads")) / wanted.images
-        for n in (1, 2)
-    ]
-    lines += [["the lane", *map("{:.3f}".format, lane)], ["all", *map("{:.3f}".format, whole)]]
+    lane = [each for each in found if not each[0].startswith("threads")]
+    for name, some in (("the lane", lane), ("all", found)):
+        spent, held = (
+            sum(times) / wanted.images for times in zip(*[e[1:] for e in some], strict=True)
+        )
+        lines.append([name, f"{spent:.3f}", f"{held:.3f}"])
     print(table(["step", "core", "lock"], lines))
 
 
@@ -214,7 +214,9 @@ def _measured(folder: Path, rows: int, url: str) -> tuple[list[tuple[str, float,
         model="none", revision=None, weights_sha256=f"{time.time_ns():064}", pooling="cls",
         preprocessing="none", dimensions=DIMENSIONS,
     )  # fmt: skip
-    server = {"qdrant_url": url, "collection": f"lock{time.time_ns()}"} if url else {}
+    server: dict[str, Any] = {}
+    if url:
+        server = {"qdrant_url": url, "collection": f"lock{time.time_ns()}"}
     settings = Settings(model="none", data=folder / "data", **server)
     source = DatasetSource(dataset=str(folder / "rows.parquet"))
     blobs = Blobs(settings.blobs_of(settings.collection))

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -34,7 +33,6 @@ def row_image_id(dataset: str, split: str, row: int) -> str:
     return f"{dataset}/{split}#{row}"
 
 
-@lru_cache(4096)  # fields are few, and each row asks twice for each of them
 def is_identifier(name: str) -> bool:
     """Whether a field identifies something (image, lesion, patient, study), judging by its name.
 

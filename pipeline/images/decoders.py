@@ -161,9 +161,8 @@ class _Queue:
             if not self.closed:
                 waiting = self._waiting[job.urgent]
                 (waiting.appendleft if first else waiting.append)(job)
+                self._changed[True].notify()
                 self._changed[False].notify()
-                if job.urgent:  # the reserved one takes nothing else
-                    self._changed[True].notify()
                 return
         _fail([job])
 
