@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cli import evaluations
 from cli.client import Client
-from cli.documents import Document
+from cli.documents import Document, Evaluation
 from cli.evaluation_table import COLUMNS, cell
 from cli.evaluations import follow_to_end
-from cli.failure import CommandError, UsageError
+from cli.failure import CommandError, Missing, UsageError
 from cli.render import print_json, print_rows
 from cli.report import Report
 
@@ -38,7 +39,23 @@ def _choice(spelled: str) -> Document:
 
 def compare(client: Client, wanted: Document, report: Report) -> None:
     """Returns when it has succeeded, and is printed."""
-    done = follow_to_end(client.comparison, client.compare(wanted), report)
+    follow(client, client.compare(wanted), report)
+
+
+def show(client: Client, identifier: str, report: Report) -> None:
+    """An earlier evaluation or comparison; it is followed if it still runs."""
+    try:
+        evaluations.follow(client, client.evaluation(identifier), report)
+    except Missing as missing:
+        try:
+            started = client.comparison(identifier)
+        except Missing:
+            raise missing from None
+        follow(client, started, report)
+
+
+def follow(client: Client, started: Evaluation, report: Report) -> None:
+    done = follow_to_end(client.comparison, started, report)
     found = done.get("report")
     if found is None:
         raise CommandError("its report is gone: compare again")

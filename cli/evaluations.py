@@ -4,7 +4,8 @@ from cli.client import Client
 from cli.documents import Document, Evaluation
 from cli.evaluation_table import print_report
 from cli.failure import CommandError, Interrupted, UsageError
-from cli.follow import Fetch, display, follow
+from cli.follow import Fetch, display
+from cli.follow import follow as follow_jobs
 from cli.render import print_json
 from cli.report import Report
 from cli.totals import failure_of
@@ -22,19 +23,18 @@ def make_request(
 
 def evaluate(client: Client, wanted: Document, report: Report) -> None:
     """Returns when it has succeeded, and is printed."""
-    _print(follow_to_end(client.evaluation, client.evaluate(wanted), report), report)
+    follow(client, client.evaluate(wanted), report)
 
 
-def show(client: Client, identifier: str, report: Report) -> None:
-    """An earlier one; it is followed if it still runs."""
-    _print(follow_to_end(client.evaluation, client.evaluation(identifier), report), report)
+def follow(client: Client, started: Evaluation, report: Report) -> None:
+    _print(follow_to_end(client.evaluation, started, report), report)
 
 
 def follow_to_end(fetch: Fetch[Evaluation], started: Evaluation, report: Report) -> Evaluation:
     """Raises CommandError unless it succeeds."""
     try:
         with display(report.console, quiet=report.json) as display_:
-            (done,) = follow(fetch, [started], display_)
+            (done,) = follow_jobs(fetch, [started], display_)
     except KeyboardInterrupt as stop:
         how = f"`kindred jobs cancel {started['id']}` ends it"
         raise Interrupted(f"evaluation {started['id']} goes on; {how}") from stop

@@ -51,7 +51,7 @@ def evaluate(
         ),
     ] = None,
     show: Annotated[
-        str | None, typer.Option(metavar="ID", help="Print an earlier evaluation.")
+        str | None, typer.Option(metavar="ID", help="Print an earlier evaluation or comparison.")
     ] = None,
     filter_: Filter = None,
     collection: Collection = None,
@@ -64,7 +64,7 @@ def evaluate(
     report = Report(make_console(), as_json)
     with connect(url, collection) as client:
         if show is not None:
-            evaluations.show(client, show, report)
+            comparisons.show(client, show, report)
             return
         wanted = evaluations.make_request(label, group, sample, parse_filter(filter_))
         wanted |= {"seed": seed, "baseline": not no_baseline}

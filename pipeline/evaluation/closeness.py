@@ -21,9 +21,9 @@ from pipeline.messages.evaluations import Calibrated, CalibrationPoint
 FOLDER = "calibration"  # in the backup's list of blobs
 _NAME = f"{FOLDER}/closeness.json"
 
-# By which share a collection may grow or shrink before what was measured is void. If all new images
-# are of other labels and lie among the old ones, a fifth of them moves a share by a sixth at most
-# (0.2 of 1.2), and in practice by less than the intervals of some thousand images are wide.
+# By which share a collection may grow or shrink before what was measured is void: a choice. If all
+# new images are of other labels and lie evenly among the old ones, a fifth of them makes a share a
+# sixth less (0.2 of 1.2); where they crowd at some similarities, more. It was not measured.
 CHANGE = 0.2
 
 # A new evaluation, and a collection that has changed, show so many seconds later in each worker.

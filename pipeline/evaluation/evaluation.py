@@ -43,6 +43,11 @@ MOST_PREVIEWS = 20_000
 # Seconds of a core, about, by which the share of the work that is done is told.
 _TO_READ, _TO_COMPARE, _TO_SEE = 80e-6, 20e-9, 800e-6  # an image, a pair, a preview
 
+_UNCALIBRATED = (
+    "Too few neighbours for a calibration: closeness stays what an earlier evaluation has made it, "
+    "if there was one."
+)
+
 Numbers = NDArray[np.int64]
 Tick = Callable[[float], None]  # gets the share of the work that is done; may raise to end it
 
@@ -149,6 +154,8 @@ class _Run:
                 "calibration": self._calibration(searched.images, found),
                 "least_score": least_score(found),
             }
+        if request.calibrate and not made["calibration"]:
+            notes.append(_UNCALIBRATED)
         return EvaluationReport(
             id=plan.id,
             created_at=datetime.now(UTC),

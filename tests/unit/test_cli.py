@@ -590,6 +590,33 @@ def test_an_evaluation_is_followed_to_its_table(api, kindred):
     assert (code, json.loads(out)["id"]) == (0, "e1")
 
 
+def test_an_earlier_comparison_is_shown_as_an_evaluation_is(api, kindred):
+    missing = answer({"title": "Not found", "detail": "There is no such evaluation."}, 404)
+    number = {"value": 0.5, "low": 0.4, "high": 0.6}
+    model = {
+        "name": "collection",
+        "untrained": False,
+        "images_per_second": None,
+        "weights_bytes": 10**6,
+        "encoder": {"dimensions": 16, "pooling": "mean"},
+        "ranking": {"overall": {"map_at_10": number}, "macro": {"map_at_10": number}},
+    }
+    report = {"id": "c1", "models": [model], "pairs": [], "notes": ["Of previews."]}
+    done = {"id": "c1", "state": "succeeded", "total": 3, "counts": {}, "report": report}
+    api.on("GET /v1/evaluations/c1", missing)
+    api.on("GET /v1/comparisons/c1", answer(done))
+
+    code, out, err = kindred("evaluate", "--show", "c1")
+
+    assert (code, err) == (0, "")
+    assert "0.500 (0.400 to 0.600)" in out and "Of previews." in out
+
+    api.on("GET /v1/evaluations/c2", missing)
+    api.on("GET /v1/comparisons/c2", answer({"title": "Not found", "detail": "None."}, 404))
+    code, _, err = kindred("evaluate", "--show", "c2")
+    assert code == 1 and "There is no such evaluation." in err
+
+
 def test_an_evaluation_that_fails_says_why(api, kindred):
     problem = {"title": "Invalid query", "detail": "Say which field they share."}
     failed = evaluation("failed", error=problem, report=None)
