@@ -103,6 +103,21 @@ def test_a_key_that_may_only_search_is_offered_no_jobs(page: Page, system: Syste
     expect(page.locator("#job").get_by_role("button")).to_have_count(0)
 
 
+def test_a_key_that_may_only_search_reads_how_good_the_search_is(
+    page: Page, system: System
+) -> None:
+    body = {"label": "dx", "group": "lesion_id"}
+    job = system.http.post("/v1/evaluations", json=body).raise_for_status().json()["id"]
+    system.finished(job)
+    page.goto("/")
+    _sign_in(page, _key(system, "search"))
+    page.get_by_role("link", name="Quality").click()
+
+    expect(page.get_by_role("heading", name="Over all images")).to_be_visible()
+    expect(page.get_by_role("button", name="Evaluate")).to_be_hidden()
+    expect(page.get_by_text("Compare encoders")).to_be_hidden()
+
+
 def test_a_key_that_may_ingest_is_offered_what_it_may_do(page: Page, system: System) -> None:
     page.goto("/?view=jobs")
     _sign_in(page, _key(system, "ingest"))

@@ -26,5 +26,5 @@ export function drawAbout({ encoder, untrained }) {
 }
 
 /** A folder has a path on the server, whose last part is enough. */
-const nameOf = (model) =>
+export const nameOf = (model) =>
   /^[/.~]/.test(model) ? model.split("/").filter(Boolean).at(-1) : model;

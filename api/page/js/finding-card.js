@@ -16,28 +16,29 @@ const DONE = { confirmed: "Confirmed", dismissed: "Dismissed" };
 
 /**
  * @param {object} finding as the api sends it
+ * @param {string} field whose values are the labels
  * @param {(action: "confirm"|"dismiss"|"undo") => Promise<object>} decide resolves to the finding
  * @returns {HTMLElement}
  */
-export function findingCard(finding, decide) {
+export function findingCard(finding, field, decide) {
   const card = h("li", { class: "finding", dataset: { id: finding.id } });
-  draw(card, finding, decide);
+  draw(card, finding, field, decide);
   return card;
 }
 
-function draw(card, finding, decide) {
+function draw(card, finding, field, decide) {
   const title = h("h3", {}, `${TITLES[finding.kind]} `, h("span", { class: "quiet" }, `no. ${finding.rank}`));
   const images = [...finding.images, ...finding.neighbours];
-  const pictures = images.map((image, number) => picture(image, finding, number));
+  const pictures = images.map((image, number) => picture(image, finding, field, number));
   const own = h("ul", { class: "finding-images" }, pictures.slice(0, finding.images.length));
   const others = finding.neighbours.length
     ? h("ul", { class: "finding-neighbours", "aria-label": "Its neighbours" }, pictures.slice(finding.images.length))
     : null;
-  fill(card, title, h("p", {}, evidence(finding)), h("div", { class: "finding-row" }, own, others), decision(card, finding, decide));
+  fill(card, title, h("p", {}, evidence(finding, field)), h("div", { class: "finding-row" }, own, others), decision(card, finding, field, decide));
 }
 
-function picture(image, finding, number) {
-  const label = valueLabel(image.label);
+function picture(image, finding, field, number) {
+  const label = valueLabel(image.label, field);
   const score = image.similarity === undefined ? null : `similarity ${similarity(image.similarity)}`;
   return h(
     "li",
@@ -56,10 +57,10 @@ function picture(image, finding, number) {
 /** Without what a proxy puts before it, which `here` adds again. */
 const path = (url) => url.slice(url.indexOf("/v1/"));
 
-function evidence(finding) {
+function evidence(finding, field) {
   if (finding.kind === "unlike_neighbours") {
     const agree = finding.neighbours.filter((each) => each.label === finding.suggested).length;
-    const other = valueLabel(finding.suggested);
+    const other = valueLabel(finding.suggested, field);
     return `None of the ${finding.neighbours.length} images most similar to it has its label; ${agree} are labelled ${other}. Its copies, and images of its lesion or patient, are left out. Evidence ${finding.evidence.toFixed(2)} of 1.`;
   }
   if (finding.same_bytes) return "The files are the same, byte for byte.";
@@ -67,7 +68,7 @@ function evidence(finding) {
   return `Nearly the same picture: similarity ${similarity(finding.evidence)}${bits}.`;
 }
 
-function decision(card, finding, decide) {
+function decision(card, finding, field, decide) {
   const fault = h("p", { class: "fault", role: "alert", hidden: true });
   const button = (action, text, kind = "") =>
     h("button", { class: kind, dataset: { key: `${finding.id} ${action}` }, onclick: () => act(action) }, text);
@@ -93,7 +94,7 @@ function decision(card, finding, decide) {
     for (const each of part.querySelectorAll("button")) each.disabled = true;
     try {
       const after = await decide(action);
-      draw(card, after, decide);
+      draw(card, after, field, decide);
       card.querySelector(".buttons button").focus();
       announce(after.decision ? DONE[after.decision.verdict] : "Open again");
     } catch (error) {

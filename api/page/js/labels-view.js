@@ -5,14 +5,14 @@ import { findingCard } from "./finding-card.js";
 import { here } from "./here.js";
 import { Problem, callJson, pause, post } from "./server.js";
 import { time } from "./withheld.js";
-import { NOT_ALLOWED, counted, explain, fieldLabel, sentence } from "./words.js";
+import { NOT_ALLOWED, counted, explain, fieldLabel, fieldNoun, sentence } from "./words.js";
 import { isFinal, stateWord } from "./job-words.js";
 
 const PAGE = 20;
 /** In milliseconds, between two looks at an audit that runs. */
 const POLL_INTERVAL = 1000;
 
-export const KINDS = {
+const KINDS = {
   conflicting_copies: "Same picture, different labels",
   unlike_neighbours: "Neighbours disagree",
   copies: "Same picture, several ids",
@@ -68,17 +68,18 @@ async function load(state, signal) {
 
 /** Shows an audit, and looks again while it runs. */
 async function showAudit(state, signal) {
+  let found;
   for (;;) {
-    const found = await callJson(`/v1/label-audits/${encodeURIComponent(state.audit)}`, { signal });
+    found = await callJson(`/v1/label-audits/${encodeURIComponent(state.audit)}`, { signal });
     drawHead(found);
     if (found.report) break;
     if (isFinal(found.job)) return;
     await pause(POLL_INTERVAL, signal);
   }
-  chosen = state;
+  chosen = { ...state, label: found.report.label };
   cursor = 0;
   fill(byId("findings"));
-  await more(state, signal);
+  await more(chosen, signal);
   const { audits } = await callJson("/v1/label-audits", { signal });
   drawAudits(audits, state.audit);
 }
@@ -87,7 +88,7 @@ function drawHead(found) {
   const { report, job } = found;
   const running = isFinal(job) ? "" : `${counted(job.counts.audited ?? 0, "image")} so far. `;
   const line = report
-    ? `${counted(report.compared, "image")} of ${report.images.toLocaleString("en")} compared by ${fieldLabel(report.label)}${report.filtered ? ", of those that a filter matches" : ""}. Nothing is changed by a decision: correct a label where it comes from, and add the image again.`
+    ? `${counted(report.compared, "image")} of ${report.images.toLocaleString("en")} compared by ${fieldNoun(report.label)}${report.filtered ? ", of those that a filter matches" : ""}. Nothing is changed by a decision: correct a label where it comes from, and add the image again.`
     : `${stateWord(job)}. ${running}${job.error ? sentence(job.error) : ""}`;
   byId("findings-note").textContent = line;
   byId("findings-tools").hidden = !report;
@@ -111,7 +112,7 @@ async function more(state, signal) {
   }
   list.append(
     ...page.findings.map((each) =>
-      findingCard(each, (action) => post(`${path}/${encodeURIComponent(each.id)}/${action}`, {})),
+      findingCard(each, state.label, (action) => post(`${path}/${encodeURIComponent(each.id)}/${action}`, {})),
     ),
   );
   cursor = page.cursor;

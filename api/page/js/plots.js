@@ -18,7 +18,7 @@ const ROW = 46;
  * @typedef {{value: number|null, low?: number|null, high?: number|null}} Estimate
  * @typedef {{label: string, estimate: Estimate, note?: string, others: (number|null)[]}} Bar
  * @typedef {{x: number, y: number, low?: number|null, high?: number|null}} Point
- * @typedef {{name: string, points: Point[], band?: boolean, steps?: boolean}} Line
+ * @typedef {{name: string, points: Point[], band?: boolean}} Line
  */
 
 /** A share as doctors read it: 0.634 is 63 %. @param {number|null|undefined} value */
@@ -120,7 +120,7 @@ const key = (kind, name) => h("span", {}, h("span", { class: `key ${kind}`, "ari
 
 /**
  * Lines over one axis, from 0 to 100 % upwards.
- * @param {{title: string, x: string, y: string, lines: Line[], height?: number, rug?: number[]}} plot
+ * @param {{title: string, x: string, y: string, lines: Line[], height?: number}} plot
  */
 export function linePlot({ title, x, y, lines, height = 260 }) {
   const all = lines.flatMap(({ points }) => points);
@@ -138,7 +138,7 @@ export function linePlot({ title, x, y, lines, height = 260 }) {
       text(0, TOP + 6, y, "start"),
       ...horizontal(up, width),
       ...ticks(least, most).flatMap((value) => [
-        s("path", { class: "tick", d: `M${along(value)} ${base}v5` }),
+        s("path", { class: "axis-tick", d: `M${along(value)} ${base}v5` }),
         text(along(value), base + 18, short(value), "middle"),
       ]),
       text((LEFT + width - RIGHT) / 2, height - 3, x, "middle"),

@@ -1,5 +1,6 @@
 // Draws the report of an evaluation: what it means first, then the numbers beside their baselines.
 
+import { nameOf } from "./about.js";
 import { h } from "./dom.js";
 import { barPlot, figure, heatMap, linePlot, percent, ranged, table, wideTable } from "./plots.js";
 import { capital, counted, fieldNoun, similarity, valueLabel } from "./words.js";
@@ -139,7 +140,7 @@ function confusion({ labels, shares }, label, noun) {
     `Each row is the ${noun} of the searched image; its numbers say what its 10 most similar images show, in per cent. The framed numbers agree.`,
     heatMap({
       title,
-      corner: "Searched ↓ Neighbours →",
+      corner: "Searched ↓\nNeighbours →",
       labels: labels.map((value) => valueLabel(value, label)),
       shares,
     }),
@@ -222,19 +223,23 @@ function sameGroup({ same_group: found, request }) {
 function howMeasured(report) {
   const { near_duplicates: near, left_out: left, notes, seconds, encoder, request } = report;
   const facts = [
-    near &&
-      `${counted(near.pairs, "pair")} of near-duplicates in different groups, ${near.other_label} with another label; they were ${near.treatment === "keep" ? "kept" : "left out"}.`,
+    near && nearDuplicates(near),
     ...Object.entries(left)
       .filter(([, count]) => count > 0)
       .map(([reason, count]) => `${counted(count, "image")} left out: ${LEFT_OUT[reason] ?? reason.replaceAll("_", " ")}.`),
     request.sample && `A sample of at most ${request.sample.toLocaleString("en")} images was searched for.`,
     request.filter && "Only images that match a filter took part.",
     ...notes,
-    `Encoder ${encoder.model}, ${encoder.dimensions} dimensions, weights ${encoder.weights_sha256.slice(0, 12)}.`,
+    `Encoder ${nameOf(encoder.model)}, ${encoder.dimensions} dimensions, weights ${encoder.weights_sha256.slice(0, 12)}.`,
     `Computed in ${total(seconds)}.`,
   ].filter(Boolean);
   return figure("How this was measured", "", h("ul", { class: "points" }, facts.map((text) => h("li", {}, text))));
 }
+
+const nearDuplicates = ({ pairs, other_label: differing, treatment }) =>
+  pairs === 0
+    ? "No near-duplicates were found in different groups."
+    : `${counted(pairs, "pair")} of near-duplicates in different groups, ${differing} with another label: ${treatment === "keep" ? "kept" : "left out"}.`;
 
 const total = (seconds) =>
   `${Object.values(seconds).reduce((sum, each) => sum + each, 0).toFixed(1)} s`;

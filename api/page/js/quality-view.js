@@ -7,7 +7,8 @@ import { drawComparison } from "./comparison-report.js";
 import { drawReport, hasGroup } from "./quality-report.js";
 import { stateWord } from "./job-words.js";
 import { showSession } from "./sign-in.js";
-import { explain, fieldLabel, sentence } from "./words.js";
+import { time } from "./withheld.js";
+import { explain, fieldLabel, fieldNoun, sentence } from "./words.js";
 
 /** In milliseconds, between two looks at what runs. */
 const POLL_INTERVAL = 1500;
@@ -222,7 +223,7 @@ const done = ({ counts = {} }) => Object.values(counts).reduce((sum, count) => s
 function head({ report, kind }) {
   const { created_at: at } = report;
   return [
-    h("p", { class: "quiet" }, `${time(at)}. By ${fieldLabel(report.request.label)}${hasGroup(report.request) ? `, without the same ${fieldLabel(report.request.group).toLowerCase()}` : ""}.`),
+    h("p", { class: "quiet" }, `${time(at)}. By ${fieldNoun(report.request.label)}${hasGroup(report.request) ? `, without the same ${fieldNoun(report.request.group)}` : ""}.`),
     kind === "evaluation" && known?.untrained &&
       known.encoder.weights_sha256 === report.encoder.weights_sha256 &&
       h("p", { class: "caution" }, "The encoder was never trained. Its numbers say nothing about any other encoder."),
@@ -237,9 +238,6 @@ async function cancel(one) {
     announce(sentence(error));
   }
 }
-
-const time = (at) =>
-  new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 function say(text) {
   byId("evaluations-message").textContent = text;
