@@ -126,7 +126,9 @@ class _Run:
         with clock.timed("read"):
             sampled, whole = self._read()
         labels = Labels.of(whole.labels, plan.reader.names)
+        clock.check()
         searched = _Searched.of(sampled, whole)
+        clock.check()
         with clock.timed("nearest"):
             search = self._search(searched.images, whole.blocks(), clock.compared)
         found = search.others

@@ -357,3 +357,12 @@ def test_a_report_names_no_image_lesion_or_value_of_a_filter() -> None:
 
     assert not any(f'"{payload["image_id"]}"' in said for payload in held.payloads)
     assert '"L1"' not in said
+
+
+def test_too_few_neighbours_for_a_calibration_are_said() -> None:
+    def said(images: int) -> bool:
+        found = evaluated(collection(images))
+        assert bool(found.calibration) == (images == 400)
+        return any("Too few neighbours for a calibration" in note for note in found.notes)
+
+    assert [said(25), said(400)] == [True, False]
