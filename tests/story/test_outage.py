@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.chaos.fleet import BLOBS_FAIL, SERVER, Fleet
 from tests.chaos.worker import STORE_AWAY
 from tests.system import until
 
-JOBS, ROWS = 2, 300
+JOBS, ROWS = 2, 500
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Iterator[F
 def ready(fleet: Fleet) -> dict[str, Any]:
     found: dict[str, Any] = fleet.http.get("/readyz").json()
     return found
+
+
+@contextmanager
+def switched(switch: Path) -> Iterator[None]:
+    """On, until the block ends: a test that fails leaves no fault to the next."""
+    switch.touch()
+    try:
+        yield
+    finally:
+        switch.unlink()
 
 
 def store_is(fleet: Fleet, state: str) -> dict[str, Any]:
@@ -58,45 +69,39 @@ def all_is_done(fleet: Fleet) -> None:
 def test_a_worker_that_does_not_reach_the_store_leaves_all_to_the_other(fleet: Fleet) -> None:
     lost = fleet.workers[1]
     submit(fleet, 100)
-    switch = fleet.switches / f"{STORE_AWAY}-{lost.pid}"
-    switch.touch()
+    with switched(fleet.switches / f"{STORE_AWAY}-{lost.pid}"):
+        store_is(fleet, "partial")
+        assert fleet.http.get("/readyz").status_code == 200
+        until(lambda: "Canceling queue" in lost.program.log.read_text(), "no searches for it")
+        assert all(fleet.answers_a_search() for _ in range(20))
+        all_is_done(fleet)  # by one worker
+        assert lost.program.log.read_text().count("vector store unavailable") == 1
 
-    store_is(fleet, "partial")
-    assert fleet.http.get("/readyz").status_code == 200
-    until(lambda: "Canceling queue" in lost.program.log.read_text(), "no searches for it")
-    assert all(fleet.answers_a_search() for _ in range(20))
-    all_is_done(fleet)  # by one worker
-    assert lost.program.log.read_text().count("vector store unavailable") == 1
-
-    switch.unlink()
     store_is(fleet, "ok")
     until(lambda: "Started consuming from" in lost.program.log.read_text(), "searches for it")
 
 
 def test_while_the_store_is_away_work_waits_and_everybody_is_told(fleet: Fleet) -> None:
     submit(fleet, 200)
-    switch = fleet.switches / STORE_AWAY
-    switch.touch()
+    with switched(fleet.switches / STORE_AWAY):
+        part = store_is(fleet, "away")
+        assert fleet.http.get("/readyz").status_code == 503
+        assert part["cause"] == "The Qdrant server cannot be reached (ConnectError)"
+        assert part["since"]
+        before = leases(fleet)
+        collection = fleet.http.get("/v1/collection")
+        assert collection.status_code == 503
+        assert "The vector store is away since" in collection.json()["detail"]
+        waiting = [view for view in fleet.views() or () if not view["final"]]
+        assert waiting
+        assert all("The vector store is away since" in view["notice"] for view in waiting)
+        assert leases(fleet) == before, "nothing is handed out that can only come back"
+        metrics = fleet.http.get("/metrics").text
+        assert metrics.count('dependency="store"') == 2
+        search = fleet.http.post("/v1/searches", json={"vector": [1.0] * 32}).json()["id"]
+        ended = until(lambda: final(fleet, search), "the end of a search")
+        assert (ended["error"]["status"], ended["error"]["type"]) == (503, "store-unavailable")
 
-    part = store_is(fleet, "away")
-    assert fleet.http.get("/readyz").status_code == 503
-    assert part["cause"] == "The Qdrant server cannot be reached (ConnectError)"
-    assert part["since"]
-    before = leases(fleet)
-    collection = fleet.http.get("/v1/collection")
-    assert collection.status_code == 503
-    assert "The vector store is away since" in collection.json()["detail"]
-    waiting = [view for view in fleet.views() or () if not view["final"]]
-    assert len(waiting) == JOBS
-    assert all("The vector store is away since" in view["notice"] for view in waiting)
-    assert leases(fleet) == before, "nothing is handed out that can only come back"
-    metrics = fleet.http.get("/metrics").text
-    assert metrics.count('dependency="store"') == 2
-    search = fleet.http.post("/v1/searches", json={"vector": [1.0] * 32}).json()["id"]
-    ended = until(lambda: final(fleet, search), "the end of a search")
-    assert (ended["error"]["status"], ended["error"]["type"]) == (503, "store-unavailable")
-
-    switch.unlink()
     store_is(fleet, "ok")
     all_is_done(fleet)
     until(fleet.answers_a_search, "an answer")
@@ -130,19 +135,16 @@ def test_a_store_that_hangs_is_away(fleet: Fleet) -> None:
 
 def test_while_the_blobs_are_away_work_waits_too(fleet: Fleet) -> None:
     submit(fleet, 300)
-    switch = fleet.switches / BLOBS_FAIL
-    switch.touch()
+    with switched(fleet.switches / BLOBS_FAIL):
+        until(lambda: ready(fleet)["blobs"]["state"] == "read-only", "blobs that take no writes")
+        assert fleet.http.get("/readyz").status_code == 503
+        before = leases(fleet)
+        waiting = [view for view in fleet.views() or () if not view["final"]]
+        assert all("The blobs' store takes no writes since" in view["notice"] for view in waiting)
+        collection = fleet.http.get("/v1/collection")
+        assert collection.json()["type"] == "urn:kindred:problem:blobs-unavailable"
+        assert leases(fleet) == before
 
-    until(lambda: ready(fleet)["blobs"]["state"] == "read-only", "blobs that take no writes")
-    assert fleet.http.get("/readyz").status_code == 503
-    before = leases(fleet)
-    waiting = [view for view in fleet.views() or () if not view["final"]]
-    assert all("The blobs' store takes no writes since" in view["notice"] for view in waiting)
-    collection = fleet.http.get("/v1/collection")
-    assert collection.json()["type"] == "urn:kindred:problem:blobs-unavailable"
-    assert leases(fleet) == before
-
-    switch.unlink()
     all_is_done(fleet)
     said = "".join(worker.program.log.read_text() for worker in fleet.workers)
     assert "blobs available again" in said
