@@ -134,6 +134,9 @@ def test_a_screen_reader_finds_nothing_amiss(
             " !each.closest('.unseen, .skip')).map((each) => each.outerHTML.slice(0, 80))"
         )
         assert not wide
+        views = window.locator(".top nav a").evaluate_all("all => all.map(e => e.offsetTop)")
+        assert len(views) == 5
+        assert len(set(views)) == 1, "their names stand in one row"
         window.screenshot(path=OUTPUT / f"labels-{width}-{scheme}.png", full_page=True)
 
 

@@ -38,10 +38,12 @@ def test_a_switch_shows_over_both_images_why_they_match(page: Page, system: Syst
     switch = dialog.get_by_role("button", name="Show why it matched")
     expect(switch).to_have_attribute("aria-pressed", "false")
 
+    place = switch.bounding_box()
     switch.press("Enter")
 
     expect(switch).to_have_attribute("aria-pressed", "true")
     expect(dialog).to_contain_text("It does not show what matters medically.")
+    assert switch.bounding_box() == place, "it stays under the mouse"
     overlays = dialog.locator("svg.why")
     expect(overlays).to_have_count(2)
     pair = {"first": {"image_id": START}, "second": {"image_id": found[0]}}

@@ -122,7 +122,8 @@ const key = (kind, name) => h("span", {}, h("span", { class: `key ${kind}`, "ari
  * Lines over one axis, from 0 to 100 % upwards.
  * @param {{title: string, x: string, y: string, lines: Line[], height?: number}} plot
  */
-export function linePlot({ title, x, y, lines, height = 260 }) {
+export function linePlot({ title, x, y, lines: given, height = 260 }) {
+  const lines = given.map((line) => ({ ...line, points: withoutStraggler(line.points) }));
   const all = lines.flatMap(({ points }) => points);
   const [least, most] = span(all.map((point) => point.x));
   const base = height - 40;
@@ -250,6 +251,13 @@ const vertical = (at, base, word) =>
     s("path", { class: "grid-line", d: `M${at(share)} ${TOP + 18}V${base}` }),
     text(at(share), base + 14, word(share), share === 0 ? "start" : share === 1 ? "end" : "middle"),
   ]);
+
+/** Without a first point that lies so far before the others that these would share one spot. */
+function withoutStraggler(points) {
+  if (points.length < 5) return points;
+  const [first, second, last] = [points[0].x, points[1].x, points.at(-1).x];
+  return second - first > 0.8 * (last - first) ? points.slice(1) : points;
+}
 
 /** The least and the greatest value, apart even where there is one alone. */
 function span(values) {
