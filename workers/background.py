@@ -66,6 +66,7 @@ class Reconciler:
 
     def __call__(self) -> None:
         ledger, runtime = self._runtime.ledger, self._runtime
+        runtime.beat_if_late()
         reclaimed = ledger.jobs.reclaim(runtime.alone, self._pause)
         if reclaimed:
             logger.info("work items reclaimed", extra={"items": reclaimed})
