@@ -21,6 +21,7 @@ from tests.ledger_steps import worker
 from tests.memory_ledger import memory_ledgers
 from workers import runtime as module
 from workers.app import register_tasks
+from workers.background import Reconciler
 from workers.queue import make_app
 from workers.runtime import DEATHS, MISSED, SERVICE_DELAY, SILENCE, Runtime
 
@@ -326,6 +327,24 @@ def test_a_worker_that_no_message_reaches_ends(
     runtime.beat()
 
     assert bool(ended) is ends
+
+
+def test_a_worker_whose_heartbeats_did_not_get_through_sends_one_before_it_takes_back_leases(
+    runtime: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(Runtime, "info", None)
+    monkeypatch.setattr(type(ledger.workers), "beat", lambda *_: calls.append("beat") or 0)
+    monkeypatch.setattr(type(ledger.jobs), "reclaim", lambda *_: calls.append("reclaim") or 0)
+    reconcile = Reconciler(MagicMock(), runtime, pause=1)
+
+    reconcile()
+    assert calls == ["reclaim"]
+
+    runtime._beaten[0] -= ledger.workers.alive_for
+    reconcile()
+    reconcile()
+    assert calls == ["reclaim", "beat", "reclaim", "reclaim"]
 
 
 def test_a_worker_that_fails_or_stops_is_given_no_work(runtime: Runtime) -> None:
