@@ -1,6 +1,5 @@
 """Comparisons: several encoders on the same images, before one is changed for another."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,10 +8,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access import require
 from api.audit import EntryDep
-from api.queries import preferred_wait
+from api.reported import awaited, newest, progress
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.allowed_models import AllowedModels
-from pipeline.base.errors import NotFound
 from pipeline.evaluation.kept import Comparisons
 from pipeline.ledger import JobRecord
 from pipeline.messages.comparisons import STORED, ComparisonRequest
@@ -50,25 +48,14 @@ def recent(
     collection: CollectionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> ComparisonsView:
     """The newest first, without their reports."""
-    found = []
-    for identifier in _kept(collection).all():
-        try:
-            job = collection.ledger.jobs.get(identifier)
-        except NotFound:  # the sweep forgets it just now
-            continue
-        if job.operation == COMPARE.name:
-            found.append(job)
-    found.sort(key=lambda job: job.created_at, reverse=True)
-    return ComparisonsView(comparisons=[_without_report(job) for job in found[:limit]])
+    jobs = newest(collection, COMPARE, _kept(collection).all(), limit)
+    return ComparisonsView(comparisons=[ComparisonView(**progress(job)) for job in jobs])
 
 
 @router.get("/{comparison}", name="get_comparison")
 async def one(comparison: str, request: Request, collection: CollectionDep) -> ComparisonView:
     """How far it has come, and its report when it has succeeded."""
-    get, wait = collection.ledger.jobs.get, preferred_wait(request)
-    job = await collection.services.waiting.finished(get, comparison, wait)
-    if job.operation != COMPARE.name:
-        raise NotFound(f"There is no comparison {comparison}.")
+    job = await awaited(collection, request, COMPARE, comparison, "comparison")
     return await run_in_threadpool(_view, collection, job)
 
 
@@ -77,20 +64,7 @@ def _kept(collection: Collection) -> Comparisons:
 
 
 def _view(collection: Collection, job: JobRecord) -> ComparisonView:
-    view = _without_report(job)
+    view = ComparisonView(**progress(job))
     if job.state != "succeeded":
         return view
     return view.model_copy(update={"report": _kept(collection).report(job.id)})
-
-
-def _without_report(job: JobRecord) -> ComparisonView:
-    return ComparisonView(
-        id=job.id,
-        state=job.state,
-        final=job.final,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
-        total=job.total,
-        counts=job.counts,
-        error=job.error,
-        notice=job.notice,
-    )

@@ -1,6 +1,5 @@
 """Evaluations: how good the search of a collection is, measured on the collection itself."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,9 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access import require
 from api.audit import EntryDep
-from api.queries import preferred_wait
+from api.reported import awaited, newest, progress
 from api.services import Collection, CollectionDep, new_id
-from pipeline.base.errors import NotFound
 from pipeline.evaluation.kept import Evaluations
 from pipeline.ledger import JobRecord
 from pipeline.messages.evaluations import EvaluationRequest
@@ -41,25 +39,14 @@ def recent(
     collection: CollectionDep, limit: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> EvaluationsView:
     """The newest first, without their reports."""
-    found = []
-    for identifier in _kept(collection).all():
-        try:
-            job = collection.ledger.jobs.get(identifier)
-        except NotFound:  # the sweep forgets it just now
-            continue
-        if job.operation == EVALUATE.name:
-            found.append(job)
-    found.sort(key=lambda job: job.created_at, reverse=True)
-    return EvaluationsView(evaluations=[_without_report(job) for job in found[:limit]])
+    jobs = newest(collection, EVALUATE, _kept(collection).all(), limit)
+    return EvaluationsView(evaluations=[EvaluationView(**progress(job)) for job in jobs])
 
 
 @router.get("/{evaluation}", name="get_evaluation", dependencies=[require("search")])
 async def one(evaluation: str, request: Request, collection: CollectionDep) -> EvaluationView:
     """How far it has come, and its report when it has succeeded."""
-    get, wait = collection.ledger.jobs.get, preferred_wait(request)
-    job = await collection.services.waiting.finished(get, evaluation, wait)
-    if job.operation != EVALUATE.name:
-        raise NotFound(f"There is no evaluation {evaluation}.")
+    job = await awaited(collection, request, EVALUATE, evaluation, "evaluation")
     return await run_in_threadpool(_view, collection, job)
 
 
@@ -68,20 +55,7 @@ def _kept(collection: Collection) -> Evaluations:
 
 
 def _view(collection: Collection, job: JobRecord) -> EvaluationView:
-    view = _without_report(job)
+    view = EvaluationView(**progress(job))
     if job.state != "succeeded":
         return view
     return view.model_copy(update={"report": _kept(collection).report(job.id)})
-
-
-def _without_report(job: JobRecord) -> EvaluationView:
-    return EvaluationView(
-        id=job.id,
-        state=job.state,
-        final=job.final,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
-        total=job.total,
-        counts=job.counts,
-        error=job.error,
-        notice=job.notice,
-    )
