@@ -2,11 +2,16 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 from uuid import UUID
 
+from fastapi import Request
+
+from api.forms import files_of, read_form, text_of
+from api.queries import parse
 from api.services import Collection
 from pipeline.base.blobs import pictures_folder
-from pipeline.base.errors import InvalidQuery
+from pipeline.base.errors import BadRequest, InvalidQuery
 from pipeline.base.identity import point_id, sha256
 from pipeline.dicom.describing import Described, Policy, describe
 from pipeline.dicom.errors import NO_FRAME, NO_PIXELS, Refused
@@ -14,11 +19,25 @@ from pipeline.dicom.frames import FramePolicy, evenly
 from pipeline.dicom.reading import frames_in, read_header
 from pipeline.dicom.stripping import stripped
 from pipeline.images.decoding import Unusable, inspect, is_dicom
-from pipeline.messages import SentFile
+from pipeline.messages import Message, SentFile
 from pipeline.messages.sent import MOST_FRAMES
 
 # What images of a series have in common.
 _KNOWN = ("patient_id", "study_id", "series_id", "accession_id")
+
+
+Query = TypeVar("Query", bound=Message)
+
+
+async def read_query_and_files(
+    request: Request, model: type[Query], most: int
+) -> tuple[Query, list[bytes]]:
+    """A form with `query`, as JSON, and up to `most` files in `image`. Raises BadRequest."""
+    async with read_form(request, files=most, fields=1) as form:
+        if set(form) - {"image", "query"}:
+            raise BadRequest("The form may have only the fields image and query.")
+        query = parse(model, text_of(form, "query") or "{}", ("query",))
+        return query, [await image.read() for image in files_of(form, "image")]
 
 
 def store_pictures(

@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from api.accepted import Accepted
 from api.access import require
 from api.audit import EntryDep
-from api.forms import FORM, files_of, is_form, read_form, text_of
+from api.forms import FORM, is_form
 from api.queries import parse
-from api.sent import store_pictures
+from api.sent import read_query_and_files, store_pictures
 from api.services import Collection, CollectionDep, new_id
 from pipeline.base.blobs import request_folder
-from pipeline.base.errors import BadRequest, InvalidQuery
+from pipeline.base.errors import InvalidQuery
 from pipeline.ledger import RequestRecord
 from pipeline.messages import Message, SearchQuery
 from pipeline.operations.search import (
@@ -114,11 +114,7 @@ async def one(
 
 
 async def _upload(request: Request, collection: Collection, identifier: str) -> SearchRequest:
-    async with read_form(request, files=MAX_PICTURES, fields=1) as form:
-        if set(form) - {"image", "query"}:
-            raise BadRequest("The form may have only the fields image and query.")
-        query = parse(SearchQuery, text_of(form, "query") or "{}", ("query",))
-        files = [await image.read() for image in files_of(form, "image")]
+    query, files = await read_query_and_files(request, SearchQuery, MAX_PICTURES)
     return await run_in_threadpool(_store, collection, identifier, query, files)
 
 
